@@ -1,0 +1,1 @@
+"""Experiments: one file, one run. Copy one to write the next."""

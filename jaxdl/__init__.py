@@ -1,0 +1,1 @@
+"""jaxdl: deep learning research on JAX and Flax as pure functions of one state."""

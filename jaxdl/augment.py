@@ -1,0 +1,81 @@
+"""Image augmentation on the device, pure in (key, images): the same key gives the same pixels.
+
+Shapes: B images of height H, width W and C channels, [B, H, W, C]; K classes.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxdl.losses import one_hot
+
+
+def normalize(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
+    """uint8 images [B, H, W, C] to float32 of zero mean and unit deviation in each channel [C].
+
+    `mean` and `std` are those of the training split, on the 0 to 255 scale.
+    """
+    return (images.astype(jnp.float32) - jnp.reshape(mean, (1, 1, 1, -1))) / jnp.reshape(
+        std, (1, 1, 1, -1)
+    )
+
+
+def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
+    """Crops each image at its own place from itself, reflected `padding` pixels past the edges."""
+    if padding == 0:
+        return images
+    B, H, W, _ = images.shape
+    edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, edges, mode="reflect")
+    corner = jax.random.randint(key, (B, 2), 0, 2 * padding + 1)
+    rows = corner[:, :1] + jnp.arange(H)[None, :]  # [B, H]
+    columns = corner[:, 1:] + jnp.arange(W)[None, :]  # [B, W]
+    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability one half."""
+    flip = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    return jnp.where(flip, images[:, :, ::-1], images)
+
+
+def cutout(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
+    """Zeroes a square of `size` pixels in each image (DeVries & Taylor, 2017).
+
+    Its centre is uniform over the image, so that it may reach past the edges, as in the paper.
+    """
+    if size == 0:
+        return images
+    B, H, W, _ = images.shape
+    row_key, column_key = jax.random.split(key)
+    top = jax.random.randint(row_key, (B, 1), 0, H) - size // 2
+    left = jax.random.randint(column_key, (B, 1), 0, W) - size // 2
+    rows = (jnp.arange(H)[None] >= top) & (jnp.arange(H)[None] < top + size)
+    columns = (jnp.arange(W)[None] >= left) & (jnp.arange(W)[None] < left + size)
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
+
+
+def mixup(
+    key: jax.Array, images: jax.Array, labels: jax.Array, num_classes: int, alpha: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes each image and its label with another of the batch (Zhang et al., 2018).
+
+    Args:
+      key: PRNG key.
+      images: [B, H, W, C], floating.
+      labels: [B] class indices or [B, K] probabilities.
+      num_classes: K.
+      alpha: one weight a batch is drawn from Beta(alpha, alpha); 0, or less, mixes nothing.
+
+    Returns:
+      Images [B, H, W, C] and labels [B, K].
+    """
+    beta_key, order_key = jax.random.split(key)
+    drawn = jax.random.beta(beta_key, jnp.maximum(alpha, 1e-6), jnp.maximum(alpha, 1e-6))
+    weight = jnp.where(alpha > 0, drawn, 1.0)
+    order = jax.random.permutation(order_key, images.shape[0])
+    targets = one_hot(labels, num_classes)
+    return (
+        weight * images + (1 - weight) * images[order],
+        weight * targets + (1 - weight) * targets[order],
+    )

@@ -1,0 +1,122 @@
+"""From the command line to a config, and from an exception to an exit status. Flags live here."""
+
+import dataclasses
+import inspect
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from absl import flags
+
+from jaxdl import config as configs
+from jaxdl.data import cache
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.signals import Stopped
+
+Config = TypeVar("Config", bound=configs.RunConfig)
+
+DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) -> None:
+    """Runs an experiment from the command line: flags in, the summary's figures out, then exits."""
+
+    def command() -> None:
+        config = parse(config_class, sys.argv[1:])
+        if config is None:
+            doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
+            print(f"{doc}\n\nFlags:\n{describe(config_class)}")
+            return
+        set_up_jax()
+        for name, value in run(config).items():
+            print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
+
+    sys.exit(guard(command))
+
+
+def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
+    """Reads absl flags (`--name=value`, `--noflag`, `--flagfile=PATH`) into a checked config.
+
+    Returns:
+      The config, or None where --help was asked for.
+
+    Raises:
+      UserError: a flag is unknown, cannot be read or is out of range.
+    """
+    values = flags.FlagValues()
+    for field in dataclasses.fields(config_class):
+        DEFINE[type(field.default)](
+            field.name, field.default, field.metadata["help"], flag_values=values
+        )
+    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
+        return None
+    try:
+        rest = values(["experiment", *arguments])[1:]
+    except flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())} (--help lists the flags)") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--flagfile: not a text file ({error.reason})") from error
+    if rest:
+        raise UserError(f"{rest[0]!r} is not a flag: write --name=value (--help lists the flags)")
+    found: dict[str, Any] = values.flag_values_dict()
+    config = config_class(**found)
+    configs.check(config)
+    return config
+
+
+def describe(config_class: type[configs.RunConfig]) -> str:
+    """One line a flag: name, default, help, limits."""
+    lines = []
+    for field in dataclasses.fields(config_class):
+        meta: Any = field.metadata
+        limit = f" [{', '.join(meta['choices'])}]" if meta["choices"] else ""
+        text = f"{meta['help']}{limit} (default: {field.default!r})"
+        name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"
+        lines.append(
+            textwrap.fill(text, 100, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
+        )
+    return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"])
+
+
+def set_up_jax() -> None:
+    """Keeps compiled programs across processes (a second start of a run begins in seconds)."""
+    import jax
+    from absl import logging
+
+    logging.set_verbosity(logging.WARNING)  # orbax logs some 45 lines a save
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def guard(command: Callable[[], None]) -> int:
+    """Calls `command` and returns its exit status: 0, 1, 2, 130 or 143 (see the README)."""
+    try:
+        command()
+        sys.stdout.flush()
+        return 0
+    except UserError as error:
+        return _fail(error, 2)
+    except TrainingError as error:
+        return _fail(error, 1)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:
+        print("interrupted before the first step: nothing to keep", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,165 @@
+"""Hyperparameters as frozen dataclasses: a field is a flag with a help text and a range."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxdl.errors import UserError
+
+
+def flag(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    place: bool = False,
+) -> Any:
+    """A field of a config, and so a flag of the same name.
+
+    Args:
+      default: its value where the flag is not given; its type is the flag's type.
+      help: one line, with the unit.
+      low: the smallest value allowed.
+      high: the largest value allowed.
+      choices: the only values allowed.
+      place: says where or how to run, not what: it changes no bit of the result, and a run may
+        be resumed under another value.
+    """
+    limits = {"low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, "place": place, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What every experiment has; an experiment's Config adds its own fields."""
+
+    workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", place=True)
+    resume: str = flag(
+        "auto",
+        "auto: go on where the workdir's run stopped; never: refuse a workdir that holds a run",
+        choices=("auto", "never"),
+        place=True,
+    )
+    seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
+    dataset: str = flag("embedded", "name of a data set, or embedded")
+    data_dir: str = flag("", "TFDS folder; default: TFDS's own", place=True)
+    num_epochs: int = flag(10, "passes over the training split", low=1)
+    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0)
+    batch_size: int = flag(128, "examples an update", low=1)
+    learning_rate: float = flag(0.1, "peak learning rate", low=0.0, high=1e6)
+    dtype: str = flag(
+        "float32", "of computation; parameters are float32", choices=("float32", "bfloat16")
+    )
+    log_every: int = flag(50, "steps between two lines of training metrics", low=1)
+    eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
+    checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Full batches in `examples`; what is left over is drawn in other epochs.
+
+        Raises:
+          UserError: not even one batch can be filled.
+        """
+        if self.batch_size > examples:
+            raise UserError(
+                f"--batch_size={self.batch_size} is more than the {examples} training examples: "
+                f"give --batch_size={examples} or less"
+            )
+        return examples // self.batch_size
+
+    def total_steps(self, examples: int) -> int:
+        """Updates that the whole run makes on a training split of so many `examples`."""
+        return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
+
+
+def experiment_name(config: RunConfig | type[RunConfig]) -> str:
+    """The module a config is from, by its import name even where it runs as `__main__`."""
+    cls = config if isinstance(config, type) else type(config)
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec else Path(getattr(main, "__file__", None) or "experiment").stem
+
+
+def check(config: RunConfig) -> None:
+    """Holds every field against its type and limits.
+
+    Raises:
+      UserError: a value is out of its range or not among its choices.
+    """
+    for field in dataclasses.fields(config):
+        value, meta = getattr(config, field.name), field.metadata
+        if isinstance(value, str) and any(ord(c) < 32 for c in value):
+            raise UserError(f"--{field.name}={value!r}: control characters are not allowed")
+        if meta["choices"] and value not in meta["choices"]:
+            raise UserError(f"--{field.name}={value}: choose one of {', '.join(meta['choices'])}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high = meta["low"], meta["high"]
+        inside = (low is None or value >= low) and (high is None or value <= high)
+        if not inside or math.isnan(value):
+            raise UserError(f"--{field.name}={value}: give a number {_limits(low, high)}")
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The experiment's name and every field, as `config.json` holds them."""
+    return {"experiment": experiment_name(config), **dataclasses.asdict(config)}
+
+
+def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
+    """Inverse of `to_dict` for a config class.
+
+    Raises:
+      UserError: a field is unknown, has the wrong type or is out of its range.
+    """
+    values = {name: value for name, value in values.items() if name != "experiment"}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name, value in values.items():
+        if name not in fields:
+            raise UserError(f"config has a field {name!r} that {cls.__module__} lacks")
+        wanted = type(fields[name].default)
+        if wanted is float and type(value) is int:
+            value = values[name] = float(value)
+        if type(value) is not wanted:
+            raise UserError(f"config field {name}={value!r}: not a {wanted.__name__}")
+    config = cls(**values)
+    check(config)
+    return config
+
+
+def to_flags(config: RunConfig) -> str:
+    """One `--name=value` a line, for --flagfile; without workdir and resume, so a replay is new."""
+    lines = [
+        f"--{field.name}={_text(getattr(config, field.name))}"
+        for field in dataclasses.fields(config)
+        if field.name not in ("workdir", "resume")
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What decides the bits of a run: all of `to_dict` but the fields that are places."""
+    places = {field.name for field in dataclasses.fields(config) if field.metadata["place"]}
+    return {name: value for name, value in to_dict(config).items() if name not in places}
+
+
+def fingerprint(values: dict[str, Any]) -> str:
+    """SHA-256 of a dictionary's canonical JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "that is one" if high is None else f"of at most {high}"
+    return f"of at least {low}" if high is None else f"from {low} to {high}"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,53 @@
+"""Splits of arrays; the batch of step n as a pure function of (key, n): no iterator, no state.
+
+Shapes: N examples of a split, B of a batch.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Split = dict[str, Any]  # arrays with a leading axis N
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Three splits in memory and what they are. Kinds of data add what their models ask for."""
+
+    name: str
+    version: str
+    fingerprint: str  # SHA-256 of the source's bytes
+    source: str  # for the reader of a run's output: what this is and where it came from
+    train: Split
+    validation: Split  # chooses the best checkpoint
+    test: Split  # is for the final report
+
+
+def size(split: Split) -> int:
+    """N."""
+    return len(next(iter(split.values())))
+
+
+def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Array:
+    """The order in which an epoch visits its examples: int32 [N]."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+
+
+def take(split: Split, order: jax.Array, position: jax.Array, batch_size: int) -> Split:
+    """Batch number `position` of the epoch whose order is `order`; its mask is all ones."""
+    rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
+    batch = {name: jnp.asarray(array)[rows] for name, array in split.items()}
+    return batch | {"mask": jnp.ones((batch_size,), jnp.float32)}
+
+
+def padded_batches(split: Split, batch_size: int) -> Iterator[Split]:
+    """All examples in order, in batches of one shape: the last is padded, with `mask` 0 there."""
+    for start in range(0, size(split), batch_size):
+        rows = np.arange(start, start + batch_size)
+        mask = (rows < size(split)).astype(np.float32)
+        rows = np.where(mask > 0, rows, 0)
+        yield {name: array[rows] for name, array in split.items()} | {"mask": mask}

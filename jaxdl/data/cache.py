@@ -1,0 +1,34 @@
+"""The user's cache folder: decoded splits (and compiled programs), safe to delete at any time."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+
+def folder() -> Path:
+    """`$XDG_CACHE_HOME/jaxdl`, or `~/.cache/jaxdl`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdl"
+
+
+def read(name: str) -> dict[str, np.ndarray] | None:
+    """The arrays kept under a name, or None where there are none or the file is damaged."""
+    try:
+        with np.load(folder() / f"{name}.npz", allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}  # zip's CRC is checked here
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def write(name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Keeps arrays under a name: all of it or, where the folder cannot be written, nothing."""
+    path = folder() / f"{name}.npz"
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""Image-classification data sets in memory, by name: TFDS's, `digits`, `synthetic`.
+
+Shapes: N images of S by S pixels with C channels, of K classes.
+"""
+
+import dataclasses
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.data import cache, pixels, prepare, tfds
+from jaxdl.data.batches import Dataset, Split, size
+from jaxdl.errors import UserError
+
+# Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
+ONE_WAY = frozenset(
+    "digits mnist emnist kmnist svhn_cropped omniglot cmaterdb synthetic".split()  # noqa: SIM905
+)
+
+
+class Raw(NamedTuple):
+    """A source's images as they are: not yet resized, no validation split yet."""
+
+    version: str
+    fingerprint: str
+    source: str
+    num_classes: int
+    train: Split
+    test: Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(Dataset):
+    """Splits of {"image": uint8 [N, S, S, C], "label": int32 [N]}."""
+
+    num_classes: int  # K
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether an image flipped left to right keeps its label."""
+        return self.name.split("/")[0] not in ONE_WAY
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the training split's pixels, 0 to 255: float32 [C] each."""
+        images = self.train["image"]
+        counts = np.stack(
+            [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
+        )
+        levels, total = np.arange(256.0), counts.sum(1)
+        mean = counts @ levels / total
+        std = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 1e-12))
+        return mean.astype(np.float32), std.astype(np.float32)
+
+
+def load(
+    name: str,
+    *,
+    embedded: str = "digits",
+    data_dir: str = "",
+    image_size: int = 32,
+    validation_fraction: float = 0.1,
+) -> Images:
+    """Loads a data set and carves a validation split out of its training split.
+
+    Args:
+      name: `embedded`, `digits`, `synthetic` or an image-classification data set of TFDS.
+      embedded: the data set that `embedded` stands for.
+      data_dir: TFDS folder; empty: TFDS's own.
+      image_size: S; images of another size are resized, bilinearly.
+      validation_fraction: of the training images. The same ones for every seed, so that runs
+        can be compared.
+
+    Raises:
+      UserError: there is no such data set, or it is absent, damaged or too small.
+    """
+    name = embedded if name == "embedded" else name
+    if name == "digits":
+        raw = digits()
+    elif name == "synthetic":
+        raw = synthetic(image_size)
+    else:
+        raw = _from_tfds(name, data_dir, image_size)
+    train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
+    train, validation = carve(train, validation_fraction)
+    return Images(name, **raw._asdict() | {"train": train, "validation": validation, "test": test})
+
+
+def carve(train: Split, fraction: float) -> tuple[Split, Split]:
+    """Splits a training split into training and validation, the same way every time.
+
+    Raises:
+      UserError: one of the two would be empty.
+    """
+    held_out = round(size(train) * fraction)
+    if not 0 < held_out < size(train):
+        raise UserError(
+            f"--validation_fraction={fraction} of {size(train)} training examples leaves a split "
+            "empty: give one between 0 and 1 that leaves both at least one example"
+        )
+    # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
+    order = np.random.RandomState(0).permutation(size(train))
+    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
+    return {k: v[kept] for k, v in train.items()}, {k: v[held] for k, v in train.items()}
+
+
+def digits() -> Raw:
+    """The 1,797 real handwritten digits, 8x8, that scikit-learn carries; a fifth is the test."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    image = np.round(bunch.images * 255 / 16).astype(np.uint8)[..., None]  # [1797, 8, 8, 1]
+    label = bunch.target.astype(np.int32)
+    order = np.random.RandomState(0).permutation(len(label))
+    test, train = order[: len(order) // 5], order[len(order) // 5 :]
+    splits = [{"image": image[rows], "label": label[rows]} for rows in (train, test)]
+    source = "embedded: 1,797 real handwritten digits of 8x8 pixels that scikit-learn carries"
+    return Raw("1", _hash(*splits), source, 10, *splits)
+
+
+def synthetic(
+    image_size: int, channels: int = 3, num_classes: int = 10, examples: int = 2000, seed: int = 0
+) -> Raw:
+    """A learnable stand-in of any shape: each class is a smooth pattern, each image adds noise."""
+    random = np.random.RandomState(seed)
+    coarse = random.uniform(60, 195, (num_classes, 4, 4, channels))
+    rows = np.arange(image_size) * 4 // image_size
+    patterns = coarse[:, rows][:, :, rows]  # [K, S, S, C]
+
+    def split(n: int) -> Split:
+        label = (np.arange(n) % num_classes).astype(np.int32)
+        noisy = patterns[label] + random.normal(0, 40, (n, image_size, image_size, channels))
+        return {"image": np.clip(noisy, 0, 255).astype(np.uint8), "label": label}
+
+    train, test = split(examples), split(max(examples // 4, 1))
+    source = "synthetic: not real images, but a smooth pattern for each class under noise"
+    return Raw("1", _hash(train, test), source, num_classes, train, test)
+
+
+def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
+    stored = tfds.open_dataset(name, data_dir)
+    if not stored.is_prepared():
+        prepare.prepare(name, data_dir)
+        stored = tfds.open_dataset(name, data_dir)
+    fingerprint = stored.fingerprint()
+    key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
+    splits = cache.read(key)
+    if splits is None:
+        splits = {
+            f"{role} {field}": array
+            for role, split in (("train", "train"), ("test", stored.test_split()))
+            for field, array in stored.read(split, image_size).items()
+        }
+        cache.write(key, splits)
+    train, test = (
+        {field: splits[f"{role} {field}"] for field in ("image", "label")}
+        for role in ("train", "test")
+    )
+    source = f"TFDS, {stored.folder}"
+    return Raw(stored.version, fingerprint, source, stored.num_classes, train, test)
+
+
+def _resized(split: Split, image_size: int) -> Split:
+    if split["image"].shape[1:3] == (image_size, image_size):
+        return split
+    return split | {"image": np.stack([pixels.resize(i, image_size) for i in split["image"]])}
+
+
+def _hash(*splits: Split) -> str:
+    sha = hashlib.sha256()
+    for split in splits:
+        for array in split.values():
+            sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,123 @@
+"""Downloads MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 into ordinary TFDS folders."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import urlparse
+
+import numpy as np
+
+from jaxdl.data import archives, cache, download, pixels, tfds
+from jaxdl.errors import UserError
+from jaxdl.progress import track
+
+
+class Recipe(NamedTuple):
+    """What a data set's archives hold, ready for `tfds.write`."""
+
+    splits: dict[str, Iterator[dict[str, Any]]]
+    label_names: dict[str, list[str]]
+
+
+def mnist(files: dict[str, Path]) -> Recipe:
+    """From the four IDX files, `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`."""
+    splits = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        path = files[f"{prefix}-images-idx3-ubyte.gz"]
+        image = archives.idx(path)
+        label = archives.idx(files[f"{prefix}-labels-idx1-ubyte.gz"])
+        if image.shape[1:] != (28, 28) or label.shape != image.shape[:1]:
+            raise UserError(f"{path}: images {image.shape} and labels {label.shape} do not match")
+        splits[split] = _examples(split, image[..., None], {"label": label})
+    return Recipe(splits, {})
+
+
+def cifar10(files: dict[str, Path]) -> Recipe:
+    """From `cifar-10-binary.tar.gz`."""
+    (path,) = files.values()
+    train = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    return _cifar(
+        path, "cifar-10-batches-bin", train, ["test_batch.bin"], {"label": "batches.meta"}
+    )
+
+
+def cifar100(files: dict[str, Path]) -> Recipe:
+    """From `cifar-100-binary.tar.gz`; `label` is the fine one."""
+    (path,) = files.values()
+    labels = {"coarse_label": "coarse_label_names", "label": "fine_label_names"}
+    return _cifar(path, "cifar-100-binary", ["train.bin"], ["test.bin"], labels)
+
+
+RECIPES: dict[str, Callable[[dict[str, Path]], Recipe]] = {
+    "mnist": mnist,
+    "fashion_mnist": mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+}
+
+
+def prepare(name: str, data_dir: str) -> Path:
+    """Downloads a data set and writes it into a TFDS folder; returns that folder.
+
+    Raises:
+      UserError: there is no recipe for it, or it cannot be downloaded or written.
+    """
+    stored = tfds.open_dataset(name, data_dir)
+    if stored.is_prepared():
+        return stored.folder
+    ways = (
+        f"run `jaxdl prepare {name}` where there is a network, or give --data_dir=FOLDER of a "
+        "TFDS folder that has it, or --dataset=embedded, which needs no download"
+    )
+    if name not in RECIPES:
+        raise UserError(
+            f"{name} is not in {stored.folder.parent}, and only {', '.join(RECIPES)} can be "
+            "prepared here: prepare it with tensorflow_datasets (file_format='array_record') and "
+            "give its --data_dir, or choose one of these, or --dataset=embedded"
+        )
+    try:
+        return prepare_from(name, data_dir, _download(name))
+    except UserError as error:
+        raise UserError(f"{name} is not in {stored.folder.parent} ({error}): {ways}") from error
+
+
+def prepare_from(name: str, data_dir: str, files: dict[str, Path]) -> Path:
+    """Writes a data set's TFDS folder from its official archives, given by file name."""
+    recipe = RECIPES[name](files)
+    try:
+        return tfds.write(name, data_dir, recipe.splits, recipe.label_names)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or data_dir}: {error.strerror}") from error
+
+
+def _download(name: str) -> dict[str, Path]:
+    files = {}
+    for url, (size, sha256) in tfds.downloads(name).items():
+        file = PurePosixPath(urlparse(url).path).name
+        path = cache.folder() / "downloads" / name / file
+        files[file] = download.fetch(url, path, size, sha256)
+    return files
+
+
+def _cifar(
+    path: Path, folder: str, train: list[str], test: list[str], labels: dict[str, str]
+) -> Recipe:
+    names = [*train, *test, *(f"{stem}.txt" for stem in labels.values())]
+    data = archives.members(path, [f"{folder}/{name}" for name in names])
+    splits = {}
+    for split, parts in (("train", train), ("test", test)):
+        joined = b"".join(data[f"{folder}/{part}"] for part in parts)
+        label, image = archives.cifar(joined, len(labels), path)
+        columns = {key: label[:, i] for i, key in enumerate(labels)}
+        splits[split] = _examples(split, image, columns, named=True)
+    texts = {key: data[f"{folder}/{stem}.txt"].decode("ascii") for key, stem in labels.items()}
+    return Recipe(splits, {key: text.split() for key, text in texts.items()})
+
+
+def _examples(
+    split: str, images: np.ndarray, labels: dict[str, np.ndarray], named: bool = False
+) -> Iterator[dict[str, Any]]:
+    for row in track(range(len(images)), f"writing {split}"):
+        example: dict[str, Any] = {"image": pixels.to_png(images[row])}
+        example |= {key: int(column[row]) for key, column in labels.items()}
+        yield example | ({"id": f"{split}_{row:05d}"} if named else {})

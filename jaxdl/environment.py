@@ -1,0 +1,55 @@
+"""What a run ran on: enough to say later why two runs differ."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import jax
+
+PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets chex numpy
+scikit-learn pillow""".split()  # noqa: SIM905
+
+
+def describe() -> dict[str, Any]:
+    """Versions, git commit, devices and settings, as `environment.json` holds them."""
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "backend": jax.default_backend(),
+        "processes": jax.process_count(),
+        "cpus": os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "jax": {
+            name: jax.config.values[name]
+            for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_default_matmul_precision")
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the folder the run was started in, and whether files differed from it."""
+
+    def ask(*words: str) -> str:
+        answer = subprocess.run(
+            ["git", *words], capture_output=True, text=True, check=True, timeout=5
+        )
+        return answer.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

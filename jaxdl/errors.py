@@ -1,0 +1,15 @@
+"""The two ways a run ends badly on purpose; each message is one line that names the way out."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a foreign exception says, cut to fit into a line of ours."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+class UserError(Exception):
+    """A mistake its user can mend (flag, data, workdir): exit status 2, nothing written."""
+
+
+class TrainingError(Exception):
+    """Training itself failed (a loss that is not finite, say): exit status 1."""

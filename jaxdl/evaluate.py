@@ -1,0 +1,37 @@
+"""Exact evaluation: every example counts once, whatever the batch size."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdl import metrics, parallel
+from jaxdl.data.batches import Split, padded_batches
+from jaxdl.task import State, Task
+
+Evaluate = Callable[[State, Split, int], dict[str, np.ndarray]]
+
+
+def evaluator(task: Task, mesh: Mesh) -> Evaluate:
+    """Compiles a task's evaluation once, for (state, split, batch_size) -> values by name.
+
+    The totals stay on the device until the last batch; then one transfer and one division.
+    """
+    whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
+
+    def measure(state: State, batch: dict[str, jax.Array]) -> metrics.Metrics:
+        return task.evaluate(state, batch)
+
+    first = jax.jit(measure, in_shardings=(whole, shards), out_shardings=whole)
+    add = jax.jit(metrics.add, donate_argnums=0, out_shardings=whole)
+
+    def evaluate(state: State, split: Split, batch_size: int) -> dict[str, np.ndarray]:
+        totals = None
+        for batch in padded_batches(split, batch_size):
+            found = first(state, batch)
+            totals = found if totals is None else add(totals, found)
+        assert totals is not None
+        return metrics.divide(totals)
+
+    return evaluate

@@ -1,0 +1,66 @@
+"""Metrics as (total, count) pairs, which add up exactly over batches, devices and hosts.
+
+A value is total / count, and that division happens once, on the host, when it is logged.
+Shapes: B examples, C classes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mean of `values` [B] over the examples whose `mask` [B] is 1; padding counts nothing."""
+    return jnp.sum(jnp.where(mask > 0, values, 0)), jnp.sum(mask)
+
+
+def scalar(value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A number that describes a whole step; its mean is taken over steps."""
+    return value, jnp.ones((), jnp.float32)
+
+
+def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """[B], 1 where the largest of `logits` [B, C] is the label's ([B] or [B, C]), else 0."""
+    wanted = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+    return (jnp.argmax(logits, axis=-1) == wanted).astype(jnp.float32)
+
+
+def confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Confusion matrix: of the examples of class i [row], the share taken for class j [column].
+
+    Args:
+      logits: [B, C].
+      labels: [B] class indices.
+      mask: [B], 1 for examples and 0 for padding.
+
+    Returns:
+      The pair of total [C, C] (examples of class i taken for class j) and count [C, 1].
+    """
+    num_classes = logits.shape[-1]
+    true = jax.nn.one_hot(labels, num_classes) * mask[:, None]
+    predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1), num_classes)
+    return true.T @ predicted, jnp.sum(true, axis=0)[:, None]
+
+
+def add(left: Metrics, right: Metrics) -> Metrics:
+    """Adds totals to totals and counts to counts."""
+    return jax.tree.map(jnp.add, left, right)
+
+
+def divide(metrics: Metrics) -> dict[str, np.ndarray]:
+    """Brings the metrics to the host in one transfer and divides there, in float64.
+
+    A count of zero gives NaN: nothing was measured.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            name: np.asarray(total, np.float64) / np.asarray(count, np.float64)
+            for name, (total, count) in jax.device_get(metrics).items()
+        }
+
+
+def scalars(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Those of `values` that are single numbers."""
+    return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}

@@ -1,0 +1,1 @@
+"""Models as pure Linen definitions: called with (x, train=...), computing in `dtype`."""

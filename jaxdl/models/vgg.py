@@ -1,0 +1,63 @@
+"""VGG (Simonyan & Zisserman, 2015): stages of 3x3 convolutions, each halved by max pooling.
+
+Shapes: B images of H by W with C channels.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdl.models.conv import Conv3x3
+from jaxdl.models.pool import max_pool_2x2
+
+WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
+CONVOLUTIONS = {  # in each stage, by the number of layers with weights
+    11: (1, 1, 2, 2, 2),  # configuration A of the paper's table 1
+    13: (2, 2, 2, 2, 2),  # B
+    16: (2, 2, 3, 3, 3),  # D
+    19: (2, 2, 4, 4, 4),  # E
+}
+
+
+class VGG(nn.Module):
+    """[B, H, W, C] -> logits [B, num_classes], float32; H and W at least 32.
+
+    Attributes:
+      num_classes: K.
+      depth: 11, 13, 16 or 19.
+      batch_norm: normalise before each rectifier of the stages (not in the paper).
+      hidden: widths of the fully connected layers before the last: (4096, 4096) in the paper,
+        none in the usual variant for CIFAR.
+      dropout: rate after each hidden layer (before the last layer where there is none).
+      width_multiplier: scales all widths but num_classes.
+      dtype: of the computation; parameters, statistics and logits are float32.
+    """
+
+    num_classes: int
+    depth: int = 16
+    batch_norm: bool = True
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.5
+    width_multiplier: float = 1.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Classifies x [B, H, W, C]; training draws dropout and updates running statistics."""
+        x = x.astype(self.dtype)
+        for width, convolutions in zip(WIDTHS, CONVOLUTIONS[self.depth], strict=True):
+            for _ in range(convolutions):
+                x = Conv3x3(self._scaled(width), dtype=self.dtype)(x)
+                if self.batch_norm:
+                    x = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype)(x)
+                x = nn.relu(x)
+            x = max_pool_2x2(x)
+        x = x.reshape(x.shape[0], -1)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        for width in self.hidden:
+            x = drop(nn.relu(nn.Dense(self._scaled(width), dtype=self.dtype)(x)))
+        x = x if self.hidden else drop(x)
+        return nn.Dense(self.num_classes, dtype=self.dtype)(x).astype(jnp.float32)
+
+    def _scaled(self, width: int) -> int:
+        return max(1, round(width * self.width_multiplier))

@@ -1,0 +1,32 @@
+"""One run on many devices: a mesh, the batch sharded over it, the state replicated."""
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdl.errors import UserError
+
+
+def data_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of one axis, `data`, over all devices (or those given).
+
+    Raises:
+      UserError: `batch_size` does not divide into equal shards.
+    """
+    devices = devices or jax.devices()
+    if batch_size % len(devices):
+        raise UserError(
+            f"--batch_size={batch_size} does not divide over {len(devices)} devices: "
+            f"give a multiple of {len(devices)}"
+        )
+    # Auto axes: the compiler places the collectives, and indexing works as on one device.
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """The leading axis is split over the mesh's `data` axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))

@@ -1,0 +1,79 @@
+"""Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Lines = list[dict[str, Any]]  # as in metrics.jsonl
+NOT_METRICS = ("step", "epoch", "split", "seconds")
+
+
+def curves(runs: dict[str, Lines], path: Path) -> None:
+    """Draws one panel a metric: training as a thin line, evaluations with markers.
+
+    Args:
+      runs: the lines of `metrics.jsonl` by the run's name; the legend names them if there are many.
+      path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [line for run in runs.values() for line in run]
+    names = list(dict.fromkeys(k for line in lines for k in line if k not in NOT_METRICS))
+    columns = min(len(names), 3) or 1
+    rows = -(-len(names) // columns) or 1
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    styles = {"train": ("-", None, 1.0), "validation": ("-", "o", 1.6), "test": ("", "*", 1.6)}
+    for panel, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, panel + 1)
+        for color, (run, run_lines) in enumerate(runs.items()):
+            for shade, (split, (style, marker, width)) in enumerate(styles.items()):
+                points = [
+                    (x["step"], x[name]) for x in run_lines if x["split"] == split and name in x
+                ]
+                if points:
+                    axes.plot(
+                        *zip(*points, strict=True),
+                        linestyle=style or "none",
+                        marker=marker,
+                        markersize=9 if split == "test" else 3.5,
+                        linewidth=width,
+                        alpha=0.55 if split == "train" else 1.0,
+                        color=f"C{color if len(runs) > 1 else shade}",
+                        label=split if len(runs) == 1 else f"{run} {split}",
+                    )
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.25)
+        if axes.lines:
+            axes.legend(fontsize="small", frameon=False)
+    _save(figure, path)
+
+
+def matrix(values: np.ndarray, title: str, path: Path) -> None:
+    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones."""
+    from matplotlib.figure import Figure
+
+    classes = len(values)
+    side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class")
+    axes.set_title(title)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if classes <= 20:
+        axes.set_xticks(range(classes))
+        axes.set_yticks(range(classes))
+        for (row, column), value in np.ndenumerate(values):
+            if value >= 0.005:
+                color = "white" if value > 0.5 else "black"
+                text = f"{value:.2f}".lstrip("0") if value < 1 else "1"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,77 @@
+"""Progress on stderr: bars where it is a terminal, plain lines where it is not."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def say(text: str) -> None:
+    """Prints one line to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[Item], text: str) -> Iterator[Item]:
+    """Iterates over `items` (of known length) under a bar that is gone when it is done."""
+    if not sys.stderr.isatty():
+        say(text)
+        yield from items
+        return
+    with _bar(TextColumn("{task.description}"), transient=True) as bar:
+        yield from bar.track(items, description=text)
+
+
+class Training:
+    """The bar of a run: steps, loss, steps a second, time left. Plain lines off a terminal."""
+
+    def __init__(self, total: int, step: int):
+        self._total, self._shown = total, step
+        self._since = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), TextColumn("{task.fields[text]}"))
+            self._bar = _bar(*columns)
+            self._bar.start()
+            self._id = self._bar.add_task("train", total=total, completed=step, text="compiling")
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to `step`."""
+        if self._bar:
+            self._bar.update(self._id, completed=step)
+
+    def show(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        now = time.monotonic()
+        if split == "train":
+            rate = (step - self._shown) / max(now - self._since, 1e-9)
+            self._shown, self._since = step, now
+            figures += f"  {rate:.3g} steps/s"
+        if self._bar and split == "train":
+            self._bar.update(self._id, completed=step, text=figures)
+        elif self._bar:
+            self._bar.print(f"step {step}/{self._total}  {split}  {figures}", highlight=False)
+        else:
+            say(f"step {step}/{self._total}  {split}  {figures}")
+
+    def close(self) -> None:
+        """Ends the bar, leaving it as it stands."""
+        if self._bar:
+            self._bar.stop()
+
+
+def _bar(*columns: Any, transient: bool = False) -> Progress:
+    return Progress(
+        columns[0],
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        *columns[1:],
+        console=Console(stderr=True),
+        transient=transient,
+    )

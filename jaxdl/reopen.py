@@ -1,0 +1,100 @@
+"""A run, opened again: its experiment rebuilt from its own config, its state from a checkpoint."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdl import config as configs
+from jaxdl import metrics, parallel, plots, record
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.config import RunConfig
+from jaxdl.data.batches import Dataset
+from jaxdl.errors import UserError
+from jaxdl.loop import compile_program
+from jaxdl.progress import say
+
+
+class Run(NamedTuple):
+    """An experiment's module and the config that a run folder holds."""
+
+    folder: Path
+    experiment: Any  # module with Config, load and build
+    config: RunConfig
+
+
+def open_run(folder: Path, **changes: Any) -> Run:
+    """Reads a run folder's config; `changes` replace fields that are places, such as data_dir.
+
+    Raises:
+      UserError: it is not a run folder, or its experiment is not one of this installation.
+    """
+    values = record.read_json(folder / "config.json")
+    name = str(values.get("experiment"))
+    # The name comes from a file: import nothing but experiments.
+    if not re.fullmatch(r"experiments(\.[A-Za-z_]\w*)+", name):
+        raise UserError(
+            f"{folder}/config.json names the experiment {name!r}: only modules in experiments/ "
+            "can be opened again"
+        )
+    try:
+        experiment = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{folder} is a run of {name}, which is not here: {error}") from error
+    if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
+        raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
+    config = configs.from_dict(experiment.Config, values | changes)
+    return Run(folder, experiment, config)
+
+
+def choose_checkpoint(run: Run, checkpoint: str) -> int:
+    """The step that `best`, `newest` or a number means.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    checkpoints = Checkpoints(run.folder / "checkpoints")
+    steps = checkpoints.steps()
+    named = {str(step): step for step in steps}
+    if steps:
+        named |= {"newest": steps[-1], "best": checkpoints.record(steps[-1])["best"]["step"]}
+    if checkpoint not in named:
+        has = ", ".join(named) or "none yet: train it first"
+        raise UserError(f"--checkpoint={checkpoint}: {run.folder} has {has}")
+    return named[checkpoint]
+
+
+def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
+    """Evaluates a run's checkpoint, with the figures that the run itself would give.
+
+    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix.
+
+    Returns:
+      The values that are single numbers, `step` and `split`.
+    """
+    step = choose_checkpoint(run, checkpoint)
+    data: Dataset = run.experiment.load(run.config)
+    task = run.experiment.build(run.config, data)
+    mesh = parallel.data_mesh(run.config.batch_size)
+    program = compile_program(task, run.config, len(data.train["label"]), mesh)
+    whole = parallel.replicated(mesh)
+    shapes = jax.eval_shape(
+        program.start, jax.random.key(0), data.train, program.order(jax.random.key(0), 0)
+    )
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+    state, _ = Checkpoints(run.folder / "checkpoints").restore(step, like)
+    say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
+    values = program.evaluate(state, getattr(data, split), run.config.batch_size)
+    found = {"step": step, "split": split, **metrics.scalars(values)}
+    folder = run.folder / "evaluations"
+    folder.mkdir(exist_ok=True)
+    record.write_text(folder / f"{split}-{step}.json", json.dumps(found, indent=2) + "\n")
+    for name, value in values.items():
+        if value.ndim == 2:
+            path = folder / f"{split}-{step}-{name}.png"
+            plots.matrix(value, f"{split} {name}, step {step}", path)
+            say(f"{name} matrix: {path}")
+    return found

@@ -1,0 +1,71 @@
+"""Many runs side by side: a table of their summaries and one picture of their curves."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxdl import plots, record
+from jaxdl.errors import UserError
+
+
+def report(folders: list[Path], picture: Path) -> None:
+    """Prints a row a run to stdout and draws the runs' curves into `picture`.
+
+    Columns are the hyperparameters in which the runs differ, then the figures of their summaries.
+
+    Raises:
+      UserError: one of `folders` is not a run folder.
+    """
+    configs = [record.read_json(folder / "config.json") for folder in folders]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    differing = [
+        name
+        for name in dict.fromkeys(name for config in configs for name in config)
+        if len({repr(config.get(name)) for config in configs}) > 1 and name != "workdir"
+    ]
+    summaries = [_summary(folder) for folder in folders]
+    figures = dict.fromkeys(name for summary in summaries for name in summary)
+    table.add_column("run", overflow="fold")
+    for name in (*differing, *figures):
+        table.add_column(name, justify="right")
+    for folder, config, summary in zip(folders, configs, summaries, strict=True):
+        cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in figures)]
+        table.add_row(str(folder), *(_cell(value) for value in cells))
+    # A pipe has no width of its own: leave every cell whole there.
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    console.print(table)
+    runs = {str(folder): record.read_metrics(folder) for folder in folders}
+    if any(runs.values()):
+        try:
+            plots.curves(runs, picture)
+        except OSError as error:
+            raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
+        console.print(f"curves: {picture}")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The figures of a run that a table shows; of one still going, what its log says last."""
+    if (folder / "summary.json").exists():
+        summary = record.read_json(folder / "summary.json")
+        shown = ("step", "best_step", "seconds", "examples_per_second")
+        return {
+            name: value
+            for name, value in summary.items()
+            if name in shown or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
+        }
+    found: dict[str, Any] = {}
+    for line in record.read_metrics(folder):
+        found["step"] = line["step"]
+        if line["split"] != "train":
+            names = (name for name in line if name not in plots.NOT_METRICS)
+            found |= {f"{line['split']}/{name}": line[name] for name in names}
+    return found
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value}"
