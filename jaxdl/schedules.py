@@ -17,7 +17,8 @@ def cosine(steps: int) -> optax.Schedule:
 
 def step(steps: int) -> optax.Schedule:
     """1, then 0.1 after half of the steps, then 0.01 after three quarters (He et al., 2016)."""
-    return optax.piecewise_constant_schedule(1.0, {steps // 2: 0.1, steps * 3 // 4: 0.1})
+    falls = {max(1, steps // 2): 0.1, max(1, steps * 3 // 4): 0.1}
+    return optax.piecewise_constant_schedule(1.0, falls)
 
 
 def constant(steps: int) -> optax.Schedule:

@@ -100,7 +100,7 @@ def supervised(
         return new_state, {
             "loss": mean_loss,
             **measure_train(outputs, batch),
-            "gradient_norm": metrics.scalar(optax.global_norm(gradient)),
+            "gradient_norm": metrics.scalar(optax.tree.norm(gradient)),
         }
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:

@@ -1,0 +1,112 @@
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jaxdl import augment
+
+shapes = st.tuples(st.integers(1, 4), st.integers(3, 9), st.integers(3, 9), st.sampled_from([1, 3]))
+
+
+def pictures(shape, seed=0):
+    return jnp.asarray(np.random.RandomState(seed).normal(size=shape).astype(np.float32))
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=shapes, padding=st.integers(0, 2), seed=st.integers(0, 999))
+def test_a_crop_is_a_window_of_the_reflected_image(shape, padding, seed):
+    x = pictures(shape)
+    out = np.asarray(augment.random_crop(jax.random.key(seed), x, padding))
+    assert out.shape == shape
+    edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = np.pad(np.asarray(x), edges, mode="reflect")
+    _, H, W, _ = shape
+    for image, source in zip(out, padded, strict=True):
+        windows = [
+            source[r : r + H, c : c + W]
+            for r in range(2 * padding + 1)
+            for c in range(2 * padding + 1)
+        ]
+        assert any(np.array_equal(image, window) for window in windows)
+
+
+def test_crops_reach_every_corner_alike():
+    n, padding = 4000, 1
+    x = jnp.broadcast_to(jnp.arange(25.0).reshape(1, 5, 5, 1), (n, 5, 5, 1))
+    centres = np.asarray(augment.random_crop(jax.random.key(0), x, padding))[:, 2, 2, 0]
+    places, counts = np.unique(centres, return_counts=True)
+    assert len(places) == 9
+    assert (abs(counts / n - 1 / 9) < 0.02).all()
+
+
+def test_flips_half_of_the_images():
+    x = pictures((1000, 2, 3, 1))
+    out = augment.random_flip(jax.random.key(0), x)
+    mirrored = (np.asarray(out) == np.asarray(x)[:, :, ::-1]).all((1, 2, 3))
+    same = (np.asarray(out) == np.asarray(x)).all((1, 2, 3))
+    assert (mirrored ^ same).all()
+    assert 440 < mirrored.sum() < 560
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=shapes, size=st.integers(0, 12), seed=st.integers(0, 999))
+def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
+    x = jnp.abs(pictures(shape)) + 1
+    out = np.asarray(augment.cutout(jax.random.key(seed), x, size))
+    for image, source in zip(out, np.asarray(x), strict=True):
+        gone = (image == 0).all(-1)
+        np.testing.assert_array_equal(image[~gone], source[~gone])
+        rows, columns = gone.any(1), gone.any(0)
+        np.testing.assert_array_equal(gone, rows[:, None] & columns[None, :])
+        assert rows.sum() <= size
+        assert columns.sum() <= size
+        assert gone.any() == (size > 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(alpha=st.floats(0, 4, width=32), seed=st.integers(0, 999))
+def test_mixup_mixes_images_as_it_mixes_labels(alpha, seed):
+    x, labels = jnp.eye(5).reshape(5, 1, 5, 1), jnp.arange(5)
+    images, targets = augment.mixup(jax.random.key(seed), x, labels, 5, alpha)
+    # The image of class k is the k-th unit vector, so that mixing shows the weights themselves.
+    np.testing.assert_allclose(images.reshape(5, 5), targets, atol=1e-6)
+    np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
+    if alpha == 0:
+        np.testing.assert_array_equal(images, x)
+
+
+def test_mixup_weight_is_beta():
+    x, labels = jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1), jnp.arange(2)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    images, _ = jax.vmap(lambda key: augment.mixup(key, x, labels, 2, 0.4))(keys)
+    swapped = np.asarray(images)[:, 0].ravel()
+    swapped = swapped[swapped > 0]  # about half of the orders leave image 0 where it is
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
+    assert swapped.mean() == pytest.approx(0.5, abs=0.03)
+    assert swapped.var() == pytest.approx(1 / (4 * 1.8), abs=0.01)
+
+
+def test_normalize():
+    images = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 3)).astype(np.uint8)
+    mean, std = images.mean((0, 1, 2)), images.std((0, 1, 2))
+    out = np.asarray(augment.normalize(jnp.asarray(images), mean, std))
+    np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std((0, 1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda k, x: augment.random_crop(k, x, 1),
+        augment.random_flip,
+        lambda k, x: augment.cutout(k, x, 2),
+        lambda k, x: augment.mixup(k, x, jnp.arange(4), 4, 0.5)[0],
+    ],
+)
+def test_pure_in_the_key_and_the_same_compiled(function):
+    x, key = pictures((4, 5, 5, 3)), jax.random.key(7)
+    np.testing.assert_array_equal(function(key, x), function(key, x))
+    np.testing.assert_allclose(jax.jit(function)(key, x), function(key, x), rtol=1e-6)
+    assert not np.array_equal(function(key, x), function(jax.random.key(8), x))

@@ -1,0 +1,68 @@
+import dataclasses
+
+import pytest
+
+from experiments import cifar_vgg
+from jaxdl import cli
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.signals import Stopped
+
+
+def run(arguments, monkeypatch, capsys, command=lambda config: {"x": 1.0}):
+    monkeypatch.setattr("sys.argv", ["experiment", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main(command, cifar_vgg.Config)
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--learning_rat=0.1", "learning_rat"),
+        ("--batch_size=-4", "of at least 1"),
+        ("--batch_size=4.5", "batch_size"),
+        ("--learning_rate=nan", "--learning_rate=nan"),
+        ("--depth=12", "11, 13, 16, 19"),
+        ("--flip=perhaps", "flip"),
+        ("--flagfile=/nowhere/flags.txt", "/nowhere/flags.txt"),
+        ("--flagfile=/", "/"),
+        ("word", "'word' is not a flag"),
+        ("--seed=", "seed"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(argument, words, monkeypatch, capsys):
+    status, out, err = run([argument], monkeypatch, capsys)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("error", [
+    (UserError("a"), 2), (TrainingError("a"), 1), (Stopped(15, "a"), 143), (Stopped(2, "a"), 130),
+    (KeyboardInterrupt(), 130),
+])  # fmt: skip
+def test_exit_statuses(error, monkeypatch, capsys):
+    def fails(config):
+        raise error[0]
+
+    status, _, err = run([], monkeypatch, capsys, fails)
+    assert status == error[1]
+    assert err.count("\n") == 1
+
+
+def test_figures_go_to_stdout(monkeypatch, capsys):
+    assert run([], monkeypatch, capsys)[:2] == (0, "x = 1\n")
+
+
+def test_flags_reach_the_config():
+    config = cli.parse(cifar_vgg.Config, ["--noflip", "--dropout=0.5", "--depth", "11"])
+    assert config == dataclasses.replace(cifar_vgg.Config(), flip=False, dropout=0.5, depth="11")
+
+
+def test_help_names_every_flag(monkeypatch, capsys):
+    status, out, _ = run(["--help"], monkeypatch, capsys)
+    assert status == 0
+    for field in dataclasses.fields(cifar_vgg.Config):
+        assert field.name in out
+        assert field.metadata["help"].split()[0] in out

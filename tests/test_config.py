@@ -1,0 +1,80 @@
+import dataclasses
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from jaxdl import cli, config
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    share: float = flag(0.5, "a share", low=0.0, high=1.0)
+    clip: float = flag(float("inf"), "a norm", low=0.0)
+    on: bool = flag(True, "a switch")
+    kind: str = flag("a", "a choice", choices=("a", "b"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    share=st.floats(0, 1),
+    clip=st.floats(0, allow_infinity=True, allow_nan=False),
+    on=st.booleans(),
+    kind=st.sampled_from("ab"),
+    seed=st.integers(0, 2**31 - 1),
+    dataset=st.text(st.characters(min_codepoint=32, codec="utf-8"), min_size=1).filter(
+        lambda text: text == text.strip() and len(text.splitlines()) == 1
+    ),
+)
+def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
+    made = Config(**values)
+    config.check(made)
+    path = tmp_path_factory.mktemp("flags") / "flags.txt"
+    path.write_text(config.to_flags(made))
+    assert cli.parse(Config, [f"--flagfile={path}"]) == made
+    assert config.from_dict(Config, config.to_dict(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"share": float("nan")}, ["--share=nan", "from 0.0 to 1.0"]),
+        ({"share": 1.01}, ["--share=1.01", "from 0.0 to 1.0"]),
+        ({"batch_size": -1}, ["--batch_size=-1", "of at least 1"]),
+        ({"kind": "c"}, ["--kind=c", "a, b"]),
+        ({"dataset": "a\nb"}, ["--dataset"]),
+        ({"learning_rate": float("inf")}, ["--learning_rate=inf"]),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_limit(change, words):
+    with pytest.raises(UserError) as caught:
+        config.check(Config(**change))
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{"nope": 1}, {"seed": "0"}, {"on": 1}, {"seed": True}])
+def test_a_foreign_config_is_refused(values):
+    with pytest.raises(UserError):
+        config.from_dict(Config, values)
+
+
+def test_identity_leaves_out_places_only():
+    left, right = (Config(workdir=w, data_dir=w) for w in "xy")
+    assert config.identity(left) == config.identity(right)
+    for field in dataclasses.fields(Config):
+        if not field.metadata["place"]:
+            other = dataclasses.replace(left, **{field.name: "other"})
+            assert config.identity(other) != config.identity(left), field.name
+
+
+def test_steps():
+    made = Config(batch_size=30, num_epochs=3)
+    assert made.steps_per_epoch(100) == 3
+    assert made.total_steps(100) == 9
+    assert dataclasses.replace(made, num_steps=5).total_steps(100) == 5
+    with pytest.raises(UserError, match=r"--batch_size=30 .* 29 .*--batch_size=29"):
+        made.steps_per_epoch(29)

@@ -1,0 +1,94 @@
+"""Imports point down only, TensorFlow is nowhere, and each heavy package is in its one room."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A module may import from lower floors and, without a circle, from its own.
+FLOORS = [
+    {"errors", "tree", "losses", "metrics", "optim", "schedules", "augment", "progress", "signals"},
+    {"config", "environment", "plots"},
+    {"models", "data"},
+    {"task", "evaluate", "parallel"},
+    {"checkpoint", "record"},
+    {"loop", "report", "reopen", "cli"},
+    {"__main__", "experiments"},
+]
+ROOMS = {
+    "tensorflow_datasets": {"jaxdl/data/tfds.py"},
+    "orbax": {"jaxdl/checkpoint.py"},
+    "tensorboardX": {"jaxdl/record.py"},
+    "matplotlib": {"jaxdl/plots.py"},
+    "absl": {"jaxdl/cli.py"},
+}
+
+
+def sources():
+    return sorted([*ROOT.glob("jaxdl/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(module):
+    parts = module.split(".")
+    name = parts[0] if parts[0] == "experiments" else parts[1] if len(parts) > 1 else None
+    return next((level for level, names in enumerate(FLOORS) if name in names), None)
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = floor(module_name(path))
+    if path != ROOT / "jaxdl" / "__init__.py":
+        assert own is not None, f"{path} has no floor in this test"
+    for imported in imports(path):
+        if imported.split(".")[0] in ("jaxdl", "experiments") and floor(imported) is not None:
+            assert floor(imported) <= own, f"{path} imports {imported}, which is above it"
+
+
+def test_no_circles():
+    modules = {module_name(path): path for path in sources()}
+    graph = {
+        name: {i for i in imports(path) if i in modules and i != name}
+        for name, path in modules.items()
+    }
+    while leaves := {name for name, needs in graph.items() if not needs & graph.keys()}:
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+    assert not graph, f"these modules import each other in a circle: {sorted(graph)}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_packages_keep_to_their_rooms(path):
+    relative = str(path.relative_to(ROOT))
+    for package in {name.split(".")[0] for name in imports(path)}:
+        assert package not in ("tensorflow", "pickle", "dill", "cloudpickle")
+        if package in ROOMS:
+            assert relative in ROOMS[package] or (package, relative) == ("absl", "jaxdl/cli.py")
+        if package == "flax":
+            assert relative.startswith("jaxdl/models/")
+
+
+def test_starting_is_light():
+    heavy = ["tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "sklearn", "tensorboardX"]
+    code = f"import sys, experiments.cifar_vgg; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+    code = "import sys, jaxdl, jaxdl.__main__, jaxdl.cli; print('jax' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

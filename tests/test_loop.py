@@ -1,0 +1,204 @@
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl import loop, record
+from jaxdl.data import batches
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.progress import Training
+from jaxdl.signals import Stopped
+
+
+def train(small, **changes):
+    config = small.Config(**changes)
+    data = small.load(config)
+    return loop.train(config, small.build(config, data), data)
+
+
+def without_seconds(folder):
+    lines = record.read_metrics(folder)
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    from tests.conftest import Small
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    summary = train(Small, workdir=str(folder), log_every=4, checkpoint_every=5)
+    return folder, summary
+
+
+def test_run_folder_holds_what_the_design_says(whole):
+    folder, summary = whole
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
+        *("checkpoints", "plots", "tensorboard"),
+    }
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    for name in ("test/accuracy", "best/test/accuracy", "best/validation/accuracy", "train/loss"):
+        assert 0 <= summary[name]
+    assert summary["step"] == 12
+    assert len(summary["state_sha256"]) == 64
+    assert summary["parameters"] == 8 * 8 * 3 * 16 + 16 + 2 * 16 + 16 * 10 + 10
+    lines = record.read_metrics(folder)
+    assert [line["step"] for line in lines if line["split"] == "train"] == [4, 8, 12]
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [6, 12]
+    assert [line["step"] for line in lines if line["split"] == "test"] == [12]
+    about = json.loads((folder / "environment.json").read_text())
+    assert about["dataset"]["name"] == "synthetic"
+    assert (folder / "plots" / "curves.png").stat().st_size > 5000
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("crash", [1, 3, 5, 6, 9, 12])
+def test_a_crash_anywhere_changes_no_bit(crash, whole, small, tmp_path, monkeypatch):
+    class Crash(Exception):
+        pass
+
+    def advance(self, step):
+        if step == crash:
+            raise Crash
+
+    flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", advance)
+        with pytest.raises(Crash):
+            train(small, **flags)
+    summary = train(small, **flags)
+    assert summary["state_sha256"] == whole[1]["state_sha256"]
+    assert summary["best_step"] == whole[1]["best_step"]
+    assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_in_a_checkpoint_and_resumes(
+    number, status, whole, small, tmp_path, monkeypatch
+):
+    def advance(self, step):
+        if step == 7:
+            signal.raise_signal(number)
+
+    flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", advance)
+        with pytest.raises(Stopped) as stopped:
+            train(small, **flags)
+    assert stopped.value.status == status
+    assert (tmp_path / "run" / "checkpoints" / "7").is_dir()
+    assert train(small, **flags)["state_sha256"] == whole[1]["state_sha256"]
+    assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
+
+
+def test_the_log_interval_changes_no_bit(whole, small, tmp_path):
+    summary = train(small, workdir=str(tmp_path / "run"), log_every=1, eval_every=5)
+    assert summary["state_sha256"] == whole[1]["state_sha256"]
+
+
+def test_another_seed_is_another_run(whole, small, tmp_path):
+    summary = train(small, workdir=str(tmp_path / "run"), seed=1)
+    assert summary["state_sha256"] != whole[1]["state_sha256"]
+
+
+def test_a_finished_run_is_not_trained_again(whole, small):
+    folder, summary = whole
+    before = without_seconds(folder)
+    again = train(small, workdir=str(folder), log_every=4, checkpoint_every=5)
+    assert again["state_sha256"] == summary["state_sha256"]
+    assert without_seconds(folder) == before
+    assert again["test/accuracy"] == summary["test/accuracy"]
+
+
+def test_newest_and_best_are_kept(small, tmp_path):
+    """With a rate that ruins the run halfway the best is early, and still there at the end."""
+    config = small.Config(workdir=str(tmp_path / "run"), eval_every=2, num_steps=12)
+    data = small.load(config)
+    task = small.build(config, data)
+    values = iter([0.1, 0.9, 0.3, 0.3, 0.9, 0.2])
+    run = loop._Run(config, task, data, ("accuracy", max))
+    evaluate = run._evaluate
+
+    def scripted(state, split):
+        return evaluate(state, split) | {"accuracy": np.float64(next(values))}
+
+    run._evaluate = scripted
+    with loop.signals.graceful() as request:
+        run.train(request)
+    run.close()
+    assert run._checkpoints.steps() == [4, 12]  # 0.9 for the first time, and the newest
+
+
+def test_nothing_compiles_after_the_first_epoch(small, tmp_path):
+    def compiled(steps):
+        jax.clear_caches()
+        events = []
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda name, *_, **__: events.append(name) if name.endswith("_trace_duration") else None
+        )
+        train(small, workdir=str(tmp_path / str(steps)), num_steps=steps, log_every=1, eval_every=2)
+        jax.monitoring.clear_event_listeners()
+        return len(events)
+
+    assert compiled(6) == compiled(18) > 0
+
+
+def test_no_host_sync_inside_an_interval(small, tmp_path, monkeypatch):
+    """Between two events the loop neither reads an array nor waits for one."""
+    seen, reading = [], type(jax.numpy.zeros(()))._value
+
+    class Watched:
+        def __get__(self, array, owner=None):
+            if array is not None:
+                seen.append(("read", step[0]))
+            return reading.__get__(array, owner)
+
+    step = [0]
+    monkeypatch.setattr(type(jax.numpy.zeros(())), "_value", Watched())
+    wait = jax.block_until_ready
+    monkeypatch.setattr(
+        jax, "block_until_ready", lambda x: (seen.append(("wait", step[0])), wait(x))
+    )
+    monkeypatch.setattr(Training, "advance", lambda self, n: step.__setitem__(0, n))
+    train(small, workdir=str(tmp_path), num_steps=12, log_every=6, eval_every=6, checkpoint_every=6)
+    assert {n for _, n in seen} <= {0, 1, 6, 12}  # 1: the first step's one wait
+    assert ("read", 6) in seen
+    assert ("wait", 6) in seen
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small, tmp_path):
+    with pytest.raises(TrainingError, match=r"is (nan|inf) by step .*--learning_rate"):
+        train(small, workdir=str(tmp_path / "run"), learning_rate=1e6, log_every=1)
+
+
+def test_two_epochs_see_each_example_once_an_epoch_in_new_orders():
+    key = jax.random.key(0)
+    orders = [np.asarray(batches.epoch_order(key, epoch, 50)) for epoch in range(2)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(50))
+    assert not np.array_equal(*orders)
+
+
+@pytest.mark.parametrize("change", [{"seed": 3}, {"learning_rate": 0.2}, {"eval_every": 4}])
+def test_a_workdir_of_another_config_is_refused(change, whole, small):
+    folder, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.raises(UserError, match=f"{next(iter(change))}.*give another --workdir"):
+        train(small, workdir=str(folder), **({"log_every": 4, "checkpoint_every": 5} | change))
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_resume_never(whole, small):
+    folder, _ = whole
+    with pytest.raises(UserError, match="--resume=auto"):
+        train(small, workdir=str(folder), log_every=4, checkpoint_every=5, resume="never")
+
+
+@pytest.mark.parametrize("batch_size", [1000])
+def test_nothing_is_written_for_a_batch_too_large(batch_size, small, tmp_path):
+    with pytest.raises(UserError, match="--batch_size=1000"):
+        train(small, workdir=str(tmp_path / "run"), batch_size=batch_size)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,52 @@
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+
+from jaxdl import metrics
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 30), cut=st.integers(0, 30), seed=st.integers(0, 99))
+def test_parts_add_up_to_the_whole(n, cut, seed):
+    random = np.random.RandomState(seed)
+    values, mask = random.normal(size=n).astype(np.float32), random.randint(0, 2, n)
+    mask[0], cut = 1, min(cut, n)
+
+    def found(rows):
+        return {"x": metrics.mean(jnp.asarray(values[rows]), jnp.asarray(mask[rows], jnp.float32))}
+
+    whole = metrics.divide(metrics.add(found(slice(0, cut)), found(slice(cut, n))))
+    np.testing.assert_allclose(
+        whole["x"], values[mask > 0].astype(np.float64).mean(), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_padding_never_counts_not_even_nan():
+    total, count = metrics.mean(jnp.asarray([1.0, 3.0, jnp.nan]), jnp.asarray([1.0, 1.0, 0.0]))
+    assert (total, count) == (4.0, 2.0)
+
+
+def test_nothing_measured_is_nan():
+    assert np.isnan(metrics.divide({"x": (jnp.float32(0), jnp.float32(0))})["x"])
+
+
+def test_confusion_counts_each_pair():
+    random = np.random.RandomState(0)
+    logits = random.normal(size=(40, 4)).astype(np.float32)
+    labels, mask = random.randint(0, 4, 40), (np.arange(40) < 33).astype(np.float32)
+    total, count = metrics.confusion(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(mask))
+    expected = np.zeros((4, 4))
+    for row in range(33):
+        expected[labels[row], logits[row].argmax()] += 1
+    np.testing.assert_array_equal(total, expected)
+    np.testing.assert_array_equal(count[:, 0], expected.sum(1))
+    shares = metrics.divide({"confusion": (total, count)})["confusion"]
+    np.testing.assert_allclose(shares.sum(1), 1)
+
+
+def test_correct_takes_indices_and_probabilities():
+    logits = jnp.asarray([[0.0, 1.0], [2.0, 1.0]])
+    np.testing.assert_array_equal(metrics.correct(logits, jnp.asarray([1, 1])), [1, 0])
+    soft = jnp.asarray([[0.2, 0.8], [0.3, 0.7]])
+    np.testing.assert_array_equal(metrics.correct(logits, soft), [1, 0])

@@ -1,0 +1,106 @@
+"""The contract: jit equals eager, randomness is fold_in(key, step), members of a vmap run alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import cifar_vgg
+from jaxdl import cli, tree
+from jaxdl.data import batches
+
+
+@pytest.fixture(scope="module")
+def data():
+    return cifar_vgg.load(cifar_vgg.Config(dataset="synthetic"))
+
+
+def config_of(flags, **changes):
+    config = cli.parse(cifar_vgg.Config, flags)
+    return dataclasses.replace(config, batch_size=6, num_steps=50, warmup_epochs=0, **changes)
+
+
+def batch_of(data, n, size=6):
+    order = batches.epoch_order(jax.random.key(5), 0, len(data.train["label"]))
+    return batches.take(data.train, order, jnp.int32(n), size)
+
+
+def close(left, right, rtol=1e-3, atol=1e-4):
+    for (path, x), y in zip(tree.flatten(left).items(), tree.flatten(right).values(), strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=path)
+
+
+def test_jit_equals_eager(small):
+    config = small.Config(batch_size=16)
+    data = small.load(config)
+    task = small.build(config, data)
+    batch = batch_of(data, 0, 16)
+    state = task.init(jax.random.key(0))
+    close(state, jax.jit(task.init)(jax.random.key(0)), 1e-6, 1e-6)
+    close(task.step(state, batch), jax.jit(task.step)(state, batch), 1e-5, 1e-6)
+    close(task.evaluate(state, batch), jax.jit(task.evaluate)(state, batch), 1e-5, 1e-6)
+
+
+def test_randomness_is_the_key_and_the_step(small):
+    config = small.Config(batch_size=16)
+    data = small.load(config)
+    step = jax.jit(small.build(config, data).step)
+    state, batch = small.build(config, data).init(jax.random.key(0)), batch_of(data, 0, 16)
+    same, again = step(state, batch), step(state, batch)
+    assert tree.digest(same) == tree.digest(again)
+    later = step(state._replace(step=state.step + 1), batch)[1]["loss"][0]
+    other = step(state._replace(key=jax.random.key(9)), batch)[1]["loss"][0]
+    assert len({float(x) for x in (same[1]["loss"][0], later, other)}) == 3
+
+
+def test_padding_changes_neither_loss_nor_gradient(small):
+    config = small.Config(batch_size=16, dropout=0.0)
+    data = small.load(config)
+    task = small.build(config, data)
+    state = task.init(jax.random.key(0))
+    full = batch_of(data, 0, 16)
+    masked = full | {"mask": full["mask"].at[10:].set(0.0)}
+    changed = masked | {"label": masked["label"].at[10:].add(1) % 10}
+    close(task.step(state, masked)[0].params, task.step(state, changed)[0].params, 1e-6, 1e-7)
+    assert float(task.evaluate(state, masked)["loss"][1]) == 10
+    close(task.evaluate(state, masked), task.evaluate(state, changed), 1e-6, 1e-7)
+
+
+def test_vmap_over_seeds_and_rates_gives_each_member_its_solo_losses(tiny_vgg_flags, data):
+    """Losses of four members over six steps, each within 1e-3 of the member run alone."""
+    config = config_of(tiny_vgg_flags)
+    seeds, rates = jnp.asarray([0, 0, 1, 1]), jnp.asarray([0.01, 0.05, 0.01, 0.05])
+
+    def make(rate):
+        return cifar_vgg.build(dataclasses.replace(config, learning_rate=rate), data)
+
+    init = jax.jit(jax.vmap(lambda seed: make(0.1).init(jax.random.key(seed))))
+    step = jax.jit(
+        jax.vmap(lambda rate, state, batch: make(rate).step(state, batch), in_axes=(0, 0, None))
+    )
+    states, together = init(seeds), []
+    for n in range(6):
+        states, found = step(rates, states, batch_of(data, n))
+        together.append(found["loss"][0] / found["loss"][1])
+    alone_step = jax.jit(lambda rate, state, batch: make(rate).step(state, batch))
+    for member in range(4):
+        state, alone = make(0.1).init(jax.random.key(int(seeds[member]))), []
+        for n in range(6):
+            state, found = alone_step(rates[member], state, batch_of(data, n))
+            alone.append(found["loss"][0] / found["loss"][1])
+        np.testing.assert_allclose(np.asarray(together)[:, member], alone, rtol=1e-3)
+    assert len({float(x) for x in together[-1]}) == 4
+
+
+def test_overfits_32_examples(small):
+    config = small.Config(batch_size=32, num_steps=300, learning_rate=0.3, dropout=0.0)
+    data = small.load(config)
+    task = small.build(config, data)
+    batch = batch_of(data, 0, 32)
+    state, step = jax.jit(task.init)(jax.random.key(0)), jax.jit(task.step)
+    for _ in range(300):
+        state, _ = step(state, batch)
+    total, count = task.evaluate(state, batch)["accuracy"]
+    assert total == count == 32
