@@ -92,7 +92,7 @@ class Checkpoints:
 
         Args:
           step: one of `steps()`.
-          like: a concrete state, or one of `jax.ShapeDtypeStruct`s with shardings.
+          like: any state of that structure, such as the initial one.
 
         Raises:
           UserError: the checkpoint is damaged or of another model.

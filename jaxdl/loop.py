@@ -158,10 +158,10 @@ class _Run:
             if not (logs or evaluates or saves or request.number):
                 continue
             jax.block_until_ready(self._carry)
-            self._timed_seconds += time.monotonic() - mark
-            self._timed_steps += self._step - timed
             if logs:
                 self._log_training()
+            self._timed_seconds += time.monotonic() - mark
+            self._timed_steps += self._step - timed
             if evaluates and self._evaluate_validation():
                 saves = True
             if saves or request.number:

@@ -80,11 +80,8 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     task = run.experiment.build(run.config, data)
     mesh = parallel.data_mesh(run.config.batch_size)
     program = compile_program(task, run.config, len(data.train["label"]), mesh)
-    whole = parallel.replicated(mesh)
-    shapes = jax.eval_shape(
-        program.start, jax.random.key(0), data.train, program.order(jax.random.key(0), 0)
-    )
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+    key = jax.random.key(run.config.seed)
+    like = program.start(key, data.train, program.order(key, 0))
     state, _ = Checkpoints(run.folder / "checkpoints").restore(step, like)
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     values = program.evaluate(state, getattr(data, split), run.config.batch_size)

@@ -28,7 +28,7 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jaxdl.data import batches, images, pixels
+from jaxdl.errors import UserError
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(2, 200), fraction=st.floats(0.01, 0.99))
+def test_carving_keeps_every_example_once(n, fraction):
+    train = {"image": np.arange(n), "label": np.arange(n) * 2}
+    held = round(n * fraction)
+    if not 0 < held < n:
+        with pytest.raises(UserError, match="--validation_fraction"):
+            images.carve(train, fraction)
+        return
+    kept, validation = images.carve(train, fraction)
+    assert batches.size(validation) == held
+    both = np.concatenate([kept["image"], validation["image"]])
+    np.testing.assert_array_equal(np.sort(both), np.arange(n))
+    np.testing.assert_array_equal(kept["label"], kept["image"] * 2)
+    again, _ = images.carve(train, fraction)
+    np.testing.assert_array_equal(kept["image"], again["image"])
+
+
+def test_digits_are_scikit_learns():
+    data = images.load("embedded", embedded="digits", image_size=32)
+    assert data.name == "digits"
+    assert "embedded" in data.source
+    sizes = [batches.size(s) for s in (data.train, data.validation, data.test)]
+    assert sizes == [1294, 144, 359]
+    assert data.train["image"].shape[1:] == (32, 32, 1)
+    assert data.train["image"].dtype == np.uint8
+    assert not data.mirrored
+    small = images.load("digits", image_size=8)
+    everything = np.concatenate([s["label"] for s in (small.train, small.validation, small.test)])
+    assert np.bincount(everything).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_statistics_are_those_of_the_training_split():
+    data = images.load("synthetic", image_size=8)
+    mean, std = data.statistics()
+    pixels = data.train["image"].astype(np.float64)
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-6)
+
+
+def test_synthetic_is_learnable_and_of_any_shape():
+    raw = images.synthetic(7, channels=2, num_classes=4, examples=80)
+    assert raw.train["image"].shape == (80, 7, 7, 2)
+    centres = np.stack([raw.train["image"][raw.train["label"] == k].mean(0) for k in range(4)])
+    distance = ((raw.test["image"][:, None] - centres[None]) ** 2).sum((2, 3, 4))
+    assert (distance.argmin(1) == raw.test["label"]).mean() > 0.95
+    assert images.synthetic(7, seed=1).fingerprint != images.synthetic(7).fingerprint
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar99", "../x", "", "foo:bar", "cifar10/9.9.9", "ag_news_subset"]
+)
+def test_an_unknown_data_set_is_one_line(name, tmp_path):
+    with pytest.raises(UserError, match="--dataset=") as caught:
+        images.load(name, data_dir=str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    h=st.integers(1, 20), w=st.integers(1, 20), c=st.sampled_from([1, 3]), size=st.integers(1, 24)
+)
+def test_resize_keeps_type_channels_and_constant_images(h, w, c, size):
+    out = pixels.resize(np.full((h, w, c), 77, np.uint8), size)
+    assert out.shape == (size, size, c)
+    assert out.dtype == np.uint8
+    assert (out == 77).all()
+
+
+def test_padded_batches_cover_every_row_once():
+    split = {"image": np.arange(23), "label": np.arange(23)}
+    found = list(batches.padded_batches(split, 10))
+    assert [batch["mask"].sum() for batch in found] == [10, 10, 3]
+    rows = np.concatenate([batch["image"][batch["mask"] > 0] for batch in found])
+    np.testing.assert_array_equal(rows, np.arange(23))

@@ -1,0 +1,54 @@
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from jaxdl import parallel
+from jaxdl.errors import UserError
+
+# Runs in a process of its own, since the number of devices is fixed when JAX starts.
+PROGRAM = """
+import json, jax, numpy as np
+from tests.conftest import Small
+from jaxdl import loop, parallel
+from jaxdl.data import batches
+
+config = Small.Config(batch_size=16)
+data = Small.load(config)
+task = Small.build(config, data)
+found = []
+for n in (1, 2, 8):
+    mesh = parallel.data_mesh(16, jax.devices()[:n])
+    program = loop.compile_program(task, config, len(data.train["label"]), mesh)
+    split = jax.device_put(data.train, parallel.replicated(mesh))
+    order = program.order(jax.random.key(1), 0)
+    carry = program.start(jax.random.key(0), split, order)
+    losses = []
+    for _ in range(20):
+        carry = program.advance(carry, split, order)
+        losses.append(float(carry[1]["loss"][0]) / float(carry[1]["loss"][1]))
+    assert len(carry[0].params["Dense_0"]["kernel"].devices()) == n
+    value = program.evaluate(carry[0], data.test, 16)
+    found.append({"losses": losses, "test": {k: float(v) for k, v in value.items()},
+                  "order": np.asarray(order).tolist()})
+print(json.dumps(found))
+"""
+
+
+def test_one_device_equals_eight(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    one, two, eight = json.loads(out.stdout)
+    for many in (two, eight):
+        assert many["order"] == one["order"]
+        assert many["losses"] == pytest.approx(one["losses"], rel=1e-5)
+        assert many["test"]["loss"] == pytest.approx(one["test"]["loss"], rel=1e-4)
+        assert many["test"]["accuracy"] == one["test"]["accuracy"]
+
+
+def test_a_batch_that_does_not_divide():
+    with pytest.raises(UserError, match=r"--batch_size=3 .* 2 devices.* multiple of 2"):
+        parallel.data_mesh(3, [jax.devices()[0]] * 2)

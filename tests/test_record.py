@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from jaxdl import record
+from jaxdl.errors import UserError
+from tests.conftest import SmallConfig
+
+
+def line(step, split="train", **values):
+    return {"step": step, "epoch": step / 2, "split": split, "loss": 1 / (step + 1), **values}
+
+
+def test_going_on_drops_what_came_after_and_the_final_test(tmp_path):
+    first = record.Record(tmp_path, SmallConfig(), {}, 0)
+    lines = [line(1), line(2), line(2, "validation"), line(2, "test"), line(3)]
+    for each in lines:
+        first.log(each)
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "ep')  # a kill in the middle of a line
+    assert record.read_metrics(tmp_path) == lines
+    record.Record(tmp_path, SmallConfig(), {}, 2).close()
+    assert record.read_metrics(tmp_path) == lines[:3]
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
+
+
+def test_tensorboard_shows_each_step_once(tmp_path):
+    tensorboard = pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter
+
+    assert tensorboard
+    assert RecordWriter
+    for step in (0, 2):
+        made = record.Record(tmp_path, SmallConfig(), {}, step)
+        for n in range(step + 1, 5):
+            made.log(line(n))
+        made.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, steps = path.read_bytes(), []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+        steps += [event.step for v in event.summary.value if v.tag == "train/loss"]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_default_folder_names_experiment_and_time():
+    first = record.choose_workdir(SmallConfig())
+    assert first.parts[:2] == ("runs", "conftest")
+
+
+@pytest.mark.parametrize("setup", ["file", "full", "under a file", "proc"])
+def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
+    folder = tmp_path / "x"
+    if setup == "file":
+        folder.write_text("")
+    elif setup == "full":
+        folder.mkdir()
+        (folder / "thesis.tex").write_text("")
+    elif setup == "under a file":
+        folder.write_text("")
+        folder = folder / "y"
+    else:
+        folder = record.Path("/proc/self/x")
+    before = list(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="--workdir="):
+        record.claim(folder, SmallConfig())
+    assert list(tmp_path.rglob("*")) == before
+
+
+def test_leftovers_of_a_killed_start_do_not_brick_a_folder(tmp_path):
+    (tmp_path / ".config.json.part").write_text("{")
+    record.claim(tmp_path, SmallConfig())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_a_broken_config_is_one_line(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json"):
+        record.claim(tmp_path, SmallConfig())
+
+
+def test_write_text_replaces_whole(tmp_path):
+    record.write_text(tmp_path / "a", "old")
+    record.write_text(tmp_path / "a", json.dumps([1]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "[1]"
