@@ -1,7 +1,13 @@
 """VGG on CIFAR-10 (Simonyan & Zisserman, 2015), with batch normalisation and a linear head.
 
-python -m experiments.cifar_vgg --learning_rate=0.1
-python -m experiments.cifar_vgg --dataset=embedded --width_multiplier=0.25
+    python -m experiments.cifar_vgg --learning_rate=0.1
+    python -m experiments.cifar_vgg --width_multiplier=0.25 --num_epochs=5
+    python -m experiments.cifar_vgg --dataset=embedded --width_multiplier=0.25 --batch_size=64
+        --num_epochs=15
+
+The first has not been measured. The second reaches 77.7 % test accuracy (1 seed, 2 CPU cores, 11
+minutes) on a copy of CIFAR-10 re-compressed as JPEG; the third 99.7 % on digits (1 seed, 2 CPU
+cores, 45 seconds).
 """
 
 import dataclasses
@@ -13,6 +19,7 @@ import jax.numpy as jnp
 from jaxdl import augment, cli, loop, losses, metrics, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
+from jaxdl.data.batches import size
 from jaxdl.models.vgg import CONVOLUTIONS, VGG
 from jaxdl.task import Batch, Key, Task, classification, supervised
 
@@ -56,8 +63,8 @@ def load(config: Config) -> images.Images:
 def build(config: Config, data: images.Images) -> Task:
     """The task: model, loss, optimizer and augmentation, from constructors only."""
     mean, std = data.statistics()
-    total = config.total_steps(len(data.train["label"]))
-    warmup = config.warmup_epochs * config.steps_per_epoch(len(data.train["label"]))
+    total = config.total_steps(size(data.train))
+    warmup = config.warmup_epochs * config.steps_per_epoch(size(data.train))
 
     model = VGG(
         data.num_classes,

@@ -110,7 +110,9 @@ def guard(command: Callable[[], None]) -> int:
         print(stop, file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("interrupted before the first step: nothing to keep", file=sys.stderr)
+        print(
+            "interrupted: no checkpoint was made of what came after the last one", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from jaxdl import config as configs
 from jaxdl import metrics, parallel, plots, record
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig
+from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
 from jaxdl.loop import compile_program
@@ -79,7 +80,7 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
     mesh = parallel.data_mesh(run.config.batch_size)
-    program = compile_program(task, run.config, len(data.train["label"]), mesh)
+    program = compile_program(task, run.config, batches.size(data.train), mesh)
     key = jax.random.key(run.config.seed)
     like = program.start(key, data.train, program.order(key, 0))
     state, _ = Checkpoints(run.folder / "checkpoints").restore(step, like)

@@ -14,7 +14,7 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.RandomState(seed).normal(size=shape).astype(np.float32))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     b=st.integers(1, 3), h=st.integers(1, 4), w=st.integers(1, 4),
     i=st.integers(1, 4), o=st.integers(1, 4), seed=st.integers(0, 99),
@@ -47,7 +47,7 @@ def test_computes_in_its_dtype():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(b=st.integers(1, 3), h=st.integers(2, 7), w=st.integers(2, 7), seed=st.integers(0, 99))
 def test_pooling_is_flax_pooling_in_value_and_gradient(b, h, w, seed):
     x = normal(seed, b, h, w, 2)  # no ties, where the two share the gradient differently
