@@ -37,7 +37,7 @@ class Config(RunConfig):
     batch_norm: bool = flag(True, "normalise before each rectifier")
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     optimizer: str = flag("nesterov", "direction of descent", choices=tuple(optim.OPTIMIZERS))
-    momentum: float = flag(0.9, "of SGD; first decay of adamw", low=0.0, high=1.0)
+    momentum: float = flag(0.9, "of SGD; first decay of adamw", low=0.0, high=0.999)
     schedule: str = flag("cosine", "of the rate", choices=tuple(schedules.SCHEDULES))
     warmup_epochs: int = flag(1, "epochs in which the rate rises", low=0)
     weight_decay: float = flag(5e-3, "decoupled, on kernels only", low=0.0, high=1.0)

@@ -23,7 +23,7 @@ class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self._folder = folder.absolute()  # orbax takes no relative path
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
@@ -35,8 +35,20 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def record(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state."""
-        return json.loads((self._folder / str(step) / "record.json").read_text())
+        """What was saved beside the state.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        path = self._folder / str(step) / "record.json"
+        try:
+            found = json.loads(path.read_text())
+            return {"best": found["best"], "seconds": float(found["seconds"])}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"checkpoint {path.parent} is damaged ({path.name}: {first_line(error)}): delete "
+                "it to go on from an older one, or give another --workdir"
+            ) from error
 
     def save(self, step: int, state: Any, record: dict[str, Any], keep: Collection[int]) -> None:
         """Copies the state off the device, then writes in the background.

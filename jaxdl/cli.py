@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from absl import flags
+from absl import flags, logging
 
 from jaxdl import config as configs
 from jaxdl.data import cache
@@ -60,7 +60,8 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
     try:
         rest = values(["experiment", *arguments])[1:]
     except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())} (--help lists the flags)") from error
+        text = str(error).removeprefix("ERROR:: ")
+        raise UserError(f"{text} (--help lists the flags)") from error
     except UnicodeDecodeError as error:
         raise UserError(f"--flagfile: not a text file ({error.reason})") from error
     if rest:
@@ -88,9 +89,7 @@ def describe(config_class: type[configs.RunConfig]) -> str:
 def set_up_jax() -> None:
     """Keeps compiled programs across processes (a second start of a run begins in seconds)."""
     import jax
-    from absl import logging
 
-    logging.set_verbosity(logging.WARNING)  # orbax logs some 45 lines a save
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -98,6 +97,8 @@ def set_up_jax() -> None:
 
 def guard(command: Callable[[], None]) -> int:
     """Calls `command` and returns its exit status: 0, 1, 2, 130 or 143 (see the README)."""
+    # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
+    logging.set_verbosity(logging.FATAL)
     try:
         command()
         sys.stdout.flush()

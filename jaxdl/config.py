@@ -60,6 +60,12 @@ class RunConfig:
     eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
     checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
 
+    def __post_init__(self) -> None:
+        """Makes the data folder absolute: a run is opened again from other folders."""
+        if self.data_dir:
+            path = Path(self.data_dir).expanduser().absolute()
+            object.__setattr__(self, "data_dir", str(path))
+
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in `examples`; what is left over is drawn in other epochs.
 
@@ -109,8 +115,13 @@ def check(config: RunConfig) -> None:
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The experiment's name and every field, as `config.json` holds them."""
-    return {"experiment": experiment_name(config), **dataclasses.asdict(config)}
+    """The experiment's name and every field, as `config.json` holds them.
+
+    JSON has no infinity: it is written as the text "inf".
+    """
+    fields = dataclasses.asdict(config)
+    finite = {k: str(v) if v in (math.inf, -math.inf) else v for k, v in fields.items()}
+    return {"experiment": experiment_name(config), **finite}
 
 
 def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
@@ -125,7 +136,7 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
         if name not in fields:
             raise UserError(f"config has a field {name!r} that {cls.__module__} lacks")
         wanted = type(fields[name].default)
-        if wanted is float and type(value) is int:
+        if wanted is float and (type(value) is int or value in ("inf", "-inf")):
             value = values[name] = float(value)
         if type(value) is not wanted:
             raise UserError(f"config field {name}={value!r}: not a {wanted.__name__}")

@@ -29,7 +29,9 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
         for color, (run, run_lines) in enumerate(runs.items()):
             for shade, (split, (style, marker, width)) in enumerate(styles.items()):
                 points = [
-                    (x["step"], x[name]) for x in run_lines if x["split"] == split and name in x
+                    (x["step"], x[name])
+                    for x in run_lines
+                    if x["split"] == split and x.get(name) is not None
                 ]
                 if points:
                     axes.plot(

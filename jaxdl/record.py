@@ -1,6 +1,7 @@
 """The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,15 @@ def claim(folder: Path, config: RunConfig) -> None:
       UserError: the folder cannot be written, holds the run of another config, holds a run and
         --resume=never, or holds something else.
     """
+    try:
+        _claim(folder, config)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder} cannot be written ({error.strerror}): give a --workdir that can"
+        ) from error
+
+
+def _claim(folder: Path, config: RunConfig) -> None:
     saved = folder / "config.json"
     if saved.exists():
         if config.resume == "never":
@@ -44,15 +54,10 @@ def claim(folder: Path, config: RunConfig) -> None:
     nearest = folder
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
-    try:
-        if not nearest.is_dir():
-            raise NotADirectoryError(20, "not a folder")
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--workdir={folder} cannot be written ({error.strerror}): give a --workdir that can"
-        ) from error
+    if not nearest.is_dir():
+        raise NotADirectoryError(20, "not a folder")
+    with tempfile.TemporaryFile(dir=nearest):
+        pass
 
 
 def _check_same(
@@ -94,7 +99,11 @@ class Record:
             self._to_tensorboard(line)
 
     def log(self, line: dict[str, Any]) -> None:
-        """Appends a line with `step`, `epoch`, `split`, metrics and `seconds`."""
+        """Appends a line with `step`, `epoch`, `split`, metrics and `seconds`.
+
+        A number that is not finite is written as null, for JSON has none.
+        """
+        line = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in line.items()}
         self._log.write(json.dumps(line) + "\n")
         self._to_tensorboard(line)
 
@@ -125,20 +134,24 @@ class Record:
 
     def _to_tensorboard(self, line: dict[str, Any]) -> None:
         for name, value in line.items():
-            if name not in ("step", "split"):
+            if name not in ("step", "split") and value is not None:
                 self._tensorboard.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a last one that a kill tore is left out."""
+    """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill."""
     path = folder / "metrics.jsonl"
     lines: list[dict[str, Any]] = []
     if path.exists():
-        for text in path.read_text().splitlines():
+        for text in path.read_text(errors="replace").splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = json.loads(text)
+                whole = isinstance(line["step"], int) and isinstance(line["split"], str)
+            except (ValueError, TypeError, KeyError):
                 break
+            if not whole:
+                break
+            lines.append(line)
     return lines
 
 

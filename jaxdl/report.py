@@ -19,6 +19,8 @@ def report(folders: list[Path], picture: Path) -> None:
     Raises:
       UserError: one of `folders` is not a run folder.
     """
+    if picture.suffix != ".png" or picture.is_dir():
+        raise UserError(f"--output={picture}: name a file that ends in .png")
     configs = [record.read_json(folder / "config.json") for folder in folders]
     table = Table(box=None, header_style="bold", pad_edge=False)
     differing = [

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -17,14 +19,31 @@ def state(value=1.0):
 
 def test_a_state_comes_back_bit_by_bit(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(5, state(1 / 3), {"best": {"step": 5, "value": 0.1}}, keep=())
+    checkpoints.save(5, state(1 / 3), {"best": {"step": 5}, "seconds": 0.5}, keep=())
     checkpoints.close()
     again = Checkpoints(tmp_path / "c")
     assert again.steps() == [5]
     found = again.restore(5, state())
     assert tree.digest(found) == tree.digest(state(1 / 3))
     assert jax.tree.structure(found) == jax.tree.structure(state())
-    assert again.record(5) == {"best": {"step": 5, "value": 0.1}}
+    assert again.record(5) == {"best": {"step": 5}, "seconds": 0.5}
+
+
+def test_a_relative_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Checkpoints(Path("runs") / "c")
+    checkpoints.save(1, state(), {"best": {}, "seconds": 1.0}, keep=())
+    checkpoints.close()
+    assert tree.digest(checkpoints.restore(1, state())) == tree.digest(state())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"best": {}, "seconds": "x"}', None])
+def test_a_damaged_record_is_one_line(text, tmp_path):
+    (tmp_path / "3").mkdir()
+    if text is not None:
+        (tmp_path / "3" / "record.json").write_text(text)
+    with pytest.raises(UserError, match="delete it"):
+        Checkpoints(tmp_path).record(3)
 
 
 def test_the_state_may_be_donated_right_after(tmp_path):

@@ -25,6 +25,21 @@ def test_going_on_drops_what_came_after_and_the_final_test(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
 
 
+@pytest.mark.parametrize("rest", [b"5", b'{"a": 1}', b"\xff\xfe", b"null", b'{"step": "x"}'])
+def test_a_foreign_line_ends_the_log(rest, tmp_path):
+    good = json.dumps(line(1)).encode()
+    (tmp_path / "metrics.jsonl").write_bytes(good + b"\n" + rest + b"\n")
+    assert record.read_metrics(tmp_path) == [line(1)]
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    made = record.Record(tmp_path, SmallConfig(), {}, 0)
+    made.log(line(1, loss_b=float("nan"), loss_c=float("inf")))
+    made.close()
+    (found,) = record.read_metrics(tmp_path)
+    assert found["loss_b"] is found["loss_c"] is None
+
+
 def test_tensorboard_shows_each_step_once(tmp_path):
     tensorboard = pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
@@ -52,7 +67,7 @@ def test_a_default_folder_names_experiment_and_time():
     assert first.parts[:2] == ("runs", "conftest")
 
 
-@pytest.mark.parametrize("setup", ["file", "full", "under a file", "proc"])
+@pytest.mark.parametrize("setup", ["file", "full", "under a file", "proc", "long"])
 def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
     folder = tmp_path / "x"
     if setup == "file":
@@ -63,6 +78,8 @@ def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
     elif setup == "under a file":
         folder.write_text("")
         folder = folder / "y"
+    elif setup == "long":
+        folder = tmp_path / ("a" * 300)
     else:
         folder = record.Path("/proc/self/x")
     before = list(tmp_path.rglob("*"))

@@ -48,6 +48,12 @@ def test_the_commands_refuse_in_one_line(arguments):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x.nonsense", "", "."])
+def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
+    with pytest.raises(UserError, match="--output="):
+        run(["report", str(two_runs[0]), f"--output={tmp_path / name}"])
+
+
 def test_pictures_of_odd_inputs(tmp_path):
     plots.curves({}, tmp_path / "none.png")
     plots.curves({"x": [{"step": 1, "split": "train", "loss": float("nan")}]}, tmp_path / "nan.png")

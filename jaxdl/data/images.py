@@ -129,8 +129,11 @@ def synthetic(
 
     def split(n: int) -> Split:
         label = (np.arange(n) % num_classes).astype(np.int32)
-        noisy = patterns[label] + random.normal(0, 40, (n, image_size, image_size, channels))
-        return {"image": np.clip(noisy, 0, 255).astype(np.uint8), "label": label}
+        image = np.empty((n, image_size, image_size, channels), np.uint8)
+        for row in range(n):  # one at a time: the noise of all at once, in float64, is large
+            noisy = patterns[label[row]] + random.normal(0, 40, image.shape[1:])
+            image[row] = np.clip(noisy, 0, 255)
+        return {"image": image, "label": label}
 
     train, test = split(examples), split(max(examples // 4, 1))
     source = "synthetic: not real images, but a smooth pattern for each class under noise"
@@ -144,20 +147,24 @@ def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
         stored = tfds.open_dataset(name, data_dir)
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
-    splits = cache.read(key)
-    if splits is None:
-        splits = {
-            f"{role} {field}": array
-            for role, split in (("train", "train"), ("test", stored.test_split()))
-            for field, array in stored.read(split, image_size).items()
-        }
-        cache.write(key, splits)
-    train, test = (
-        {field: splits[f"{role} {field}"] for field in ("image", "label")}
-        for role in ("train", "test")
-    )
+    names = ("train", stored.test_split())
+    cached = cache.read(key) or {}
+    splits = [_part(cached, name) for name in names]
+    fits = (stored.matches(n, image_size, s) for n, s in zip(names, splits, strict=True))
+    if not all(fits):
+        for name in names:
+            stored.check(name)
+        splits = [stored.read(name, image_size) for name in names]
+        both = zip(names, splits, strict=True)
+        cache.write(key, {f"{n} {field}": a for n, split in both for field, a in split.items()})
     source = f"TFDS, {stored.folder}"
-    return Raw(stored.version, fingerprint, source, stored.num_classes, train, test)
+    return Raw(stored.version, fingerprint, source, stored.num_classes, *splits)
+
+
+def _part(arrays: dict[str, np.ndarray], name: str) -> Split:
+    """The entries `NAME image` and `NAME label`, without the name."""
+    start = f"{name} "
+    return {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
 
 
 def _resized(split: Split, image_size: int) -> Split:

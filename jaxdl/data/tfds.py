@@ -1,9 +1,7 @@
 """TFDS folders, read and written without TensorFlow; the one module that imports it."""
 
-import contextlib
 import hashlib
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +57,40 @@ class Stored:
             "validation); choose another --dataset"
         )
 
+    def matches(self, split: str, image_size: int, arrays: Split) -> bool:
+        """Whether arrays from elsewhere have the types and shapes that `read` would give."""
+        if set(arrays) != {"image", "label"}:
+            return False
+        image, label = arrays["image"], arrays["label"]
+        count = self._builder.info.splits[split].num_examples
+        return (
+            (image.dtype, label.dtype) == (np.uint8, np.int32)
+            and image.shape[:3] == (count, image_size, image_size)
+            and image.ndim == 4
+            and label.shape == (count,)
+        )
+
+    def check(self, split: str) -> None:
+        """Reads a split's records without decoding them: each is held against its checksum.
+
+        Raises:
+          UserError: a record is damaged, or there are more or fewer than the folder says.
+        """
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        info, found = self._builder.info.splits[split], 0
+        try:
+            for path in info.filepaths:
+                reader = ArrayRecordReader(str(path))
+                found += len(reader.read_all())
+                reader.close()
+        except Exception as error:  # as in read
+            text = f"{self.folder} is damaged ({first_line(error)}): {REMEDY}"
+            raise UserError(text) from error
+        if found != info.num_examples:
+            text = f"{found} {split} examples, not {info.num_examples}"
+            raise UserError(f"{self.folder} is damaged ({text}): {REMEDY}")
+
     def read(self, split: str, image_size: int) -> Split:
         """Decodes a whole split into arrays, images resized.
 
@@ -93,6 +125,10 @@ def open_dataset(name: str, data_dir: str) -> Stored:
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except Exception as error:  # each kind of bad name raises another kind of error
+        folder = Path(data_dir).expanduser() / name
+        if data_dir and name and folder.is_dir():
+            text = f"{folder} is damaged ({first_line(error)}): {REMEDY}"
+            raise UserError(text) from error
         raise UserError(
             f"--dataset={name}: no such data set (the names are at tensorflow.org/datasets; "
             "--dataset=embedded needs no download)"
@@ -151,19 +187,7 @@ def write(
 
 
 def _import() -> Any:
-    """Imports TFDS quietly: its notices speak of TensorFlow, which is not used here."""
-    with _quiet():
-        import tensorflow_datasets
-    tensorflow_datasets.disable_progress_bar()
+    import tensorflow_datasets
+
+    tensorflow_datasets.disable_progress_bar()  # `track` shows the progress of all we do
     return tensorflow_datasets
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

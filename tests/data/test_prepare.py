@@ -114,8 +114,23 @@ def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypat
     assert cache.read(kept.stem) is None
     mended = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     np.testing.assert_array_equal(first.train["image"], mended.train["image"])
+    shapes = {"train image": (3, 28, 28, 1), "train label": (3,)}  # whole, but of something else
+    foreign = {name: np.zeros(shape, first.train["image"].dtype) for name, shape in shapes.items()}
+    cache.write(kept.stem, foreign)
+    again = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
+    np.testing.assert_array_equal(first.train["image"], again.train["image"])
     shard = next(folder.glob("*train*"))
     shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
+
+
+@pytest.mark.parametrize("old", ['"30"', '"10"', "{"])
+def test_a_folder_that_contradicts_itself(old, tmp_path):
+    files, _ = mnist_files(tmp_path)
+    folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
+    path = folder / "dataset_info.json"
+    path.write_text(path.read_text().replace(old, '"20"' if old != "{" else ""))
     with pytest.raises(UserError, match="damaged"):
         images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
 

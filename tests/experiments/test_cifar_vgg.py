@@ -81,6 +81,16 @@ def test_evaluate_gives_the_same_figure_to_the_last_digit(checkpoint, prefix, wh
     assert (folder / "evaluations" / f"test-{found['step']}-confusion.png").exists()
 
 
+def test_the_default_folder_and_a_relative_one_work(whole, tmp_path, monkeypatch, capsys):
+    flags, _, summary = whole
+    monkeypatch.chdir(tmp_path)
+    found = cifar_vgg.run(cli.parse(cifar_vgg.Config, flags))
+    assert found["state_sha256"] == summary["state_sha256"]
+    (folder,) = (tmp_path / "runs" / "cifar_vgg").iterdir()
+    command(["evaluate", str(folder.relative_to(tmp_path)), "--checkpoint=newest"])
+    assert f"accuracy = {summary['test/accuracy']}" in capsys.readouterr().out
+
+
 def test_evaluate_refuses(whole, tmp_path, capsys):
     _, folder, _ = whole
     for arguments in (["--checkpoint=5"], ["--checkpoint=worst"]):
