@@ -6,6 +6,7 @@ Shapes: B images of H by W with C channels.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdl.models.conv import Conv3x3
 from jaxdl.models.pool import max_pool_2x2
@@ -39,7 +40,7 @@ class VGG(nn.Module):
     hidden: tuple[int, ...] = ()
     dropout: float = 0.5
     width_multiplier: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
