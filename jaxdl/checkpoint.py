@@ -43,8 +43,10 @@ class Checkpoints:
         path = self._folder / str(step) / "record.json"
         try:
             found = json.loads(path.read_text())
-            return {"best": found["best"], "seconds": float(found["seconds"])}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            if not isinstance(found, dict):
+                raise ValueError("not a JSON object")
+            return found
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"checkpoint {path.parent} is damaged ({path.name}: {first_line(error)}): delete "
                 "it to go on from an older one, or give another --workdir"

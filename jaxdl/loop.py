@@ -119,19 +119,20 @@ class _Run:
         self._carry: Carry = self._program.start(state_key, self._split, order)
         self._checkpoints = Checkpoints(folder / "checkpoints")
         self._step, self._seconds = 0, 0.0
-        self._best: dict[str, Any] = {"step": 0, "value": np.nan}
+        self._best: dict[str, Any] = {"step": 0, "value": None}  # none evaluated yet
+        self._timed_steps, self._timed_seconds = 0, 0.0
         if saved := self._checkpoints.steps():
             self._step = saved[-1]
             self._carry = self._checkpoints.restore(self._step, self._carry)
             known = self._checkpoints.record(self._step)
             self._best, self._seconds = known["best"], known["seconds"]
+            self._timed_steps, self._timed_seconds = known["timed"]
         self._last_saved = self._step if saved else -1
         self._checkpoints.clear_leftovers()
         about = {"name": data.name, "version": data.version, "fingerprint": data.fingerprint}
         self._record = record.Record(folder, config, about | {"source": data.source}, self._step)
         self._announce(folder, mesh.size)
         self._bar = Training(self._total, self._step)
-        self._timed_steps, self._timed_seconds = 0, 0.0
 
     def train(self, request: signals.Request) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
@@ -251,7 +252,7 @@ class _Run:
         self._log("validation", values)
         name, choose = self._best_metric
         old, new = self._best["value"], values[name]
-        if np.isnan(old) or (new != old and choose(new, old) == new):
+        if old is None or (new != old and choose(new, old) == new):
             self._best = {"step": self._step, "value": new}
             return True
         return False
@@ -260,7 +261,8 @@ class _Run:
         if self._last_saved == self._step:
             return
         self._record.sync()
-        known = {"best": self._best, "seconds": self._elapsed()}
+        timed = (self._timed_steps, self._timed_seconds)
+        known = {"best": self._best, "seconds": self._elapsed(), "timed": timed}
         self._checkpoints.save(self._step, self._carry, known, keep=(self._best["step"],))
         self._last_saved = self._step
 

@@ -61,7 +61,10 @@ def choose_checkpoint(run: Run, checkpoint: str) -> int:
     steps = checkpoints.steps()
     named = {str(step): step for step in steps}
     if steps:
-        named |= {"newest": steps[-1], "best": checkpoints.record(steps[-1])["best"]["step"]}
+        named["newest"] = steps[-1]
+        best = checkpoints.record(steps[-1])["best"]["step"]
+        if best in steps:  # there is none before the first evaluation
+            named["best"] = best
     if checkpoint not in named:
         has = ", ".join(named) or "none yet: train it first"
         raise UserError(f"--checkpoint={checkpoint}: {run.folder} has {has}")

@@ -37,7 +37,7 @@ def test_a_relative_folder(tmp_path, monkeypatch):
     assert tree.digest(checkpoints.restore(1, state())) == tree.digest(state())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"best": {}, "seconds": "x"}', None])
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", None])
 def test_a_damaged_record_is_one_line(text, tmp_path):
     (tmp_path / "3").mkdir()
     if text is not None:

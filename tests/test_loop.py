@@ -111,6 +111,7 @@ def test_a_finished_run_is_not_trained_again(whole, small):
     assert again["state_sha256"] == summary["state_sha256"]
     assert without_seconds(folder) == before
     assert again["test/accuracy"] == summary["test/accuracy"]
+    assert again["examples_per_second"] == summary["examples_per_second"] > 0
 
 
 def test_newest_and_best_are_kept(small, tmp_path):
