@@ -47,8 +47,17 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
-        if axes.lines:
-            axes.legend(fontsize="small", frameon=False)
+    # One legend below all panels, where it covers no curve.
+    lines_by_label = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    if lines_by_label:
+        figure.legend(
+            list(lines_by_label.values()),
+            [str(label) for label in lines_by_label],
+            loc="outside lower center",
+            ncols=3,
+            fontsize="small",
+            frameon=False,
+        )
     _save(figure, path)
 
 

@@ -105,6 +105,7 @@ class Record:
         """
         line = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in line.items()}
         self._log.write(json.dumps(line) + "\n")
+        self._log.flush()  # who follows the file sees the line now
         self._to_tensorboard(line)
 
     def sync(self) -> None:

@@ -1,5 +1,6 @@
 """Many runs side by side: a table of their summaries and one picture of their curves."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdl import plots, record
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
+
+PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
 
 
 def report(folders: list[Path], picture: Path) -> None:
@@ -26,7 +30,7 @@ def report(folders: list[Path], picture: Path) -> None:
     differing = [
         name
         for name in dict.fromkeys(name for config in configs for name in config)
-        if len({repr(config.get(name)) for config in configs}) > 1 and name != "workdir"
+        if len({repr(config.get(name)) for config in configs}) > 1 and name not in PLACES
     ]
     summaries = [_summary(folder) for folder in folders]
     figures = dict.fromkeys(name for summary in summaries for name in summary)
