@@ -71,7 +71,8 @@ class Checkpoints:
             (part / "record.json").write_text(json.dumps(record))
             writing = orbax.save_async(part / "state", tree.flatten(state))
         except OSError as error:
-            raise TrainingError(f"cannot write {part}: {error.strerror or error}") from error
+            text = f"cannot write {part} ({error.strerror or error}): make room, then start again"
+            raise TrainingError(text) from error
 
         def finish() -> None:
             writing.result()

@@ -134,7 +134,10 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
-            raise UserError(f"config has a field {name!r} that {cls.__module__} lacks")
+            raise UserError(
+                f"config has a field {name!r} that {cls.__module__} lacks: use the "
+                "version that wrote it (environment.json has its commit)"
+            )
         wanted = type(fields[name].default)
         if wanted is float and (type(value) is int or value in ("inf", "-inf")):
             value = values[name] = float(value)

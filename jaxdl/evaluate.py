@@ -20,16 +20,13 @@ def evaluator(task: Task, mesh: Mesh) -> Evaluate:
     """
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
 
-    def measure(state: State, batch: dict[str, jax.Array]) -> metrics.Metrics:
-        return task.evaluate(state, batch)
-
-    first = jax.jit(measure, in_shardings=(whole, shards), out_shardings=whole)
+    measure = jax.jit(task.evaluate, in_shardings=(whole, shards), out_shardings=whole)
     add = jax.jit(metrics.add, donate_argnums=0, out_shardings=whole)
 
     def evaluate(state: State, split: Split, batch_size: int) -> dict[str, np.ndarray]:
         totals = None
         for batch in padded_batches(split, batch_size):
-            found = first(state, batch)
+            found = measure(state, batch)
             totals = found if totals is None else add(totals, found)
         assert totals is not None
         return metrics.divide(totals)

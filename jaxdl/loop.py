@@ -177,9 +177,7 @@ class _Run:
         summary: dict[str, Any] = {}
         self._checkpoints.wait()
         for line in record.read_metrics(self._record.folder):
-            summary |= {
-                f"{line['split']}/{k}": v for k, v in line.items() if k in self._names(line)
-            }
+            summary |= {f"{line['split']}/{k}": line[k] for k in record.metric_names(line)}
         final = self._evaluate(state, self._data.test)
         self._log("test", metrics.scalars(final))
         summary |= {f"test/{k}": v for k, v in metrics.scalars(final).items()}
@@ -220,10 +218,6 @@ class _Run:
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
-
-    @staticmethod
-    def _names(line: dict[str, Any]) -> list[str]:
-        return [name for name in line if name not in plots.NOT_METRICS]
 
     def _log(self, split: str, values: dict[str, float]) -> None:
         epoch = round(self._step / self._per_epoch, 4)

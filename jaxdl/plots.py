@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.record import metric_names
+
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
-NOT_METRICS = ("step", "epoch", "split", "seconds")
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -19,7 +20,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [line for run in runs.values() for line in run]
-    names = list(dict.fromkeys(k for line in lines for k in line if k not in NOT_METRICS))
+    names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))
     columns = min(len(names), 3) or 1
     rows = -(-len(names) // columns) or 1
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")

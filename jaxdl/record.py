@@ -139,6 +139,11 @@ class Record:
                 self._tensorboard.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
 
+def metric_names(line: dict[str, Any]) -> list[str]:
+    """The metrics of a line of `metrics.jsonl`: all but where it stands."""
+    return [name for name in line if name not in ("step", "epoch", "split", "seconds")]
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill."""
     path = folder / "metrics.jsonl"

@@ -66,8 +66,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     for line in record.read_metrics(folder):
         found["step"] = line["step"]
         if line["split"] != "train":
-            names = (name for name in line if name not in plots.NOT_METRICS)
-            found |= {f"{line['split']}/{name}": line[name] for name in names}
+            found |= {f"{line['split']}/{name}": line[name] for name in record.metric_names(line)}
     return found
 
 

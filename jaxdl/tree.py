@@ -1,4 +1,4 @@
-"""Pytrees as flat dictionaries: naming, counting and hashing their leaves."""
+"""Pytrees as flat dictionaries: naming and hashing their leaves."""
 
 import hashlib
 
@@ -36,11 +36,6 @@ def digest(tree: object) -> str:
         sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
-
-
-def size(tree: object) -> int:
-    """Number of scalars in all leaves."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _is_key(leaf: jax.Array) -> bool:

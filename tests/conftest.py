@@ -2,7 +2,6 @@
 
 import dataclasses
 import socket
-import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -132,9 +131,3 @@ def tiny_vgg_flags():
         *("--dataset=synthetic", "--depth=11", "--width_multiplier=0.05", "--batch_size=20"),
         *("--num_steps=6", "--eval_every=3", "--checkpoint_every=2", "--log_every=2"),
     ]
-
-
-@pytest.fixture
-def python_env():
-    """Interpreter for subprocesses that start as a user's would."""
-    return sys.executable

@@ -43,7 +43,3 @@ def test_missing_leaf():
     del flat["['a']"]
     with pytest.raises(KeyError):
         tree.unflatten(state(), flat)
-
-
-def test_size():
-    assert tree.size({"a": jnp.zeros((2, 3)), "b": jnp.zeros(())}) == 7

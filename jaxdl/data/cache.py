@@ -1,10 +1,13 @@
 """The user's cache folder: decoded splits (and compiled programs), safe to delete at any time."""
 
+import contextlib
 import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from jaxdl.progress import say
 
 
 def folder() -> Path:
@@ -22,7 +25,7 @@ def read(name: str) -> dict[str, np.ndarray] | None:
 
 
 def write(name: str, arrays: dict[str, np.ndarray]) -> None:
-    """Keeps arrays under a name: all of it or, where the folder cannot be written, nothing."""
+    """Keeps arrays under a name, all of it; where that cannot be written, says so and goes on."""
     path = folder() / f"{name}.npz"
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -30,5 +33,7 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
         with part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        say(f"{path} not kept ({error.strerror}): each start decodes anew; set XDG_CACHE_HOME")

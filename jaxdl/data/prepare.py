@@ -27,7 +27,10 @@ def mnist(files: dict[str, Path]) -> Recipe:
         image = archives.idx(path)
         label = archives.idx(files[f"{prefix}-labels-idx1-ubyte.gz"])
         if image.shape[1:] != (28, 28) or label.shape != image.shape[:1]:
-            raise UserError(f"{path}: images {image.shape} and labels {label.shape} do not match")
+            raise UserError(
+                f"{path}: images {image.shape} and labels {label.shape} do not match; delete its "
+                "folder and prepare the data set again"
+            )
         splits[split] = _examples(split, image[..., None], {"label": label})
     return Recipe(splits, {})
 
@@ -87,7 +90,9 @@ def prepare_from(name: str, data_dir: str, files: dict[str, Path]) -> Path:
     try:
         return tfds.write(name, data_dir, recipe.splits, recipe.label_names)
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or data_dir}: {error.strerror}") from error
+        where = error.filename or data_dir
+        text = f"cannot write {where} ({error.strerror}): give a --data_dir that can be written"
+        raise UserError(text) from error
 
 
 def _download(name: str) -> dict[str, Path]:

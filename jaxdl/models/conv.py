@@ -17,8 +17,8 @@ class Conv3x3(nn.Module):
     """A 3x3 convolution of stride 1 that keeps the size (SAME): [B, H, W, I] -> [B, H, W, O].
 
     Parameters (`kernel` [3, 3, I, O] and `bias` [O], float32) and initialisation are those of
-    `nn.Conv`, and so is the result, to rounding. On 2x2 images XLA's convolution runs on a CPU at
-    a hundredth of the speed of a matrix product, and multiplies mostly by padding; there the
+    `nn.Conv`, and so is the result, to rounding. On 2x2 images of 512 channels a step of
+    XLA's convolution takes a CPU 75 times as long, and multiplies mostly by padding; there the
     kernel is laid out as a matrix [H*W*I, H*W*O] instead.
     """
 

@@ -177,6 +177,14 @@ def test_damaged_archives_write_nothing(damage, tmp_path):
         archives.members(path, ["x"])
 
 
+def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache.write("x", {"a": np.zeros(3)})
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().err
+    assert cache.read("x") is None
+
+
 def test_cifar_records_must_be_whole(tmp_path):
     with pytest.raises(UserError, match="whole records of 3073"):
         archives.cifar(b"x" * 3074, 1, tmp_path)

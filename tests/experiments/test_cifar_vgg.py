@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import cifar_vgg
@@ -103,12 +106,18 @@ def test_evaluate_refuses(whole, tmp_path, capsys):
             command(["evaluate", str(tmp_path)])
 
 
-def test_bfloat16_computes_and_keeps_float32_parameters(whole, tmp_path):
-    flags, _, summary = whole
-    flags = [*flags, "--dtype=bfloat16", "--num_steps=2", f"--workdir={tmp_path / 'run'}"]
-    found = cifar_vgg.run(cli.parse(cifar_vgg.Config, flags))
-    assert found["parameters"] == summary["parameters"]
-    assert found["state_sha256"] != summary["state_sha256"]
+def test_bfloat16_computes_and_keeps_float32_parameters(whole):
+    config = cli.parse(cifar_vgg.Config, [*whole[0], "--dtype=bfloat16"])
+    data = cifar_vgg.load(config)
+    task = cifar_vgg.build(config, data)
+    batch = {name: array[:20] for name, array in data.train.items()} | {"mask": np.ones(20, "f4")}
+    before = jax.eval_shape(task.init, jax.random.key(0))
+    after, _ = jax.eval_shape(task.step, before, batch)
+    for state in (before, after):
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
+    program = str(jax.make_jaxpr(task.evaluate)(before, batch))
+    kinds = re.findall(r"(\w+)\[[^\]]*\] = conv_general_dilated", program)
+    assert set(kinds) == {"bf16"}
 
 
 @pytest.mark.parametrize(

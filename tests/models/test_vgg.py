@@ -9,7 +9,7 @@ from jaxdl.models.vgg import VGG
 def parameters(model, size):
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     init = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), x)
-    return tree.size(init["params"])
+    return sum(leaf.size for leaf in jax.tree.leaves(init["params"]))
 
 
 @pytest.mark.parametrize(
