@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxdl.errors import UserError
 
@@ -45,6 +45,11 @@ def _parser() -> Parser:
     command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
     command.set_defaults(handler=_evaluate)
 
+    command = commands.add_parser("replay", help="make the step again that was not finite")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
+    command.set_defaults(handler=_replay)
+
     command = commands.add_parser("report", help="compare runs: a table and a picture of curves")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
@@ -59,13 +64,27 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
+    from jaxdl import reopen
+
+    _print(reopen.evaluate(_reopened(chosen), chosen.checkpoint, chosen.split))
+
+
+def _replay(chosen: argparse.Namespace) -> None:
+    from jaxdl import reopen
+
+    _print(reopen.replay(_reopened(chosen)))
+
+
+def _reopened(chosen: argparse.Namespace) -> Any:
     from jaxdl import cli, reopen
 
-    cli.set_up_jax()
     changes = {} if chosen.data_dir is None else {"data_dir": chosen.data_dir}
-    values = reopen.evaluate(
-        reopen.open_run(chosen.run, **changes), chosen.checkpoint, chosen.split
-    )
+    run = reopen.open_run(chosen.run, **changes)
+    cli.set_up_jax(run.config.deterministic)
+    return run
+
+
+def _print(values: dict[str, Any]) -> None:
     for name, value in values.items():
         print(f"{name} = {value}")
 

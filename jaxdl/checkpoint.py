@@ -1,22 +1,46 @@
-"""Checkpoints: written through orbax in the background, there whole or not at all.
+"""Checkpoints: written through orbax in the background, verified before they are believed.
 
-A checkpoint is a folder `checkpoints/STEP` with `state/` (orbax) and `record.json` (what the loop
-knows). It is written under another name and renamed when it is complete, so a folder with a number
-for a name is always whole, wherever the process died.
+A checkpoint is a folder `checkpoints/STEP`:
+
+    state/          the state, by orbax
+    record.json     what the loop knows beside it
+    metrics.jsonl   the log so far
+    manifest.json   length and SHA-256 of each of these files, and of itself
+
+It is written under another name and renamed when it is complete and on disk, so a kill leaves none
+half-written; and what a disk does to it later, the manifest shows.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxdl import tree
 from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.progress import say
+
+MANIFEST = "manifest.json"
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    state: Any
+    record: dict[str, Any]
+    log: str
+
+
+class DamagedError(UserError):
+    """A checkpoint is not what was written."""
 
 
 class Checkpoints:
@@ -28,121 +52,250 @@ class Checkpoints:
         self._pending: Future[None] | None = None
 
     def steps(self) -> list[int]:
-        """Steps of which there is a whole checkpoint, ascending."""
+        """Steps of which there is a checkpoint, whole or damaged, ascending."""
         if not self._folder.is_dir():
             return []
         names = (path.name for path in self._folder.iterdir())
-        return sorted(int(name) for name in names if name.isdecimal())
+        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
-    def record(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state.
-
-        Raises:
-          UserError: the file is damaged.
-        """
-        path = self._folder / str(step) / "record.json"
-        try:
-            found = json.loads(path.read_text())
-            if not isinstance(found, dict):
-                raise ValueError("not a JSON object")
-            return found
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"checkpoint {path.parent} is damaged ({path.name}: {first_line(error)}): delete "
-                "it to go on from an older one, or give another --workdir"
-            ) from error
-
-    def save(self, step: int, state: Any, record: dict[str, Any], keep: Collection[int]) -> None:
+    def save(
+        self, step: int, state: Any, record: dict[str, Any], log: str, keep: Collection[int]
+    ) -> None:
         """Copies the state off the device, then writes in the background.
 
-        When the checkpoint is complete, those of other steps than `keep` and its own are deleted.
-        The state may be donated to the next step as soon as this returns.
+        When the checkpoint is complete, those of other steps are deleted, but for `keep` and the
+        newest of them. The state may be donated to the next step as soon as this returns.
 
         Raises:
           TrainingError: the save before this one failed.
         """
-        from orbax.checkpoint import v1 as orbax
-
         self.wait()
-        part = self._folder / f"part-{step}"
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            (part / "record.json").write_text(json.dumps(record))
-            writing = orbax.save_async(part / "state", tree.flatten(state))
-        except OSError as error:
-            text = f"cannot write {part} ({error.strerror or error}): make room, then start again"
-            raise TrainingError(text) from error
+        # Copies: a view of a buffer on the CPU would change with the next step.
+        flat = {path: np.array(leaf) for path, leaf in tree.flatten(state).items()}
+        self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
 
-        def finish() -> None:
-            writing.result()
-            final = self._folder / str(step)
-            shutil.rmtree(final, ignore_errors=True)
-            part.replace(final)
-            _sync(self._folder)
-            for old in set(self.steps()) - {step, *keep}:
-                # Renamed first: a half-deleted folder must not have a number for a name.
-                doomed = (self._folder / str(old)).rename(self._folder / f"old-{old}")
-                shutil.rmtree(doomed, ignore_errors=True)
-
-        self._pending = self._writer.submit(finish)
-
-    def wait(self) -> None:
-        """Returns when the last save is on disk.
+    def wait(self, patiently: bool = True) -> None:
+        """Returns when the last save is on disk; not `patiently`: at once if it still goes on.
 
         Raises:
           TrainingError: it failed.
         """
-        pending, self._pending = self._pending, None
-        if pending is None:
+        if self._pending is None or not (patiently or self._pending.done()):
             return
+        pending, self._pending = self._pending, None
         try:
             pending.result()
         except Exception as error:  # orbax and tensorstore raise what they like
-            text = f"a checkpoint in {self._folder} was not written: {first_line(error)}"
-            raise TrainingError(text) from error
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise TrainingError(
+                f"a checkpoint in {self._folder} was not written ({reason}): make room there, "
+                "then the same command goes on from the one before"
+            ) from error
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state of a step, in the structure, dtypes, shapes and shardings of `like`.
+    def read(self, step: int) -> tuple[dict[str, Any], str]:
+        """A checkpoint's record and log, after every file was held against the manifest.
+
+        Raises:
+          DamagedError: it is not what was written.
+        """
+        folder = self._folder / str(step)
+        try:
+            _verify(folder)
+            record = json.loads((folder / "record.json").read_bytes())
+            return record, (folder / "metrics.jsonl").read_text()
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise _damaged(folder, error) from error
+
+    def restore(self, step: int, like: Any) -> Saved:
+        """A checkpoint's content, its state in the structure and shardings of `like`.
 
         Args:
           step: one of `steps()`.
           like: any state of that structure, such as the initial one.
 
         Raises:
-          UserError: the checkpoint is damaged or of another model.
+          DamagedError: it is not what was written.
+          UserError: it is of another model.
         """
         from orbax.checkpoint import v1 as orbax
 
-        target = {
+        folder = self._folder / str(step)
+        record, log = self.read(step)
+        target = tree.flatten(like)
+        here = tree.shapes(target)
+        for path in sorted(record["leaves"].keys() | here.keys()):
+            there = record["leaves"].get(path)
+            if there != here.get(path):
+                raise UserError(
+                    f"checkpoint {folder} is of another model ({path}: {there} there, "
+                    f"{here.get(path)} here): give another --workdir, or the code that wrote it"
+                )
+        stored = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-            for path, leaf in tree.flatten(like).items()
+            for path, leaf in target.items()
+            if leaf.size
         }
-        path = self._folder / str(step) / "state"
         try:
-            return tree.unflatten(like, orbax.load(path, target))
+            state = tree.unflatten(like, target | orbax.load(folder / "state", stored))
+            if tree.digest(state) != record["state_sha256"]:
+                raise ValueError("the state's SHA-256 is another")
         except Exception as error:  # as in wait
-            raise UserError(
-                f"checkpoint {path.parent} cannot be restored ({first_line(error)}): delete it "
-                "to go on from an older one, or give another --workdir"
-            ) from error
+            raise _damaged(folder, error) from error
+        return Saved(step, state, record, log)
 
-    def close(self) -> None:
-        """Waits for the last save and clears what interrupted ones left behind."""
-        try:
-            self.wait()
-        finally:
-            self._writer.shutdown()
+    def set_aside(self, step: int) -> None:
+        """Renames a checkpoint that is of no use any more, so that no step has it."""
+        aside = self._folder / f"damaged-{step}"
+        _delete(aside)
+        (self._folder / str(step)).rename(aside)
+
+    def delete(self, step: int) -> None:
+        """Deletes a checkpoint."""
+        # Renamed first: a half-deleted folder must not have a number for a name.
+        doomed = self._folder / f"old-{step}"
+        _delete(doomed)
+        (self._folder / str(step)).rename(doomed)
+        _delete(doomed)
 
     def clear_leftovers(self) -> None:
         """Deletes what a killed process left half-written or half-deleted."""
         for pattern in ("part-*", "old-*"):
             for path in self._folder.glob(pattern):
-                shutil.rmtree(path, ignore_errors=True)
+                _delete(path)
+
+    def close(self) -> None:
+        """Waits for the last save.
+
+        Raises:
+          TrainingError: it failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def _write(
+        self,
+        step: int,
+        flat: dict[str, np.ndarray],
+        record: dict[str, Any],
+        log: str,
+        keep: set[int],
+    ) -> None:
+        """In the background: writes a checkpoint whole, then deletes what is not kept."""
+        from orbax.checkpoint import v1 as orbax
+
+        part = self._folder / f"part-{step}"
+        try:
+            _delete(part)
+            part.mkdir(parents=True)
+            orbax.save(part / "state", {path: a for path, a in flat.items() if a.size})
+            known = {"leaves": tree.shapes(flat), "state_sha256": tree.flat_digest(flat)}
+            (part / "record.json").write_text(json.dumps(record | known))
+            (part / "metrics.jsonl").write_text(log)
+            _seal(part)
+        except BaseException:
+            _delete(part)  # makes room again
+            raise
+        if (self._folder / str(step)).exists():
+            self.delete(step)
+        part.rename(self._folder / str(step))
+        _sync(self._folder)
+        others = [other for other in self.steps() if other != step]
+        for other in set(others[:-1]) - keep:
+            self.delete(other)
+
+
+def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
+    """The newest checkpoint that is whole and `wanted(step, record)`; None where there is none.
+
+    Others that are newer are set aside where they are damaged, and deleted where not wanted.
+
+    Raises:
+      UserError: there are checkpoints, but all are damaged.
+    """
+    damaged = []
+    for step in reversed(checkpoints.steps()):
+        try:
+            record, _ = checkpoints.read(step)
+            if not wanted(step, record):
+                checkpoints.delete(step)
+                continue
+            saved = checkpoints.restore(step, like)
+        except DamagedError as error:
+            damaged.append((step, error))
+            continue
+        for other, why in damaged:
+            say(f"{why}; going on from step {step}")
+            checkpoints.set_aside(other)
+        return saved
+    if damaged:
+        raise UserError(f"{damaged[0][1]}, and no other is whole: give another --workdir")
+    return None
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _seal(folder: Path) -> None:
+    """Brings every file of a checkpoint to the disk, and writes the manifest."""
+    files = {}
+    for name, path in _files(folder):
+        with path.open("rb+") as file:
+            files[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+            os.fsync(file.fileno())
+    manifest = {"files": files, "sha256": _digest(files)}
+    with (folder / MANIFEST).open("w") as file:
+        json.dump(manifest, file)
+        file.flush()
+        os.fsync(file.fileno())
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _sync(path)
+
+
+def _verify(folder: Path) -> None:
+    """Holds every file against the manifest.
+
+    Raises:
+      ValueError: one differs, or is missing.
+      OSError: one cannot be read.
+    """
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest.get("sha256") != _digest(files):
+        raise ValueError(f"{MANIFEST} is not what was written")
+    found = dict(_files(folder))
+    for name, (size, sha256) in files.items():
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        with found[name].open("rb") as file:
+            if found[name].stat().st_size != size:
+                raise ValueError(f"{name} has {found[name].stat().st_size} bytes, not {size}")
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ValueError(f"{name} is not what was written")
+
+
+def _digest(files: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> DamagedError:
+    why = getattr(error, "strerror", None) or first_line(error)
+    return DamagedError(f"checkpoint {folder} is damaged ({why})")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
+    """Makes the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,8 +13,11 @@ from absl import flags, logging
 from jaxdl import config as configs
 from jaxdl.data import cache
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.signals import Stopped
+from jaxdl.signals import Stopped, prompt
 
+# Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
+# each process.
+DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
 Config = TypeVar("Config", bound=configs.RunConfig)
 
 DEFINE: dict[type, Callable[..., Any]] = {
@@ -34,7 +37,10 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
             print(f"{doc}\n\nFlags:\n{describe(config_class)}")
             return
-        set_up_jax()
+        from jaxdl import record  # imports jax, as experiments do, but `jaxdl --help` need not
+
+        record.refuse_if_used(config)
+        set_up_jax(config.deterministic)
         for name, value in run(config).items():
             print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
@@ -86,9 +92,18 @@ def describe(config_class: type[configs.RunConfig]) -> str:
     return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"])
 
 
-def set_up_jax() -> None:
-    """Keeps compiled programs across processes (a second start of a run begins in seconds)."""
+def set_up_jax(deterministic: bool = False) -> None:
+    """Keeps compiled programs across processes (a second start of a run begins in seconds).
+
+    Args:
+      deterministic: whether a GPU may use only operations that give the same bits each time. A
+        CPU and a TPU have no others.
+    """
     import jax
+
+    if deterministic:  # read when the first device is asked for
+        known = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{known} {DETERMINISTIC}".strip()
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
@@ -100,8 +115,9 @@ def guard(command: Callable[[], None]) -> int:
     # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
     logging.set_verbosity(logging.FATAL)
     try:
-        command()
-        sys.stdout.flush()
+        with prompt():
+            command()
+            sys.stdout.flush()
         return 0
     except UserError as error:
         return _fail(error, 2)
@@ -110,11 +126,6 @@ def guard(command: Callable[[], None]) -> int:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.status
-    except KeyboardInterrupt:
-        print(
-            "interrupted: no checkpoint was made of what came after the last one", file=sys.stderr
-        )
-        return 130
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

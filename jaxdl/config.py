@@ -1,8 +1,6 @@
 """Hyperparameters as frozen dataclasses: a field is a flag with a help text and a range."""
 
 import dataclasses
-import hashlib
-import json
 import math
 import sys
 from pathlib import Path
@@ -42,8 +40,9 @@ class RunConfig:
     workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", place=True)
     resume: str = flag(
         "auto",
-        "auto: go on where the workdir's run stopped; never: refuse a workdir that holds a run",
-        choices=("auto", "never"),
+        "auto: go on where the workdir's run stopped; never: refuse a workdir that holds a run; "
+        "force: go on under another config or other data",
+        choices=("auto", "never", "force"),
         place=True,
     )
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
@@ -59,6 +58,14 @@ class RunConfig:
     log_every: int = flag(50, "steps between two lines of training metrics", low=1)
     eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
     checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
+    patience: int = flag(0, "evaluations without a better one until the end; 0: no limit", low=0)
+    on_nonfinite: str = flag(
+        "abort",
+        "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
+        "next batch follows; rewind: back to the last checkpoint, another key, without this batch",
+        choices=("abort", "skip", "rewind"),
+    )
+    deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
 
     def __post_init__(self) -> None:
         """Makes the data folder absolute: a run is opened again from other folders."""
@@ -158,15 +165,14 @@ def to_flags(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
+def places(config: RunConfig | type[RunConfig]) -> set[str]:
+    """The fields that say where or how to run, and change no bit of the result."""
+    return {field.name for field in dataclasses.fields(config) if field.metadata["place"]}
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
     """What decides the bits of a run: all of `to_dict` but the fields that are places."""
-    places = {field.name for field in dataclasses.fields(config) if field.metadata["place"]}
-    return {name: value for name, value in to_dict(config).items() if name not in places}
-
-
-def fingerprint(values: dict[str, Any]) -> str:
-    """SHA-256 of a dictionary's canonical JSON."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return {k: v for k, v in to_dict(config).items() if k not in places(config)}
 
 
 def _limits(low: float | None, high: float | None) -> str:

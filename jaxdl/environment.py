@@ -12,6 +12,8 @@ import jax
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets chex numpy
 scikit-learn pillow""".split()  # noqa: SIM905
 
+NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
+
 
 def describe() -> dict[str, Any]:
     """Versions, git commit, devices and settings, as `environment.json` holds them."""
@@ -31,6 +33,12 @@ def describe() -> dict[str, Any]:
             for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_default_matmul_precision")
         },
     }
+
+
+def versions(devices: int) -> dict[str, str]:
+    """What may change a result's last bits, beside the config: programs, and the devices."""
+    kind = f"{devices} x {jax.devices()[0].device_kind}"
+    return {name: str(_version(name)) for name in NUMERIC} | {"devices": kind}
 
 
 def _version(name: str) -> str | None:

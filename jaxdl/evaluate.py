@@ -10,22 +10,26 @@ from jaxdl import metrics, parallel
 from jaxdl.data.batches import Split, padded_batches
 from jaxdl.task import State, Task
 
-Evaluate = Callable[[State, Split, int], dict[str, np.ndarray]]
+Evaluate = Callable[..., dict[str, np.ndarray]]
 
 
 def evaluator(task: Task, mesh: Mesh) -> Evaluate:
     """Compiles a task's evaluation once, for (state, split, batch_size) -> values by name.
 
-    The totals stay on the device until the last batch; then one transfer and one division.
+    A fourth argument is called before every batch, and ends the evaluation where it raises. The
+    totals stay on the device until the last batch; then one transfer and one division.
     """
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
 
     measure = jax.jit(task.evaluate, in_shardings=(whole, shards), out_shardings=whole)
     add = jax.jit(metrics.add, donate_argnums=0, out_shardings=whole)
 
-    def evaluate(state: State, split: Split, batch_size: int) -> dict[str, np.ndarray]:
+    def evaluate(
+        state: State, split: Split, batch_size: int, poll: Callable[[], None] = lambda: None
+    ) -> dict[str, np.ndarray]:
         totals = None
         for batch in padded_batches(split, batch_size):
+            poll()
             found = measure(state, batch)
             totals = found if totals is None else add(totals, found)
         assert totals is not None

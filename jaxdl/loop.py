@@ -2,73 +2,39 @@
 
 It knows nothing of models, losses or labels. Between two events nothing is brought to the host:
 steps are dispatched ahead, and metrics add up on the device, inside the compiled step.
+
+A checkpoint is of the moment between a step and its events: who goes on from it does the events of
+that step again, with the same results. So a run can be left anywhere, in an evaluation too.
 """
 
+import contextlib
+import json
+import shutil
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdl import metrics, parallel, plots, record, signals, tree
-from jaxdl.checkpoint import Checkpoints
+from jaxdl import config as configs
+from jaxdl import environment, finite, metrics, parallel, plots, record, signals, tree
+from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import TrainingError
-from jaxdl.evaluate import Evaluate, evaluator
+from jaxdl.program import compile_program
 from jaxdl.progress import Training, say
-from jaxdl.task import Metrics, State, Task
+from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
-Carry = tuple[State, Metrics]  # the state, and the metrics since the last line of the log
-
-
-class Program(NamedTuple):
-    """The compiled functions of a run."""
-
-    start: Callable[[jax.Array, batches.Split, jax.Array], Carry]  # the carry of step 0
-    order: Callable[[jax.Array, int], jax.Array]  # (key, epoch) -> int32 [N]
-    advance: Callable[[Carry, batches.Split, jax.Array], Carry]  # one step
-    reset: Callable[[Metrics], Metrics]  # the same metrics, all zero
-    evaluate: Evaluate
-
-
-def compile_program(task: Task, config: RunConfig, examples: int, mesh: Mesh) -> Program:
-    """Jits a task's functions: the state replicated and donated, the batch sharded over `mesh`."""
-    per_epoch = config.steps_per_epoch(examples)
-    whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
-
-    def step(state: State, split: batches.Split, order: jax.Array) -> tuple[State, Metrics]:
-        batch = batches.take(split, order, state.step % per_epoch, config.batch_size)
-        return task.step(state, jax.lax.with_sharding_constraint(batch, shards))
-
-    def start(key: jax.Array, split: batches.Split, order: jax.Array) -> Carry:
-        state = task.init(key)
-        _, shapes = jax.eval_shape(step, state, split, order)
-        return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-    def advance(carry: Carry, split: batches.Split, order: jax.Array) -> Carry:
-        state, totals = carry
-        state, new = step(state, split, order)
-        return state, metrics.add(totals, new)
-
-    return Program(
-        start=jax.jit(start, out_shardings=whole),
-        order=jax.jit(
-            lambda key, epoch: batches.epoch_order(key, epoch, examples), out_shardings=whole
-        ),
-        advance=jax.jit(advance, donate_argnums=0, out_shardings=whole),
-        reset=jax.jit(
-            lambda totals: jax.tree.map(jnp.zeros_like, totals),
-            donate_argnums=0,
-            out_shardings=whole,
-        ),
-        evaluate=evaluator(task, mesh),
-    )
+DETOURS = "detours.json"
+MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
+MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
 
 def train(
@@ -87,119 +53,126 @@ def train(
 
     Raises:
       UserError: the config does not fit the data, the devices or the workdir; nothing is written.
-      TrainingError: the loss is not finite, or a checkpoint cannot be written.
+      TrainingError: a step is not finite, or the run folder cannot be written.
       Stopped: a signal ended the run, after its checkpoint was made.
     """
-    with signals.graceful() as request:
-        run = _Run(config, task, data, best)
+    config.steps_per_epoch(batches.size(data.train))  # refuses before anything is written
+    mesh = parallel.data_mesh(config.batch_size)
+    folder = record.choose_workdir(config)
+    with signals.graceful() as request, record.claim(folder, config):
         try:
-            run.train(request)
-            return run.finish()
-        finally:
-            run.close()
+            run = _Run(config, task, data, best, folder, mesh, request)
+            try:
+                run.train()
+                return run.finish()
+            except signals.Asked as asked:
+                raise run.stop(asked.number) from None
+            finally:
+                run.close()
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write {error.filename or folder} ({error.strerror}): make room there, "
+                f"then the same command with --workdir={folder} goes on"
+            ) from error
 
 
 class _Run:
     """One run between its first step and its last: what `train` carries from event to event."""
 
-    def __init__(self, config: RunConfig, task: Task, data: Dataset, best: Best):
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        data: Dataset,
+        best: Best,
+        folder: Path,
+        mesh: Mesh,
+        request: signals.Request,
+    ):
         self._began = time.monotonic()
-        self._config, self._data, self._best_metric = config, data, best
+        self._config, self._task, self._data, self._best_metric = config, task, data, best
+        self._folder, self._request = folder, request
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
         self._total = config.total_steps(examples)
-        mesh = parallel.data_mesh(config.batch_size)
-        folder = record.choose_workdir(config)
-        record.claim(folder, config)
+        self._eval_every = config.eval_every or self._per_epoch
+        self._checkpoint_every = config.checkpoint_every or self._per_epoch
+        self._identity = configs.identity(config) | {"data": data.fingerprint}
+        self._versions = environment.versions(mesh.size)
 
         self._program = compile_program(task, config, examples, mesh)
-        state_key, self._data_key = jax.random.split(jax.random.key(config.seed))
+        self._state_key, self._data_key = jax.random.split(jax.random.key(config.seed))
         self._split = jax.device_put(data.train, parallel.replicated(mesh))
-        order = self._program.order(self._data_key, 0)
-        self._carry: Carry = self._program.start(state_key, self._split, order)
         self._checkpoints = Checkpoints(folder / "checkpoints")
-        self._step, self._seconds = 0, 0.0
-        self._best: dict[str, Any] = {"step": 0, "value": None}  # none evaluated yet
-        self._timed_steps, self._timed_seconds = 0, 0.0
-        if saved := self._checkpoints.steps():
-            self._step = saved[-1]
-            self._carry = self._checkpoints.restore(self._step, self._carry)
-            known = self._checkpoints.record(self._step)
-            self._best, self._seconds = known["best"], known["seconds"]
-            self._timed_steps, self._timed_seconds = known["timed"]
-        self._last_saved = self._step if saved else -1
         self._checkpoints.clear_leftovers()
+        self._detours = self._known_detours()
+        saved = self._restore()
+        self._seconds = saved.record["seconds"] if saved else 0.0
+        self._timed: list[float] = saved.record["timed"] if saved else [0, 0.0]
+        self._lap: tuple[int, float] | None = None  # since when steps are timed
         about = {"name": data.name, "version": data.version, "fingerprint": data.fingerprint}
-        self._record = record.Record(folder, config, about | {"source": data.source}, self._step)
-        self._announce(folder, mesh.size)
+        lines = record.before(saved.step, saved.log) if saved else []
+        self._record = record.Record(folder, config, about | {"source": data.source}, lines)
+        self._announce(mesh.size)
         self._bar = Training(self._total, self._step)
 
-    def train(self, request: signals.Request) -> None:
+    def train(self) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
-        config = self._config
-        eval_every = config.eval_every or self._per_epoch
-        checkpoint_every = config.checkpoint_every or self._per_epoch
-        order, first, mark, timed = None, self._step, 0.0, self._step
-        while self._step < self._total:
-            if order is None or self._step % self._per_epoch == 0:
-                order = self._program.order(self._data_key, self._step // self._per_epoch)
-            self._carry = self._program.advance(self._carry, self._split, order)
-            self._step += 1
+        self._request.poll()
+        first = self._step
+        ends = first > 0 and self._events()
+        while self._step < self._total and not ends:
+            self._advance()
             self._bar.advance(self._step)
-            if self._step == first + 1:
+            if self._lap is None:
                 # The one wait that no event asks for: what comes after it is free of compiling.
                 jax.block_until_ready(self._carry)
                 say(f"first step after {time.monotonic() - self._began:.1f} s")
-                mark, timed = time.monotonic(), self._step
-
-            last = self._step == self._total
-            logs = last or self._step % config.log_every == 0
-            evaluates = last or self._step % eval_every == 0
-            saves = last or self._step % checkpoint_every == 0
-            if not (logs or evaluates or saves or request.number):
-                continue
-            jax.block_until_ready(self._carry)
-            if logs:
-                self._log_training()
-            self._timed_seconds += time.monotonic() - mark
-            self._timed_steps += self._step - timed
-            if evaluates and self._evaluate_validation():
-                saves = True
-            if saves or request.number:
-                self._save()
-            if request.number:
-                raise self._stop(request.number)
-            mark, timed = time.monotonic(), self._step
+                self._lap = self._step, time.monotonic()
+            self._request.poll()
+            ends = self._events()
 
     def finish(self) -> dict[str, Any]:
         """Evaluates the last state and the best one, and writes the summary and the pictures."""
-        state, _ = self._carry
+        state = self._carry.state
         summary: dict[str, Any] = {}
         self._checkpoints.wait()
-        for line in record.read_metrics(self._record.folder):
+        for line in self._record.lines():
             summary |= {f"{line['split']}/{k}": line[k] for k in record.metric_names(line)}
         final = self._evaluate(state, self._data.test)
         self._log("test", metrics.scalars(final))
         summary |= {f"test/{k}": v for k, v in metrics.scalars(final).items()}
-        best_state = state
-        if self._best["step"] != self._step:
-            best_state, _ = self._checkpoints.restore(self._best["step"], self._carry)
-        for name, split in (("validation", self._data.validation), ("test", self._data.test)):
-            values = metrics.scalars(self._evaluate(best_state, split))
-            summary |= {f"best/{name}/{k}": v for k, v in values.items()}
-        rate = self._timed_steps * self._config.batch_size / max(self._timed_seconds, 1e-9)
+        best_state = self._best_state()
+        if best_state is not None:
+            for name, split in (("validation", self._data.validation), ("test", self._data.test)):
+                values = metrics.scalars(self._evaluate(best_state, split))
+                summary |= {f"best/{name}/{k}": v for k, v in values.items()}
+        steps, seconds = self._timed
+        rate = steps * self._config.batch_size / max(seconds, 1e-9)
         summary |= {
             "step": self._step,
             "best_step": self._best["step"],
             "seconds": round(self._elapsed(), 3),
-            "examples_per_second": round(rate, 1) if self._timed_steps else None,
+            "examples_per_second": round(rate, 1) if steps else None,
             "parameters": parameters(state),
             "state_sha256": tree.digest(state),
         }
         self._record.sync()
         self._draw(final)
+        self._request.poll()
         self._record.summarize(summary)
         return summary
+
+    def stop(self, number: int) -> signals.Stopped:
+        """Makes a checkpoint of the step the run stands at; returns how it ended."""
+        self._stand_at_bad_step()
+        self._save()
+        self._checkpoints.wait()
+        return signals.Stopped(
+            number,
+            f"stopped by signal {number}; checkpoint of step {self._step} made: the same command "
+            f"with --workdir={self._folder} goes on",
+        )
 
     def close(self) -> None:
         """Ends what is still open, also after a failure."""
@@ -207,14 +180,100 @@ class _Run:
         self._record.close()
         self._checkpoints.close()
 
-    def _announce(self, folder: Any, devices: int) -> None:
-        data, state = self._data, self._carry[0]
+    # Where a run begins, and begins again.
+
+    def _restore(self) -> Saved | None:
+        """Takes up the newest checkpoint that is whole and on course, or the initial state."""
+        order = self._program.order(self._data_key, 0)
+        self._epoch, self._order = 0, order
+        self._carry = self._program.start(self._state_key, self._split, order)
+        self._step, self._last_saved = 0, -1
+        self._best: dict[str, Any] = {"step": 0, "value": None}  # none evaluated yet
+        self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
+        saved = newest_whole(self._checkpoints, self._carry, self._is_on_course)
+        if saved is None:
+            return None
+        if self._config.resume != "force":
+            record.check_same(self._folder, self._identity, saved.record["identity"])
+        then, now = saved.record["versions"], self._versions
+        changed = [
+            f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]
+        ]
+        if changed:
+            say(f"{'; '.join(changed)}: the run goes on, equal to rounding, not to the last bit")
+        self._step = self._last_saved = saved.step
+        self._carry = saved.state
+        self._best, self._anchor = saved.record["best"], saved.record["anchor"]
+        return saved
+
+    def _is_on_course(self, step: int, known: dict[str, Any]) -> bool:
+        """Whether a checkpoint was made after all the detours that lie before it."""
+        mine, its = ([d for d in ds if d[0] < step] for ds in (self._detours, known["detours"]))
+        return mine == its
+
+    def _announce(self, devices: int) -> None:
+        data, state = self._data, self._carry.state
         sizes = "/".join(f"{batches.size(s):,}" for s in (data.train, data.validation, data.test))
         say(f"data: {data.name} ({data.source}), {sizes} to train/validate/test")
         kind = jax.devices()[0].device_kind
         say(f"{parameters(state):,} parameters, {self._total:,} steps on {devices} x {kind}")
         goes_on = f", going on from step {self._step:,}" if self._step else ""
-        say(f"run folder: {folder}{goes_on}")
+        say(f"run folder: {self._folder}{goes_on}")
+        needed = 2 * sum(leaf.nbytes for leaf in tree.flatten(self._carry).values())
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            say(
+                f"warning: {free / 1e6:,.1f} MB free in {self._folder}, and two checkpoints take "
+                f"{needed / 1e6:,.1f}: make room there, or the run will stop when it is full"
+            )
+
+    # One step, and what comes after it.
+
+    def _advance(self) -> None:
+        epoch = self._step // self._per_epoch
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._program.order(self._data_key, epoch)
+        for began, left_out in self._detours:
+            if began == self._step:
+                self._carry = self._program.turn(self._carry, left_out)
+        if any(left_out == self._step for _, left_out in self._detours):
+            self._carry = self._program.leave_out(self._carry)
+        else:
+            self._carry = self._program.advance(self._carry, self._split, self._order)
+        self._step += 1
+
+    def _events(self) -> bool:
+        """Logs, evaluates and saves, where it is due; returns whether the run ends early."""
+        config, step = self._config, self._step
+        last = step == self._total
+        logs = last or step % config.log_every == 0
+        evaluates = last or step % self._eval_every == 0
+        saves = last or step % self._checkpoint_every == 0
+        if not (logs or evaluates or saves):
+            return False
+        jax.block_until_ready(self._carry)
+        self._checkpoints.wait(patiently=False)  # says early that one could not be written
+        if self._bad_step_is_dealt_with():
+            return False
+        if logs:
+            self._log("train", metrics.scalars(metrics.divide(self._carry.metrics)))
+        if self._lap:
+            began, mark = self._lap
+            self._timed = [self._timed[0] + step - began, self._timed[1] + time.monotonic() - mark]
+        ends = False
+        if evaluates:
+            saves = self._evaluate_validation() or saves
+            since_best = (step - self._best["step"]) // self._eval_every
+            ends = 0 < config.patience <= since_best
+        if saves or ends:
+            if step % self._checkpoint_every == 0:
+                self._anchor = [step, self._best["step"]]
+            self._save()
+        if logs:
+            self._carry = self._program.reset(self._carry)
+        if self._lap:
+            self._lap = step, time.monotonic()
+        return ends
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
@@ -225,52 +284,127 @@ class _Run:
         self._record.log(line | {"seconds": round(self._elapsed(), 3)})
         self._bar.show(self._step, split, values)
 
-    def _log_training(self) -> None:
-        state, totals = self._carry
-        values = metrics.scalars(metrics.divide(totals))
-        self._carry = state, self._program.reset(totals)
-        self._log("train", values)
-        for name, value in values.items():
-            if not np.isfinite(value):
-                raise TrainingError(
-                    f"{name} is {value} by step {self._step}: lower --learning_rate, or start "
-                    "again from an earlier state"
-                )
-
     def _evaluate(self, state: State, split: batches.Split) -> dict[str, np.ndarray]:
-        return self._program.evaluate(state, split, self._config.batch_size)
+        return self._program.evaluate(state, split, self._config.batch_size, self._request.poll)
 
     def _evaluate_validation(self) -> bool:
         """Evaluates, logs, and returns whether this is the best so far."""
-        values = metrics.scalars(self._evaluate(self._carry[0], self._data.validation))
+        values = metrics.scalars(self._evaluate(self._carry.state, self._data.validation))
         self._log("validation", values)
         name, choose = self._best_metric
         old, new = self._best["value"], values[name]
         if old is None or (new != old and choose(new, old) == new):
             self._best = {"step": self._step, "value": new}
-            return True
-        return False
+        return self._best["step"] == self._step
+
+    def _best_state(self) -> State | None:
+        step = self._best["step"]
+        if step == self._step:
+            return self._carry.state
+        try:
+            return self._checkpoints.restore(step, self._carry).state.state
+        except DamagedError as error:
+            say(f"{error}; it was the best, so the summary has no figures of the best")
+            return None
 
     def _save(self) -> None:
         if self._last_saved == self._step:
             return
+        known = {
+            "identity": self._identity,
+            "versions": self._versions,
+            "best": self._best,
+            "anchor": self._anchor,
+            "detours": self._detours,
+            "seconds": self._elapsed(),
+            "timed": self._timed,
+        }
         self._record.sync()
-        timed = (self._timed_steps, self._timed_seconds)
-        known = {"best": self._best, "seconds": self._elapsed(), "timed": timed}
-        self._checkpoints.save(self._step, self._carry, known, keep=(self._best["step"],))
+        keep = (self._best["step"], *self._anchor)
+        self._checkpoints.save(self._step, self._carry, known, self._record.text(), keep)
         self._last_saved = self._step
 
-    def _stop(self, number: int) -> signals.Stopped:
+    # Steps that are not finite.
+
+    def _bad_step_is_dealt_with(self) -> bool:
+        """Whether a step was not finite, and the run went back for it.
+
+        Raises:
+          TrainingError: one was, and the run ends for it.
+        """
+        bad = int(self._carry.bad)
+        if self._config.on_nonfinite == "skip":
+            if bad >= MOST_SKIPPED:
+                raise TrainingError(
+                    f"{bad} steps in a row up to {self._step} were not finite: lower "
+                    "--learning_rate, or start again from an earlier state"
+                )
+            return False
+        if bad < 0:
+            return False
+        self._stand_at_bad_step()
+        if self._config.on_nonfinite == "abort":
+            raise self._abort(bad)
+        self._rewind(bad)
+        return True
+
+    def _stand_at_bad_step(self) -> None:
+        """Counts the steps after a bad one, in which all stood still, as not made."""
+        bad = int(self._carry.bad)
+        if self._config.on_nonfinite != "skip" and bad >= 0:
+            self._step = bad
+            self._carry = self._carry._replace(bad=jnp.int32(-1))
+
+    def _abort(self, step: int) -> TrainingError:
+        """Keeps what makes the step happen again; returns how the run ends."""
+        say(f"step {step} is not finite: looking for the place where that began")
+        state = self._carry.state
+        order = self._program.order(self._data_key, step // self._per_epoch)
+        batch = self._program.batch(jnp.int32(step), self._split, order)
+        place = finite.origin(lambda *given: self._task.step(*given)[1], state, batch)
         self._checkpoints.wait()
-        return signals.Stopped(
-            number,
-            f"stopped by signal {number}; checkpoint of step {self._step} made: the same command "
-            f"with --workdir={self._record.folder} goes on",
+        kept = Checkpoints(self._folder / "nonfinite")
+        kept.save(step, (state, batch), {"origin": place}, "", ())
+        kept.close()
+        return TrainingError(
+            f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
+            f"`jaxdl replay {self._folder}` makes it again: lower --learning_rate, or give "
+            "--on_nonfinite=skip (with --resume=force to go on from here)"
         )
 
+    def _rewind(self, step: int) -> None:
+        """Back to the last checkpoint that was due, with another key, and without one batch."""
+        back = step // self._checkpoint_every * self._checkpoint_every
+        if sum(began == back for began, _ in self._detours) == MOST_REWINDS:
+            raise TrainingError(
+                f"step {step} is not finite, and the run has gone back to step {back} for such "
+                f"steps {MOST_REWINDS} times: lower --learning_rate"
+            )
+        self._checkpoints.wait()
+        self._detours = [*self._detours, [back, step]]
+        record.write_text(self._folder / DETOURS, json.dumps({"detours": self._detours}) + "\n")
+        say(f"step {step} is not finite: back to {back}, with another key and without its batch")
+        saved = self._restore()
+        self._record.go_back(record.before(saved.step, saved.log) if saved else [])
+
+    def _known_detours(self) -> list[list[int]]:
+        """Where this run went back: pairs of the step that it went back to and the bad one.
+
+        They only ever get more, and checkpoints know those before them: the longest list holds.
+        """
+        path = self._folder / DETOURS
+        lists: list[list[list[int]]] = [[]]
+        if path.exists():
+            lists.append(record.read_json(path)["detours"])
+        if self._config.on_nonfinite == "rewind":
+            for step in self._checkpoints.steps():
+                with contextlib.suppress(DamagedError):
+                    lists.append(self._checkpoints.read(step)[0]["detours"])
+        return max(lists, key=len)
+
     def _draw(self, final: dict[str, np.ndarray]) -> None:
-        folder = self._record.folder / "plots"
-        plots.curves({"": record.read_metrics(self._record.folder)}, folder / "curves.png")
+        folder = self._folder / "plots"
+        plots.curves({"": self._record.lines()}, folder / "curves.png")
         for name, value in final.items():
             if np.ndim(value) == 2:
                 plots.matrix(value, f"test {name}", folder / f"test_{name}.png")

@@ -41,6 +41,7 @@ class Training:
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
+        self._shown = min(self._shown, step)  # a run may go back
         if self._bar:
             self._bar.update(self._id, completed=step)
 

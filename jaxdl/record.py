@@ -1,10 +1,13 @@
 """The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,11 @@ from typing import Any
 from jaxdl import config as configs
 from jaxdl import environment
 from jaxdl.config import RunConfig
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, first_line
+from jaxdl.lock import Lock, check_free
+
+LOCK = ".lock"
+FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
 
 
 def choose_workdir(config: RunConfig) -> Path:
@@ -23,22 +30,40 @@ def choose_workdir(config: RunConfig) -> Path:
     return Path("runs") / name / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
 
 
-def claim(folder: Path, config: RunConfig) -> None:
-    """Makes sure that this run may write here, before it writes anything.
+def claim(folder: Path, config: RunConfig) -> Lock:
+    """Makes sure that this run, and no other process, may write here; only then makes the folder.
 
     Raises:
-      UserError: the folder cannot be written, holds the run of another config, holds a run and
-        --resume=never, or holds something else.
+      UserError: the folder cannot be written, is in use, holds the run of another config, holds a
+        run and --resume=never, or holds something else.
     """
     try:
-        _claim(folder, config)
+        _check_place(folder, config)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder / LOCK)
     except OSError as error:
         raise UserError(
             f"--workdir={folder} cannot be written ({error.strerror}): give a --workdir that can"
         ) from error
+    try:
+        _check_place(folder, config)  # again: another run may have come and gone before the lock
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
-def _claim(folder: Path, config: RunConfig) -> None:
+def refuse_if_used(config: RunConfig) -> None:
+    """Says early, before anything slow, that another process writes the run's folder.
+
+    Raises:
+      UserError: one does.
+    """
+    if config.workdir:
+        check_free(choose_workdir(config) / LOCK)
+
+
+def _check_place(folder: Path, config: RunConfig) -> None:
     saved = folder / "config.json"
     if saved.exists():
         if config.resume == "never":
@@ -46,7 +71,8 @@ def _claim(folder: Path, config: RunConfig) -> None:
                 f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
                 "--resume=auto to go on with it"
             )
-        _check_same(folder, read_json(saved), configs.to_dict(config), configs.identity(config))
+        if config.resume == "auto":
+            check_same(folder, configs.identity(config), read_json(saved), configs.places(config))
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
             f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
@@ -60,43 +86,44 @@ def _claim(folder: Path, config: RunConfig) -> None:
         pass
 
 
-def _check_same(
-    folder: Path, saved: dict[str, Any], given: dict[str, Any], identity: dict[str, Any]
+def check_same(
+    folder: Path, here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> None:
+    """Holds what decides the bits of a run here against what did there.
+
+    Raises:
+      UserError: they differ; it names each field.
+    """
     missing = object()
     differing = [
-        f"{name}={saved.get(name)} there, {given.get(name)} here"
-        for name in sorted(set(saved) | set(given))
-        if (name in identity or name not in given) and saved.get(name, missing) != given.get(name)
+        f"{name}={there.get(name)} there, {here.get(name)} here"
+        for name in sorted((set(there) | set(here)) - set(ignored))
+        if there.get(name, missing) != here.get(name, missing)
     ]
     if differing:
         raise UserError(
             f"--workdir={folder} holds the run of another config ({'; '.join(differing)}): give "
-            "another --workdir, or the flags in its flags.txt"
+            "another --workdir, the flags in its flags.txt, or --resume=force to go on all the same"
         )
 
 
 class Record:
-    """Writes one run's folder, going on from `step`: lines after it are dropped, and the test."""
+    """Writes one run's folder, going on after the lines that its log has so far."""
 
-    def __init__(self, folder: Path, config: RunConfig, data: dict[str, Any], step: int):
-        from tensorboardX import SummaryWriter
-
+    def __init__(
+        self, folder: Path, config: RunConfig, data: dict[str, Any], lines: list[dict[str, Any]]
+    ):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n")
         write_text(folder / "flags.txt", configs.to_flags(config))
         about = environment.describe() | {"dataset": data}
         write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
-        kept = [x for x in read_metrics(folder) if x["step"] <= step and x["split"] != "test"]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_text(folder / "metrics.jsonl", text)
-        self._log = (folder / "metrics.jsonl").open("a")
-        # Written anew from the log, so that it shows no step twice.
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
-        for line in kept:
-            self._to_tensorboard(line)
+        self._open(lines)
+
+    def go_back(self, lines: list[dict[str, Any]]) -> None:
+        """Makes `lines` all that the log has."""
+        self.close()
+        self._open(lines)
 
     def log(self, line: dict[str, Any]) -> None:
         """Appends a line with `step`, `epoch`, `split`, metrics and `seconds`.
@@ -104,12 +131,21 @@ class Record:
         A number that is not finite is written as null, for JSON has none.
         """
         line = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in line.items()}
-        self._log.write(json.dumps(line) + "\n")
+        self._lines.append(line)
+        self._log.write(_text([line]))
         self._log.flush()  # who follows the file sees the line now
         self._to_tensorboard(line)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return self._lines.copy()
+
+    def text(self) -> str:
+        """The log so far, for a checkpoint to hold."""
+        return _text(self._lines)
+
     def sync(self) -> None:
-        """Makes the lines so far survive the process; called before a checkpoint counts on them."""
+        """Brings all that was written to the disk."""
         self._log.flush()
         os.fsync(self._log.fileno())
         self._tensorboard.flush()
@@ -118,25 +154,66 @@ class Record:
         """Shows a PNG in TensorBoard too."""
         import numpy as np
         from PIL import Image
+        from tensorboardX import summary
 
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        self._tensorboard.add_image(path.stem, pixels, step, dataformats="HWC")
+        self._show(summary.image(path.stem, pixels, dataformats="HWC"), step)
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`."""
         write_text(self.folder / "summary.json", json.dumps(values, indent=2) + "\n")
 
     def close(self) -> None:
-        """Flushes and closes all files."""
-        self.sync()
-        self._log.close()
-        self._tensorboard.close()
+        """Closes all files; what a full disk does not take was not promised to anybody."""
+        for file in (self._log, self._tensorboard):
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _open(self, lines: list[dict[str, Any]]) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._lines = lines.copy()
+        write_text(self.folder / "metrics.jsonl", self.text())
+        self._log = (self.folder / "metrics.jsonl").open("a")
+        # Written anew from the log, so that it shows no step twice.
+        events = self.folder / "tensorboard"
+        shutil.rmtree(events, ignore_errors=True)
+        events.mkdir()
+        # The writer beneath SummaryWriter: that one's thread would die on a full disk, and wait.
+        self._tensorboard = EventsWriter(str(events / "events"))
+        self._flushed = time.monotonic()
+        for line in lines:
+            self._to_tensorboard(line)
 
     def _to_tensorboard(self, line: dict[str, Any]) -> None:
+        from tensorboardX import summary
+
         for name, value in line.items():
             if name not in ("step", "split") and value is not None:
-                self._tensorboard.add_scalar(f"{line['split']}/{name}", value, line["step"])
+                self._show(summary.scalar(f"{line['split']}/{name}", value), line["step"])
+        if time.monotonic() - self._flushed > FLUSH_EVERY:
+            self._tensorboard.flush()
+            self._flushed = time.monotonic()
+
+    def _show(self, values: Any, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._tensorboard.write_event(Event(summary=values, step=step, wall_time=time.time()))
+
+
+def _text(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def before(step: int, log: str) -> list[dict[str, Any]]:
+    """The lines of a checkpoint's log that stand: those of earlier steps, which are final.
+
+    What was logged at the checkpoint's own step is logged again by the run that goes on from it,
+    with the same values; and the line of the final test belongs to the end alone.
+    """
+    lines = [json.loads(text) for text in log.splitlines()]
+    return [line for line in lines if line["step"] < step and line["split"] != "test"]
 
 
 def metric_names(line: dict[str, Any]) -> list[str]:
@@ -169,8 +246,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}): is {path.parent} a run folder?") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot read {path} ({why}): is {path.parent} a run folder?") from error
     if not isinstance(value, dict):
         raise UserError(f"cannot read {path} (not a JSON object): is {path.parent} a run folder?")
     return value
@@ -179,8 +257,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole: a reader, or a restart, sees the old text or the new one."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

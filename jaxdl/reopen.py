@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxdl import config as configs
-from jaxdl import metrics, parallel, plots, record
+from jaxdl import finite, metrics, parallel, plots, record
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
-from jaxdl.loop import compile_program
+from jaxdl.program import Carry, Program, compile_program
 from jaxdl.progress import say
+from jaxdl.task import Task
 
 
 class Run(NamedTuple):
@@ -62,13 +64,23 @@ def choose_checkpoint(run: Run, checkpoint: str) -> int:
     named = {str(step): step for step in steps}
     if steps:
         named["newest"] = steps[-1]
-        best = checkpoints.record(steps[-1])["best"]["step"]
+        best = checkpoints.read(steps[-1])[0]["best"]["step"]
         if best in steps:  # there is none before the first evaluation
             named["best"] = best
     if checkpoint not in named:
         has = ", ".join(named) or "none yet: train it first"
         raise UserError(f"--checkpoint={checkpoint}: {run.folder} has {has}")
     return named[checkpoint]
+
+
+def _rebuild(run: Run) -> tuple[Dataset, Task, Program, Carry]:
+    """A run's data, task and compiled functions, and a carry of its structure."""
+    data: Dataset = run.experiment.load(run.config)
+    task = run.experiment.build(run.config, data)
+    mesh = parallel.data_mesh(run.config.batch_size)
+    program = compile_program(task, run.config, batches.size(data.train), mesh)
+    key = jax.random.key(run.config.seed)
+    return data, task, program, program.start(key, data.train, program.order(key, 0))
 
 
 def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
@@ -80,13 +92,8 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
       The values that are single numbers, `step` and `split`.
     """
     step = choose_checkpoint(run, checkpoint)
-    data: Dataset = run.experiment.load(run.config)
-    task = run.experiment.build(run.config, data)
-    mesh = parallel.data_mesh(run.config.batch_size)
-    program = compile_program(task, run.config, batches.size(data.train), mesh)
-    key = jax.random.key(run.config.seed)
-    like = program.start(key, data.train, program.order(key, 0))
-    state, _ = Checkpoints(run.folder / "checkpoints").restore(step, like)
+    data, _, program, like = _rebuild(run)
+    state = Checkpoints(run.folder / "checkpoints").restore(step, like).state.state
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     values = program.evaluate(state, getattr(data, split), run.config.batch_size)
     found = {"step": step, "split": split, **metrics.scalars(values)}
@@ -99,3 +106,31 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
             plots.matrix(value, f"{split} {name}, step {step}", path)
             say(f"{name} matrix: {path}")
     return found
+
+
+def replay(run: Run) -> dict[str, Any]:
+    """Makes the step again that was not finite and ended a run, from what the run kept of it.
+
+    Returns:
+      `step`, `from` (the place where it began), the step's metrics, and the least and greatest
+      value of each entry of its batch.
+
+    Raises:
+      UserError: no such step was kept.
+    """
+    kept = Checkpoints(run.folder / "nonfinite")
+    if not kept.steps():
+        raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
+    step = kept.steps()[-1]
+    data, task, program, carry = _rebuild(run)
+    order = program.order(jax.random.key(run.config.seed), 0)
+    like = carry.state, program.batch(jnp.int32(0), data.train, order)
+    state, batch = kept.restore(step, like).state
+    _, found = jax.jit(task.step)(state, batch)
+    place = finite.origin(lambda *given: task.step(*given)[1], state, batch)
+    return {
+        "step": step,
+        "from": place or "nowhere: run op by op, all of it is finite",
+        **metrics.scalars(metrics.divide(found)),
+        **{f"batch {k}": f"{v.min():.6g} to {v.max():.6g}" for k, v in batch.items()},
+    }

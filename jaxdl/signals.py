@@ -1,43 +1,83 @@
-"""SIGTERM and Ctrl-C as a request that the loop answers between two steps."""
+"""SIGTERM and Ctrl-C: at once before training begins, from then on between two steps."""
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+
 
 class Stopped(BaseException):
-    """A run ended by a signal, after its checkpoint was made; exit status 128 + signal."""
+    """A process ended by a signal; exit status 128 + signal."""
 
     def __init__(self, number: int, text: str):
         super().__init__(text)
         self.status = 128 + number
 
 
+class Asked(BaseException):
+    """A signal asks the run to stop here."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
 class Request:
     """Which signal asked to stop; None while none did."""
 
-    number: int | None = None
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def poll(self) -> None:
+        """Raises Asked where a signal came: called wherever a run can be left."""
+        if self.number is not None:
+            raise Asked(self.number)
 
 
 @contextmanager
 def graceful() -> Iterator[Request]:
-    """Within it SIGTERM and the first Ctrl-C are only noted; a second Ctrl-C ends at once."""
+    """Within it a signal is only noted, for `Request.poll`; Ctrl-C after one ends at once."""
     request = Request()
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if request.number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            # Nothing is lost: what stands on disk is whole at any moment.
+            text = "\nended at once: the same command goes on from the last checkpoint\n"
+            os.write(2, ((SHOW_CURSOR if sys.stderr.isatty() else "") + text).encode())
+            os._exit(128 + number)
         request.number = number
 
-    try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread, which alone may set handlers: nothing to catch
+    with _handled(note):
         yield request
+
+
+@contextmanager
+def prompt() -> Iterator[None]:
+    """Within it, and outside `graceful`, a signal ends the process at once, as Stopped."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise Stopped(number, f"stopped by signal {number}: there was nothing new to keep")
+
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    try:
+        old = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread, which alone may set handlers: nothing to catch
+        yield
         return
     try:
-        yield request
+        yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, previous in old.items():
+            signal.signal(number, previous)

@@ -1,6 +1,7 @@
 """Pytrees as flat dictionaries: naming and hashing their leaves."""
 
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,14 +29,51 @@ def unflatten(like: object, flat: dict[str, jax.Array]) -> object:
     return jax.tree.unflatten(treedef, new)
 
 
+def shapes(flat: dict[str, Any]) -> dict[str, str]:
+    """What each leaf of a flat tree is, such as `float32[16,10]`."""
+    return {path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for path, leaf in flat.items()}
+
+
 def digest(tree: object) -> str:
     """SHA-256 over every leaf's path, dtype, shape and bytes: equal digests mean equal bits."""
+    return flat_digest(flatten(tree))
+
+
+def flat_digest(flat: dict[str, Any]) -> str:
+    """`digest` of a tree that was flattened."""
     sha = hashlib.sha256()
-    for path, leaf in flatten(tree).items():
+    for path, leaf in flat.items():
         array = np.ascontiguousarray(jax.device_get(leaf))
         sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
+
+
+def replace(tree: Any, **fields: Any) -> Any:
+    """The same tree with other values of top-level fields, which all kinds of state have.
+
+    Raises:
+      KeyError: there is no such field, or it is not a single leaf.
+    """
+    left = set(fields)
+
+    def choose(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = field(path)
+        if len(path) > 1 or name not in fields:
+            return leaf
+        left.remove(name)
+        return fields[name]
+
+    new = jax.tree_util.tree_map_with_path(choose, tree)
+    if left:
+        raise KeyError(f"a state of {type(tree).__name__} lacks {', '.join(sorted(left))}")
+    return new
+
+
+def field(path: tuple[Any, ...]) -> str:
+    """The name of the top-level field that a leaf's path begins with."""
+    first = path[0]
+    return str(getattr(first, "name", getattr(first, "key", "")))
 
 
 def _is_key(leaf: jax.Array) -> bool:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import jax
@@ -5,45 +6,48 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdl import tree
-from jaxdl.checkpoint import Checkpoints
+from jaxdl.checkpoint import Checkpoints, DamagedError, newest_whole
 from jaxdl.errors import TrainingError, UserError
 
 
 def state(value=1.0):
     return {
+        "empty": jnp.zeros((0, 3)),
         "key": jax.random.key(3),
         "step": jnp.int32(value),
-        "w": (jnp.full((3, 2), value), jnp.full(4, value, jnp.bfloat16)),
+        "w": (jnp.full((3, 2), float(value)), jnp.full(4, value, jnp.bfloat16)),
     }
+
+
+def saved(folder, *steps, keep=range(99)):
+    checkpoints = Checkpoints(folder)
+    for step in steps:
+        checkpoints.save(step, state(step), {"n": step}, f"log {step}", keep)
+    checkpoints.close()
+    return checkpoints
+
+
+def always(step, record):
+    return True
 
 
 def test_a_state_comes_back_bit_by_bit(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(5, state(1 / 3), {"best": {"step": 5}, "seconds": 0.5}, keep=())
+    checkpoints.save(5, state(1 / 3), {"best": {"step": 5}, "seconds": 0.5}, "a\nb\n", ())
     checkpoints.close()
     again = Checkpoints(tmp_path / "c")
     assert again.steps() == [5]
     found = again.restore(5, state())
-    assert tree.digest(found) == tree.digest(state(1 / 3))
-    assert jax.tree.structure(found) == jax.tree.structure(state())
-    assert again.record(5) == {"best": {"step": 5}, "seconds": 0.5}
+    assert tree.digest(found.state) == tree.digest(state(1 / 3)) == found.record["state_sha256"]
+    assert jax.tree.structure(found.state) == jax.tree.structure(state())
+    assert found.record["best"] == {"step": 5}
+    assert (found.step, found.log) == (5, "a\nb\n")
 
 
 def test_a_relative_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checkpoints = Checkpoints(Path("runs") / "c")
-    checkpoints.save(1, state(), {"best": {}, "seconds": 1.0}, keep=())
-    checkpoints.close()
-    assert tree.digest(checkpoints.restore(1, state())) == tree.digest(state())
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", None])
-def test_a_damaged_record_is_one_line(text, tmp_path):
-    (tmp_path / "3").mkdir()
-    if text is not None:
-        (tmp_path / "3" / "record.json").write_text(text)
-    with pytest.raises(UserError, match="delete it"):
-        Checkpoints(tmp_path).record(3)
+    checkpoints = saved(Path("runs") / "c", 1)
+    assert tree.digest(checkpoints.restore(1, state()).state) == tree.digest(state())
 
 
 def test_the_state_may_be_donated_right_after(tmp_path):
@@ -51,46 +55,98 @@ def test_the_state_may_be_donated_right_after(tmp_path):
     x = {"w": jnp.arange(1e6)}
     expected = tree.digest(x)
     add = jax.jit(lambda x: jax.tree.map(lambda y: y + 1, x), donate_argnums=0)
-    checkpoints.save(1, x, {}, keep=())
+    checkpoints.save(1, x, {}, "", ())
     x = add(x)
     checkpoints.close()
-    assert tree.digest(checkpoints.restore(1, x)) == expected
+    assert tree.digest(checkpoints.restore(1, x).state) == expected
 
 
-def test_only_the_kept_and_the_newest_stay(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    for step in range(1, 6):
-        checkpoints.save(step, state(step), {}, keep=(2,))
-    checkpoints.close()
-    assert checkpoints.steps() == [2, 5]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5"]
+def test_only_the_kept_and_the_newest_two_stay(tmp_path):
+    checkpoints = saved(tmp_path, *range(1, 7), keep=(2,))
+    assert checkpoints.steps() == [2, 5, 6]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5", "6"]
+
+
+def test_a_step_may_be_saved_again(tmp_path):
+    checkpoints = saved(tmp_path, 1, 1)
+    assert checkpoints.restore(1, state()).record["n"] == 1
 
 
 def test_what_a_kill_left_half_written_is_not_seen(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state(), {}, keep=())
-    checkpoints.wait()
+    checkpoints = saved(tmp_path, 1)
     (tmp_path / "1").rename(tmp_path / "part-2")
     (tmp_path / "old-1").mkdir()
     assert checkpoints.steps() == []
     checkpoints.clear_leftovers()
     assert not list(tmp_path.iterdir())
-    checkpoints.close()
 
 
-def test_another_models_state_is_refused(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state(), {}, keep=())
-    checkpoints.close()
-    with pytest.raises(UserError, match="cannot be restored"):
-        checkpoints.restore(1, {"other": jnp.zeros(3)})
-    with pytest.raises(UserError, match="cannot be restored"):
-        checkpoints.restore(1, state() | {"w": (jnp.zeros((2, 2)), jnp.zeros(4, jnp.bfloat16))})
+def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    for other in (
+        {"other": jnp.zeros(3)},
+        state() | {"w": (jnp.zeros((2, 2)), jnp.zeros(4, jnp.bfloat16))},
+        state() | {"w": (jnp.zeros((3, 2)), jnp.zeros(4))},
+    ):
+        with pytest.raises(UserError, match=r"another model.* there, .* here") as caught:
+            newest_whole(checkpoints, other, always)
+        assert not isinstance(caught.value, DamagedError)
+    assert checkpoints.steps() == [1]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "c").write_text("a file where the folder should be")
     checkpoints = Checkpoints(tmp_path / "c")
-    with pytest.raises(TrainingError, match="cannot write"):
-        checkpoints.save(1, state(), {}, keep=())
-    checkpoints.close()
+    checkpoints.save(1, state(), {}, "", ())
+    with pytest.raises(TrainingError, match="was not written"):
+        checkpoints.close()
+
+
+def test_falls_back_to_the_newest_that_is_whole_and_says_so(tmp_path, capsys):
+    checkpoints = saved(tmp_path, 1, 2, 3)
+    (tmp_path / "3" / "record.json").write_text("{}")
+    (tmp_path / "2" / "manifest.json").unlink()
+    found = newest_whole(checkpoints, state(), always)
+    assert found.step == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "3 is damaged (record.json has 2 bytes, not" in first
+    assert first.endswith("going on from step 1")
+    assert "2 is damaged (No such file" in second
+    assert checkpoints.steps() == [1]
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "damaged-2", "damaged-3"}
+
+
+def test_none_whole_is_an_error_and_none_at_all_a_start(tmp_path):
+    assert newest_whole(Checkpoints(tmp_path / "new"), state(), always) is None
+    checkpoints = saved(tmp_path, 1)
+    (tmp_path / "1" / "metrics.jsonl").write_text("log 2")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is not what was written.*--workdir"):
+        newest_whole(checkpoints, state(), always)
+    assert checkpoints.steps() == [1]
+
+
+def test_what_is_not_wanted_is_deleted(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3)
+    assert newest_whole(checkpoints, state(), lambda step, record: record["n"] < 3).step == 2
+    assert checkpoints.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "[" * 10**6, '{"files": {"x": 1}}', None])
+def test_a_manifest_of_garbage(text, tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    path = tmp_path / "1" / "manifest.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(DamagedError, match="is damaged"):
+        checkpoints.read(1)
+
+
+def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
+    checkpoints = saved(tmp_path / "c", 1)
+    (tmp_path / "secret").write_text("x")
+    path = tmp_path / "c" / "1" / "manifest.json"
+    files = json.loads(path.read_text())["files"] | {"../../secret": [1, "0"]}
+    from jaxdl import checkpoint
+
+    path.write_text(json.dumps({"files": files, "sha256": checkpoint._digest(files)}))
+    with pytest.raises(DamagedError, match="secret is missing"):
+        checkpoints.read(1)

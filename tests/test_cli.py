@@ -40,7 +40,6 @@ def test_a_mistake_is_one_line_and_status_2(argument, words, monkeypatch, capsys
 
 @pytest.mark.parametrize("error", [
     (UserError("a"), 2), (TrainingError("a"), 1), (Stopped(15, "a"), 143), (Stopped(2, "a"), 130),
-    (KeyboardInterrupt(), 130),
 ])  # fmt: skip
 def test_exit_statuses(error, monkeypatch, capsys):
     def fails(config):

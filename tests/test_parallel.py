@@ -12,7 +12,7 @@ from jaxdl.errors import UserError
 PROGRAM = """
 import json, jax, numpy as np
 from tests.conftest import Small
-from jaxdl import loop, parallel
+from jaxdl import parallel, program
 from jaxdl.data import batches
 
 config = Small.Config(batch_size=16)
@@ -21,16 +21,16 @@ task = Small.build(config, data)
 found = []
 for n in (1, 2, 8):
     mesh = parallel.data_mesh(16, jax.devices()[:n])
-    program = loop.compile_program(task, config, len(data.train["label"]), mesh)
+    made = program.compile_program(task, config, len(data.train["label"]), mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
-    order = program.order(jax.random.key(1), 0)
-    carry = program.start(jax.random.key(0), split, order)
+    order = made.order(jax.random.key(1), 0)
+    carry = made.start(jax.random.key(0), split, order)
     losses = []
     for _ in range(20):
-        carry = program.advance(carry, split, order)
+        carry = made.advance(carry, split, order)
         losses.append(float(carry[1]["loss"][0]) / float(carry[1]["loss"][1]))
     assert len(carry[0].params["Dense_0"]["kernel"].devices()) == n
-    value = program.evaluate(carry[0], data.test, 16)
+    value = made.evaluate(carry[0], data.test, 16)
     found.append({"losses": losses, "test": {k: float(v) for k, v in value.items()},
                   "order": np.asarray(order).tolist()})
 print(json.dumps(found))

@@ -11,18 +11,20 @@ def line(step, split="train", **values):
     return {"step": step, "epoch": step / 2, "split": split, "loss": 1 / (step + 1), **values}
 
 
-def test_going_on_drops_what_came_after_and_the_final_test(tmp_path):
-    first = record.Record(tmp_path, SmallConfig(), {}, 0)
-    lines = [line(1), line(2), line(2, "validation"), line(2, "test"), line(3)]
+def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
+    first = record.Record(tmp_path, SmallConfig(), {}, [])
+    lines = [line(1), line(2), line(2, "test"), line(3), line(3, "validation")]
     for each in lines:
         first.log(each)
     first.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "ep')  # a kill in the middle of a line
     assert record.read_metrics(tmp_path) == lines
-    record.Record(tmp_path, SmallConfig(), {}, 2).close()
-    assert record.read_metrics(tmp_path) == lines[:3]
-    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 3
+    kept = record.before(3, first.text())
+    assert kept == lines[:2]
+    record.Record(tmp_path, SmallConfig(), {}, kept).close()
+    assert record.read_metrics(tmp_path) == lines[:2]
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("rest", [b"5", b'{"a": 1}', b"\xff\xfe", b"null", b'{"step": "x"}'])
@@ -33,7 +35,7 @@ def test_a_foreign_line_ends_the_log(rest, tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
-    made = record.Record(tmp_path, SmallConfig(), {}, 0)
+    made = record.Record(tmp_path, SmallConfig(), {}, [])
     made.log(line(1, loss_b=float("nan"), loss_c=float("inf")))
     made.close()
     (found,) = record.read_metrics(tmp_path)
@@ -43,9 +45,9 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 def test_tensorboard_shows_each_step_once(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
-    for step in (0, 2):
-        made = record.Record(tmp_path, SmallConfig(), {}, step)
-        for n in range(step + 1, 5):
+    for kept in ([], [line(1), line(2)]):
+        made = record.Record(tmp_path, SmallConfig(), {}, kept)
+        for n in range(len(kept) + 1, 5):
             made.log(line(n))
         made.close()
     (path,) = (tmp_path / "tensorboard").iterdir()
@@ -86,7 +88,7 @@ def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
 
 def test_leftovers_of_a_killed_start_do_not_brick_a_folder(tmp_path):
     (tmp_path / ".config.json.part").write_text("{")
-    record.claim(tmp_path, SmallConfig())
+    record.claim(tmp_path, SmallConfig()).release()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])

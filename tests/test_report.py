@@ -15,7 +15,8 @@ from tests.conftest import SmallConfig
 def two_runs(tmp_path):
     folders = [tmp_path / name for name in ("a", "b")]
     for seed, folder in enumerate(folders):
-        made = record.Record(folder, SmallConfig(seed=seed), {}, 0)
+        folder.mkdir()
+        made = record.Record(folder, SmallConfig(seed=seed), {}, [])
         for step in (5, 10):
             made.log({"step": step, "epoch": 1, "split": "train", "loss": 1.0, "seconds": 1})
             made.log({"step": step, "epoch": 1, "split": "validation", "accuracy": step / 16})

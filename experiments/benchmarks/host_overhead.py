@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxdl import augment, cli, loop, losses, optim, parallel, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
+from jaxdl.program import compile_program
 from jaxdl.task import Task, classification, supervised
 
 
@@ -67,7 +68,7 @@ def run(config: Config) -> dict[str, Any]:
     data = images.load("embedded", image_size=8)
     task = build(config, data)
     mesh = parallel.data_mesh(config.batch_size)
-    program = loop.compile_program(task, config, len(data.train["label"]), mesh)
+    program = compile_program(task, config, len(data.train["label"]), mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(0)
     order = program.order(key, 0)

@@ -1,0 +1,77 @@
+"""One writer a folder: a file lock that the kernel releases when its process dies."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO, Self
+
+from jaxdl.errors import UserError
+
+PATIENCE = 0.2  # seconds: longer than another starter's look at the lock
+
+
+class Lock:
+    """Holds `path` to the end of its `with`, or of this process.
+
+    Raises:
+      UserError: another process holds it.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("a+")
+        until = time.monotonic() + PATIENCE
+        while not _try(self._file, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                self._file.close()
+                raise _held(path)
+            time.sleep(PATIENCE / 10)
+        self._file.truncate(0)
+        self._file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Lets the next writer in. The file stays: deleting it would let two in."""
+        self._file.close()
+
+
+def check_free(path: Path) -> None:
+    """Refuses early, before anything slow, what `Lock` would refuse later.
+
+    Raises:
+      UserError: another process holds the lock.
+    """
+    try:
+        with path.open() as file:
+            if not _try(file, fcntl.LOCK_SH):
+                raise _held(path)
+    except OSError:
+        return  # no lock there yet; whether one can be made is found out by `Lock`
+
+
+def _try(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _held(path: Path) -> UserError:
+    try:
+        holder = json.loads(path.read_text())
+        who = f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "a process that has not said its name yet"
+    return UserError(
+        f"--workdir={path.parent} is in use by {who}: wait for its end, stop it, or give another "
+        "--workdir"
+    )
