@@ -1,7 +1,9 @@
 """The `jaxdl` command: prepare data, evaluate a run, report on runs."""
 
 import argparse
+import contextlib
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +26,10 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Runs one subcommand."""
-    chosen = _parser().parse_args(arguments)
+    """Runs one subcommand; what stands after `--` is for the experiment that it runs."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    chosen = _parser().parse_args(arguments[:end])
+    chosen.flags = arguments[end + 1 :]
     chosen.handler(chosen)
 
 
@@ -50,6 +54,21 @@ def _parser() -> Parser:
     command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
     command.set_defaults(handler=_replay)
 
+    command = commands.add_parser(
+        "verify",
+        help="interrupt a run at random moments, and compare it with one left alone",
+        usage="jaxdl verify EXPERIMENT [options] -- FLAGS OF THE EXPERIMENT",
+    )
+    command.add_argument("experiment", help="module, such as experiments.cifar_vgg")
+    command.add_argument("--kills", type=_count, default=10, help="times kill -9 (10)")
+    command.add_argument("--terms", type=_count, default=0, help="times SIGTERM (0)")
+    command.add_argument(
+        "--faults", type=_count, default=0, help="times kill -9 and a damaged checkpoint (0)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    command.add_argument("--workdir", type=Path, help="keeps both runs; default: a temporary one")
+    command.set_defaults(handler=_verify)
+
     command = commands.add_parser("report", help="compare runs: a table and a picture of curves")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
@@ -73,6 +92,24 @@ def _replay(chosen: argparse.Namespace) -> None:
     from jaxdl import reopen
 
     _print(reopen.replay(_reopened(chosen)))
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    from jaxdl.verify import KINDS, verify
+
+    counts = {kind: getattr(chosen, f"{kind}s") for kind in KINDS}
+    with contextlib.ExitStack() as stack:
+        folder = chosen.workdir
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxdl-verify-")))
+        verify(chosen.experiment, chosen.flags, folder, counts, chosen.seed)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is less than 0")
+    return number
 
 
 def _reopened(chosen: argparse.Namespace) -> Any:

@@ -49,7 +49,7 @@ class Training:
         """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
         figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         now = time.monotonic()
-        if split == "train":
+        if split == "train" and step > self._shown:
             rate = (step - self._shown) / max(now - self._since, 1e-9)
             self._shown, self._since = step, now
             figures += f"  {rate:.3g} steps/s"

@@ -26,7 +26,7 @@ FLOORS = [
     {"models", "data"},
     {"task", "evaluate", "parallel", "finite"},
     {"checkpoint", "record", "plots", "program"},
-    {"loop", "report", "reopen", "cli"},
+    {"loop", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]
 ROOMS = {
