@@ -98,7 +98,7 @@ def build(config: Config, data: images.Images) -> Task:
         image = augment.random_crop(crop, batch["image"], config.crop_padding)
         if config.flip and data.mirrored:
             image = augment.random_flip(flip, image)
-        image = augment.cutout(cut, image, config.cutout)
+        image = augment.cutout(cut, image, config.cutout, mean)
         image, label = augment.mixup(mix, image, batch["label"], data.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 

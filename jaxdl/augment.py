@@ -11,7 +11,7 @@ from jaxdl.losses import one_hot
 
 
 def normalize(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
-    """uint8 images [B, H, W, C] to float32 of zero mean and unit deviation in each channel [C].
+    """Images [B, H, W, C] of 0 to 255 to float32 of zero mean and unit deviation in each channel [C].
 
     `mean` and `std` are those of the training split, on the 0 to 255 scale.
     """
@@ -39,10 +39,11 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
-def cutout(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """Zeroes a square of `size` pixels in each image (DeVries & Taylor, 2017).
+def cutout(key: jax.Array, images: jax.Array, size: int, fill: ArrayLike = 0.0) -> jax.Array:
+    """Fills a square of side `size` pixels in each image (DeVries & Taylor, 2017).
 
     Its centre is uniform over the image, so that it may reach past the edges, as in the paper.
+    `fill` is a number, or one for each channel [C].
     """
     if size == 0:
         return images
@@ -52,7 +53,8 @@ def cutout(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
     left = jax.random.randint(column_key, (B, 1), 0, W) - size // 2
     rows = (jnp.arange(H)[None] >= top) & (jnp.arange(H)[None] < top + size)
     columns = (jnp.arange(W)[None] >= left) & (jnp.arange(W)[None] < left + size)
-    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
+    square = (rows[:, :, None] & columns[:, None, :])[..., None]
+    return jnp.where(square, jnp.reshape(fill, (1, 1, 1, -1)), images)
 
 
 def mixup(
@@ -62,20 +64,23 @@ def mixup(
 
     Args:
       key: PRNG key.
-      images: [B, H, W, C], floating.
+      images: [B, H, W, C].
       labels: [B] class indices or [B, K] probabilities.
       num_classes: K.
       alpha: one weight a batch is drawn from Beta(alpha, alpha); 0, or less, mixes nothing.
 
     Returns:
-      Images [B, H, W, C] and labels [B, K].
+      Images [B, H, W, C] and labels [B, K], float32.
     """
     beta_key, order_key = jax.random.split(key)
     drawn = jax.random.beta(beta_key, jnp.maximum(alpha, 1e-6), jnp.maximum(alpha, 1e-6))
     weight = jnp.where(alpha > 0, drawn, 1.0)
     order = jax.random.permutation(order_key, images.shape[0])
     targets = one_hot(labels, num_classes)
-    return (
-        weight * images + (1 - weight) * images[order],
-        weight * targets + (1 - weight) * targets[order],
-    )
+
+    def mix(x: jax.Array) -> jax.Array:
+        x = x.astype(jnp.float32)
+        # One product for one sum: of two, compilers join either with it, and round differently.
+        return x + (1 - weight) * (x[order] - x)
+
+    return mix(images), mix(targets)

@@ -11,6 +11,7 @@ It is written under another name and renamed when it is complete and on disk, so
 half-written; and what a disk does to it later, the manifest shows.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -86,10 +87,9 @@ class Checkpoints:
         try:
             pending.result()
         except Exception as error:  # orbax and tensorstore raise what they like
-            reason = getattr(error, "strerror", None) or first_line(error)
             raise TrainingError(
-                f"a checkpoint in {self._folder} was not written ({reason}): make room there, "
-                "then the same command goes on from the one before"
+                f"a checkpoint in {self._folder} was not written ({_why(error)}): mend that, and "
+                "the same command goes on from the one before"
             ) from error
 
     def read(self, step: int) -> tuple[dict[str, Any], str]:
@@ -189,7 +189,11 @@ class Checkpoints:
         try:
             _delete(part)
             part.mkdir(parents=True)
-            orbax.save(part / "state", {path: a for path, a in flat.items() if a.size})
+            # Else a save that fails leaves threads behind that wait for minutes at exit.
+            context = orbax.Context()
+            context.asynchronous.create_directories_asynchronously = False
+            with context:
+                orbax.save(part / "state", {path: a for path, a in flat.items() if a.size})
             known = {"leaves": tree.shapes(flat), "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known))
             (part / "metrics.jsonl").write_text(log)
@@ -283,8 +287,14 @@ def _digest(files: dict[str, Any]) -> str:
 
 
 def _damaged(folder: Path, error: Exception) -> DamagedError:
-    why = getattr(error, "strerror", None) or first_line(error)
-    return DamagedError(f"checkpoint {folder} is damaged ({why})")
+    return DamagedError(f"checkpoint {folder} is damaged ({_why(error)})")
+
+
+def _why(error: Exception) -> str:
+    """The operating system's words, which tensorstore buries in a paragraph of its own."""
+    known = os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), os.strerror(errno.EROFS)
+    buried = next((words for words in known if words in str(error)), None)
+    return buried or getattr(error, "strerror", None) or first_line(error)
 
 
 def _delete(path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -44,7 +45,9 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         for name, value in run(config).items():
             print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
-    sys.exit(guard(command))
+    status = guard(command)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is said and done; it ends anyway
+    sys.exit(status)
 
 
 def parse(config_class: type[Config], arguments: list[str]) -> Config | None:

@@ -1,10 +1,24 @@
 """The two ways a run ends badly on purpose; each message is one line that names the way out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 def first_line(error: BaseException) -> str:
     """What a foreign exception says, cut to fit into a line of ours."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Gives an OSError within it, which may not know what was being written, the path of it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 class UserError(Exception):

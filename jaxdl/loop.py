@@ -71,8 +71,8 @@ def train(
                 run.close()
         except OSError as error:
             raise TrainingError(
-                f"cannot write {error.filename or folder} ({error.strerror}): make room there, "
-                f"then the same command with --workdir={folder} goes on"
+                f"cannot write {error.filename or folder} ({error.strerror}): mend that, and the "
+                f"same command with --workdir={folder} goes on"
             ) from error
 
 

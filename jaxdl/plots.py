@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.errors import writing
 from jaxdl.record import metric_names
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
@@ -88,4 +89,5 @@ def matrix(values: np.ndarray, title: str, path: Path) -> None:
 
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from jaxdl import config as configs
 from jaxdl import environment
 from jaxdl.config import RunConfig
-from jaxdl.errors import UserError, first_line
+from jaxdl.errors import UserError, first_line, writing
 from jaxdl.lock import Lock, check_free
 
 LOCK = ".lock"
@@ -37,19 +37,16 @@ def claim(folder: Path, config: RunConfig) -> Lock:
       UserError: the folder cannot be written, is in use, holds the run of another config, holds a
         run and --resume=never, or holds something else.
     """
-    try:
-        _check_place(folder, config)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / LOCK)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={folder} cannot be written ({error.strerror}): give a --workdir that can"
-        ) from error
-    try:
-        _check_place(folder, config)  # again: another run may have come and gone before the lock
-    except BaseException:
-        lock.release()
-        raise
+    with contextlib.ExitStack() as stack:
+        try:
+            _check_place(folder, config)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(Lock(folder / LOCK))
+            _check_place(folder, config)  # again: another run may have come and gone before
+        except OSError as error:
+            text = f"--workdir={folder} cannot be written ({error.strerror}): give one that can"
+            raise UserError(text) from error
+        stack.pop_all()
     return lock
 
 
@@ -132,8 +129,9 @@ class Record:
         """
         line = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in line.items()}
         self._lines.append(line)
-        self._log.write(_text([line]))
-        self._log.flush()  # who follows the file sees the line now
+        with writing(self.folder / "metrics.jsonl"):
+            self._log.write(_text([line]))
+            self._log.flush()  # who follows the file sees the line now
         self._to_tensorboard(line)
 
     def lines(self) -> list[dict[str, Any]]:
@@ -146,9 +144,10 @@ class Record:
 
     def sync(self) -> None:
         """Brings all that was written to the disk."""
-        self._log.flush()
-        os.fsync(self._log.fileno())
-        self._tensorboard.flush()
+        with writing(self.folder / "metrics.jsonl"):
+            os.fsync(self._log.fileno())
+        with writing(self.folder / "tensorboard"):
+            self._tensorboard.flush()
 
     def picture(self, path: Path, step: int) -> None:
         """Shows a PNG in TensorBoard too."""
@@ -158,7 +157,7 @@ class Record:
 
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        self._show(summary.image(path.stem, pixels, dataformats="HWC"), step)
+        self._show([(summary.image(path.stem, pixels, dataformats="HWC"), step)])
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`."""
@@ -189,17 +188,22 @@ class Record:
     def _to_tensorboard(self, line: dict[str, Any]) -> None:
         from tensorboardX import summary
 
-        for name, value in line.items():
-            if name not in ("step", "split") and value is not None:
-                self._show(summary.scalar(f"{line['split']}/{name}", value), line["step"])
-        if time.monotonic() - self._flushed > FLUSH_EVERY:
-            self._tensorboard.flush()
-            self._flushed = time.monotonic()
+        self._show(
+            (summary.scalar(f"{line['split']}/{name}", value), line["step"])
+            for name, value in line.items()
+            if name not in ("step", "split") and value is not None
+        )
 
-    def _show(self, values: Any, step: int) -> None:
+    def _show(self, shown: Iterable[tuple[Any, int]]) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        self._tensorboard.write_event(Event(summary=values, step=step, wall_time=time.time()))
+        with writing(self.folder / "tensorboard"):
+            for values, step in shown:
+                event = Event(summary=values, step=step, wall_time=time.time())
+                self._tensorboard.write_event(event)
+            if time.monotonic() - self._flushed > FLUSH_EVERY:
+                self._tensorboard.flush()
+                self._flushed = time.monotonic()
 
 
 def _text(lines: list[dict[str, Any]]) -> str:
@@ -258,7 +262,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file whole: a reader, or a restart, sees the old text or the new one."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w") as file:
+        with writing(path), part.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -64,7 +64,7 @@ def supervised(
       measure: (outputs, batch) -> metrics of evaluation, beside the loss.
       example: one batch of the right shapes, of any size; only shapes are used.
       preprocess: applied to every batch, in training and evaluation.
-      augment: applied after it, in training only.
+      augment: applied before it, in training only.
       measure_train: like `measure`, for training; None: the same.
       inputs: the entry of the batch that the model is given.
     """
@@ -79,7 +79,7 @@ def supervised(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = augment(augment_key, preprocess(batch))
+        batch = preprocess(augment(augment_key, batch))
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             outputs, model_state = model.apply(

@@ -22,6 +22,7 @@ from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import say
 
+RUNS = ("whole", "interrupted")
 KINDS = ("kill", "term", "fault")
 MOMENTS = ("start", "step", "save", "deletion", "evaluation", "log", "end")
 LASTS = {"save": 0.03, "deletion": 0.003, "log": 0.001}  # seconds; others: as the whole run shows

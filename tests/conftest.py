@@ -1,17 +1,10 @@
 """What holds for every test: warnings are errors, no network, no silent broadcasting of ranks."""
 
-import dataclasses
 import socket
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import pytest
-
-from jaxdl import augment, losses, optim, schedules
-from jaxdl.config import RunConfig, flag
-from jaxdl.data import images
-from jaxdl.task import Task, classification, supervised
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -58,70 +51,12 @@ def real_data():
     return str(REAL_DATA)
 
 
-@dataclasses.dataclass(frozen=True)
-class SmallConfig(RunConfig):
-    """An experiment of a second: it has all that a resume can lose."""
-
-    dropout: float = flag(0.2, "rate", low=0.0, high=1.0)
-    num_epochs: int = flag(2, "passes", low=1)
-    batch_size: int = flag(16, "examples an update", low=1)
-
-
-class SmallNet(nn.Module):
-    """Dense layers with running statistics and dropout."""
-
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        x = nn.Dense(16)(x.reshape(x.shape[0], -1))
-        x = nn.relu(nn.BatchNorm(not train)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(10)(x)
-
-
-class Small:
-    """The module-like triple that an experiment is."""
-
-    Config = SmallConfig
-
-    @staticmethod
-    def load(config):
-        raw = images.synthetic(8, examples=110)
-        train, validation = images.carve(raw.train, 0.1)
-        splits = {"train": train, "validation": validation}
-        return images.Images("synthetic", **raw._asdict() | splits)
-
-    @staticmethod
-    def build(config, data) -> Task:
-        mean, std = data.statistics()
-
-        def preprocess(batch):
-            return batch | {"image": augment.normalize(batch["image"], mean, std)}
-
-        def distort(key, batch):
-            return batch | {"image": augment.random_crop(key, batch["image"], 1)}
-
-        total = config.total_steps(len(data.train["label"]))
-        return supervised(
-            SmallNet(config.dropout),
-            optim.optimizer(
-                "nesterov",
-                config.learning_rate,
-                schedules.schedule("cosine", total, 2),
-                weight_decay=1e-3,
-            ),
-            loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"], 0.1),
-            measure=classification,
-            example={name: array[:1] for name, array in data.train.items()},
-            preprocess=preprocess,
-            augment=distort,
-        )
-
-
 @pytest.fixture
 def small():
-    return Small
+    """An experiment of a second, as a module."""
+    from tests import small
+
+    return small
 
 
 @pytest.fixture

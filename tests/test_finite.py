@@ -112,11 +112,11 @@ BAD = (7, 12, 13)
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory):
-    from tests.conftest import Small
+    from tests import small
 
     folders = {mode: tmp_path_factory.mktemp(mode) for mode in ("skip", "rewind")}
     return {
-        mode: (train(Small, *BAD, workdir=str(folder), on_nonfinite=mode), folder)
+        mode: (train(small, *BAD, workdir=str(folder), on_nonfinite=mode), folder)
         for mode, folder in folders.items()
     }
 

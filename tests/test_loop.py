@@ -25,10 +25,10 @@ def without_seconds(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    from tests.conftest import Small
+    from tests import small
 
     folder = tmp_path_factory.mktemp("whole") / "run"
-    summary = train(Small, workdir=str(folder), log_every=4, checkpoint_every=5)
+    summary = train(small, workdir=str(folder), log_every=4, checkpoint_every=5)
     return folder, summary
 
 

@@ -11,20 +11,30 @@ from jaxdl.errors import UserError
 # Runs in a process of its own, since the number of devices is fixed when JAX starts.
 PROGRAM = """
 import json, jax, numpy as np
-from tests.conftest import Small
-from jaxdl import parallel, program
+from tests import small
+from jaxdl import augment, parallel, program, tree
 from jaxdl.data import batches
 
-config = Small.Config(batch_size=16)
-data = Small.load(config)
-task = Small.build(config, data)
+config = small.Config(batch_size=16)
+data = small.load(config)
+task = small.build(config, data)
 found = []
-for n in (1, 2, 8):
+
+def look(batch):
+    key = jax.random.fold_in(jax.random.key(2), 3)
+    mean, std = data.statistics()
+    image = augment.random_flip(key, augment.random_crop(key, batch["image"], 2))
+    image = augment.cutout(key, image, 3, mean)
+    image, label = augment.mixup(key, image, batch["label"], 10, 0.3)
+    return augment.normalize(image, mean, std), label, jax.random.bernoulli(key, 0.3, (16,))
+
+for n in (1, 2, 4, 8):
     mesh = parallel.data_mesh(16, jax.devices()[:n])
     made = program.compile_program(task, config, len(data.train["label"]), mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     order = made.order(jax.random.key(1), 0)
     carry = made.start(jax.random.key(0), split, order)
+    augmented = jax.jit(look)(made.batch(3, split, order))
     losses = []
     for _ in range(20):
         carry = made.advance(carry, split, order)
@@ -32,7 +42,7 @@ for n in (1, 2, 8):
     assert len(carry[0].params["Dense_0"]["kernel"].devices()) == n
     value = made.evaluate(carry[0], data.test, 16)
     found.append({"losses": losses, "test": {k: float(v) for k, v in value.items()},
-                  "order": np.asarray(order).tolist()})
+                  "augmented": tree.digest(augmented), "order": np.asarray(order).tolist()})
 print(json.dumps(found))
 """
 
@@ -41,9 +51,11 @@ def test_one_device_equals_eight(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
-    one, two, eight = json.loads(out.stdout)
-    for many in (two, eight):
+    one, *others = json.loads(out.stdout)
+    assert len(others) == 3
+    for many in others:
         assert many["order"] == one["order"]
+        assert many["augmented"] == one["augmented"]
         assert many["losses"] == pytest.approx(one["losses"], rel=1e-5)
         assert many["test"]["loss"] == pytest.approx(one["test"]["loss"], rel=1e-4)
         assert many["test"]["accuracy"] == one["test"]["accuracy"]

@@ -4,7 +4,7 @@ import pytest
 
 from jaxdl import record
 from jaxdl.errors import UserError
-from tests.conftest import SmallConfig
+from tests.small import Config as SmallConfig
 
 
 def line(step, split="train", **values):

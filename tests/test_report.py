@@ -8,7 +8,7 @@ from jaxdl import environment, plots, record
 from jaxdl.__main__ import run
 from jaxdl.errors import UserError
 from jaxdl.progress import Training, track
-from tests.conftest import SmallConfig
+from tests.small import Config as SmallConfig
 
 
 @pytest.fixture

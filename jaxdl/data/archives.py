@@ -6,11 +6,11 @@ Shapes: N images; MNIST's are [N, 28, 28, 1], CIFAR's [N, 32, 32, 3], uint8.
 import gzip
 import tarfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, first_line
 
 LARGEST = 1 << 28  # bytes unpacked: the largest real one has 153,620,000
 
@@ -25,7 +25,7 @@ def idx(path: Path) -> np.ndarray:
         with gzip.open(path) as file:
             data = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, first_line(error)) from error
     if len(data) > LARGEST or len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise _damaged(path, "not an IDX file of bytes")
     header = 4 + 4 * data[3]
@@ -39,22 +39,45 @@ def members(path: Path, names: list[str]) -> dict[str, bytes]:
     """Reads files of a gzipped tar into memory; nothing is unpacked to disk.
 
     Raises:
-      UserError: it is damaged, or lacks one of the names.
+      UserError: it is damaged, lacks one of the names, or is not what it should be: entries that
+        are neither files nor folders, that lie outside of it, or that unpack to too much.
     """
-    found = {}
+    found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:gz") as tar:
-            for name in names:
-                member = tar.getmember(name)
+        with _Limited(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                place = PurePosixPath(member.name)
+                if place.is_absolute() or ".." in place.parts:
+                    raise _damaged(path, f"{member.name} would lie outside of it")
+                if not (member.isreg() or member.isdir()):
+                    raise _damaged(path, f"{member.name} is neither a file nor a folder")
                 file = tar.extractfile(member)
-                if file is None or member.size > LARGEST:
-                    raise _damaged(path, f"{name} is not a file of a plausible size")
-                found[name] = file.read()
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise _damaged(path, str(error)) from error
-    except KeyError as error:
-        raise _damaged(path, str(error).strip("\"'")) from error
+                if member.name in names and file is not None:
+                    found[member.name] = file.read()
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+        raise _damaged(path, first_line(error)) from error
+    for name in names:
+        if name not in found:
+            raise _damaged(path, f"{name} is not in it")
     return found
+
+
+class _Limited(gzip.GzipFile):
+    """A gzipped file of which no more than LARGEST bytes are ever unpacked."""
+
+    unpacked = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As of any file.
+
+        Raises:
+          ValueError: it goes on after LARGEST bytes.
+        """
+        data = super().read(size)
+        self.unpacked += len(data)
+        if self.unpacked > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST:,} bytes")
+        return data
 
 
 def cifar(data: bytes, label_bytes: int, origin: Path) -> tuple[np.ndarray, np.ndarray]:

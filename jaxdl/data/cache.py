@@ -17,8 +17,13 @@ def folder() -> Path:
 
 def read(name: str) -> dict[str, np.ndarray] | None:
     """The arrays kept under a name, or None where there are none or the file is damaged."""
+    path = folder() / f"{name}.npz"
     try:
-        with np.load(folder() / f"{name}.npz", allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path) as file:
+            # As `write` makes it; what is compressed could be a bomb.
+            if any(item.compress_type != zipfile.ZIP_STORED for item in file.infolist()):
+                return None
+        with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}  # zip's CRC is checked here
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None

@@ -177,6 +177,61 @@ def test_damaged_archives_write_nothing(damage, tmp_path):
         archives.members(path, ["x"])
 
 
+def tar_of(path, entries):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, kind, size in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.linkname = kind, size, "/etc/passwd"
+            tar.addfile(info, io.BytesIO(bytes(size)) if kind == tarfile.REGTYPE else None)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (("../outside", tarfile.REGTYPE, 3), "outside of it"),
+        (("a/../../b", tarfile.REGTYPE, 3), "outside of it"),
+        (("/etc/cron.d/x", tarfile.REGTYPE, 3), "outside of it"),
+        (("link", tarfile.SYMTYPE, 0), "neither"),
+        (("hard", tarfile.LNKTYPE, 0), "neither"),
+        (("fifo", tarfile.FIFOTYPE, 0), "neither"),
+        (("device", tarfile.CHRTYPE, 0), "neither"),
+        (("large", tarfile.REGTYPE, 3_000_000), "unpacks to more than"),
+        (("x" * 2_500_000, tarfile.REGTYPE, 1), "unpacks to more than"),  # in the header
+    ],
+)
+def test_hostile_archives_are_refused(entry, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST", 2_000_000)
+    path = tar_of(tmp_path / "x.tar.gz", [entry, ("wanted", tarfile.REGTYPE, 5)])
+    with pytest.raises(UserError, match=words):
+        archives.members(path, ["wanted"])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar.gz"]
+
+
+def test_what_an_archive_lacks_is_named(tmp_path):
+    path = tar_of(tmp_path / "x.tar.gz", [("wanted", tarfile.REGTYPE, 5)])
+    assert archives.members(path, ["wanted"]) == {"wanted": bytes(5)}
+    with pytest.raises(UserError, match="other is not in it"):
+        archives.members(path, ["wanted", "other"])
+
+
+def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST", 2_000_000)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + bytes(3_000_000)))
+    with pytest.raises(UserError, match="not an IDX file"):
+        archives.idx(tmp_path / "x.gz")
+
+
+def test_a_cache_of_objects_or_of_compressed_arrays_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.write("good", {"a": np.arange(3)})
+    assert cache.read("good")["a"].tolist() == [0, 1, 2]
+    np.savez(tmp_path / "jaxdl" / "objects.npz", a=np.array([{}], dtype=object))
+    np.savez_compressed(tmp_path / "jaxdl" / "bomb.npz", a=np.zeros(10**6))
+    assert cache.read("objects") is None
+    assert cache.read("bomb") is None
+
+
 def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(tmp_path, monkeypatch, capsys):
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,0 +1,79 @@
+"""An experiment of a second, for tests: it has all that a resume can lose.
+
+python -m tests.small --workdir=runs/small
+"""
+
+import dataclasses
+
+import flax.linen as nn
+
+from jaxdl import augment, cli, loop, losses, optim, schedules
+from jaxdl.config import RunConfig, flag
+from jaxdl.data import images
+from jaxdl.task import Task, classification, supervised
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Running statistics, dropout, momentum, a schedule with warm-up."""
+
+    dropout: float = flag(0.2, "rate", low=0.0, high=1.0)
+    num_epochs: int = flag(2, "passes", low=1)
+    batch_size: int = flag(16, "examples an update", low=1)
+
+
+class Net(nn.Module):
+    """Dense layers with running statistics and dropout."""
+
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.Dense(16)(x.reshape(x.shape[0], -1))
+        x = nn.relu(nn.BatchNorm(not train)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(10)(x)
+
+
+def load(config):
+    """99, 11 and 27 made images of 8 by 8 pixels."""
+    raw = images.synthetic(8, examples=110)
+    train, validation = images.carve(raw.train, 0.1)
+    return images.Images("synthetic", **raw._asdict() | {"train": train, "validation": validation})
+
+
+def build(config, data) -> Task:
+    """The task."""
+    mean, std = data.statistics()
+
+    def preprocess(batch):
+        return batch | {"image": augment.normalize(batch["image"], mean, std)}
+
+    def distort(key, batch):
+        return batch | {"image": augment.random_crop(key, batch["image"], 1)}
+
+    total = config.total_steps(len(data.train["label"]))
+    return supervised(
+        Net(config.dropout),
+        optim.optimizer(
+            "nesterov",
+            config.learning_rate,
+            schedules.schedule("cosine", total, min(2, total // 2)),
+            weight_decay=1e-3,
+        ),
+        loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"], 0.1),
+        measure=classification,
+        example={name: array[:1] for name, array in data.train.items()},
+        preprocess=preprocess,
+        augment=distort,
+    )
+
+
+def run(config):
+    """Trains it."""
+    data = load(config)
+    return loop.train(config, build(config, data), data)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

@@ -1,0 +1,65 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxdl.errors import UserError
+from jaxdl.lock import Lock, check_free
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from jaxdl.lock import Lock
+with Lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_one_is_refused_with_the_holders_name(holder, tmp_path):
+    began = time.monotonic()
+    for ask in (Lock, check_free):
+        with pytest.raises(UserError, match=f"process {holder.pid} on .*give another --workdir"):
+            ask(tmp_path / ".lock")
+    assert time.monotonic() - began < 10  # the figure is measured in the README, on a free machine
+    assert json.loads((tmp_path / ".lock").read_text())["pid"] == holder.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_kernel_releases_it_with_the_process(number, holder, tmp_path):
+    holder.send_signal(number)
+    holder.wait()
+    check_free(tmp_path / ".lock")
+    with Lock(tmp_path / ".lock"):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_it_is_released_at_the_end_and_looking_holds_nothing(tmp_path):
+    check_free(tmp_path / ".lock")  # there is none yet
+    for _ in range(3):
+        with Lock(tmp_path / ".lock"), pytest.raises(UserError, match=str(os.getpid())):
+            Lock(tmp_path / ".lock")
+        check_free(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 3}', "\xff"])
+def test_a_holder_without_a_name(text, tmp_path):
+    with Lock(tmp_path / ".lock"):
+        (tmp_path / ".lock").write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match="has not said its name"):
+            Lock(tmp_path / ".lock")

@@ -1,0 +1,131 @@
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from jaxdl import loop, signals
+from jaxdl.progress import Training
+from tests.test_loop import train, without_seconds
+
+FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6}
+
+
+def test_a_signal_is_noted_and_raised_where_it_is_asked_for():
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.graceful() as request:
+        request.poll()
+        signal.raise_signal(signal.SIGTERM)
+        assert request.number == signal.SIGTERM
+        with pytest.raises(signals.Asked):
+            request.poll()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_a_run_a_signal_ends_at_once():
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with pytest.raises(signals.Stopped) as stopped, signals.prompt():
+            signal.raise_signal(number)
+        assert stopped.value.status == status
+
+
+def test_a_thread_that_may_set_no_handlers_trains_all_the_same():
+    done = []
+
+    def work():
+        with signals.graceful() as request, signals.prompt():
+            request.poll()
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+def test_a_second_interrupt_ends_at_once():
+    code = """
+import signal, time
+from jaxdl import signals
+with signals.graceful():
+    signal.raise_signal(signal.SIGINT)
+    print("still here", flush=True)
+    signal.raise_signal(signal.SIGINT)
+    print("never", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == "still here\n"
+    assert "the last checkpoint" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    from tests import small
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return folder, train(small, workdir=str(folder), **FLAGS)
+
+
+def at_step(step):
+    def patch(monkeypatch, ask):
+        advance = Training.advance
+        monkeypatch.setattr(
+            Training, "advance", lambda self, n: (ask() if n == step else None, advance(self, n))
+        )
+
+    return patch
+
+
+def around(owner, name, call=1):
+    """Asks in the middle of the given call of a method: before its work is done."""
+
+    def patch(monkeypatch, ask):
+        original, count = getattr(owner, name), [0]
+
+        def asked(*args, **kwargs):
+            count[0] += 1
+            if count[0] == call:
+                ask()
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, asked)
+
+    return patch
+
+
+MOMENTS = {
+    "restoring": around(loop._Run, "_restore"),
+    "announcing": around(loop._Run, "_announce"),
+    "compiling": around(loop._Run, "_advance"),
+    "stepping": at_step(7),
+    "at a checkpoint": at_step(5),
+    "logging": around(loop._Run, "_log", 2),
+    "evaluating": around(loop._Run, "_evaluate", 1),
+    "saving": around(loop.Checkpoints, "save", 1),
+    "waiting": around(loop.Checkpoints, "wait", 3),
+    "the last step": at_step(12),
+    "the last evaluation": around(loop._Run, "_evaluate", 3),
+    "the best evaluation": around(loop._Run, "_best_state", 1),
+    "drawing": around(loop._Run, "_draw", 1),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_at_any_moment_it_ends_in_a_checkpoint(moment, number, whole, small, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        MOMENTS[moment](patch, lambda: signal.raise_signal(number))
+        with pytest.raises(signals.Stopped, match="checkpoint of step") as stopped:
+            train(small, workdir=str(tmp_path / "run"), **FLAGS)
+    assert stopped.value.status == 128 + number
+    checkpoints = loop.Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.read(checkpoints.steps()[-1])
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert f"checkpoint of step {checkpoints.steps()[-1]} made" in str(stopped.value)
+    assert (
+        train(small, workdir=str(tmp_path / "run"), **FLAGS)["state_sha256"]
+        == (whole[1]["state_sha256"])
+    )
+    assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
