@@ -11,7 +11,7 @@ from jaxdl.losses import one_hot
 
 
 def normalize(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
-    """Images [B, H, W, C] of 0 to 255 to float32 of zero mean and unit deviation in each channel [C].
+    """Images [B, H, W, C] to float32 of zero mean and unit deviation in each channel [C].
 
     `mean` and `std` are those of the training split, on the 0 to 255 scale.
     """

@@ -29,6 +29,17 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.progress import say
 
 MANIFEST = "manifest.json"
+RECORD = {
+    "identity": dict,  # the config and the data's fingerprint: all that decides the bits
+    "versions": dict,  # of packages, and the devices: what may change the last of them
+    "best": dict,  # step and value of the best evaluation
+    "anchor": list,  # the last step at which a checkpoint was due, and the best one then
+    "detours": list,  # pairs of the step that the run went back to and the bad one
+    "seconds": float,  # since the run began
+    "timed": list,  # steps and seconds that the rate counts
+    "leaves": dict,  # type and shape by path
+    "state_sha256": str,
+}
 
 
 class Saved(NamedTuple):
@@ -102,6 +113,13 @@ class Checkpoints:
         try:
             _verify(folder)
             record = json.loads((folder / "record.json").read_bytes())
+            if not isinstance(record, dict):
+                raise ValueError("record.json is not an object")
+            for name, kind in RECORD.items():
+                if not isinstance(record.get(name), kind):
+                    raise ValueError(f"record.json has no {name}")
+            if not isinstance(record["best"].get("step"), int):
+                raise ValueError("record.json has no best step")
             return record, (folder / "metrics.jsonl").read_text()
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise _damaged(folder, error) from error

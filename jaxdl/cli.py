@@ -46,7 +46,7 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
     status = guard(command)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is said and done; it ends anyway
+    signal.signal(signal.SIGTERM, lambda *_: None)  # all is said and done; it ends anyway
     sys.exit(status)
 
 
@@ -66,6 +66,8 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
         )
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         return None
+    if "--flagfile=" in arguments:
+        raise UserError("--flagfile= names no file (--help lists the flags)")
     try:
         rest = values(["experiment", *arguments])[1:]
     except flags.Error as error:

@@ -92,6 +92,7 @@ class _Run:
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
         self._folder, self._request = folder, request
+        self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
         self._total = config.total_steps(examples)
@@ -118,7 +119,7 @@ class _Run:
 
     def train(self) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
-        self._request.poll()
+        self._poll()
         first = self._step
         ends = first > 0 and self._events()
         while self._step < self._total and not ends:
@@ -129,7 +130,7 @@ class _Run:
                 jax.block_until_ready(self._carry)
                 say(f"first step after {time.monotonic() - self._began:.1f} s")
                 self._lap = self._step, time.monotonic()
-            self._request.poll()
+            self._poll()
             ends = self._events()
 
     def finish(self) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class _Run:
         }
         self._record.sync()
         self._draw(final)
-        self._request.poll()
+        self._poll()
         self._record.summarize(summary)
         return summary
 
@@ -275,6 +276,14 @@ class _Run:
             self._lap = step, time.monotonic()
         return ends
 
+    def _poll(self) -> None:
+        """Leaves the run where a signal came; all its processes at the same step."""
+        if not self._alone:
+            if self._step % self._config.log_every:
+                return  # to agree costs them a meeting
+            self._request.number = parallel.agreed(self._request.number)
+        self._request.poll()
+
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
 
@@ -285,7 +294,8 @@ class _Run:
         self._bar.show(self._step, split, values)
 
     def _evaluate(self, state: State, split: batches.Split) -> dict[str, np.ndarray]:
-        return self._program.evaluate(state, split, self._config.batch_size, self._request.poll)
+        poll = self._request.poll if self._alone else lambda: None
+        return self._program.evaluate(state, split, self._config.batch_size, poll)
 
     def _evaluate_validation(self) -> bool:
         """Evaluates, logs, and returns whether this is the best so far."""
@@ -310,7 +320,15 @@ class _Run:
     def _save(self) -> None:
         if self._last_saved == self._step:
             return
-        known = {
+        self._record.sync()
+        keep = (self._best["step"], *self._anchor)
+        log = self._record.text()
+        self._checkpoints.save(self._step, self._carry, self._known(), log, keep)
+        self._last_saved = self._step
+
+    def _known(self) -> dict[str, Any]:
+        """What a checkpoint has beside the state; `checkpoint.RECORD` says what each is."""
+        return {
             "identity": self._identity,
             "versions": self._versions,
             "best": self._best,
@@ -319,10 +337,6 @@ class _Run:
             "seconds": self._elapsed(),
             "timed": self._timed,
         }
-        self._record.sync()
-        keep = (self._best["step"], *self._anchor)
-        self._checkpoints.save(self._step, self._carry, known, self._record.text(), keep)
-        self._last_saved = self._step
 
     # Steps that are not finite.
 
@@ -364,7 +378,7 @@ class _Run:
         place = finite.origin(lambda *given: self._task.step(*given)[1], state, batch)
         self._checkpoints.wait()
         kept = Checkpoints(self._folder / "nonfinite")
-        kept.save(step, (state, batch), {"origin": place}, "", ())
+        kept.save(step, (state, batch), self._known(), self._record.text(), ())
         kept.close()
         return TrainingError(
             f"step {step} is not finite, from {place or 'an operation that is fused'} on; "

@@ -1,6 +1,7 @@
 """One run on many devices: a mesh, the batch sharded over it, the state replicated."""
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.errors import UserError
@@ -20,6 +21,19 @@ def data_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
         )
     # Auto axes: the compiler places the collectives, and indexing works as on one device.
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def agreed(number: int | None) -> int | None:
+    """The greatest of the numbers that the processes of a run have; None where none has one.
+
+    With several processes this is a collective: all must call it, at the same place.
+    """
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    greatest = int(np.max(multihost_utils.process_allgather(np.int32(number or 0))))
+    return greatest or None
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -82,8 +82,8 @@ def verify(
         raise UserError(f"--workdir={folder} is not empty: give a new or empty one")
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", experiment, *flags]
-    say("once without interruption")
     whole = _run_whole(command, folder)
+    say(f"without interruption: {whole.summary['step']} steps in {whole.seconds:.1f} s")
     chance = random.Random(seed)
     outcomes: list[Outcome] = []
     began = time.monotonic()

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxdl import tree
+from jaxdl import checkpoint, tree
 from jaxdl.checkpoint import Checkpoints, DamagedError, newest_whole
 from jaxdl.errors import TrainingError, UserError
 
@@ -19,10 +19,13 @@ def state(value=1.0):
     }
 
 
+RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": {"step": 0}}
+
+
 def saved(folder, *steps, keep=range(99)):
     checkpoints = Checkpoints(folder)
     for step in steps:
-        checkpoints.save(step, state(step), {"n": step}, f"log {step}", keep)
+        checkpoints.save(step, state(step), RECORD | {"n": step}, f"log {step}", keep)
     checkpoints.close()
     return checkpoints
 
@@ -33,7 +36,7 @@ def always(step, record):
 
 def test_a_state_comes_back_bit_by_bit(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(5, state(1 / 3), {"best": {"step": 5}, "seconds": 0.5}, "a\nb\n", ())
+    checkpoints.save(5, state(1 / 3), RECORD | {"best": {"step": 5}}, "a\nb\n", ())
     checkpoints.close()
     again = Checkpoints(tmp_path / "c")
     assert again.steps() == [5]
@@ -55,7 +58,7 @@ def test_the_state_may_be_donated_right_after(tmp_path):
     x = {"w": jnp.arange(1e6)}
     expected = tree.digest(x)
     add = jax.jit(lambda x: jax.tree.map(lambda y: y + 1, x), donate_argnums=0)
-    checkpoints.save(1, x, {}, "", ())
+    checkpoints.save(1, x, RECORD, "", ())
     x = add(x)
     checkpoints.close()
     assert tree.digest(checkpoints.restore(1, x).state) == expected
@@ -97,7 +100,7 @@ def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "c").write_text("a file where the folder should be")
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(1, state(), {}, "", ())
+    checkpoints.save(1, state(), RECORD, "", ())
     with pytest.raises(TrainingError, match="was not written"):
         checkpoints.close()
 
@@ -145,8 +148,6 @@ def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
     (tmp_path / "secret").write_text("x")
     path = tmp_path / "c" / "1" / "manifest.json"
     files = json.loads(path.read_text())["files"] | {"../../secret": [1, "0"]}
-    from jaxdl import checkpoint
-
     path.write_text(json.dumps({"files": files, "sha256": checkpoint._digest(files)}))
     with pytest.raises(DamagedError, match="secret is missing"):
         checkpoints.read(1)

@@ -10,6 +10,7 @@ from jaxdl.signals import Stopped
 
 def run(arguments, monkeypatch, capsys, command=lambda config: {"x": 1.0}):
     monkeypatch.setattr("sys.argv", ["experiment", *arguments])
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # what is left at exit stays here
     with pytest.raises(SystemExit) as caught:
         cli.main(command, cifar_vgg.Config)
     out, err = capsys.readouterr()

@@ -21,6 +21,7 @@ FLOORS = [
         "progress",
         "signals",
         "lock",
+        "faults",
     },
     {"config", "environment"},
     {"models", "data"},

@@ -1,6 +1,9 @@
 import json
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -64,3 +67,54 @@ def test_one_device_equals_eight(monkeypatch):
 def test_a_batch_that_does_not_divide():
     with pytest.raises(UserError, match=r"--batch_size=3 .* 2 devices.* multiple of 2"):
         parallel.data_mesh(3, [jax.devices()[0]] * 2)
+
+
+# Two processes, as on two hosts; a signal reaches one of them, both stop at the same step.
+AGREE = """
+import os, sys, time, jax
+port, index = sys.argv[1], int(sys.argv[2])
+jax.distributed.initialize(f"localhost:{port}", 2, index)
+from jaxdl import parallel, signals
+with signals.graceful() as request:
+    print("ready", flush=True)
+    for step in range(100_000):
+        time.sleep(0.001)
+        if step % 10 == 0:
+            request.number = parallel.agreed(request.number)
+            try:
+                request.poll()
+            except signals.Asked as asked:
+                print(step, asked.number, flush=True)
+                break
+jax.distributed.shutdown()
+"""
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AGREE, str(port), str(index)], stdout=subprocess.PIPE, text=True
+        )
+        for index in range(2)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        processes[1].send_signal(signal.SIGTERM)
+        first, second = (process.communicate(timeout=60)[0] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    first, second = (out.splitlines()[-1] for out in (first, second))  # gloo talks before
+    assert first == second
+    assert first.split()[1] == str(int(signal.SIGTERM))
+
+
+def test_alone_a_process_agrees_with_itself():
+    assert parallel.agreed(None) is None
+    assert parallel.agreed(15) == 15

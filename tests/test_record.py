@@ -62,7 +62,7 @@ def test_tensorboard_shows_each_step_once(tmp_path):
 
 def test_a_default_folder_names_experiment_and_time():
     first = record.choose_workdir(SmallConfig())
-    assert first.parts[:2] == ("runs", "conftest")
+    assert first.parts[:2] == ("runs", "small")
 
 
 @pytest.mark.parametrize("setup", ["file", "full", "under a file", "proc", "long"])
