@@ -12,11 +12,10 @@ half-written; and what a disk does to it later, the manifest shows.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +23,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl import tree
+from jaxdl import manifest, tree
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.progress import say
 
-MANIFEST = "manifest.json"
 RECORD = {
     "identity": dict,  # the config and the data's fingerprint: all that decides the bits
     "versions": dict,  # of packages, and the devices: what may change the last of them
@@ -111,7 +109,7 @@ class Checkpoints:
         """
         folder = self._folder / str(step)
         try:
-            _verify(folder)
+            manifest.verify(folder)
             record = json.loads((folder / "record.json").read_bytes())
             if not isinstance(record, dict):
                 raise ValueError("record.json is not an object")
@@ -215,14 +213,14 @@ class Checkpoints:
             known = {"leaves": tree.shapes(flat), "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known))
             (part / "metrics.jsonl").write_text(log)
-            _seal(part)
+            manifest.seal(part)
         except BaseException:
             _delete(part)  # makes room again
             raise
         if (self._folder / str(step)).exists():
             self.delete(step)
         part.rename(self._folder / str(step))
-        _sync(self._folder)
+        manifest.sync(self._folder)
         others = [other for other in self.steps() if other != step]
         for other in set(others[:-1]) - keep:
             self.delete(other)
@@ -256,54 +254,6 @@ def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | No
     return None
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
-            yield path.relative_to(folder).as_posix(), path
-
-
-def _seal(folder: Path) -> None:
-    """Brings every file of a checkpoint to the disk, and writes the manifest."""
-    files = {}
-    for name, path in _files(folder):
-        with path.open("rb+") as file:
-            files[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
-            os.fsync(file.fileno())
-    manifest = {"files": files, "sha256": _digest(files)}
-    with (folder / MANIFEST).open("w") as file:
-        json.dump(manifest, file)
-        file.flush()
-        os.fsync(file.fileno())
-    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync(path)
-
-
-def _verify(folder: Path) -> None:
-    """Holds every file against the manifest.
-
-    Raises:
-      ValueError: one differs, or is missing.
-      OSError: one cannot be read.
-    """
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or manifest.get("sha256") != _digest(files):
-        raise ValueError(f"{MANIFEST} is not what was written")
-    found = dict(_files(folder))
-    for name, (size, sha256) in files.items():
-        if name not in found:
-            raise ValueError(f"{name} is missing")
-        with found[name].open("rb") as file:
-            if found[name].stat().st_size != size:
-                raise ValueError(f"{name} has {found[name].stat().st_size} bytes, not {size}")
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ValueError(f"{name} is not what was written")
-
-
-def _digest(files: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
 def _damaged(folder: Path, error: Exception) -> DamagedError:
     return DamagedError(f"checkpoint {folder} is damaged ({_why(error)})")
 
@@ -320,12 +270,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

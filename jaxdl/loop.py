@@ -7,11 +7,10 @@ A checkpoint is of the moment between a step and its events: who goes on from it
 that step again, with the same results. So a run can be left anywhere, in an evaluation too.
 """
 
-import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdl import config as configs
-from jaxdl import environment, finite, metrics, parallel, plots, record, signals, tree
+from jaxdl import detours, environment, finite, metrics, parallel, plots, record, signals, tree
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
@@ -32,7 +31,6 @@ from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
-DETOURS = "detours.json"
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
@@ -106,7 +104,9 @@ class _Run:
         self._split = jax.device_put(data.train, parallel.replicated(mesh))
         self._checkpoints = Checkpoints(folder / "checkpoints")
         self._checkpoints.clear_leftovers()
-        self._detours = self._known_detours()
+        self._detours: detours.Detours = []
+        if config.on_nonfinite == "rewind" or (folder / detours.NAME).exists():
+            self._detours = detours.known(folder, self._checkpoints)
         saved = self._restore()
         self._seconds = saved.record["seconds"] if saved else 0.0
         self._timed: list[float] = saved.record["timed"] if saved else [0, 0.0]
@@ -191,7 +191,9 @@ class _Run:
         self._step, self._last_saved = 0, -1
         self._best: dict[str, Any] = {"step": 0, "value": None}  # none evaluated yet
         self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
-        saved = newest_whole(self._checkpoints, self._carry, self._is_on_course)
+        saved = newest_whole(
+            self._checkpoints, self._carry, partial(detours.on_course, self._detours)
+        )
         if saved is None:
             return None
         if self._config.resume != "force":
@@ -206,11 +208,6 @@ class _Run:
         self._carry = saved.state
         self._best, self._anchor = saved.record["best"], saved.record["anchor"]
         return saved
-
-    def _is_on_course(self, step: int, known: dict[str, Any]) -> bool:
-        """Whether a checkpoint was made after all the detours that lie before it."""
-        mine, its = ([d for d in ds if d[0] < step] for ds in (self._detours, known["detours"]))
-        return mine == its
 
     def _announce(self, devices: int) -> None:
         data, state = self._data, self._carry.state
@@ -396,25 +393,10 @@ class _Run:
             )
         self._checkpoints.wait()
         self._detours = [*self._detours, [back, step]]
-        record.write_text(self._folder / DETOURS, json.dumps({"detours": self._detours}) + "\n")
+        detours.write(self._folder, self._detours)
         say(f"step {step} is not finite: back to {back}, with another key and without its batch")
         saved = self._restore()
         self._record.go_back(record.before(saved.step, saved.log) if saved else [])
-
-    def _known_detours(self) -> list[list[int]]:
-        """Where this run went back: pairs of the step that it went back to and the bad one.
-
-        They only ever get more, and checkpoints know those before them: the longest list holds.
-        """
-        path = self._folder / DETOURS
-        lists: list[list[list[int]]] = [[]]
-        if path.exists():
-            lists.append(record.read_json(path)["detours"])
-        if self._config.on_nonfinite == "rewind":
-            for step in self._checkpoints.steps():
-                with contextlib.suppress(DamagedError):
-                    lists.append(self._checkpoints.read(step)[0]["detours"])
-        return max(lists, key=len)
 
     def _draw(self, final: dict[str, np.ndarray]) -> None:
         folder = self._folder / "plots"

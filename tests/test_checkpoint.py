@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxdl import checkpoint, tree
+from jaxdl import checkpoint, manifest, tree
 from jaxdl.checkpoint import Checkpoints, DamagedError, newest_whole
 from jaxdl.errors import TrainingError, UserError
 
@@ -148,6 +148,6 @@ def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
     (tmp_path / "secret").write_text("x")
     path = tmp_path / "c" / "1" / "manifest.json"
     files = json.loads(path.read_text())["files"] | {"../../secret": [1, "0"]}
-    path.write_text(json.dumps({"files": files, "sha256": checkpoint._digest(files)}))
+    path.write_text(json.dumps({"files": files, "sha256": manifest.digest(files)}))
     with pytest.raises(DamagedError, match="secret is missing"):
         checkpoints.read(1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import finite, loop, record, tree
+from jaxdl import detours, finite, loop, record, tree
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
 from jaxdl.progress import Training
@@ -88,7 +88,7 @@ def test_skipping_without_end_ends(small, tmp_path, monkeypatch):
 def test_rewind_leaves_the_batch_out_with_another_key(small, tmp_path, capsys):
     summary = train(small, 7, workdir=str(tmp_path / "a"), on_nonfinite="rewind")
     assert "step 7 is not finite: back to 5" in capsys.readouterr().err
-    assert json.loads((tmp_path / "a" / loop.DETOURS).read_text()) == {"detours": [[5, 7]]}
+    assert json.loads((tmp_path / "a" / detours.NAME).read_text()) == {"detours": [[5, 7]]}
     steps = [x["step"] for x in record.read_metrics(tmp_path / "a") if x["split"] == "train"]
     assert steps == [4, 8, 12, 16, 18]
     skipped = train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="skip")
@@ -148,7 +148,7 @@ def test_a_lost_list_of_detours_is_in_the_checkpoints_too(small, tmp_path, monke
         patch.setattr(Training, "advance", crash_at(12))
         with pytest.raises(Crash):
             train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="rewind")
-    (tmp_path / "b" / loop.DETOURS).unlink()
+    (tmp_path / "b" / detours.NAME).unlink()
     found = train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="rewind")
     assert found["state_sha256"] == expected["state_sha256"]
 

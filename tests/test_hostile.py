@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import cifar_vgg
-from jaxdl import checkpoint, cli
+from jaxdl import cli, manifest
 from jaxdl.__main__ import run as command
 from jaxdl.data import prepare
 from tests import small
@@ -121,7 +121,7 @@ def reseal(folder, **changes):
     path = folder / "record.json"
     record = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
-    checkpoint._seal(folder)
+    manifest.seal(folder)
 
 
 CHECKPOINTS = {
@@ -134,8 +134,8 @@ CHECKPOINTS = {
     "a link": lambda c: (shutil.rmtree(c), c.symlink_to("/etc")),
     "a record of another": lambda c: (c / "record.json").write_text("{}"),
     "a pickle": lambda c: next(c.glob("state/state/d/*")).write_bytes(PICKLE),
-    "sealed: deep record": lambda c: ((c / "record.json").write_text(DEEP), checkpoint._seal(c)),
-    "sealed: no object": lambda c: ((c / "record.json").write_text("[]"), checkpoint._seal(c)),
+    "sealed: deep record": lambda c: ((c / "record.json").write_text(DEEP), manifest.seal(c)),
+    "sealed: no object": lambda c: ((c / "record.json").write_text("[]"), manifest.seal(c)),
     "sealed: no leaves": lambda c: reseal(c, leaves=None),
     "sealed: other leaves": lambda c: reseal(c, leaves={"x": "float32[2]"}),
     "sealed: leaves of text": lambda c: reseal(c, leaves="x"),
@@ -144,7 +144,7 @@ CHECKPOINTS = {
     "sealed: no best": lambda c: reseal(c, best=None),
     "sealed: best of text": lambda c: reseal(c, best="x"),
     "sealed: no best step": lambda c: reseal(c, best={"value": 1.0}),
-    "sealed: no state": lambda c: (shutil.rmtree(c / "state"), checkpoint._seal(c)),
+    "sealed: no state": lambda c: (shutil.rmtree(c / "state"), manifest.seal(c)),
 }  # fmt: skip
 
 

@@ -22,11 +22,12 @@ FLOORS = [
         "signals",
         "lock",
         "faults",
+        "manifest",
     },
     {"config", "environment"},
     {"models", "data"},
     {"task", "evaluate", "parallel", "finite"},
-    {"checkpoint", "record", "plots", "program"},
+    {"checkpoint", "record", "plots", "program", "detours"},
     {"loop", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]

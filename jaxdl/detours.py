@@ -1,0 +1,54 @@
+"""Where a run went back for a step that was not finite.
+
+A list of pairs: the step that it went back to, and the bad one. From the first on the state has
+another key; at the second the batch is left out. So a run is a function of its config and this
+list, which only ever gets longer, is on the disk before the run goes back, and in every checkpoint.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxdl import record
+from jaxdl.checkpoint import Checkpoints, DamagedError
+from jaxdl.errors import UserError
+
+Detours = list[list[int]]
+NAME = "detours.json"
+
+
+def known(folder: Path, checkpoints: Checkpoints) -> Detours:
+    """The longest list that a run folder, or one of its checkpoints, has.
+
+    Raises:
+      UserError: the file in the folder is damaged.
+    """
+    lists: list[Detours] = [[]]
+    path = folder / NAME
+    if path.exists():
+        found: Any = record.read_json(path).get("detours")
+        if not _is_list_of_pairs(found):
+            raise UserError(f"{path} is damaged: give another --workdir")
+        lists.append(found)
+    for step in checkpoints.steps():
+        with contextlib.suppress(DamagedError):
+            lists.append(checkpoints.read(step)[0]["detours"])
+    return max(lists, key=len)
+
+
+def write(folder: Path, detours: Detours) -> None:
+    """Puts the list into a run folder."""
+    record.write_text(folder / NAME, json.dumps({"detours": detours}) + "\n")
+
+
+def on_course(detours: Detours, step: int, known: dict[str, Any]) -> bool:
+    """Whether a checkpoint was made after all the detours that lie before its step."""
+    mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, known["detours"]))
+    return mine == its
+
+
+def _is_list_of_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and [type(x) for x in pair] == [int, int] for pair in value
+    )
