@@ -46,7 +46,8 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
     status = guard(command)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # all is said and done; it ends anyway
+    # All is said and done, and it ends anyway. Python would undo another handler at its end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(status)
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -66,3 +68,12 @@ def test_help_names_every_flag(monkeypatch, capsys):
     for field in dataclasses.fields(cifar_vgg.Config):
         assert field.name in out
         assert field.metadata["help"].split()[0] in out
+
+
+def test_deterministic_reaches_xla_before_its_first_device(monkeypatch):
+    """An unknown flag would abort the process, so this holds that these are known."""
+    code = "from jaxdl import cli; cli.set_up_jax(True); import jax, os; jax.devices(); "
+    code += "print(os.environ['XLA_FLAGS'])"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split()[1:] == cli.DETERMINISTIC.split()
