@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets chex numpy
+PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
 scikit-learn pillow""".split()  # noqa: SIM905
 
 NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905

@@ -1,11 +1,14 @@
+import dataclasses
 import json
+import shutil
 import signal
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from jaxdl import loop, record
+from jaxdl import environment, loop, record
 from jaxdl.data import batches
 from jaxdl.errors import UserError
 from jaxdl.progress import Training
@@ -230,3 +233,78 @@ def test_nothing_is_written_for_a_batch_too_large(batch_size, small, tmp_path):
     with pytest.raises(UserError, match="--batch_size=1000"):
         train(small, workdir=str(tmp_path / "run"), batch_size=batch_size)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The whole run's folder, to be harmed."""
+    shutil.copytree(whole[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+FLAGS = {"log_every": 4, "checkpoint_every": 5}
+
+
+def on_other_data(small, folder, **flags):
+    config = small.Config(workdir=str(folder), **FLAGS, **flags)
+    data = dataclasses.replace(small.load(config), fingerprint="other bytes")
+    return loop.train(config, small.build(config, data), data)
+
+
+def test_other_data_is_refused_unless_forced(copy, small):
+    with pytest.raises(UserError, match=r"data=.* there, other bytes here.*--resume=force"):
+        on_other_data(small, copy)
+    assert on_other_data(small, copy, resume="force")["step"] == 12
+
+
+def test_another_config_may_be_forced_and_is_the_runs_from_then_on(copy, small):
+    more = {"workdir": str(copy), "num_epochs": 3, **FLAGS}
+    with pytest.raises(UserError, match="num_epochs=2 there, 3 here"):
+        train(small, **more)
+    assert train(small, resume="force", **more)["step"] == 18
+    assert train(small, **more)["step"] == 18
+
+
+def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):
+    monkeypatch.setattr(small, "Net", lambda dropout: OtherNet())
+    with pytest.raises(UserError, match="of another model"):
+        train(small, workdir=str(copy), resume="force", **FLAGS)
+
+
+class OtherNet(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(10)(x.reshape(x.shape[0], -1))
+
+
+def test_other_versions_are_said(copy, small, monkeypatch, capsys):
+    versions = environment.versions(1) | {"jax": "99.0"}
+    monkeypatch.setattr(environment, "versions", lambda devices: versions)
+    train(small, workdir=str(copy), **FLAGS)
+    err = capsys.readouterr().err
+    assert f"jax {jax.__version__} then, 99.0 now: the run goes on" in err
+
+
+def test_little_room_is_said(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
+    train(small, workdir=str(tmp_path), num_steps=1)
+    assert "warning: 0.0 MB free" in capsys.readouterr().err
+
+
+def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
+    small, tmp_path, monkeypatch, capsys
+):
+    scripted(monkeypatch, [0.1, 0.9, 0.3, 0.3, 0.8, 0.2])
+    flags = {"workdir": str(tmp_path), "eval_every": 2, "num_steps": 12, "checkpoint_every": 3}
+    first = train(small, **flags)
+    assert first["best_step"] == 4
+    (tmp_path / "checkpoints" / "12" / "record.json").write_text("")
+    second = train(small, **flags)
+    assert "12 is damaged (record.json has 0 bytes" in capsys.readouterr().err
+    assert second == first | {n: second[n] for n in ("seconds", "examples_per_second")}
+    (tmp_path / "checkpoints" / "4" / "manifest.json").write_text("")
+    third = train(small, **flags)
+    assert "it was the best, so the summary has no figures of the best" in capsys.readouterr().err
+    assert third["state_sha256"] == first["state_sha256"]
+    assert "best/test/loss" in first
+    assert "best/test/loss" not in third
