@@ -1,13 +1,13 @@
 """The `jaxdl` command: prepare data, evaluate a run, report on runs."""
 
 import argparse
-import contextlib
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,11 +98,20 @@ def _verify(chosen: argparse.Namespace) -> None:
     from jaxdl.verify import KINDS, verify
 
     counts = {kind: getattr(chosen, f"{kind}s") for kind in KINDS}
-    with contextlib.ExitStack() as stack:
-        folder = chosen.workdir
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxdl-verify-")))
+    folder = chosen.workdir or Path(tempfile.mkdtemp(prefix="jaxdl-verify-"))
+    try:
         verify(chosen.experiment, chosen.flags, folder, counts, chosen.seed)
+    except TrainingError:
+        raise  # the runs differ, and can be looked at
+    except BaseException:
+        _delete(folder, chosen.workdir)
+        raise
+    _delete(folder, chosen.workdir)
+
+
+def _delete(folder: Path, wanted: Path | None) -> None:
+    if wanted is None:
+        shutil.rmtree(folder)
 
 
 def _count(text: str) -> int:

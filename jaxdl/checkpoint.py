@@ -28,6 +28,7 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.progress import say
 
 RECORD = {
+    "step": int,
     "identity": dict,  # the config and the data's fingerprint: all that decides the bits
     "versions": dict,  # of packages, and the devices: what may change the last of them
     "best": dict,  # step and value of the best evaluation
@@ -116,6 +117,8 @@ class Checkpoints:
             for name, kind in RECORD.items():
                 if not isinstance(record.get(name), kind):
                     raise ValueError(f"record.json has no {name}")
+            if record["step"] != step:
+                raise ValueError(f"it is of step {record['step']}")
             if not isinstance(record["best"].get("step"), int):
                 raise ValueError("record.json has no best step")
             return record, (folder / "metrics.jsonl").read_text()
@@ -260,7 +263,8 @@ def _damaged(folder: Path, error: Exception) -> DamagedError:
 
 def _why(error: Exception) -> str:
     """The operating system's words, which tensorstore buries in a paragraph of its own."""
-    known = os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), os.strerror(errno.EROFS)
+    kinds = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG
+    known = map(os.strerror, kinds)
     buried = next((words for words in known if words in str(error)), None)
     return buried or getattr(error, "strerror", None) or first_line(error)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Makes the data folder absolute: a run is opened again from other folders."""
         if self.data_dir:
-            path = Path(self.data_dir).expanduser().absolute()
+            path = Path(os.path.expanduser(self.data_dir)).absolute()  # Path's own raises
             object.__setattr__(self, "data_dir", str(path))
 
     def steps_per_epoch(self, examples: int) -> int:

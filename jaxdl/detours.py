@@ -13,24 +13,24 @@ from typing import Any
 from jaxdl import record
 from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.errors import UserError
+from jaxdl.progress import say
 
 Detours = list[list[int]]
 NAME = "detours.json"
 
 
 def known(folder: Path, checkpoints: Checkpoints) -> Detours:
-    """The longest list that a run folder, or one of its checkpoints, has.
-
-    Raises:
-      UserError: the file in the folder is damaged.
-    """
+    """The longest list that a run folder, or one of its checkpoints, has."""
     lists: list[Detours] = [[]]
     path = folder / NAME
     if path.exists():
-        found: Any = record.read_json(path).get("detours")
-        if not _is_list_of_pairs(found):
-            raise UserError(f"{path} is damaged: give another --workdir")
-        lists.append(found)
+        try:
+            found: Any = record.read_json(path).get("detours")
+            if not _is_list_of_pairs(found):
+                raise UserError(f"{path} is damaged")
+            lists.append(found)
+        except UserError as error:
+            say(f"{error}; going on with what the checkpoints know of it")
     for step in checkpoints.steps():
         with contextlib.suppress(DamagedError):
             lists.append(checkpoints.read(step)[0]["detours"])

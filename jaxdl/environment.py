@@ -13,6 +13,8 @@ PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets n
 scikit-learn pillow""".split()  # noqa: SIM905
 
 NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
+SETTINGS = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
+jax_default_matmul_precision""".split()  # noqa: SIM905
 
 
 def describe() -> dict[str, Any]:
@@ -28,17 +30,15 @@ def describe() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpus": os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "jax": {
-            name: jax.config.values[name]
-            for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_default_matmul_precision")
-        },
+        "jax": {name: jax.config.values[name] for name in SETTINGS},
     }
 
 
 def versions(devices: int) -> dict[str, str]:
     """What may change a result's last bits, beside the config: programs, and the devices."""
     kind = f"{devices} x {jax.devices()[0].device_kind}"
-    return {name: str(_version(name)) for name in NUMERIC} | {"devices": kind}
+    settings = {name: str(jax.config.values[name]) for name in SETTINGS}
+    return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}
 
 
 def _version(name: str) -> str | None:

@@ -25,7 +25,7 @@ from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
-from jaxdl.errors import TrainingError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.program import compile_program
 from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
@@ -115,6 +115,9 @@ class _Run:
         lines = record.before(saved.step, saved.log) if saved else []
         self._record = record.Record(folder, config, about | {"source": data.source}, lines)
         self._announce(mesh.size)
+        if saved and saved.record["identity"] != self._identity:
+            self._last_saved = -1  # forced: from here on it is a run of this config
+            self._save()
         self._bar = Training(self._total, self._step)
 
     def train(self) -> None:
@@ -204,6 +207,11 @@ class _Run:
         ]
         if changed:
             say(f"{'; '.join(changed)}: the run goes on, equal to rounding, not to the last bit")
+        if saved.step > self._total:
+            raise UserError(
+                f"{self._folder} is at step {saved.step}, and this run would end at {self._total}: "
+                "give more --num_steps or --num_epochs, or another --workdir"
+            )
         self._step = self._last_saved = saved.step
         self._carry = saved.state
         self._best, self._anchor = saved.record["best"], saved.record["anchor"]
@@ -254,7 +262,9 @@ class _Run:
         if self._bad_step_is_dealt_with():
             return False
         if logs:
-            self._log("train", metrics.scalars(metrics.divide(self._carry.metrics)))
+            values = metrics.scalars(metrics.divide(self._carry.metrics))
+            skipped = int(self._carry.skipped[1])
+            self._log("train", values | ({"skipped": skipped} if skipped else {}))
         if self._lap:
             began, mark = self._lap
             self._timed = [self._timed[0] + step - began, self._timed[1] + time.monotonic() - mark]
@@ -326,6 +336,7 @@ class _Run:
     def _known(self) -> dict[str, Any]:
         """What a checkpoint has beside the state; `checkpoint.RECORD` says what each is."""
         return {
+            "step": self._step,
             "identity": self._identity,
             "versions": self._versions,
             "best": self._best,
@@ -343,11 +354,11 @@ class _Run:
         Raises:
           TrainingError: one was, and the run ends for it.
         """
-        bad = int(self._carry.bad)
+        bad, in_a_row = int(self._carry.bad), int(self._carry.skipped[0])
         if self._config.on_nonfinite == "skip":
-            if bad >= MOST_SKIPPED:
+            if in_a_row >= MOST_SKIPPED:
                 raise TrainingError(
-                    f"{bad} steps in a row up to {self._step} were not finite: lower "
+                    f"{in_a_row} steps in a row up to {self._step} were not finite: lower "
                     "--learning_rate, or start again from an earlier state"
                 )
             return False
@@ -362,7 +373,7 @@ class _Run:
     def _stand_at_bad_step(self) -> None:
         """Counts the steps after a bad one, in which all stood still, as not made."""
         bad = int(self._carry.bad)
-        if self._config.on_nonfinite != "skip" and bad >= 0:
+        if bad >= 0:
             self._step = bad
             self._carry = self._carry._replace(bad=jnp.int32(-1))
 

@@ -19,7 +19,8 @@ class Carry(NamedTuple):
 
     state: State
     metrics: Metrics  # since the last line of the log
-    bad: jax.Array  # int32: the step that was not finite, or -1; under skip how many in a row
+    bad: jax.Array  # int32: the step that was not finite, or -1
+    skipped: jax.Array  # int32 [2]: steps skipped in a row, and since the last line of the log
 
 
 class Program(NamedTuple):
@@ -39,37 +40,30 @@ def compile_program(task: Task, config: RunConfig, examples: int, mesh: Mesh) ->
     """Jits a task's functions: the state replicated and donated, the batch sharded over `mesh`."""
     per_epoch = config.steps_per_epoch(examples)
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
-    skips = config.on_nonfinite == "skip"
 
     def batch(step: jax.Array, split: batches.Split, order: jax.Array) -> Batch:
         taken = batches.take(split, order, step % per_epoch, config.batch_size)
         return jax.lax.with_sharding_constraint(taken, shards)
 
     def step(state: State, split: batches.Split, order: jax.Array) -> tuple[State, Metrics]:
-        new, found = task.step(state, batch(state.step, split, order))
-        if skips:
-            found = found | {"skipped": metrics.scalar(1.0 - finite.all_finite(found))}
-        return new, found
+        return task.step(state, batch(state.step, split, order))
 
     def start(key: jax.Array, split: batches.Split, order: jax.Array) -> Carry:
         state = task.init(key)
         _, shapes = jax.eval_shape(step, state, split, order)
-        return Carry(state, _zeros(shapes), jnp.int32(0 if skips else -1))
+        return Carry(state, _zeros(shapes), jnp.int32(-1), jnp.zeros(2, jnp.int32))
 
     def advance(carry: Carry, split: batches.Split, order: jax.Array) -> Carry:
         state, found = step(carry.state, split, order)
         good = finite.all_finite(found)
-        if skips:
-            found = {
-                name: pair if name == "skipped" else finite.choose(good, pair, _zeros(pair))
-                for name, pair in found.items()
-            }
+        if config.on_nonfinite == "skip":
+            found = finite.choose(good, found, _zeros(found))
             state = finite.skip_over(good, state, carry.state)
-            bad = jnp.where(good, 0, carry.bad + 1)
-            return Carry(state, metrics.add(carry.metrics, found), bad)
+            skipped = jnp.where(good, carry.skipped.at[0].set(0), carry.skipped + 1)
+            return Carry(state, metrics.add(carry.metrics, found), jnp.int32(-1), skipped)
         # After a bad step all stands still, until the host looks: the state is that before it.
         bad = jnp.where((carry.bad < 0) & ~good, carry.state.step, carry.bad)
-        new = Carry(state, metrics.add(carry.metrics, found), bad)
+        new = Carry(state, metrics.add(carry.metrics, found), bad, carry.skipped)
         return finite.choose(bad < 0, new, carry._replace(bad=bad))
 
     def leave_out(carry: Carry) -> Carry:
@@ -80,7 +74,7 @@ def compile_program(task: Task, config: RunConfig, examples: int, mesh: Mesh) ->
         return carry._replace(state=tree.replace(carry.state, key=key))
 
     def reset(carry: Carry) -> Carry:
-        return carry._replace(metrics=_zeros(carry.metrics))
+        return carry._replace(metrics=_zeros(carry.metrics), skipped=carry.skipped.at[1].set(0))
 
     return Program(
         start=jax.jit(start, out_shardings=whole),

@@ -1,5 +1,6 @@
 """Progress on stderr: bars where it is a terminal, plain lines where it is not."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,8 +13,9 @@ Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
-    """Prints one line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints one line to stderr; whoever reads it no more does not end the run."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], text: str) -> Iterator[Item]:

@@ -25,7 +25,7 @@ FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
 def choose_workdir(config: RunConfig) -> Path:
     """The run's folder: --workdir, or a new one by experiment and time."""
     if config.workdir:
-        return Path(config.workdir).expanduser()
+        return Path(os.path.expanduser(config.workdir))  # Path's own raises
     name = configs.experiment_name(config).rpartition(".")[2]
     return Path("runs") / name / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
 
@@ -61,15 +61,23 @@ def refuse_if_used(config: RunConfig) -> None:
 
 
 def _check_place(folder: Path, config: RunConfig) -> None:
-    saved = folder / "config.json"
-    if saved.exists():
+    there: dict[str, Any] = {}
+    saved, checkpoints = folder / "config.json", folder / "checkpoints"
+    if saved.exists() or checkpoints.is_dir():
         if config.resume == "never":
             raise UserError(
                 f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
                 "--resume=auto to go on with it"
             )
+        # A lost or garbled config is no loss where there are checkpoints: they hold it too.
         if config.resume == "auto":
-            check_same(folder, configs.identity(config), read_json(saved), configs.places(config))
+            try:
+                there = read_json(saved)
+            except UserError:
+                if not checkpoints.is_dir():
+                    raise
+        if there:
+            check_same(folder, configs.identity(config), there, configs.places(config))
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
             f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
@@ -127,7 +135,7 @@ class Record:
 
         A number that is not finite is written as null, for JSON has none.
         """
-        line = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in line.items()}
+        line = finite(line)
         self._lines.append(line)
         with writing(self.folder / "metrics.jsonl"):
             self._log.write(_text([line]))
@@ -161,7 +169,8 @@ class Record:
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`."""
-        write_text(self.folder / "summary.json", json.dumps(values, indent=2) + "\n")
+        text = json.dumps(finite(values), indent=2) + "\n"
+        write_text(self.folder / "summary.json", text)
 
     def close(self) -> None:
         """Closes all files; what a full disk does not take was not promised to anybody."""
@@ -204,6 +213,11 @@ class Record:
             if time.monotonic() - self._flushed > FLUSH_EVERY:
                 self._tensorboard.flush()
                 self._flushed = time.monotonic()
+
+
+def finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for numbers that are not finite, which JSON has not."""
+    return {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
 
 
 def _text(lines: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdl import config as configs
 from jaxdl import finite, metrics, parallel, plots, record
-from jaxdl.checkpoint import Checkpoints
+from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
@@ -91,15 +91,26 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     Returns:
       The values that are single numbers, `step` and `split`.
     """
-    step = choose_checkpoint(run, checkpoint)
+    choose_checkpoint(run, checkpoint)  # refuses early
     data, _, program, like = _rebuild(run)
-    state = Checkpoints(run.folder / "checkpoints").restore(step, like).state.state
+    checkpoints = Checkpoints(run.folder / "checkpoints")
+    while True:
+        step = choose_checkpoint(run, checkpoint)
+        try:
+            state = checkpoints.restore(step, like).state.state
+            break
+        except DamagedError as error:
+            if step in checkpoints.steps():  # else a run that goes on has deleted it just now
+                has = ", ".join(str(other) for other in checkpoints.steps() if other != step)
+                text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
+                raise UserError(text) from error
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     values = program.evaluate(state, getattr(data, split), run.config.batch_size)
     found = {"step": step, "split": split, **metrics.scalars(values)}
     folder = run.folder / "evaluations"
     folder.mkdir(exist_ok=True)
-    record.write_text(folder / f"{split}-{step}.json", json.dumps(found, indent=2) + "\n")
+    text = json.dumps(record.finite(found), indent=2) + "\n"
+    record.write_text(folder / f"{split}-{step}.json", text)
     for name, value in values.items():
         if value.ndim == 2:
             path = folder / f"{split}-{step}-{name}.png"

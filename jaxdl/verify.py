@@ -89,8 +89,10 @@ def verify(
     began = time.monotonic()
     for number, planned in enumerate(_plan(counts, whole, chance), 1):
         outcome = _interrupt(command, folder, planned, whole)
-        if outcome.status == 0:  # it had ended before: start it again, and interrupt its end
-            outcome = _interrupt(command, folder, planned._replace(moment="end"), whole)
+        while outcome.status == 0 and planned.delay > 0.001:
+            # It had ended before: start it again, and interrupt its end, earlier each time.
+            planned = planned._replace(moment="end", delay=planned.delay / 3)
+            outcome = _interrupt(command, folder, planned, whole)
         outcomes.append(outcome)
         text = f"{number}: {planned.kind}, {outcome.planned.moment}, by step {outcome.seen}"
         if planned.kind == "fault":
@@ -120,6 +122,8 @@ def _run_whole(command: list[str], folder: Path) -> Whole:
         raise UserError(f"{' '.join(command[1:])}: status {process.returncode} ({' '.join(last)})")
     seconds = time.monotonic() - began
     found = folder / "whole"
+    if not (found / "summary.json").exists():
+        raise UserError(f"{' '.join(command[1:])} left no summary.json: name an experiment")
     lines, summary, best = _results(found)
     epoch = round(lines[-1]["step"] / lines[-1]["epoch"])
     save_every = record.read_json(found / "config.json")["checkpoint_every"] or epoch

@@ -25,7 +25,7 @@ RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": {
 def saved(folder, *steps, keep=range(99)):
     checkpoints = Checkpoints(folder)
     for step in steps:
-        checkpoints.save(step, state(step), RECORD | {"n": step}, f"log {step}", keep)
+        checkpoints.save(step, state(step), RECORD | {"step": step, "n": step}, f"log {step}", keep)
     checkpoints.close()
     return checkpoints
 
@@ -36,7 +36,7 @@ def always(step, record):
 
 def test_a_state_comes_back_bit_by_bit(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(5, state(1 / 3), RECORD | {"best": {"step": 5}}, "a\nb\n", ())
+    checkpoints.save(5, state(1 / 3), RECORD | {"step": 5, "best": {"step": 5}}, "a\nb\n", ())
     checkpoints.close()
     again = Checkpoints(tmp_path / "c")
     assert again.steps() == [5]
@@ -58,7 +58,7 @@ def test_the_state_may_be_donated_right_after(tmp_path):
     x = {"w": jnp.arange(1e6)}
     expected = tree.digest(x)
     add = jax.jit(lambda x: jax.tree.map(lambda y: y + 1, x), donate_argnums=0)
-    checkpoints.save(1, x, RECORD, "", ())
+    checkpoints.save(1, x, RECORD | {"step": 1}, "", ())
     x = add(x)
     checkpoints.close()
     assert tree.digest(checkpoints.restore(1, x).state) == expected
@@ -100,7 +100,7 @@ def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "c").write_text("a file where the folder should be")
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(1, state(), RECORD, "", ())
+    checkpoints.save(1, state(), RECORD | {"step": 1}, "", ())
     with pytest.raises(TrainingError, match="was not written"):
         checkpoints.close()
 
@@ -151,3 +151,11 @@ def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
     path.write_text(json.dumps({"files": files, "sha256": manifest.digest(files)}))
     with pytest.raises(DamagedError, match="secret is missing"):
         checkpoints.read(1)
+
+
+def test_a_checkpoint_under_another_number_is_not_believed(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2)
+    (tmp_path / "2").rename(tmp_path / "7")
+    with pytest.raises(DamagedError, match="it is of step 2"):
+        checkpoints.read(7)
+    assert newest_whole(checkpoints, state(), always).step == 1

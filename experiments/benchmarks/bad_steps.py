@@ -46,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
         step = carry.state.step % per_epoch
         batch = batches.take(split, order, step, config.batch_size)
         state, new = task.step(carry.state, jax.lax.with_sharding_constraint(batch, shards))
-        return Carry(state, metrics.add(carry.metrics, new), carry.bad)
+        return carry._replace(state=state, metrics=metrics.add(carry.metrics, new))
 
     plain = jax.jit(unchecked, donate_argnums=0, out_shardings=whole)
 
