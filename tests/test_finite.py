@@ -201,3 +201,10 @@ def test_all_finite():
     assert finite.all_finite(good)
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
         assert not finite.all_finite(good | {"c": (jnp.array([1.0, bad]), jnp.ones(()))})
+
+
+def test_the_way_out_that_abort_names_works(small, tmp_path):
+    with pytest.raises(TrainingError, match="--on_nonfinite=skip"):
+        train(small, 7, workdir=str(tmp_path))
+    summary = train(small, 7, workdir=str(tmp_path), on_nonfinite="skip", resume="force")
+    assert summary["step"] == 18

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import shutil
 import signal
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdl import environment, loop, record
+from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.errors import UserError
 from jaxdl.progress import Training
@@ -308,3 +310,45 @@ def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
     assert third["state_sha256"] == first["state_sha256"]
     assert "best/test/loss" in first
     assert "best/test/loss" not in third
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole):
+    path = copy / "config.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(UserError, match="seed=0 there, 1 here"):
+        train(small, workdir=str(copy), seed=1, **FLAGS)
+    again = train(small, workdir=str(copy), **FLAGS)
+    assert again["state_sha256"] == whole[1]["state_sha256"]
+
+
+def test_a_forced_run_is_of_its_config_at_once(copy, small, monkeypatch):
+    more = {"workdir": str(copy), "num_epochs": 3, **FLAGS}
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", crash_at(13))
+        with pytest.raises(Crash):
+            train(small, resume="force", **more)
+    assert train(small, **more)["step"] == 18
+
+
+def test_a_run_past_its_end_is_refused(copy, small):
+    with pytest.raises(UserError, match="is at step 12, and this run would end at 7"):
+        train(small, workdir=str(copy), num_steps=7, resume="force", **FLAGS)
+
+
+def test_a_summary_is_json_whatever_the_numbers(tmp_path):
+    made = record.Record(tmp_path, RunConfig(), {}, [])
+    made.summarize({"test/loss": float("nan"), "step": 3, "state_sha256": "x"})
+    made.close()
+    found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"test/loss": None, "step": 3, "state_sha256": "x"}
+
+
+class Closed(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_closed_stderr_does_not_end_a_run(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Closed())
+    assert train(small, workdir=str(tmp_path), num_steps=1)["step"] == 1
