@@ -73,6 +73,7 @@ def test_a_batch_that_does_not_divide():
 AGREE = """
 import os, sys, time, jax
 port, index = sys.argv[1], int(sys.argv[2])
+jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
 jax.distributed.initialize(f"localhost:{port}", 2, index)
 from jaxdl import parallel, signals
 with signals.graceful() as request:
