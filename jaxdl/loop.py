@@ -407,6 +407,7 @@ class _Run:
         detours.write(self._folder, self._detours)
         say(f"step {step} is not finite: back to {back}, with another key and without its batch")
         saved = self._restore()
+        self._lap = self._step, time.monotonic()  # steps that are made again count anew
         self._record.go_back(record.before(saved.step, saved.log) if saved else [])
 
     def _draw(self, final: dict[str, np.ndarray]) -> None:

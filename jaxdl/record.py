@@ -17,6 +17,7 @@ from jaxdl import environment
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, first_line, writing
 from jaxdl.lock import Lock, check_free
+from jaxdl.progress import say
 
 LOCK = ".lock"
 FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
@@ -42,11 +43,14 @@ def claim(folder: Path, config: RunConfig) -> Lock:
             _check_place(folder, config)
             folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(Lock(folder / LOCK))
-            _check_place(folder, config)  # again: another run may have come and gone before
+            # Again: another run may have come and gone before.
+            notice = _check_place(folder, config)
         except OSError as error:
             text = f"--workdir={folder} cannot be written ({error.strerror}): give one that can"
             raise UserError(text) from error
         stack.pop_all()
+    if notice:
+        say(notice)
     return lock
 
 
@@ -60,8 +64,10 @@ def refuse_if_used(config: RunConfig) -> None:
         check_free(choose_workdir(config) / LOCK)
 
 
-def _check_place(folder: Path, config: RunConfig) -> None:
+def _check_place(folder: Path, config: RunConfig) -> str | None:
+    """Raises where a run may not be here; returns what its user should know where it may."""
     there: dict[str, Any] = {}
+    notice = None
     saved, checkpoints = folder / "config.json", folder / "checkpoints"
     if saved.exists() or checkpoints.is_dir():
         if config.resume == "never":
@@ -73,9 +79,10 @@ def _check_place(folder: Path, config: RunConfig) -> None:
         if config.resume == "auto":
             try:
                 there = read_json(saved)
-            except UserError:
+            except UserError as error:
                 if not checkpoints.is_dir():
                     raise
+                notice = f"{error} Its checkpoints decide, and it is written anew"
         if there:
             check_same(folder, configs.identity(config), there, configs.places(config))
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
@@ -89,6 +96,7 @@ def _check_place(folder: Path, config: RunConfig) -> None:
         raise NotADirectoryError(20, "not a folder")
     with tempfile.TemporaryFile(dir=nearest):
         pass
+    return notice
 
 
 def check_same(

@@ -313,12 +313,14 @@ def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
-def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole):
+def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole, capsys):
     path = copy / "config.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError, match="seed=0 there, 1 here"):
         train(small, workdir=str(copy), seed=1, **FLAGS)
+    capsys.readouterr()
     again = train(small, workdir=str(copy), **FLAGS)
+    assert capsys.readouterr().err.count("Its checkpoints decide") == 1
     assert again["state_sha256"] == whole[1]["state_sha256"]
 
 
