@@ -8,16 +8,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdl.losses import one_hot
+from jaxdl.optim import known
 
 
-def normalize(images: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
-    """Images [B, H, W, C] to float32 of zero mean and unit deviation in each channel [C].
+def normalize(x: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
+    """Shifts and scales x [B, ..., C] to mean 0 and deviation 1 in each channel or column [C].
 
-    `mean` and `std` are those of the training split, on the 0 to 255 scale.
+    `mean` and `std` are those of the training split, on the scale of x. The result is float32.
     """
-    return (images.astype(jnp.float32) - jnp.reshape(mean, (1, 1, 1, -1))) / jnp.reshape(
-        std, (1, 1, 1, -1)
-    )
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return (x.astype(jnp.float32) - jnp.reshape(mean, shape)) / jnp.reshape(std, shape)
 
 
 def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
@@ -57,6 +57,14 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: ArrayLike = 0.0) 
     return jnp.where(square, jnp.reshape(fill, (1, 1, 1, -1)), images)
 
 
+def noise(key: jax.Array, images: jax.Array, deviation: float | jax.Array) -> jax.Array:
+    """Adds normal noise to each pixel of 0 to 255, rounded to whole levels; not clipped."""
+    if known(deviation, 0):
+        return images
+    drawn = jax.random.normal(key, images.shape)
+    return images.astype(jnp.float32) + jnp.round(deviation * drawn)
+
+
 def mixup(
     key: jax.Array, images: jax.Array, labels: jax.Array, num_classes: int, alpha: float | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -70,13 +78,15 @@ def mixup(
       alpha: one weight a batch is drawn from Beta(alpha, alpha); 0, or less, mixes nothing.
 
     Returns:
-      Images [B, H, W, C] and labels [B, K], float32.
+      Images [B, H, W, C], float32 where they are mixed, and labels [B, K], float32.
     """
+    targets = one_hot(labels, num_classes)
+    if known(alpha, 0):
+        return images, targets
     beta_key, order_key = jax.random.split(key)
     drawn = jax.random.beta(beta_key, jnp.maximum(alpha, 1e-6), jnp.maximum(alpha, 1e-6))
     weight = jnp.where(alpha > 0, drawn, 1.0)
     order = jax.random.permutation(order_key, images.shape[0])
-    targets = one_hot(labels, num_classes)
 
     def mix(x: jax.Array) -> jax.Array:
         x = x.astype(jnp.float32)

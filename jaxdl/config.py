@@ -1,6 +1,7 @@
 """Hyperparameters as frozen dataclasses: a field is a flag with a help text and a range."""
 
 import dataclasses
+import inspect
 import math
 import os
 import sys
@@ -59,7 +60,13 @@ class RunConfig:
     log_every: int = flag(50, "steps between two lines of training metrics", low=1)
     eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
     checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
-    patience: int = flag(0, "evaluations without a better one until the end; 0: no limit", low=0)
+    patience: int = flag(
+        0,
+        "evaluations without a better one until the end, which is made with the best parameters; "
+        "0: no limit",
+        low=0,
+    )
+    min_improvement: float = flag(0.0, "by which one counts as better for --patience", low=0.0)
     on_nonfinite: str = flag(
         "abort",
         "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
@@ -67,6 +74,15 @@ class RunConfig:
         choices=("abort", "skip", "rewind"),
     )
     deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
+
+    def __init_subclass__(cls) -> None:
+        """Lets `name: type = value` give an inherited flag another default, and keep its limits."""
+        for name in inspect.get_annotations(cls):
+            inherited = getattr(cls, "__dataclass_fields__", {}).get(name)
+            default = cls.__dict__.get(name)
+            if inherited is not None and not isinstance(default, dataclasses.Field):
+                changed = dataclasses.field(default=default, metadata=inherited.metadata)
+                setattr(cls, name, changed)
 
     def __post_init__(self) -> None:
         """Makes the data folder absolute: a run is opened again from other folders."""

@@ -35,8 +35,16 @@ MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
 
+def draw_nothing(state: State, folder: Path) -> None:
+    """What an experiment without pictures of its own has `train` draw."""
+
+
 def train(
-    config: RunConfig, task: Task, data: Dataset, best: Best = ("accuracy", max)
+    config: RunConfig,
+    task: Task,
+    data: Dataset,
+    best: Best = ("accuracy", max),
+    draw: Callable[[State, Path], None] = draw_nothing,
 ) -> dict[str, Any]:
     """Trains a task to its end, from where its workdir's run stopped if there is one.
 
@@ -45,6 +53,8 @@ def train(
       task: what to train.
       data: its splits; evaluation is on validation, the final report on test.
       best: the metric that chooses the best checkpoint on validation, and which of two is better.
+      draw: called at the end with the final state and the run's folder of plots, for pictures (PNG)
+        that only the experiment knows how to make.
 
     Returns:
       What `summary.json` holds.
@@ -62,7 +72,7 @@ def train(
             run = _Run(config, task, data, best, folder, mesh, request)
             try:
                 run.train()
-                return run.finish()
+                return run.finish(draw)
             except signals.Asked as asked:
                 raise run.stop(asked.number) from None
             finally:
@@ -136,21 +146,27 @@ class _Run:
             self._poll()
             ends = self._events()
 
-    def finish(self) -> dict[str, Any]:
-        """Evaluates the last state and the best one, and writes the summary and the pictures."""
-        state = self._carry.state
+    def finish(self, draw: Callable[[State, Path], None]) -> dict[str, Any]:
+        """Evaluates the final state and the best one, and writes the summary and the pictures.
+
+        The final state is the last one; with early stopping it is the best.
+        """
         summary: dict[str, Any] = {}
         self._checkpoints.wait()
         for line in self._record.lines():
             summary |= {f"{line['split']}/{k}": line[k] for k in record.metric_names(line)}
+        best_state = self._best_state()
+        stops_early = self._config.patience and best_state is not None
+        state = best_state if stops_early else self._carry.state
         final = self._evaluate(state, self._data.test)
         self._log("test", metrics.scalars(final))
         summary |= {f"test/{k}": v for k, v in metrics.scalars(final).items()}
-        best_state = self._best_state()
         if best_state is not None:
-            for name, split in (("validation", self._data.validation), ("test", self._data.test)):
-                values = metrics.scalars(self._evaluate(best_state, split))
-                summary |= {f"best/{name}/{k}": v for k, v in values.items()}
+            splits = {"validation": self._evaluate(best_state, self._data.validation)}
+            is_final = best_state is state
+            splits["test"] = final if is_final else self._evaluate(best_state, self._data.test)
+            for name, values in splits.items():
+                summary |= {f"best/{name}/{k}": v for k, v in metrics.scalars(values).items()}
         steps, seconds = self._timed
         rate = steps * self._config.batch_size / max(seconds, 1e-9)
         summary |= {
@@ -163,6 +179,8 @@ class _Run:
         }
         self._record.sync()
         self._draw(final)
+        draw(state, self._folder / "plots")
+        self._show_pictures()
         self._poll()
         self._record.summarize(summary)
         return summary
@@ -192,7 +210,8 @@ class _Run:
         self._epoch, self._order = 0, order
         self._carry = self._program.start(self._state_key, self._split, order)
         self._step, self._last_saved = 0, -1
-        self._best: dict[str, Any] = {"step": 0, "value": None}  # none evaluated yet
+        # None evaluated yet. Patience counts `since` one was better than the value `than`.
+        self._best: dict[str, Any] = {"step": 0, "value": None, "since": 0, "than": None}
         self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
         saved = newest_whole(
             self._checkpoints, self._carry, partial(detours.on_course, self._detours)
@@ -271,8 +290,8 @@ class _Run:
         ends = False
         if evaluates:
             saves = self._evaluate_validation() or saves
-            since_best = (step - self._best["step"]) // self._eval_every
-            ends = 0 < config.patience <= since_best
+            in_vain = (step - self._best["since"]) // self._eval_every
+            ends = 0 < config.patience <= in_vain
         if saves or ends:
             if step % self._checkpoint_every == 0:
                 self._anchor = [step, self._best["step"]]
@@ -285,11 +304,13 @@ class _Run:
 
     def _poll(self) -> None:
         """Leaves the run where a signal came; all its processes at the same step."""
-        if not self._alone:
-            if self._step % self._config.log_every:
-                return  # to agree costs them a meeting
-            self._request.number = parallel.agreed(self._request.number)
-        self._request.poll()
+        if self._alone:
+            self._request.poll()
+        elif self._step % self._config.log_every == 0:  # to agree costs them a meeting
+            # Kept apart from the request: a signal that comes meanwhile waits for the next one.
+            number = parallel.agreed(self._request.number)
+            if number is not None:
+                raise signals.Asked(number)
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
@@ -309,10 +330,17 @@ class _Run:
         values = metrics.scalars(self._evaluate(self._carry.state, self._data.validation))
         self._log("validation", values)
         name, choose = self._best_metric
-        old, new = self._best["value"], values[name]
-        if old is None or (new != old and choose(new, old) == new):
-            self._best = {"step": self._step, "value": new}
-        return self._best["step"] == self._step
+        best, new = self._best, values[name]
+
+        def tops(old: float | None, margin: float) -> bool:
+            return old is None or (choose(new, old) == new and abs(new - old) > margin)
+
+        if tops(best["than"], self._config.min_improvement):
+            best = best | {"since": self._step, "than": new}
+        if tops(best["value"], 0.0):
+            best = best | {"step": self._step, "value": new}
+        self._best = best
+        return best["step"] == self._step
 
     def _best_state(self) -> State | None:
         step = self._best["step"]
@@ -416,7 +444,9 @@ class _Run:
         for name, value in final.items():
             if np.ndim(value) == 2:
                 plots.matrix(value, f"test {name}", folder / f"test_{name}.png")
-        for path in sorted(folder.glob("*.png")):
+
+    def _show_pictures(self) -> None:
+        for path in sorted((self._folder / "plots").glob("*.png")):
             self._record.picture(path, self._step)
 
 

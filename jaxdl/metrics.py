@@ -21,6 +21,22 @@ def scalar(value: jax.Array) -> tuple[jax.Array, jax.Array]:
     return value, jnp.ones((), jnp.float32)
 
 
+def r_squared(
+    predictions: jax.Array, targets: jax.Array, centre: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Coefficient of determination, 1 - sum (t - y)**2 / sum (t - c)**2, over many batches exact.
+
+    Args:
+      predictions: y [B].
+      targets: t [B].
+      centre: c [B], for every example the mean target of its whole split.
+      mask: [B], 1 for examples and 0 for padding.
+    """
+    around = jnp.square(targets - centre)
+    total, _ = mean(around - jnp.square(targets - predictions), mask)
+    return total, mean(around, mask)[0]
+
+
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """[B], 1 where the largest of `logits` [B, C] is the label's ([B] or [B, C]), else 0."""
     wanted = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels

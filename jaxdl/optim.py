@@ -1,27 +1,119 @@
-"""Optimizers as one optax chain: clip, direction, decoupled weight decay on kernels, rate."""
+"""Optimizers by name, each one optax chain: clip, direction, decoupled weight decay, rate."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import optax
+from optax import contrib
 
 Rate = float | jax.Array
 
 
-def kernels(params: optax.Params) -> optax.Params:
-    """A mask over `params`: true for leaves named `kernel`, false for biases and norm scales."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) == "kernel", params
+class Parts(NamedTuple):
+    """What an optimizer is put together from; each puts it in its own order."""
+
+    momentum: Rate
+    decay: optax.GradientTransformation  # adds `weight_decay` times the kernels
+    rate: optax.GradientTransformation  # times minus the rate of the step
+    schedule: optax.Schedule  # step -> that rate
+
+
+def sgd(parts: Parts) -> optax.GradientTransformation:
+    """The gradient itself (Robbins & Monro, 1951)."""
+    return optax.chain(parts.decay, parts.rate)
+
+
+def momentum(parts: Parts) -> optax.GradientTransformation:
+    """A sum of past gradients, each `momentum` times the one after it (Polyak, 1964)."""
+    return optax.chain(optax.trace(parts.momentum), parts.decay, parts.rate)
+
+
+def nesterov(parts: Parts) -> optax.GradientTransformation:
+    """Momentum that looks ahead (Nesterov, 1983; Sutskever et al., 2013)."""
+    trace = optax.trace(parts.momentum, nesterov=True)
+    return optax.chain(trace, parts.decay, parts.rate)
+
+
+def adagrad(parts: Parts) -> optax.GradientTransformation:
+    """Over the root of the sum of all squared gradients (Duchi et al., 2011)."""
+    return optax.chain(optax.scale_by_rss(0.0, eps=1e-10), parts.decay, parts.rate)
+
+
+def adadelta(parts: Parts) -> optax.GradientTransformation:
+    """Steps in units of the parameters' own past steps (Zeiler, 2012), rho 0.95; a rate near 1."""
+    return optax.chain(optax.scale_by_adadelta(0.95, eps=1e-6), parts.decay, parts.rate)
+
+
+def rmsprop(parts: Parts) -> optax.GradientTransformation:
+    """Over the root of the mean squared gradient, decayed by 0.9 (Hinton, 2012)."""
+    return optax.chain(optax.scale_by_rms(0.9, eps=1e-8), parts.decay, parts.rate)
+
+
+def adam(parts: Parts) -> optax.GradientTransformation:
+    """First moment over the root of the second (Kingma & Ba, 2015); decay is adamw's."""
+    return optax.chain(optax.scale_by_adam(b1=parts.momentum), parts.decay, parts.rate)
+
+
+def adamw(parts: Parts) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as all have it here."""
+    return adam(parts)
+
+
+def nadam(parts: Parts) -> optax.GradientTransformation:
+    """Adam with a first moment that looks ahead (Dozat, 2016)."""
+    direction = optax.scale_by_adam(b1=parts.momentum, nesterov=True)
+    return optax.chain(direction, parts.decay, parts.rate)
+
+
+def lamb(parts: Parts) -> optax.GradientTransformation:
+    """Adam's direction, as long as its layer's parameters are (You et al., 2020)."""
+    direction = optax.scale_by_adam(b1=parts.momentum, eps=1e-6)
+    return optax.chain(direction, parts.decay, optax.scale_by_trust_ratio(), parts.rate)
+
+
+def lars(parts: Parts) -> optax.GradientTransformation:
+    """Momentum of gradients a 1000th as long as their layer's kernel (You et al., 2017)."""
+    ratio = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), kernels)
+    trace = optax.trace(parts.momentum)
+    # The rate comes before the momentum, as in the paper: a step keeps the rate it was made with.
+    return optax.chain(parts.decay, ratio, parts.rate, trace)
+
+
+def lion(parts: Parts) -> optax.GradientTransformation:
+    """The sign of an interpolated momentum (Chen et al., 2023), b2 0.99; a tenth of Adam's rate."""
+    return optax.chain(optax.scale_by_lion(b1=parts.momentum), parts.decay, parts.rate)
+
+
+def muon(parts: Parts) -> optax.GradientTransformation:
+    """Momentum with all singular values near 1 for kernels, nadam for the rest (Jordan, 2024).
+
+    A kernel of more than two axes is taken as the matrix [all but the last, last].
+    """
+    direction = contrib.muon(
+        -1.0,  # its sign: the rate comes after the decay
+        beta=parts.momentum,
+        adam_b1=parts.momentum,
+        muon_weight_dimension_numbers=_matrices,
     )
+    return optax.chain(direction, parts.decay, parts.rate)
 
 
-# From a flag's value to momentum -> direction of descent (before decay and rate).
-OPTIMIZERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
-    "sgd": lambda momentum: optax.identity(),
-    "momentum": lambda momentum: optax.trace(momentum),
-    "nesterov": partial(optax.trace, nesterov=True),
-    "adamw": lambda momentum: optax.scale_by_adam(b1=momentum),
+def schedule_free(parts: Parts) -> optax.GradientTransformation:
+    """Adam averaged in place of a falling rate (Defazio et al., 2024); momentum interpolates."""
+    base = optax.chain(optax.scale_by_adam(b1=0.0), parts.decay, parts.rate)
+    # It counts steps from 1, everything else here from 0.
+    rate = lambda count: parts.schedule(count - 1)  # noqa: E731
+    return contrib.schedule_free(base, rate, b1=parts.momentum)
+
+
+# From a flag's value to constructor.
+OPTIMIZERS: dict[str, Callable[[Parts], optax.GradientTransformation]] = {
+    make.__name__: make
+    for make in (
+        *(sgd, momentum, nesterov, adagrad, adadelta, rmsprop, adam, adamw),
+        *(nadam, lamb, lars, lion, muon, schedule_free),
+    )
 }
 
 
@@ -33,22 +125,81 @@ def optimizer(
     momentum: Rate = 0.9,
     weight_decay: Rate = 0.0,
     clip_norm: Rate = float("inf"),
-) -> optax.GradientTransformation:
+    clip_value: Rate = float("inf"),
+    clip_adaptive: Rate = float("inf"),
+    plateau: optax.GradientTransformationExtraArgs | None = None,
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer of that name in `OPTIMIZERS`; every number may be a traced array.
 
     Args:
       name: a key of `OPTIMIZERS`.
       learning_rate: peak rate.
       schedule: step -> factor of the peak rate, see `schedules`.
-      momentum: of SGD; for adamw the decay of its first moment.
+      momentum: of SGD, muon and lars; for Adam's kin and lion the decay of the first moment; for
+        schedule_free the interpolation, which may not be 0. The others have none.
       weight_decay: each step takes `rate * weight_decay` of every kernel away, apart from the
         gradient (Loshchilov & Hutter, 2019). Under SGD with momentum m, an L2 penalty of w does
         about as much as a decoupled decay of w / (1 - m).
-      clip_norm: gradients of a greater global norm are scaled down to it; inf clips nothing.
+      clip_norm: gradients of a greater global norm are scaled down to it (Pascanu et al., 2013).
+      clip_value: greatest size of each entry of the gradient.
+      clip_adaptive: greatest norm of each unit's gradient, as a share of the norm of its weights
+        (Brock et al., 2021). Of all three, inf clips nothing.
+      plateau: multiplies the rate, from the loss that `update` is given as `value`, such as
+        `optax.contrib.reduce_on_plateau`.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
-        OPTIMIZERS[name](momentum),
+
+    def rate_of(count: jax.Array) -> jax.Array:
+        return learning_rate * schedule(count)
+
+    rate = optax.scale_by_learning_rate(rate_of)
+    parts = Parts(
+        momentum,
         optax.add_decayed_weights(weight_decay, mask=kernels),
-        optax.scale_by_learning_rate(lambda count: learning_rate * schedule(count)),
+        optax.chain(rate, plateau) if plateau else rate,
+        rate_of,
     )
+    clips = [
+        make(limit)
+        for make, limit in (
+            (optax.clip_by_global_norm, clip_norm),
+            (optax.clip, clip_value),
+            (optax.adaptive_grad_clip, clip_adaptive),
+        )
+        if not known(limit, float("inf"))
+    ]
+    return optax.with_extra_args_support(optax.chain(*clips, OPTIMIZERS[name](parts)))
+
+
+def known(number: Rate, value: float) -> bool:
+    """Whether a hyperparameter has this value for sure; of a traced one that is never known.
+
+    So what a neutral value would not change can be left out of the program.
+    """
+    return isinstance(number, int | float) and number == value
+
+
+def kernels(params: optax.Params) -> optax.Params:
+    """A mask over `params`: true for leaves named `kernel`, false for biases and norm scales."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(path), params)
+
+
+def evaluated(opt_state: Any, params: optax.Params) -> optax.Params:
+    """The parameters to evaluate: those trained, but schedule_free's average where it is used."""
+    is_average = lambda node: isinstance(node, contrib.ScheduleFreeState)  # noqa: E731
+    for node in jax.tree.leaves(opt_state, is_leaf=is_average):
+        if is_average(node):
+            return contrib.schedule_free_eval_params(node, params)
+    return params
+
+
+def _is_kernel(path: tuple[Any, ...]) -> bool:
+    return getattr(path[-1], "key", None) == "kernel"
+
+
+def _matrices(params: optax.Params) -> optax.Params:
+    def axes(path: tuple[Any, ...], leaf: jax.Array) -> contrib.MuonDimensionNumbers | None:
+        if not _is_kernel(path) or leaf.ndim < 2:
+            return None
+        return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)

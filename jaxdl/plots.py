@@ -1,5 +1,6 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,45 @@ def matrix(values: np.ndarray, title: str, path: Path) -> None:
                 color = "white" if value > 0.5 else "black"
                 text = f"{value:.2f}".lstrip("0") if value < 1 else "1"
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    _save(figure, path)
+
+
+def boundary(
+    probability: Callable[[np.ndarray], np.ndarray],
+    split: dict[str, np.ndarray],
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    path: Path,
+) -> None:
+    """Draws a classifier of two columns: shades of its probability, its boundary, the examples.
+
+    Args:
+      probability: of the second class, from float32 [N, 2] to [N].
+      split: {"x": [N, 2], "y": [N]}, y 0 or 1.
+      names: of the two columns.
+      classes: of y.
+      path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    x, y = split["x"], split["y"]
+    margin = 0.15 * (x.max(0) - x.min(0))
+    sides = [
+        np.linspace(a, b, 120) for a, b in zip(x.min(0) - margin, x.max(0) + margin, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
+    height = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
+    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    shades = axes.contourf(*sides, height, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.6)
+    figure.colorbar(shades, ax=axes, label=f"probability of {classes[1]}")
+    axes.contour(*sides, height, levels=[0.5], colors="black", linewidths=1.2)
+    for value, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
+        across, up = x[y == value].T
+        axes.scatter(across, up, 28, color, marker=marker, edgecolors="white", label=classes[value])
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.legend(loc="lower right")
     _save(figure, path)
 
 

@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 if [ "${CI:-}" = true ]; then ruff format --check .; else ruff format .; fi
 ruff check .
 mypy
-python -m pytest "$@"
+python -m pytest --numprocesses=auto --dist=loadfile "$@"

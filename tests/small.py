@@ -10,7 +10,8 @@ import flax.linen as nn
 from jaxdl import augment, cli, loop, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
-from jaxdl.task import Task, classification, supervised
+from jaxdl.supervised import classification, supervised
+from jaxdl.task import Task
 
 
 @dataclasses.dataclass(frozen=True)

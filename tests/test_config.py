@@ -78,3 +78,20 @@ def test_steps():
     assert dataclasses.replace(made, num_steps=5).total_steps(100) == 5
     with pytest.raises(UserError, match=r"--batch_size=30 .* 29 .*--batch_size=29"):
         made.steps_per_epoch(29)
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrow(Config):
+    share: float = 0.25
+
+
+def test_a_plain_value_is_another_default_of_the_same_flag():
+    by_name = {field.name: field for field in dataclasses.fields(Narrow)}
+    assert Narrow().share == 0.25
+    assert Config().share == 0.5
+    assert (
+        by_name["share"].metadata
+        == {f.name: f for f in dataclasses.fields(Config)}["share"].metadata
+    )
+    with pytest.raises(UserError, match="--share=2"):
+        config.check(Narrow(share=2.0))

@@ -18,6 +18,7 @@ FLOORS = [
         "optim",
         "schedules",
         "augment",
+        "regularizers",
         "progress",
         "signals",
         "lock",
@@ -27,8 +28,8 @@ FLOORS = [
     {"config", "environment"},
     {"models", "data"},
     {"task", "evaluate", "parallel", "finite"},
-    {"checkpoint", "record", "plots", "program", "detours"},
-    {"loop", "report", "reopen", "cli", "verify"},
+    {"supervised", "checkpoint", "record", "plots", "program", "detours"},
+    {"vision", "loop", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]
 ROOMS = {

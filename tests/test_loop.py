@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import environment, loop, record
+from jaxdl import environment, loop, record, reopen
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.errors import UserError
@@ -168,6 +168,24 @@ def test_patience_ends_a_run_and_counts_on_over_a_crash(small, tmp_path, monkeyp
         assert again["step"] == 10
         assert again["state_sha256"] == summary["state_sha256"]
         assert without_seconds(folder) == without_seconds(tmp_path / "a")
+
+
+def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, monkeypatch):
+    """Scores that creep up: with a least improvement, patience ends while the best is the last."""
+    scores = [0.1, 0.5, 0.55, 0.6, 0.62, 0.61, 0.9]
+    flags = {"eval_every": 2, "num_steps": 14, "checkpoint_every": 3, "patience": 3}
+    scripted(monkeypatch, scores)
+    creeping = train(small, workdir=str(tmp_path / "a"), min_improvement=0.2, **flags)
+    assert (creeping["step"], creeping["best_step"]) == (10, 10)
+    scripted(monkeypatch, [0.1, 0.9, 0.3, 0.3, 0.3])
+    ended = train(small, workdir=str(tmp_path / "b"), **flags)
+    assert (ended["step"], ended["best_step"]) == (10, 4)
+    assert ended["test/loss"] == ended["best/test/loss"]
+    monkeypatch.undo()
+    kept = small.Config(workdir=str(tmp_path / "b"), **flags)
+    found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept), "best", "test")
+    assert found["step"] == 4
+    assert found["loss"] == ended["test/loss"]
 
 
 def test_nothing_compiles_after_the_first_epoch(small, tmp_path):

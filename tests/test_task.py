@@ -5,21 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from experiments import cifar_vgg
-from jaxdl import cli, tree
+from jaxdl import tree
 from jaxdl.data import batches
-
-
-@pytest.fixture(scope="module")
-def data():
-    return cifar_vgg.load(cifar_vgg.Config(dataset="synthetic"))
-
-
-def config_of(flags, **changes):
-    config = cli.parse(cifar_vgg.Config, flags)
-    return dataclasses.replace(config, batch_size=6, num_steps=50, warmup_epochs=0, **changes)
 
 
 def batch_of(data, n, size=6):
@@ -68,39 +56,28 @@ def test_padding_changes_neither_loss_nor_gradient(small):
     close(task.evaluate(state, masked), task.evaluate(state, changed), 1e-6, 1e-7)
 
 
-def test_vmap_over_seeds_and_rates_gives_each_member_its_solo_losses(tiny_vgg_flags, data):
-    """Losses of four members over four steps, each within 1e-3 of the member run alone."""
-    config = config_of(tiny_vgg_flags)
+def test_vmap_over_seeds_and_rates_gives_each_member_its_solo_losses(small):
+    """Losses of four members over six steps, each within 1e-4 of the member run alone."""
+    config = small.Config(batch_size=16, num_steps=50)
+    data = small.load(config)
     seeds, rates = jnp.asarray([0, 0, 1, 1]), jnp.asarray([0.01, 0.05, 0.01, 0.05])
 
     def make(rate):
-        return cifar_vgg.build(dataclasses.replace(config, learning_rate=rate), data)
+        return small.build(dataclasses.replace(config, learning_rate=rate), data)
 
     init = jax.jit(jax.vmap(lambda seed: make(0.1).init(jax.random.key(seed))))
     step = jax.jit(
         jax.vmap(lambda rate, state, batch: make(rate).step(state, batch), in_axes=(0, 0, None))
     )
     states, together = init(seeds), []
-    for n in range(4):
-        states, found = step(rates, states, batch_of(data, n))
+    for n in range(6):
+        states, found = step(rates, states, batch_of(data, n, 16))
         together.append(found["loss"][0] / found["loss"][1])
     alone_step = jax.jit(lambda rate, state, batch: make(rate).step(state, batch))
     for member in range(4):
         state, alone = make(0.1).init(jax.random.key(int(seeds[member]))), []
-        for n in range(4):
-            state, found = alone_step(rates[member], state, batch_of(data, n))
+        for n in range(6):
+            state, found = alone_step(rates[member], state, batch_of(data, n, 16))
             alone.append(found["loss"][0] / found["loss"][1])
-        np.testing.assert_allclose(np.asarray(together)[:, member], alone, rtol=1e-3)
+        np.testing.assert_allclose(np.asarray(together)[:, member], alone, rtol=1e-4)
     assert len({float(x) for x in together[-1]}) == 4
-
-
-def test_overfits_32_examples(small):
-    config = small.Config(batch_size=32, num_steps=300, learning_rate=0.3, dropout=0.0)
-    data = small.load(config)
-    task = small.build(config, data)
-    batch = batch_of(data, 0, 32)
-    state, step = jax.jit(task.init)(jax.random.key(0)), jax.jit(task.step)
-    for _ in range(300):
-        state, _ = step(state, batch)
-    total, count = task.evaluate(state, batch)["accuracy"]
-    assert total == count == 32

@@ -21,7 +21,8 @@ from jaxdl import augment, cli, loop, losses, optim, parallel, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
 from jaxdl.program import compile_program
-from jaxdl.task import Task, classification, supervised
+from jaxdl.supervised import classification, supervised
+from jaxdl.task import Task
 
 
 @dataclasses.dataclass(frozen=True)

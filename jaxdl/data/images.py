@@ -1,16 +1,19 @@
-"""Image-classification data sets in memory, by name: TFDS's, `digits`, `synthetic`.
+"""Image-classification data sets in memory: TFDS's by name, folders, `digits`, `synthetic`.
 
 Shapes: N images of S by S pixels with C channels, of K classes.
 """
 
 import dataclasses
 import hashlib
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdl.data import cache, pixels, prepare, tfds
 from jaxdl.data.batches import Dataset, Split, size
+from jaxdl.data.folder import ImageFolder
 from jaxdl.errors import UserError
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
@@ -64,7 +67,8 @@ def load(
     """Loads a data set and carves a validation split out of its training split.
 
     Args:
-      name: `embedded`, `digits`, `synthetic` or an image-classification data set of TFDS.
+      name: `embedded`, `digits`, `synthetic`, an image-classification data set of TFDS, or the
+        path of a folder (with a slash in it) that holds train/CLASS/*.jpg and test/CLASS/*.jpg.
       embedded: the data set that `embedded` stands for.
       data_dir: TFDS folder; empty: TFDS's own.
       image_size: S; images of another size are resized, bilinearly.
@@ -79,6 +83,8 @@ def load(
         raw = digits()
     elif name == "synthetic":
         raw = synthetic(image_size)
+    elif Path(name).expanduser().is_dir() and os.sep in name:
+        raw = _from_folder(Path(name).expanduser(), image_size)
     else:
         raw = _from_tfds(name, data_dir, image_size)
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
@@ -138,6 +144,13 @@ def synthetic(
     train, test = split(examples), split(max(examples // 4, 1))
     source = "synthetic: not real images, but a smooth pattern for each class under noise"
     return Raw("1", _hash(train, test), source, num_classes, train, test)
+
+
+def _from_folder(folder: Path, image_size: int) -> Raw:
+    stored = ImageFolder(folder.absolute())
+    splits = [stored.read(name, image_size) for name in stored.splits]
+    source = f"folder {folder}"
+    return Raw("1", stored.fingerprint(), source, len(stored.classes), *splits)
 
 
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:

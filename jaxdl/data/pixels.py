@@ -1,8 +1,17 @@
 """Single images on the host: decoding, encoding and resizing through Pillow."""
 
 import io
+from pathlib import Path
 
 import numpy as np
+
+
+def read(path: Path) -> np.ndarray:
+    """Decodes an image file to uint8 [H, W, 3]; grey ones have three equal channels."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

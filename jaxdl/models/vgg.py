@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import Conv3x3
-from jaxdl.models.pool import max_pool_2x2
+from jaxdl.models.conv import Conv
+from jaxdl.models.norm import NORMS, Norm
+from jaxdl.models.pool import maximum
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 CONVOLUTIONS = {  # in each stage, by the number of layers with weights
@@ -26,7 +27,7 @@ class VGG(nn.Module):
     Attributes:
       num_classes: K.
       depth: 11, 13, 16 or 19.
-      batch_norm: normalise before each rectifier of the stages (not in the paper).
+      norm: before each rectifier of the stages (none in the paper).
       hidden: widths of the fully connected layers before the last: (4096, 4096) in the paper,
         none in the usual variant for CIFAR.
       dropout: rate after each hidden layer (before the last layer where there is none).
@@ -36,7 +37,7 @@ class VGG(nn.Module):
 
     num_classes: int
     depth: int = 16
-    batch_norm: bool = True
+    norm: Norm = NORMS["batch"]
     hidden: tuple[int, ...] = ()
     dropout: float = 0.5
     width_multiplier: float = 1.0
@@ -48,11 +49,9 @@ class VGG(nn.Module):
         x = x.astype(self.dtype)
         for width, convolutions in zip(WIDTHS, CONVOLUTIONS[self.depth], strict=True):
             for _ in range(convolutions):
-                x = Conv3x3(self._scaled(width), dtype=self.dtype)(x)
-                if self.batch_norm:
-                    x = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype)(x)
-                x = nn.relu(x)
-            x = max_pool_2x2(x)
+                x = Conv(self._scaled(width), dtype=self.dtype)(x)
+                x = nn.relu(self.norm(x, train, self.dtype))
+            x = maximum(x)
         x = x.reshape(x.shape[0], -1)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         for width in self.hidden:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdl import tree
+from jaxdl.models.norm import NORMS
 from jaxdl.models.vgg import VGG
 
 
@@ -18,7 +19,7 @@ def parameters(model, size):
     [(11, 132_863_336), (13, 133_047_848), (16, 138_357_544), (19, 143_667_240)],
 )
 def test_parameters_of_the_paper(depth, published):
-    model = VGG(1000, depth=depth, batch_norm=False, hidden=(4096, 4096))
+    model = VGG(1000, depth=depth, norm=NORMS["none"], hidden=(4096, 4096))
     assert parameters(model, 224) == published
 
 
@@ -37,16 +38,15 @@ def test_width_multiplier_scales_every_width_but_the_last():
     assert sorted(widths) == sorted([32, 32, 64, 64, *[128] * 3, *[256] * 6, 32, 10])
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_shapes_dtypes_and_collections(batch_norm, dtype):
+@pytest.mark.parametrize(("norm", "dtype"), [("batch", "float32"), ("none", "bfloat16")])
+def test_shapes_dtypes_and_collections(norm, dtype):
     model = VGG(
-        7, depth=11, batch_norm=batch_norm, hidden=(200,), width_multiplier=0.1,
+        7, depth=11, norm=NORMS[norm], hidden=(200,), width_multiplier=0.1,
         dtype=jnp.dtype(dtype),
     )  # fmt: skip
     x = jax.random.normal(jax.random.key(2), (4, 48, 33, 1))
     variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
-    assert ("batch_stats" in variables) == batch_norm
+    assert ("batch_stats" in variables) == (norm == "batch")
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     apply = jax.jit(
         lambda v, key: model.apply(v, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})

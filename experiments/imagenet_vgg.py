@@ -1,0 +1,65 @@
+"""The paper's VGG-16 (Simonyan & Zisserman, 2015): 224x224 pixels, 4096-4096-K at the end.
+
+    python -m experiments.imagenet_vgg --dataset=imagenette/320px-v2
+    python -m experiments.imagenet_vgg --dataset=FOLDER    # FOLDER/train/CLASS/*.jpg and test/
+
+Any image-classification data set of TFDS by name, or any folder of images; all of it is held in
+memory (150 KB an image), so ImageNet itself wants a machine of 200 GB. Not measured.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdl import cli, loop, vision
+from jaxdl.config import flag
+from jaxdl.data.images import Images
+from jaxdl.models.norm import NORMS
+from jaxdl.models.vgg import CONVOLUTIONS, VGG
+from jaxdl.task import Task
+from jaxdl.vision import load
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(vision.ImageConfig):
+    """Configuration D and the training of the paper's section 3.1, with a cosine rate."""
+
+    dataset: str = flag("imagenet2012", "of TFDS, or a folder: FOLDER/train/CLASS/*.jpg and test/")
+    image_size: int = flag(224, "pixels a side; other images are resized", low=32, high=1024)
+    num_epochs: int = 74
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
+    width_multiplier: float = flag(1.0, "scales all widths but the last", low=0.01, high=8.0)
+    norm: str = flag("none", "before each rectifier", choices=tuple(NORMS))
+    dropout: float = flag(0.5, "rate after each hidden layer", low=0.0, high=0.99)
+    optimizer: str = "momentum"
+    warmup_epochs: int = 1
+    l2: float = 5e-4
+    crop_padding: int = 16
+    flip: bool = True
+
+
+def build(config: Config, data: Images) -> Task:
+    """The task, from constructors only."""
+    model = VGG(
+        data.num_classes,
+        depth=int(config.depth),
+        norm=NORMS[config.norm],
+        hidden=(4096, 4096),
+        dropout=config.dropout,
+        width_multiplier=config.width_multiplier,
+        dtype=jnp.dtype(config.dtype),
+    )
+    return vision.classify(config, model, data)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains and returns what `summary.json` holds."""
+    data = load(config)
+    return loop.train(config, build(config, data), data, best=("accuracy", max))
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

@@ -1,0 +1,93 @@
+"""A folder of image files, train/CLASS/*.jpg and test/CLASS/*.jpg, as TFDS's ImageFolder has it.
+
+Shapes: N images of S by S pixels with 3 channels.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxdl.data import pixels
+from jaxdl.data.batches import Split
+from jaxdl.errors import UserError, first_line
+from jaxdl.progress import track
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
+
+
+class ImageFolder:
+    """Image files by split and class; nothing is decoded before `read`."""
+
+    def __init__(self, folder: Path):
+        """Lists the files.
+
+        Raises:
+          UserError: there is no training or test split, or no image in one of them.
+        """
+        self.folder = folder
+        names = [
+            name for name in ("train", "test", "validation", "val") if (folder / name).is_dir()
+        ]
+        if names[:1] != ["train"] or len(names) < 2:
+            raise UserError(
+                f"--dataset={folder} has no train/CLASS/*.jpg beside test/ (or validation/, val/): "
+                "give a folder that has both"
+            )
+        self.splits = ("train", names[1])
+        self.classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+        self._files = {name: self._list(name) for name in self.splits}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and bytes of all files."""
+        sha = hashlib.sha256()
+        for path, _ in (file for name in self.splits for file in self._files[name]):
+            sha.update(os.fsencode(path.relative_to(self.folder)))
+            with path.open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
+        return sha.hexdigest()
+
+    def read(self, name: str, image_size: int) -> Split:
+        """Decodes a split: {"image": uint8 [N, S, S, 3], "label": int32 [N]}.
+
+        Raises:
+          UserError: a file is no image, or all of them together are more than the memory holds.
+        """
+        files = self._files[name]
+        shape = (len(files), image_size, image_size, 3)
+        try:
+            image = np.empty(shape, np.uint8)
+        except MemoryError as error:
+            size = f"{np.prod(shape, dtype=float) / 2**30:,.0f} GiB"
+            raise UserError(
+                f"the {name} images of {self.folder} take {size} at --image_size={image_size}, "
+                "more than this machine has: give a smaller size or a part of them"
+            ) from error
+        for row, (path, _) in enumerate(track(files, f"decoding {self.folder.name} {name}")):
+            try:
+                image[row] = pixels.resize(pixels.read(path), image_size)
+            except Exception as error:  # decoders raise whatever a damaged byte leads them to
+                raise UserError(
+                    f"{path} is not an image that can be read ({first_line(error)}): mend or "
+                    "delete it"
+                ) from error
+        return {"image": image, "label": np.asarray([label for _, label in files], np.int32)}
+
+    def _list(self, name: str) -> list[tuple[Path, int]]:
+        found = []
+        for path in sorted((self.folder / name).iterdir()):
+            if not path.is_dir():
+                continue
+            if path.name not in self.classes:
+                raise UserError(
+                    f"{path} is a class that {self.folder}/train lacks: delete one or add the other"
+                )
+            label = self.classes.index(path.name)
+            found += [(file, label) for file in sorted(path.iterdir()) if file.suffix in ENDINGS]
+        if not found:
+            raise UserError(
+                f"{self.folder / name} holds no CLASS/*.jpg or *.png: put images there, or give "
+                "another --dataset"
+            )
+        return found

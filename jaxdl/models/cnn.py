@@ -1,0 +1,49 @@
+"""A small convolutional network: convolution, activation, pooling, and again; then dense layers.
+
+Shapes: B images of H by W with C channels.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxdl.models.activations import Activation
+from jaxdl.models.conv import Conv
+from jaxdl.models.norm import NORMS, Norm
+from jaxdl.models.pool import POOLS, Pool
+
+
+class CNN(nn.Module):
+    """[B, H, W, C] -> logits [B, num_classes], float32; H and W at least 2 for each convolution.
+
+    Attributes:
+      num_classes: K.
+      channels: of each 3x3 convolution, which a 2x2 pooling follows.
+      hidden: units of the dense layer before the last.
+      activation: after each convolution and the hidden layer.
+      pool: after each activation of a convolution.
+      norm: before each activation.
+      dropout: rate after the hidden layer.
+      dtype: of the computation; parameters and logits are float32.
+    """
+
+    num_classes: int
+    channels: tuple[int, ...] = (16, 32)
+    hidden: int = 128
+    activation: Activation = nn.relu
+    pool: Pool = POOLS["max"]
+    norm: Norm = NORMS["none"]
+    dropout: float = 0.0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Classifies x [B, H, W, C]; training draws dropout and updates running statistics."""
+        for width in self.channels:
+            x = self.norm(Conv(width, dtype=self.dtype)(x), train, self.dtype)
+            x = self.pool(self.activation(x))
+        x = nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1))
+        x = self.activation(self.norm(x, train, self.dtype))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, dtype=self.dtype)(x).astype(jnp.float32)

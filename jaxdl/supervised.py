@@ -1,0 +1,206 @@
+"""Supervised learning: a task from a model, a loss and an optimizer, and the flags that it has.
+
+Shapes: B examples.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from jaxdl import metrics, optim, regularizers, schedules
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+from jaxdl.metrics import Metrics
+from jaxdl.optim import Rate
+from jaxdl.task import Batch, Key, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedConfig(RunConfig):
+    """Optimizer and regularisation."""
+
+    optimizer: str = flag("adam", "direction of descent", choices=tuple(optim.OPTIMIZERS))
+    momentum: float = flag(
+        0.9, "of SGD, lars and muon; first decay of Adam's kin and lion", low=0.0, high=0.9999
+    )
+    schedule: str = flag(
+        "cosine",
+        "of the rate; plateau: a tenth of it whenever --plateau_epochs bring no lower training "
+        "loss",
+        choices=(*schedules.SCHEDULES, "plateau"),
+    )
+    warmup_epochs: int = flag(0, "epochs in which the rate rises", low=0)
+    plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1)
+    weight_decay: float = flag(0.0, "decoupled, on kernels only", low=0.0, high=1.0)
+    l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0)
+    l2: float = flag(0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0)
+    clip_norm: float = flag(float("inf"), "greatest global norm of the gradient", low=0.0)
+    clip_value: float = flag(float("inf"), "greatest size of its entries", low=0.0)
+    clip_adaptive: float = flag(
+        float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=0.0
+    )
+    ema_decay: float = flag(
+        0.0, "of an average of the parameters, evaluated in their place; 0: none", low=0.0, high=1.0
+    )
+
+
+class TrainState(NamedTuple):
+    """The state of supervised learning."""
+
+    step: jax.Array  # int32 scalar: updates made
+    key: Key
+    params: Any
+    model_state: Any  # the model's other collections, such as running statistics
+    opt_state: Any
+    average: Any  # (params, model_state) to evaluate in the place of the last; None: there is none
+
+
+class Model(Protocol):
+    """What `supervised` asks of a model: the two functions of a Linen module."""
+
+    def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any: ...  # noqa: D102
+    def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any: ...  # noqa: D102
+
+
+def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that the flags describe, for a training split of so many examples.
+
+    Raises:
+      UserError: schedule_free without momentum.
+    """
+    if config.optimizer == "schedule_free" and optim.known(config.momentum, 0):
+        raise UserError(
+            "--momentum=0 with --optimizer=schedule_free, which averages by it: give one above 0"
+        )
+    total, per_epoch = config.total_steps(examples), config.steps_per_epoch(examples)
+    plateau = None
+    if config.schedule == "plateau":
+        plateau = contrib.reduce_on_plateau(
+            patience=config.plateau_epochs, accumulation_size=per_epoch
+        )
+    return optim.optimizer(
+        config.optimizer,
+        config.learning_rate,
+        schedules.schedule(
+            "constant" if plateau else config.schedule,
+            total,
+            min(config.warmup_epochs * per_epoch, total // 2),
+        ),
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        clip_value=config.clip_value,
+        clip_adaptive=config.clip_adaptive,
+        plateau=plateau,
+    )
+
+
+def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
+    """What --l1 and --l2 add to the loss."""
+    return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
+
+
+def supervised(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    loss: Callable[[jax.Array, Batch], jax.Array],
+    measure: Callable[[jax.Array, Batch], Metrics],
+    example: Batch,
+    preprocess: Callable[[Batch], Batch] = lambda batch: batch,
+    augment: Callable[[Key, Batch], Batch] = lambda key, batch: batch,
+    measure_train: Callable[[jax.Array, Batch], Metrics] | None = None,
+    inputs: str = "image",
+    penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
+    ema_decay: Rate = 0.0,
+) -> Task:
+    """A task that fits a model's outputs to its batches.
+
+    Args:
+      model: called as `model(batch[inputs], train=...)`, with a `dropout` key while training.
+      optimizer: gradient -> update; it is given the mean loss as `value`.
+      loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of.
+      measure: (outputs, batch) -> metrics of evaluation, beside the loss.
+      example: one batch of the right shapes, of any size; only shapes are used.
+      preprocess: applied to every batch, in training and evaluation.
+      augment: applied before it, in training only.
+      measure_train: like `measure`, for training; None: the same.
+      inputs: the entry of the batch that the model is given.
+      penalty: params -> scalar, added to the loss for the gradient; the metrics have the loss
+        alone.
+      ema_decay: of the average of parameters and running statistics that is evaluated in their
+        place, see `regularizers.moving_average`; 0: the last ones are, or schedule_free's average.
+    """
+    measure_train = measure_train or measure
+    optimizer = optax.with_extra_args_support(optimizer)
+    averages = not optim.known(ema_decay, 0)
+
+    def init(key: Key) -> TrainState:
+        key, params_key = jax.random.split(key)
+        shaped = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
+        variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
+        params = variables.pop("params")
+        # A copy: the compiled step gives away its state's buffers, each of them once.
+        average = jax.tree.map(jnp.copy, (params, variables)) if averages else None
+        return TrainState(jnp.int32(0), key, params, variables, optimizer.init(params), average)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = preprocess(augment(augment_key, batch))
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            outputs, model_state = model.apply(
+                {"params": params, **state.model_state},
+                batch[inputs],
+                train=True,
+                mutable=list(state.model_state),
+                rngs={"dropout": dropout_key},
+            )
+            total, count = metrics.mean(loss(outputs, batch), batch["mask"])
+            return total / count + penalty(params), (dict(model_state), outputs, (total, count))
+
+        gradient, aux = jax.grad(objective, has_aux=True)(state.params)
+        model_state, outputs, (total, count) = aux
+        updates, opt_state = optimizer.update(
+            gradient, state.opt_state, state.params, value=total / count
+        )
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if averages:
+            new = params, model_state
+            average = regularizers.moving_average(average, new, ema_decay, state.step)
+        new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
+        return new_state, {
+            "loss": (total, count),
+            **measure_train(outputs, batch),
+            "gradient_norm": metrics.scalar(optax.tree.norm(gradient)),
+        }
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        batch = preprocess(batch)
+        outputs = predict(model, state, batch[inputs])
+        mean_loss = metrics.mean(loss(outputs, batch), batch["mask"])
+        return {"loss": mean_loss, **measure(outputs, batch)}
+
+    return Task(init, step, evaluate)
+
+
+def predict(model: Model, state: TrainState, x: jax.Array) -> jax.Array:
+    """A model's outputs for inputs x [B, ...], with the parameters that a state is evaluated by."""
+    if state.average is None:
+        params = optim.evaluated(state.opt_state, state.params)
+        model_state = state.model_state
+    else:
+        params, model_state = state.average
+    return model.apply({"params": params, **model_state}, x, train=False)
+
+
+def classification(outputs: jax.Array, batch: Batch) -> Metrics:
+    """Accuracy of logits [B, C], for `supervised`'s measures."""
+    correct = metrics.correct(outputs, batch["label"])
+    return {"accuracy": metrics.mean(correct, batch["mask"])}

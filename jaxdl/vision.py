@@ -1,0 +1,96 @@
+"""Image classification, as several experiments do it: data, augmentation, loss and measures.
+
+Shapes: B images of S by S pixels with C channels, of K classes.
+"""
+
+import dataclasses
+
+import jax
+
+from jaxdl import augment, losses, metrics
+from jaxdl.config import flag
+from jaxdl.data import images
+from jaxdl.data.batches import size
+from jaxdl.supervised import (
+    Model,
+    SupervisedConfig,
+    classification,
+    optimizer,
+    penalty,
+    supervised,
+)
+from jaxdl.task import Batch, Key, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig(SupervisedConfig):
+    """Images, their augmentation, and the loss."""
+
+    dataset: str = flag(
+        "embedded",
+        "of TFDS, or a folder that holds train/CLASS/*.jpg (or png) and test/, or embedded "
+        "(digits), digits, synthetic",
+    )
+    image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
+    validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
+    loss: str = flag("cross_entropy", "of the logits", choices=tuple(losses.CLASSIFICATION))
+    label_smoothing: float = flag(0.0, "share spread over all classes", low=0.0, high=1.0)
+    crop_padding: int = flag(0, "pixels that a crop may shift", low=0, high=512)
+    flip: bool = flag(False, "mirror half of the images, where classes allow it")
+    cutout: int = flag(0, "side of the erased square, pixels", low=0, high=1024)
+    noise: float = flag(0.0, "deviation added to pixels of 0 to 255", low=0.0, high=255.0)
+    mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
+
+
+def load(config: ImageConfig) -> images.Images:
+    """The data set that --dataset names; embedded is scikit-learn's digits."""
+    return images.load(
+        config.dataset,
+        embedded="digits",
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+        validation_fraction=config.validation_fraction,
+    )
+
+
+def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
+    """The task of fitting a model [B, S, S, C] -> logits [B, K] to the labels of images.
+
+    Training crops, flips, erases, adds noise and mixes, as the flags say; then, as in evaluation,
+    each channel is given zero mean and unit deviation over the training split.
+    """
+    mean, std = data.statistics()
+
+    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        targets = losses.smooth(batch["label"], data.num_classes, config.label_smoothing)
+        return losses.CLASSIFICATION[config.loss](logits, targets)
+
+    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+        confusion = metrics.confusion(logits, batch["label"], batch["mask"])
+        return classification(logits, batch) | {"confusion": confusion}
+
+    def preprocess(batch: Batch) -> Batch:
+        return batch | {"image": augment.normalize(batch["image"], mean, std)}
+
+    def distort(key: Key, batch: Batch) -> Batch:
+        crop, flip, cut, noise, mix = jax.random.split(key, 5)
+        image = augment.random_crop(crop, batch["image"], config.crop_padding)
+        if config.flip and data.mirrored:
+            image = augment.random_flip(flip, image)
+        image = augment.cutout(cut, image, config.cutout, mean)
+        image = augment.noise(noise, image, config.noise)
+        image, label = augment.mixup(mix, image, batch["label"], data.num_classes, config.mixup)
+        return batch | {"image": image, "label": label}
+
+    return supervised(
+        model,
+        optimizer(config, size(data.train)),
+        loss=loss,
+        measure=measure,
+        measure_train=classification,
+        example={name: array[:1] for name, array in data.train.items()},
+        preprocess=preprocess,
+        augment=distort,
+        penalty=penalty(config),
+        ema_decay=config.ema_decay,
+    )

@@ -1,0 +1,44 @@
+"""Every experiment in the folder trains a small epoch through its own `run`, and is reopened."""
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import experiments
+from jaxdl import cli
+from jaxdl.__main__ import run as command
+
+IMAGES = ["--dataset=synthetic", "--num_steps=4", "--batch_size=16", "--eval_every=2"]
+THIN = [*IMAGES, "--width_multiplier=0.04"]
+SMALL = {  # one epoch, or what of it takes seconds
+    "iris_mlp": ["--num_epochs=1", "--num_steps=0"],
+    "diabetes_regression": ["--num_epochs=1"],
+    "mnist_lenet": ["--dataset=embedded", "--num_epochs=1"],
+    "mnist_cnn": ["--dataset=embedded", "--num_epochs=1"],
+    "cifar_cnn": ["--dataset=embedded", "--num_epochs=1", "--image_size=8"],
+    "cifar_vgg": [*THIN, "--depth=11"],
+    "cifar_resnet": [*THIN, "--pre_activation", "--image_size=16", "--stochastic_depth=0.2"],
+    "imagenet_vgg": [*THIN, "--depth=11", "--image_size=32"],
+}
+NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
+    module = importlib.import_module(f"experiments.{name}")
+    config = cli.parse(module.Config, [*SMALL[name], f"--workdir={tmp_path / 'run'}"])
+    summary = module.run(config)
+    assert summary["step"] >= 1
+    metric = "r_squared" if name == "diabetes_regression" else "accuracy"
+    assert f"test/{metric}" in summary
+    command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
+    assert f"{metric} = {summary[f'test/{metric}']}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_short(name):
+    assert len(Path(f"experiments/{name}.py").read_text().splitlines()) <= 150

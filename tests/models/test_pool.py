@@ -1,0 +1,56 @@
+import flax.linen as nn
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jaxdl.models.pool import POOLS
+
+REDUCE = {"max": np.max, "average": np.mean, "median": np.median}
+
+
+def normal(seed, *shape):
+    return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", REDUCE)
+def test_each_window_is_reduced(name):
+    for shape in ((2, 4, 4, 3), (1, 5, 2, 1), (3, 7, 3, 2)):
+        x = normal(0, *shape)
+        found = POOLS[name](jnp.asarray(x))
+        assert found.shape == (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
+        for b, h, w, c in np.ndindex(found.shape):
+            window = x[b, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2, c]
+            assert found[b, h, w, c] == pytest.approx(REDUCE[name](window), abs=1e-6)
+
+
+def test_groups_are_of_two_channels():
+    x = normal(0, 2, 3, 3, 5)
+    wanted = np.maximum(x[..., [0, 2]], x[..., [1, 3]])
+    np.testing.assert_array_equal(POOLS["group"](jnp.asarray(x)), wanted)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_gradient_is_that_of_finite_differences(name):
+    x = normal(3, 1, 4, 5, 4).astype(np.float64)
+    with jax.enable_x64(True):
+        x = jnp.asarray(x)
+        weights = jnp.asarray(normal(4, *POOLS[name](x).shape), jnp.float64)
+        f = jax.jit(lambda x: (POOLS[name](x) * weights).sum())
+        gradient = jax.grad(f)(x)
+        for place in np.ndindex(x.shape):
+            step = jnp.zeros_like(x).at[place].set(1e-6)
+            slope = (f(x + step) - f(x - step)) / 2e-6
+            assert float(gradient[place]) == pytest.approx(float(slope), abs=1e-7)
+
+
+@settings(max_examples=8, deadline=None)
+@given(b=st.integers(1, 3), h=st.integers(2, 7), w=st.integers(2, 7), seed=st.integers(0, 99))
+def test_maximum_is_that_of_flax_in_value_and_gradient(b, h, w, seed):
+    x = jnp.asarray(normal(seed, b, h, w, 2))  # no ties, where the two share the gradient otherwise
+    one, back_one = jax.vjp(POOLS["max"], x)
+    two, back_two = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(back_one(one)[0], back_two(one)[0])

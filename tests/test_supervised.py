@@ -1,0 +1,118 @@
+"""What the flags of supervised learning do to a task: penalty, average, plateau, schedule-free."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl import losses, optim, regularizers, supervised
+from jaxdl.errors import UserError
+from jaxdl.supervised import SupervisedConfig, predict
+
+
+class Linear:
+    """y = w x, its running statistic the last mean of x."""
+
+    def init(self, rngs, x, *, train):
+        del rngs, train
+        return {"params": {"kernel": jnp.ones((x.shape[-1], 1))}, "stats": {"m": jnp.zeros(())}}
+
+    def apply(self, variables, x, *, train, mutable=(), rngs=None):
+        y = x @ variables["params"]["kernel"]
+        return (y, {"stats": {"m": jnp.mean(x)}}) if train else y + variables["stats"]["m"]
+
+
+BATCH = {
+    "x": jnp.asarray(np.random.RandomState(0).normal(size=(6, 2)), jnp.float32),
+    "y": jnp.asarray(np.random.RandomState(1).normal(size=6), jnp.float32),
+    "mask": jnp.ones(6),
+}
+CONFIG = SupervisedConfig(
+    optimizer="sgd", schedule="constant", learning_rate=0.1, batch_size=6, num_steps=50
+)
+
+
+def task_of(config):
+    return supervised.supervised(
+        Linear(),
+        supervised.optimizer(config, 6),
+        loss=lambda y, batch: losses.squared_error(y[:, 0], batch["y"]),
+        measure=lambda y, batch: {},
+        example=BATCH,
+        inputs="x",
+        penalty=supervised.penalty(config),
+        ema_decay=config.ema_decay,
+    )
+
+
+def states(config, steps):
+    task = task_of(config)
+    state, step = task.init(jax.random.key(0)), jax.jit(task.step)
+    for _ in range(steps):
+        state, found = step(state, BATCH)
+        yield state, found
+
+
+def test_the_penalty_is_in_the_gradient_and_not_in_the_loss():
+    (plain, alone), *_ = states(CONFIG, 1)
+    config = dataclasses.replace(CONFIG, l1=0.3, l2=0.2)
+    (held, with_penalty), *_ = states(config, 1)
+    difference = np.asarray(plain.params["kernel"] - held.params["kernel"])
+    np.testing.assert_allclose(difference, 0.1 * (0.3 + 0.2 * np.ones((2, 1))), rtol=1e-4)
+    assert alone["loss"][0] == with_penalty["loss"][0]
+
+
+def test_the_average_is_evaluated_with_its_own_statistics():
+    task = task_of(dataclasses.replace(CONFIG, ema_decay=0.6))
+    average = task.init(jax.random.key(0))
+    expected = (average.params, average.model_state)
+    for n, (state, _) in enumerate(states(dataclasses.replace(CONFIG, ema_decay=0.6), 5)):
+        new = (state.params, state.model_state)
+        expected = regularizers.moving_average(expected, new, 0.6, jnp.int32(n))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.average, expected)
+    assert not np.array_equal(state.average[0]["kernel"], state.params["kernel"])
+    y = BATCH["x"] @ expected[0]["kernel"] + expected[1]["stats"]["m"]
+    np.testing.assert_allclose(predict(Linear(), state, BATCH["x"]), y, rtol=1e-6)
+    total, count = task.evaluate(state, BATCH)["loss"]
+    assert float(total / count) == pytest.approx(float(jnp.mean((y[:, 0] - BATCH["y"]) ** 2)))
+
+
+def test_schedule_free_is_evaluated_at_its_average():
+    config = dataclasses.replace(CONFIG, optimizer="schedule_free")
+    *_, (state, _) = states(config, 5)
+    wanted = optax.contrib.schedule_free_eval_params(state.opt_state[-1], state.params)
+    found = optim.evaluated(state.opt_state, state.params)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert not np.array_equal(found["kernel"], state.params["kernel"])
+
+
+def test_plateau_sees_the_loss_of_each_epoch():
+    """At a rate of 1e-9 nothing improves: two epochs of one step each, and the rate falls."""
+    config = dataclasses.replace(
+        CONFIG, schedule="plateau", plateau_epochs=2, learning_rate=1e-9, batch_size=6
+    )
+    scales = [float(optax.tree.get(state.opt_state, "scale")) for state, _ in states(config, 6)]
+    np.testing.assert_allclose(scales, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
+def test_schedule_free_needs_momentum():
+    config = dataclasses.replace(CONFIG, optimizer="schedule_free", momentum=0.0)
+    with pytest.raises(UserError, match="--momentum=0 with --optimizer=schedule_free"):
+        supervised.optimizer(config, 6)
+
+
+def test_strengths_may_be_traced():
+    def after(l1, l2, decay):
+        config = dataclasses.replace(CONFIG, l1=l1, l2=l2, ema_decay=decay)
+        task = task_of(config)
+        state, _ = task.step(task.init(jax.random.key(0)), BATCH)
+        return predict(Linear(), state, BATCH["x"])
+
+    numbers = [jnp.asarray(pair) for pair in ([0.0, 0.3], [0.1, 0.0], [0.5, 0.9])]
+    together = jax.vmap(after)(*numbers)
+    for member in range(2):
+        alone = after(*(float(number[member]) for number in numbers))
+        np.testing.assert_allclose(together[member], alone, rtol=1e-5, atol=1e-6)
