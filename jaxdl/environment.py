@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ def describe() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "processes": jax.process_count(),
         "cpus": os.cpu_count(),
+        "processor": _processor(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax": {name: jax.config.values[name] for name in SETTINGS},
     }
@@ -46,6 +48,16 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _processor() -> str:
+    """The CPU's own name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _git() -> dict[str, Any] | None:
