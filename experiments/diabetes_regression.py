@@ -34,14 +34,14 @@ class Config(SupervisedConfig):
     dropout: float = flag(0.4, "rate of the hidden layer", low=0.0, high=0.99)
     validation_fraction: float = flag(0.1, "of all patients", low=0.0, high=1.0)
     test_fraction: float = flag(0.2, "of all patients", low=0.0, high=1.0)
-    num_epochs: int = 100
+    num_epochs: int = 200
     batch_size: int = 32
-    learning_rate: float = 0.003
+    learning_rate: float = 0.01
     optimizer: str = "adamw"
-    weight_decay: float = 0.1
+    weight_decay: float = 0.5
     ema_decay: float = 0.99
-    eval_every: int = 100
-    checkpoint_every: int = 500
+    eval_every: int = 300
+    checkpoint_every: int = 900
 
 
 def load(config: Config) -> tables.Table:

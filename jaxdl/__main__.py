@@ -1,4 +1,4 @@
-"""The `jaxdl` command: prepare data, evaluate a run, report on runs."""
+"""The `jaxdl` command: what stands around a run, from its data to its published figures."""
 
 import argparse
 import shutil
@@ -37,6 +37,9 @@ def _parser() -> Parser:
     parser = Parser("jaxdl", description="Companion of `python -m experiments.NAME`.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
+    command = commands.add_parser("list", help="what there is: experiments, models, losses, ...")
+    command.set_defaults(handler=_list)
+
     command = commands.add_parser("prepare", help="download a data set into a TFDS folder")
     command.add_argument("name", help="mnist, fashion_mnist, cifar10 or cifar100")
     command.add_argument("--data_dir", default="", help="TFDS folder; default: TFDS's own")
@@ -73,7 +76,25 @@ def _parser() -> Parser:
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
     command.set_defaults(handler=_report)
+
+    command = commands.add_parser("results", help="publish runs: the files and the README's table")
+    command.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="finished runs to add")
+    command.add_argument("--note", default="", help="what a reader has to know of their data")
+    command.add_argument("--results", type=Path, default=Path("experiments/results"), help="folder")
+    command.add_argument("--page", type=Path, default=Path("README.md"), help="has the table")
+    command.set_defaults(handler=_results)
     return parser
+
+
+def _list(chosen: argparse.Namespace) -> None:
+    import experiments
+    from jaxdl.listing import contents
+
+    del chosen
+    for section, lines in contents(Path(experiments.__path__[0])).items():
+        print(f"{section}:")
+        for name, line in lines.items():
+            print(f"  {name:<24} {line}")
 
 
 def _prepare(chosen: argparse.Namespace) -> None:
@@ -139,6 +160,14 @@ def _report(chosen: argparse.Namespace) -> None:
     from jaxdl.report import report
 
     report(chosen.runs, chosen.output)
+
+
+def _results(chosen: argparse.Namespace) -> None:
+    from jaxdl import results
+
+    for folder in chosen.runs:
+        print(results.keep(folder, chosen.results, chosen.note))
+    results.write(chosen.results, chosen.page)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         config = parse(config_class, sys.argv[1:])
         if config is None:
             doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
-            print(f"{doc}\n\nFlags:\n{describe(config_class)}")
+            print(f"{doc}\n\n{describe(config_class)}")
             return
         from jaxdl import record  # imports jax, as experiments do, but `jaxdl --help` need not
 
@@ -85,17 +85,26 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
 
 
 def describe(config_class: type[configs.RunConfig]) -> str:
-    """One line a flag: name, default, help, limits."""
+    """One line a flag: name, default, help, limits; the experiment's own first, each under a title.
+
+    The title is the first line of the class that a flag comes from.
+    """
+    classes = [cls for cls in config_class.__mro__ if issubclass(cls, configs.RunConfig)]
     lines = []
-    for field in dataclasses.fields(config_class):
-        meta: Any = field.metadata
-        limit = f" [{', '.join(meta['choices'])}]" if meta["choices"] else ""
-        text = f"{meta['help']}{limit} (default: {field.default!r})"
-        name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"
-        lines.append(
-            textwrap.fill(text, 100, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
-        )
-    return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"])
+    for cls, *above in (classes[n:] for n in range(len(classes))):
+        inherited = {field.name for parent in above[:1] for field in dataclasses.fields(parent)}
+        own = {field.name for field in dataclasses.fields(cls)} - inherited
+        title = (inspect.getdoc(cls) or cls.__name__).partition("\n")[0].rstrip(".")
+        lines += ["", f"{title}:"] if own else []
+        lines += [_line(field) for field in dataclasses.fields(config_class) if field.name in own]
+    return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"]).lstrip()
+
+
+def _line(field: Any) -> str:
+    limit = f" [{', '.join(field.metadata['choices'])}]" if field.metadata["choices"] else ""
+    text = f"{field.metadata['help']}{limit} (default: {field.default!r})"
+    name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"
+    return textwrap.fill(text, 100, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
 
 
 def set_up_jax(deterministic: bool = False) -> None:

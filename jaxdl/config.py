@@ -37,7 +37,10 @@ def flag(
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What every experiment has; an experiment's Config adds its own fields."""
+    """Every run.
+
+    An experiment's Config adds its own fields, and may give these another default.
+    """
 
     workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", place=True)
     resume: str = flag(

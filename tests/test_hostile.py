@@ -30,7 +30,7 @@ FLAGS = [
     ),
     *("--num_epochs=0", "--num_steps=-1", "--log_every=0", "--eval_every=-5", "--patience=-1"),
     *("--dtype=float64", "--depth=12", "--depth=", "--optimizer=Adam", "--schedule=none"),
-    *("--on_nonfinite=ignore", "--resume=yes", "--flip=perhaps", "--batch_norm=2"),
+    *("--on_nonfinite=ignore", "--resume=yes", "--flip=perhaps", "--norm=2"),
     *("--dataset=", "--dataset=nothing", "--dataset=../mnist", "--dataset=/etc/passwd"),
     *("--dataset=mnist:99.9.9", "--dataset=mnist/x/y", "--dataset=$(touch x)", "--dataset=a\nb"),
     *("--dataset=__import__('os').system('touch x')", "--dataset=imdb_reviews"),
@@ -43,6 +43,8 @@ FLAGS = [
     *("--workdir=a\0b", "--workdir=a\tb", "--flagfile=/nowhere", "--flagfile=/", "--flagfile="),
     *("--image_size=31", "--image_size=100000", "--cutout=-1", "--mixup=-0.1", "--dropout=1.0"),
     *("--label_smoothing=1.1", "--width_multiplier=0", "--width_multiplier=1e9", "--clip_norm=-1"),
+    *("--loss=none", "--l1=-1", "--l2=nan", "--clip_adaptive=-1", "--min_improvement=nan"),
+    *("--ema_decay=1.1", "--noise=256", "--dataset=/", "--dataset=./", "--warmup_epochs=-1"),
     *("--validation_fraction=1.0", "--validation_fraction=2", "--validation_fraction=1e-9"),
 ]
 CONFIGS = [

@@ -29,7 +29,7 @@ FLOORS = [
     {"models", "data"},
     {"task", "evaluate", "parallel", "finite"},
     {"supervised", "checkpoint", "record", "plots", "program", "detours"},
-    {"vision", "loop", "report", "reopen", "cli", "verify"},
+    {"vision", "loop", "results", "listing", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]
 ROOMS = {

@@ -1,0 +1,66 @@
+"""What there is to choose from, each with the first line of its own docstring."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jaxdl
+from jaxdl import losses, optim, schedules
+from jaxdl.data import images, prepare, tables
+
+
+def contents(experiments: Path) -> dict[str, dict[str, str]]:
+    """Sections, each of names and one line about each.
+
+    Experiments (in that folder) and models are read as text: nothing is imported for it.
+    """
+    downloads = {name: "by `jaxdl prepare`, or at the first run" for name in prepare.RECIPES}
+    return {
+        "experiments (python -m experiments.NAME)": _modules(experiments),
+        "models (jaxdl.models)": _models(Path(jaxdl.__path__[0]) / "models"),
+        "data sets (--dataset)": {
+            **{make.__name__: _line(make) for make in (images.digits, images.synthetic)},
+            **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
+            **downloads,
+            "a name of TFDS": "any of its image-classification data sets, in --data_dir",
+            "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
+        },
+        "losses (jaxdl.losses; of logits or of numbers, --loss)": _lines(losses.LOSSES),
+        "optimizers (--optimizer)": _lines(optim.OPTIMIZERS),
+        "schedules (--schedule)": {
+            **_lines(schedules.SCHEDULES),
+            "plateau": "A tenth of the rate whenever the training loss stands.",
+        },
+    }
+
+
+def _lines(chosen: dict[str, Callable[..., Any]]) -> dict[str, str]:
+    return {name: _line(make) for name, make in chosen.items()}
+
+
+def _line(documented: Any) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
+    return {path.stem: _first(ast.parse(path.read_text())) for path in paths}
+
+
+def _models(folder: Path) -> dict[str, str]:
+    """Classes with a number of classes or outputs, each with the first line of its module."""
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        module = ast.parse(path.read_text())
+        for node in module.body:
+            fields = ast.walk(node) if isinstance(node, ast.ClassDef) else ()
+            names = {f.target.id for f in fields if isinstance(f, ast.AnnAssign)}  # type: ignore[union-attr]
+            if names & {"num_classes", "outputs"}:
+                found[node.name] = _first(module)  # type: ignore[attr-defined]
+    return found
+
+
+def _first(module: ast.Module) -> str:
+    return (ast.get_docstring(module) or "").partition("\n")[0]

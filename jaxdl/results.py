@@ -1,0 +1,142 @@
+"""Published figures: what real runs reached, kept beside the experiments, and the README's table.
+
+`results/EXPERIMENT.json` has one entry a run: flags, seed, data, hardware, versions, commit and the
+run's own summary. The table is made from these files alone, and a test holds it against them.
+"""
+
+import json
+import statistics
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jaxdl import config as configs
+from jaxdl import record, reopen
+from jaxdl.errors import UserError
+
+BEGIN, END = "<!-- results: made by `jaxdl results` -->", "<!-- end of results -->"
+HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
+| --- | --- | --- | --- | --- | --- |"""
+
+
+def keep(folder: Path, kept: Path, note: str = "") -> Path:
+    """Adds a finished run to the files of results, in the place of one of the same flags and seed.
+
+    Args:
+      folder: of the run.
+      kept: folder of the results.
+      note: what a reader has to know of its data, such as that they are a copy.
+
+    Returns:
+      The file that holds it now.
+
+    Raises:
+      UserError: the run is not finished, or was not made from a commit.
+    """
+    run = reopen.open_run(folder)
+    if not (folder / "summary.json").exists():
+        raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
+    environment = record.read_json(folder / "environment.json")
+    git = environment["git"] or {"commit": None, "dirty": True}
+    if git["dirty"]:
+        raise UserError(
+            f"{folder} was made from files that are in no commit, and a published figure names the "
+            "code that makes it: commit, and run it again"
+        )
+    entry = {
+        "flags": _flags(run.config),
+        "seed": run.config.seed,
+        "data": {k: environment["dataset"][k] for k in ("name", "version", "fingerprint")},
+        "note": note,
+        "hardware": _hardware(environment),
+        "python": environment["python"],
+        "packages": {name: environment["packages"][name] for name in ("jax", "flax", "optax")},
+        "commit": git["commit"],
+        "summary": record.read_json(folder / "summary.json"),
+    }
+    path = kept / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
+    runs = record.read_json(path)["runs"] if path.exists() else []
+    runs = [other for other in runs if _place(other) != _place(entry)] + [entry]
+    kept.mkdir(parents=True, exist_ok=True)
+    whole = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_place)}
+    record.write_text(path, json.dumps(record.finite(whole), indent=1) + "\n")
+    return path
+
+
+def table(kept: Path) -> str:
+    """Markdown: a row for each experiment, its flags and its hardware, over all seeds.
+
+    Figures are of the checkpoint that was best on validation: the mean over seeds and, of more than
+    one, their standard deviation (of a sample).
+    """
+    rows = [HEADER]
+    for path in sorted(kept.glob("*.json")):
+        whole = record.read_json(path)
+        for _, group in groupby(sorted(whole["runs"], key=_place), key=lambda r: _place(r)[:-1]):
+            runs = list(group)
+            first = runs[0]
+            command = f"`{whole['experiment']}{' ' if first['flags'] else ''}{first['flags']}`"
+            data = f"{first['data']['name']}{', ' if first['note'] else ''}{first['note']}"
+            minutes = statistics.mean(run["summary"]["seconds"] for run in runs) / 60
+            versions = f"jax {first['packages']['jax']}"
+            cells = [
+                *(command, data, _figures(runs), str(len(runs))),
+                *(f"{first['hardware']}, {versions}", f"{minutes:.1f}" if minutes > 1 else "< 1"),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def write(kept: Path, page: Path) -> None:
+    """Puts the table into a page, between its two marks.
+
+    Raises:
+      UserError: the page has no marks.
+    """
+    text = page.read_text() if page.exists() else ""
+    if not 0 <= text.find(BEGIN) < text.find(END):
+        raise UserError(f"{page} lacks the lines {BEGIN} and {END}, between which the table goes")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    record.write_text(page, f"{before}{BEGIN}\n\n{table(kept)}\n\n{END}{after}")
+
+
+def _flags(config: configs.RunConfig) -> str:
+    """What differs from the experiment's defaults, but for the seed and the places."""
+    mine, usual = configs.to_flags(config).split("\n"), configs.to_flags(type(config)()).split("\n")
+    hidden = {"seed", *configs.places(config)}
+    return " ".join(
+        flag
+        for flag, default in zip(mine, usual, strict=True)
+        if flag != default and flag.removeprefix("--").split("=")[0] not in hidden
+    )
+
+
+def _hardware(environment: dict[str, Any]) -> str:
+    devices = environment["devices"]
+    if environment["backend"] == "cpu":
+        name = environment["processor"].replace("(R)", "").replace("(TM)", "")
+        return f"{environment['cpus']} cores, {name}"
+    return f"{len(devices)} x {devices[0]}"
+
+
+def _place(run: dict[str, Any]) -> tuple[str, str, str, str, int]:
+    """Where a run belongs: rows are all but the seed."""
+    jax = run["packages"]["jax"]
+    return run["flags"], run["data"]["fingerprint"], run["hardware"], jax, run["seed"]
+
+
+def _figures(runs: list[dict[str, Any]]) -> str:
+    """Means and deviations of all metrics but the loss."""
+    start, cells = "best/test/", []
+    for name in runs[0]["summary"]:
+        if name.startswith(start) and name != f"{start}loss":
+            values = [run["summary"][name] for run in runs]
+            spread = f" ± {_digits(statistics.stdev(values))}" if len(values) > 1 else ""
+            shown = name.removeprefix(start).replace("_", " ")
+            cells.append(f"{shown} {_digits(statistics.mean(values))}{spread}")
+    return ", ".join(cells)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
