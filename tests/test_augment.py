@@ -110,3 +110,12 @@ def test_pure_in_the_key_and_the_same_compiled(function):
     np.testing.assert_array_equal(function(key, x), function(key, x))
     np.testing.assert_allclose(jax.jit(function)(key, x), function(key, x), rtol=1e-6)
     assert not np.array_equal(function(key, x), function(jax.random.key(8), x))
+
+
+def test_noise_is_of_its_deviation_and_of_whole_levels():
+    image = jnp.full((8, 32, 32, 3), 100, jnp.uint8)
+    noisy = np.asarray(augment.noise(jax.random.key(0), image, 9.0), np.float64)
+    np.testing.assert_array_equal(noisy, np.round(noisy))
+    assert noisy.mean() == pytest.approx(100, abs=0.2)
+    assert noisy.std() == pytest.approx(np.sqrt(81 + 1 / 12), rel=0.02)
+    assert augment.noise(jax.random.key(0), image, 0.0) is image

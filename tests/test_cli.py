@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -77,3 +78,15 @@ def test_deterministic_reaches_xla_before_its_first_device(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split()[1:] == cli.DETERMINISTIC.split()
+
+
+def test_help_groups_flags_the_experiments_own_first():
+    text = cli.describe(cifar_vgg.Config)
+    places = [
+        text.index(part)
+        for part in ("--depth", "loss:\n", "--mixup", "regularisation:\n", "--l1", "Every run:\n",
+                     "--workdir", "--flagfile")
+    ]  # fmt: skip
+    assert places == sorted(places)
+    for field in dataclasses.fields(cifar_vgg.Config):
+        assert len(re.findall(rf"^  --(\[no\])?{field.name} ", text, re.MULTILINE)) == 1

@@ -11,9 +11,8 @@ import experiments
 from jaxdl import cli
 from jaxdl.__main__ import run as command
 
-IMAGES = ["--dataset=synthetic", "--num_steps=4", "--batch_size=16", "--eval_every=2"]
-THIN = [*IMAGES, "--width_multiplier=0.04"]
-SMALL = {  # one epoch, or what of it takes seconds
+THIN = ["--dataset=synthetic", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
+SMALL = {  # one epoch of seconds
     "iris_mlp": ["--num_epochs=1", "--num_steps=0"],
     "diabetes_regression": ["--num_epochs=1"],
     "mnist_lenet": ["--dataset=embedded", "--num_epochs=1"],
