@@ -31,13 +31,19 @@ RECORD = {
     "step": int,
     "identity": dict,  # the config and the data's fingerprint: all that decides the bits
     "versions": dict,  # of packages, and the devices: what may change the last of them
-    "best": dict,  # step and value of the best evaluation
+    "best": dict,  # see BEST
     "anchor": list,  # the last step at which a checkpoint was due, and the best one then
     "detours": list,  # pairs of the step that the run went back to and the bad one
     "seconds": float,  # since the run began
     "timed": list,  # steps and seconds that the rate counts
     "leaves": dict,  # type and shape by path
     "state_sha256": str,
+}
+BEST: dict[str, tuple[type, ...]] = {
+    "step": (int,),  # of the best evaluation
+    "value": (float, int, type(None)),  # what it found; None: there was none yet
+    "since": (int,),  # the step from which patience counts
+    "than": (float, int, type(None)),  # the value that an improvement has to top
 }
 
 
@@ -119,8 +125,9 @@ class Checkpoints:
                     raise ValueError(f"record.json has no {name}")
             if record["step"] != step:
                 raise ValueError(f"it is of step {record['step']}")
-            if not isinstance(record["best"].get("step"), int):
-                raise ValueError("record.json has no best step")
+            for name, kinds in BEST.items():
+                if not isinstance(record["best"].get(name, ""), kinds):
+                    raise ValueError(f"record.json has no {name} of the best")
             return record, (folder / "metrics.jsonl").read_text()
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise _damaged(folder, error) from error

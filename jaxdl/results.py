@@ -66,8 +66,8 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
 def table(kept: Path) -> str:
     """Markdown: a row for each experiment, its flags and its hardware, over all seeds.
 
-    Figures are of the checkpoint that was best on validation: the mean over seeds and, of more than
-    one, their standard deviation (of a sample).
+    Figures are of the final state: the mean over seeds and, of more than one, their standard
+    deviation (of a sample).
     """
     rows = [HEADER]
     for path in sorted(kept.glob("*.json")):
@@ -128,7 +128,7 @@ def _place(run: dict[str, Any]) -> tuple[str, str, str, str, int]:
 
 def _figures(runs: list[dict[str, Any]]) -> str:
     """Means and deviations of all metrics but the loss."""
-    start, cells = "best/test/", []
+    start, cells = "test/", []
     for name in runs[0]["summary"]:
         if name.startswith(start) and name != f"{start}loss":
             values = [run["summary"][name] for run in runs]

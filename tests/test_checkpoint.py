@@ -19,7 +19,8 @@ def state(value=1.0):
     }
 
 
-RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": {"step": 0}}
+BEST = {"step": 0, "value": None, "since": 0, "than": None}
+RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": BEST}
 
 
 def saved(folder, *steps, keep=range(99)):
@@ -36,14 +37,16 @@ def always(step, record):
 
 def test_a_state_comes_back_bit_by_bit(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(5, state(1 / 3), RECORD | {"step": 5, "best": {"step": 5}}, "a\nb\n", ())
+    checkpoints.save(
+        5, state(1 / 3), RECORD | {"step": 5, "best": BEST | {"step": 5}}, "a\nb\n", ()
+    )
     checkpoints.close()
     again = Checkpoints(tmp_path / "c")
     assert again.steps() == [5]
     found = again.restore(5, state())
     assert tree.digest(found.state) == tree.digest(state(1 / 3)) == found.record["state_sha256"]
     assert jax.tree.structure(found.state) == jax.tree.structure(state())
-    assert found.record["best"] == {"step": 5}
+    assert found.record["best"] == BEST | {"step": 5}
     assert (found.step, found.log) == (5, "a\nb\n")
 
 

@@ -146,6 +146,7 @@ CHECKPOINTS = {
     "sealed: no best": lambda c: reseal(c, best=None),
     "sealed: best of text": lambda c: reseal(c, best="x"),
     "sealed: no best step": lambda c: reseal(c, best={"value": 1.0}),
+    "sealed: no patience": lambda c: reseal(c, best={"step": 2, "value": 1.0, "since": 2}),
     "sealed: no state": lambda c: (shutil.rmtree(c / "state"), manifest.seal(c)),
 }  # fmt: skip
 

@@ -27,8 +27,8 @@ FLOORS = [
     },
     {"config", "environment"},
     {"models", "data"},
-    {"task", "evaluate", "parallel", "finite"},
-    {"supervised", "checkpoint", "record", "plots", "program", "detours"},
+    {"task", "supervised", "evaluate", "parallel", "finite"},
+    {"checkpoint", "record", "plots", "program", "detours"},
     {"vision", "loop", "results", "listing", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]
