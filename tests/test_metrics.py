@@ -1,6 +1,7 @@
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from jaxdl import metrics
@@ -50,3 +51,18 @@ def test_correct_takes_indices_and_probabilities():
     np.testing.assert_array_equal(metrics.correct(logits, jnp.asarray([1, 1])), [1, 0])
     soft = jnp.asarray([[0.2, 0.8], [0.3, 0.7]])
     np.testing.assert_array_equal(metrics.correct(logits, soft), [1, 0])
+
+
+def test_r_squared_over_batches_is_scikit_learns():
+    from sklearn.metrics import r2_score
+
+    random = np.random.RandomState(0)
+    t, y = random.normal(3, 2, 23), random.normal(3, 2, 23)
+    total = {"r": (jnp.zeros(()), jnp.zeros(()))}
+    for start in (0, 10, 20):  # the last one padded with nonsense
+        rows = np.arange(start, start + 10)
+        mask = (rows < 23).astype(np.float32)
+        rows = rows % 23
+        arrays = (jnp.asarray(a, jnp.float32) for a in (y[rows], t[rows], np.full(10, t.mean())))
+        total = metrics.add(total, {"r": metrics.r_squared(*arrays, jnp.asarray(mask))})
+    assert metrics.divide(total)["r"] == pytest.approx(r2_score(t, y), rel=1e-5)
