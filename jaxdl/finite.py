@@ -90,7 +90,7 @@ def _search(
     if inner is not None and len(inner.jaxpr.invars) == len(equation.invars):
         # It calls another program: the place is somewhere inside.
         given = iter(jax.jit(lambda v: _values(program, _ordered(equation.invars), v))(values))
-        arguments = [a.val if _is_literal(a) else next(given) for a in equation.invars]
+        arguments = [a.val if isinstance(a, core.Literal) else next(given) for a in equation.invars]
         unknown = [f"{_where(name)} (an operand)"] * len(arguments)
         return _search(inner, arguments, unknown, name) or _describe(name, equation)
     return _describe(name, equation)
