@@ -29,7 +29,7 @@ class Config(SupervisedConfig):
 
     dataset: str = flag("embedded", "diabetes, of scikit-learn", choices=("embedded", "diabetes"))
     loss: str = flag("squared_error", "of the prediction", choices=tuple(losses.REGRESSION))
-    hidden: int = flag(32, "units of the hidden layer; 0: a linear model", low=0)
+    hidden: int = flag(32, "units of the hidden layer; 0: a linear model", low=0, high=100_000)
     activation: str = flag("tanh", "of the hidden layer", choices=tuple(ACTIVATIONS))
     dropout: float = flag(0.4, "rate of the hidden layer", low=0.0, high=0.99)
     validation_fraction: float = flag(0.1, "of all patients", low=0.0, high=1.0)
@@ -58,7 +58,13 @@ def build(config: Config, data: tables.Table) -> Task:
     mean, std = data.statistics()
     centre, scale = np.float32(data.train["y"].mean()), np.float32(data.train["y"].std())
     hidden = (config.hidden,) if config.hidden else ()
-    model = MLP(1, hidden, ACTIVATIONS[config.activation], dropout=config.dropout)
+    model = MLP(
+        1,
+        hidden,
+        ACTIVATIONS[config.activation],
+        dropout=config.dropout,
+        dtype=jnp.dtype(config.dtype),
+    )
 
     def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
         return losses.REGRESSION[config.loss](outputs[:, 0], (batch["y"] - centre) / scale)

@@ -1,7 +1,7 @@
 """The paper's VGG-16 (Simonyan & Zisserman, 2015): 224x224 pixels, 4096-4096-K at the end.
 
     python -m experiments.imagenet_vgg --dataset=imagenette/320px-v2
-    python -m experiments.imagenet_vgg --dataset=FOLDER    # FOLDER/train/CLASS/*.jpg and test/
+    python -m experiments.imagenet_vgg --dataset=./FOLDER    # FOLDER/train/CLASS/*.jpg and test/
 
 Any image-classification data set of TFDS by name, or any folder of images; all of it is held in
 memory (150 KB an image), so ImageNet itself wants a machine of 200 GB. Not measured.
@@ -25,7 +25,7 @@ from jaxdl.vision import load
 class Config(vision.ImageConfig):
     """Configuration D and the training of the paper's section 3.1, with a cosine rate."""
 
-    dataset: str = flag("imagenet2012", "of TFDS, or a folder: FOLDER/train/CLASS/*.jpg and test/")
+    dataset: str = "imagenet2012"
     image_size: int = flag(224, "pixels a side; other images are resized", low=32, high=1024)
     num_epochs: int = 74
     batch_size: int = 256

@@ -46,11 +46,11 @@ class Config(SupervisedConfig):
         "setosa against the rest by petal length and width, or species: all three by four columns",
         choices=("setosa", "species"),
     )
-    hidden: int = flag(4, "units of the hidden layer", low=1)
+    hidden: int = flag(4, "units of the hidden layer", low=1, high=100_000)
     activation: str = flag("tanh", "of the hidden layer", choices=tuple(ACTIVATIONS))
     validation_fraction: float = flag(0.1333, "of all flowers", low=0.0, high=1.0)
     test_fraction: float = flag(0.2, "of all flowers", low=0.0, high=1.0)
-    num_steps: int = 1000
+    num_epochs: int = 1000  # of one step each
     batch_size: int = 100
     learning_rate: float = 0.1
     optimizer: str = "momentum"
@@ -88,6 +88,7 @@ def network(config: Config, data: tables.Table) -> MLP:
         1 if config.task == "setosa" else len(data.classes),
         (config.hidden,),
         ACTIVATIONS[config.activation],
+        dtype=jnp.dtype(config.dtype),
     )
 
 

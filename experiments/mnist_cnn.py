@@ -25,7 +25,7 @@ from jaxdl.vision import load
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.ImageConfig):
-    """Two convolutions of 3x3, each with a 2x2 pooling, and a dense layer."""
+    """Two convolutions of 3x3, each with a pooling, and a dense layer."""
 
     dataset: str = "mnist"
     image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)

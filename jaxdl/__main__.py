@@ -165,6 +165,7 @@ def _report(chosen: argparse.Namespace) -> None:
 def _results(chosen: argparse.Namespace) -> None:
     from jaxdl import results
 
+    results.check(chosen.page)
     for folder in chosen.runs:
         print(results.keep(folder, chosen.results, chosen.note))
     results.write(chosen.results, chosen.page)

@@ -102,7 +102,10 @@ def describe(config_class: type[configs.RunConfig]) -> str:
 
 def _line(field: Any) -> str:
     limit = f" [{', '.join(field.metadata['choices'])}]" if field.metadata["choices"] else ""
-    text = f"{field.metadata['help']}{limit} (default: {field.default!r})"
+    between = configs.limits(field.metadata["low"], field.metadata["high"])
+    text = (
+        f"{field.metadata['help']}{limit} (default: {field.default!r}{between and ', ' + between})"
+    )
     name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"
     return textwrap.fill(text, 100, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
 

@@ -53,8 +53,8 @@ class RunConfig:
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
     dataset: str = flag("embedded", "name of a data set, or embedded")
     data_dir: str = flag("", "TFDS folder; default: TFDS's own", place=True)
-    num_epochs: int = flag(10, "passes over the training split", low=1)
-    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0)
+    num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
+    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0, high=2**31 - 1)
     batch_size: int = flag(128, "examples an update", low=1)
     learning_rate: float = flag(0.1, "peak learning rate", low=0.0, high=1e6)
     dtype: str = flag(
@@ -69,7 +69,9 @@ class RunConfig:
         "0: no limit",
         low=0,
     )
-    min_improvement: float = flag(0.0, "by which one counts as better for --patience", low=0.0)
+    min_improvement: float = flag(
+        0.0, "by which one counts as better for --patience", low=0.0, high=1e9
+    )
     on_nonfinite: str = flag(
         "abort",
         "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
@@ -138,7 +140,9 @@ def check(config: RunConfig) -> None:
         low, high = meta["low"], meta["high"]
         inside = (low is None or value >= low) and (high is None or value <= high)
         if not inside or math.isnan(value):
-            raise UserError(f"--{field.name}={value}: give a number {_limits(low, high)}")
+            raise UserError(
+                f"--{field.name}={value}: give a number, {limits(low, high) or 'not nan'}"
+            )
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -195,10 +199,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {k: v for k, v in to_dict(config).items() if k not in places(config)}
 
 
-def _limits(low: float | None, high: float | None) -> str:
+def limits(low: float | None, high: float | None) -> str:
+    """The limits of a flag in words; empty where there are none."""
     if low is None:
-        return "that is one" if high is None else f"of at most {high}"
-    return f"of at least {low}" if high is None else f"from {low} to {high}"
+        return "" if high is None else f"at most {high}"
+    return f"at least {low}" if high is None else f"from {low} to {high}"
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ A checkpoint is of the moment between a step and its events: who goes on from it
 that step again, with the same results. So a run can be left anywhere, in an evaluation too.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -183,6 +184,12 @@ class _Run:
         self._show_pictures()
         self._poll()
         self._record.summarize(summary)
+        for name, value in metrics.scalars(final).items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the run is at its end, and test/{name} is {value}: lower --learning_rate "
+                    "(the summary is written)"
+                )
         return summary
 
     def stop(self, number: int) -> signals.Stopped:
@@ -333,7 +340,9 @@ class _Run:
         best, new = self._best, values[name]
 
         def tops(old: float | None, margin: float) -> bool:
-            return old is None or (choose(new, old) == new and abs(new - old) > margin)
+            if old is None or math.isnan(old):
+                return True
+            return choose(new, old) == new and abs(new - old) > margin
 
         if tops(best["than"], self._config.min_improvement):
             best = best | {"since": self._step, "than": new}

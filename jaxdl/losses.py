@@ -1,6 +1,6 @@
 """Losses, each per example: the mean over a batch happens once, in the task.
 
-Every one is finite, with a finite gradient, for outputs of any size that float32 squares.
+Every one is finite, with a finite gradient, for outputs of up to 1e18.
 
 Shapes: B examples, C classes, D entries of an output; `...` any further axes, which are averaged.
 """
@@ -66,7 +66,9 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def negative_log_likelihood(log_probabilities: jax.Array, labels: jax.Array) -> jax.Array:
     """Minus the log-probability of the label, in nats, for outputs [B, C] that are normalised."""
     log_probabilities = _precise(log_probabilities)
-    return -jnp.sum(one_hot(labels, log_probabilities.shape[-1]) * log_probabilities, axis=-1)
+    targets = one_hot(labels, log_probabilities.shape[-1])
+    # What is impossible, and was not the label, costs nothing: 0 times infinity would be NaN.
+    return -jnp.sum(targets * jnp.where(targets > 0, log_probabilities, 0), axis=-1)
 
 
 def kl_divergence(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -76,7 +78,7 @@ def kl_divergence(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """Multiclass hinge: by how much the best wrong score plus a margin of 1 tops the label's.
+    """Multiclass hinge: by how much a wrong score plus a margin of 1 tops the label's, or 0.
 
     Crammer & Singer (2001): max_j (s_j + 1 - t_j) - sum_j t_j s_j, where t is the label as
     probabilities.
@@ -116,11 +118,18 @@ def huber(predictions: jax.Array, targets: jax.Array, delta: float | jax.Array =
 
 
 def log_cosh(predictions: jax.Array, targets: jax.Array) -> jax.Array:
-    """log(cosh(y - t)): half the square of a small error, |y - t| - log 2 of a large one."""
-    return _mean(optax.log_cosh(_precise(predictions), targets))
+    """log(cosh(y - t)): half the square of a small error, |y - t| - log 2 of a large one.
+
+    For small errors as log(1 + 2 sinh((y - t) / 2)**2), where optax's form, a difference of
+    logarithms, has no digit left.
+    """
+    error = absolute(_precise(predictions) - targets)
+    small = jnp.log1p(2 * jnp.square(jnp.sinh(jnp.minimum(error, 1) / 2)))
+    large = error - jnp.log(2.0) + jnp.log1p(jnp.exp(-2 * error))
+    return _mean(jnp.where(error < 1, small, large))
 
 
-# Between vectors [B, D], whatever their lengths; a vector of zeros is at a right angle to all.
+# Between vectors [B, D]; one shorter than 1e-14 is as good as zero, at a right angle to all.
 
 
 def cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:

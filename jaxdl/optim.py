@@ -100,7 +100,11 @@ def muon(parts: Parts) -> optax.GradientTransformation:
 
 
 def schedule_free(parts: Parts) -> optax.GradientTransformation:
-    """Adam averaged in place of a falling rate (Defazio et al., 2024); momentum interpolates."""
+    """Adam averaged in place of a falling rate (Defazio et al., 2024); momentum interpolates.
+
+    The average is what is evaluated. Batch normalisation's running statistics are not of it, but of
+    the interpolated parameters that are trained.
+    """
     base = optax.chain(optax.scale_by_adam(b1=0.0), parts.decay, parts.rate)
     # It counts steps from 1, everything else here from 0.
     rate = lambda count: parts.schedule(count - 1)  # noqa: E731

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdl import config as configs
 from jaxdl import finite, metrics, parallel, plots, record
-from jaxdl.checkpoint import Checkpoints, DamagedError
+from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
@@ -83,6 +83,19 @@ def _rebuild(run: Run) -> tuple[Dataset, Task, Program, Carry]:
     return data, task, program, program.start(key, data.train, program.order(key, 0))
 
 
+def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
+    """Holds the data against the fingerprint in a checkpoint.
+
+    Raises:
+      UserError: they are other bytes.
+    """
+    if saved.record["identity"].get("data") != data.fingerprint:
+        raise UserError(
+            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}: "
+            "bring them back, or name their folder with --data_dir"
+        )
+
+
 def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     """Evaluates a run's checkpoint, with the figures that the run itself would give.
 
@@ -97,13 +110,15 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     while True:
         step = choose_checkpoint(run, checkpoint)
         try:
-            state = checkpoints.restore(step, like).state.state
+            saved = checkpoints.restore(step, like)
             break
         except DamagedError as error:
             if step in checkpoints.steps():  # else a run that goes on has deleted it just now
                 has = ", ".join(str(other) for other in checkpoints.steps() if other != step)
                 text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
                 raise UserError(text) from error
+    _check_data(run, data, saved)
+    state = saved.state.state
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     values = program.evaluate(state, getattr(data, split), run.config.batch_size)
     found = {"step": step, "split": split, **metrics.scalars(values)}
@@ -136,7 +151,9 @@ def replay(run: Run) -> dict[str, Any]:
     data, task, program, carry = _rebuild(run)
     order = program.order(jax.random.key(run.config.seed), 0)
     like = carry.state, program.batch(jnp.int32(0), data.train, order)
-    state, batch = kept.restore(step, like).state
+    saved = kept.restore(step, like)
+    _check_data(run, data, saved)
+    state, batch = saved.state
     _, found = jax.jit(task.step)(state, batch)
     place = finite.origin(lambda *given: task.step(*given)[1], state, batch)
     return {

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxdl import config as configs
 from jaxdl import record, reopen
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, first_line
 
 BEGIN, END = "<!-- results: made by `jaxdl results` -->", "<!-- end of results -->"
 HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
@@ -37,6 +37,12 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
     environment = record.read_json(folder / "environment.json")
+    summary = record.read_json(folder / "summary.json")
+    missing = [name for name, value in summary.items() if name[:5] == "test/" and value is None]
+    if missing:
+        raise UserError(f"{folder} has a {missing[0]} that is not a number: it cannot be published")
+    if any(ord(c) < 32 or c == "|" for c in note):
+        raise UserError(f"--note={note!r}: a cell of a table has neither | nor control characters")
     git = environment["git"] or {"commit": None, "dirty": True}
     if git["dirty"]:
         raise UserError(
@@ -52,10 +58,10 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
         "python": environment["python"],
         "packages": {name: environment["packages"][name] for name in ("jax", "flax", "optax")},
         "commit": git["commit"],
-        "summary": record.read_json(folder / "summary.json"),
+        "summary": summary,
     }
     path = kept / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
-    runs = record.read_json(path)["runs"] if path.exists() else []
+    runs = _read(path)["runs"] if path.exists() else []
     runs = [other for other in runs if _place(other) != _place(entry)] + [entry]
     kept.mkdir(parents=True, exist_ok=True)
     whole = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_place)}
@@ -71,7 +77,7 @@ def table(kept: Path) -> str:
     """
     rows = [HEADER]
     for path in sorted(kept.glob("*.json")):
-        whole = record.read_json(path)
+        whole = _read(path)
         for _, group in groupby(sorted(whole["runs"], key=_place), key=lambda r: _place(r)[:-1]):
             runs = list(group)
             first = runs[0]
@@ -91,14 +97,39 @@ def write(kept: Path, page: Path) -> None:
     """Puts the table into a page, between its two marks.
 
     Raises:
-      UserError: the page has no marks.
+      UserError: the page has no marks, or there are no results.
     """
-    text = page.read_text() if page.exists() else ""
-    if not 0 <= text.find(BEGIN) < text.find(END):
-        raise UserError(f"{page} lacks the lines {BEGIN} and {END}, between which the table goes")
+    check(page)
+    text = page.read_text()
+    if not list(kept.glob("*.json")):
+        raise UserError(f"--results={kept} holds no results: name the folder that does, or a RUN")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
     record.write_text(page, f"{before}{BEGIN}\n\n{table(kept)}\n\n{END}{after}")
+
+
+def check(page: Path) -> None:
+    """Holds a page ready for its table.
+
+    Raises:
+      UserError: it cannot be read, or has no marks.
+    """
+    try:
+        text = page.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--page={page} cannot be read ({first_line(error)}): name a text"
+        ) from error
+    if not 0 <= text.find(BEGIN) < text.find(END):
+        raise UserError(f"{page} lacks the lines {BEGIN} and {END}, between which the table goes")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    whole = record.read_json(path)
+    runs = whole.get("runs")
+    if not isinstance(runs, list) or not isinstance(whole.get("experiment"), str):
+        raise UserError(f"{path} is not a file of results: mend or delete it")
+    return whole
 
 
 def _flags(config: configs.RunConfig) -> str:
@@ -120,10 +151,11 @@ def _hardware(environment: dict[str, Any]) -> str:
     return f"{len(devices)} x {devices[0]}"
 
 
-def _place(run: dict[str, Any]) -> tuple[str, str, str, str, int]:
+def _place(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:
     """Where a run belongs: rows are all but the seed."""
     jax = run["packages"]["jax"]
-    return run["flags"], run["data"]["fingerprint"], run["hardware"], jax, run["seed"]
+    data = run["data"]["fingerprint"]
+    return run["flags"], data, run["note"], run["hardware"], jax, run["seed"]
 
 
 def _figures(runs: list[dict[str, Any]]) -> str:

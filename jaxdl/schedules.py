@@ -50,8 +50,12 @@ def polynomial(steps: int, warmup: int) -> optax.Schedule:
 
 
 def one_cycle(steps: int, warmup: int) -> optax.Schedule:
-    """Half a cosine from 1/25 up to 1 at 0.3 T, and down to 4e-6 (Smith & Topin, 2018)."""
-    del warmup
+    """Half a cosine from 1/25 up to 1 at 0.3 T, and down to 4e-6; after a warm-up, down alone.
+
+    After Smith & Topin (2018), whose ramps are straight; the momentum stays as it is.
+    """
+    if warmup:
+        return optax.cosine_decay_schedule(1.0, max(steps, 1), alpha=4e-6)
     # Of fewer steps than four, optax's rise has none, and divides by it.
     return optax.cosine_onecycle_schedule(max(steps, 4), 1.0)
 

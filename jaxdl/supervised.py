@@ -26,7 +26,10 @@ class SupervisedConfig(RunConfig):
 
     optimizer: str = flag("adam", "direction of descent", choices=tuple(optim.OPTIMIZERS))
     momentum: float = flag(
-        0.9, "of SGD, lars and muon; first decay of Adam's kin and lion", low=0.0, high=0.9999
+        0.9,
+        "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion",
+        low=0.0,
+        high=0.9999,
     )
     schedule: str = flag(
         "cosine",
@@ -34,15 +37,19 @@ class SupervisedConfig(RunConfig):
         "loss",
         choices=(*schedules.SCHEDULES, "plateau"),
     )
-    warmup_epochs: int = flag(0, "epochs in which the rate rises", low=0)
-    plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1)
+    warmup_epochs: int = flag(
+        0, "epochs in which the rate rises; at most half of the run", low=0, high=1e6
+    )
+    plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)
     weight_decay: float = flag(0.0, "decoupled, on kernels only", low=0.0, high=1.0)
-    l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0)
-    l2: float = flag(0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0)
-    clip_norm: float = flag(float("inf"), "greatest global norm of the gradient", low=0.0)
-    clip_value: float = flag(float("inf"), "greatest size of its entries", low=0.0)
+    l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0, high=1e6)
+    l2: float = flag(
+        0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0, high=1e6
+    )
+    clip_norm: float = flag(float("inf"), "greatest global norm of the gradient", low=1e-9)
+    clip_value: float = flag(float("inf"), "greatest size of its entries", low=1e-9)
     clip_adaptive: float = flag(
-        float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=0.0
+        float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=1e-9
     )
     ema_decay: float = flag(
         0.0, "of an average of the parameters, evaluated in their place; 0: none", low=0.0, high=1.0
@@ -71,11 +78,13 @@ def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransfor
     """The optimizer that the flags describe, for a training split of so many examples.
 
     Raises:
-      UserError: schedule_free without momentum.
+      UserError: schedule_free with hardly any momentum.
     """
-    if config.optimizer == "schedule_free" and optim.known(config.momentum, 0):
+    momentum = config.momentum
+    if config.optimizer == "schedule_free" and isinstance(momentum, float) and momentum < 1e-3:
         raise UserError(
-            "--momentum=0 with --optimizer=schedule_free, which averages by it: give one above 0"
+            f"--momentum={momentum} with --optimizer=schedule_free, which divides by it: give one "
+            "of at least 0.001"
         )
     total, per_epoch = config.total_steps(examples), config.steps_per_epoch(examples)
     plateau = None
@@ -172,7 +181,7 @@ def supervised(
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if averages:
-            new = params, model_state
+            new = optim.evaluated(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
         return new_state, {

@@ -4,6 +4,8 @@ Shapes: B images of S by S pixels with C channels, of K classes.
 """
 
 import dataclasses
+import os
+from pathlib import Path
 
 import jax
 
@@ -28,18 +30,32 @@ class ImageConfig(SupervisedConfig):
 
     dataset: str = flag(
         "embedded",
-        "of TFDS, or a folder that holds train/CLASS/*.jpg (or png) and test/, or embedded "
-        "(digits), digits, synthetic",
+        "of TFDS, or embedded (digits), digits, synthetic, or a folder, /PATH or ./PATH, of "
+        "train/CLASS/*.jpg (or png) and test/",
     )
     image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
     validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
     loss: str = flag("cross_entropy", "of the logits", choices=tuple(losses.CLASSIFICATION))
-    label_smoothing: float = flag(0.0, "share spread over all classes", low=0.0, high=1.0)
+    label_smoothing: float = flag(
+        0.0, "share spread over all classes, in the losses that are logged too", low=0.0, high=1.0
+    )
     crop_padding: int = flag(0, "pixels that a crop may shift", low=0, high=512)
     flip: bool = flag(False, "mirror half of the images, where classes allow it")
     cutout: int = flag(0, "side of the erased square, pixels", low=0, high=1024)
-    noise: float = flag(0.0, "deviation added to pixels of 0 to 255", low=0.0, high=255.0)
+    noise: float = flag(
+        0.0,
+        "deviation of what is added to pixels of 0 to 255, in whole levels",
+        low=0.0,
+        high=255.0,
+    )
     mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
+
+    def __post_init__(self) -> None:
+        """Makes a folder of images absolute: a run is opened again from other folders."""
+        super().__post_init__()
+        if images.is_folder(self.dataset):
+            path = Path(os.path.expanduser(self.dataset)).absolute()
+            object.__setattr__(self, "dataset", str(path))
 
 
 def load(config: ImageConfig) -> images.Images:

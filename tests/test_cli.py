@@ -24,7 +24,7 @@ def run(arguments, monkeypatch, capsys, command=lambda config: {"x": 1.0}):
     ("argument", "words"),
     [
         ("--learning_rat=0.1", "learning_rat"),
-        ("--batch_size=-4", "of at least 1"),
+        ("--batch_size=-4", "at least 1"),
         ("--batch_size=4.5", "batch_size"),
         ("--learning_rate=nan", "--learning_rate=nan"),
         ("--depth=12", "11, 13, 16, 19"),

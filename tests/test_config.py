@@ -42,7 +42,7 @@ def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
     [
         ({"share": float("nan")}, ["--share=nan", "from 0.0 to 1.0"]),
         ({"share": 1.01}, ["--share=1.01", "from 0.0 to 1.0"]),
-        ({"batch_size": -1}, ["--batch_size=-1", "of at least 1"]),
+        ({"batch_size": -1}, ["--batch_size=-1", "at least 1"]),
         ({"kind": "c"}, ["--kind=c", "a, b"]),
         ({"dataset": "a\nb"}, ["--dataset"]),
         ({"learning_rate": float("inf")}, ["--learning_rate=inf"]),

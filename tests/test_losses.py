@@ -149,3 +149,16 @@ def test_an_exact_prediction_pulls_nowhere():
     for name in losses.REGRESSION:
         pull = jax.grad(lambda y, name=name: losses.LOSSES[name](y, jnp.ones(3)).sum())(jnp.ones(3))
         assert not pull.any()
+
+
+def test_small_errors_keep_their_digits():
+    errors = jnp.asarray([1e-6, 1e-4, 1e-3, 0.1])
+    wanted = np.asarray(errors, np.float64) ** 2 / 2
+    found = losses.log_cosh(errors, jnp.zeros(4))
+    np.testing.assert_allclose(found[:3], wanted[:3], rtol=1e-5)
+    assert (found > 0).all()
+
+
+def test_the_impossible_that_was_not_the_label_costs_nothing():
+    log_p = jnp.asarray([[0.0, -jnp.inf]])
+    assert float(losses.negative_log_likelihood(log_p, jnp.asarray([0]))[0]) == 0

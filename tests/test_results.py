@@ -71,8 +71,32 @@ def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
         with pytest.raises(UserError, match="in no commit"):
             results.keep(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
-    with pytest.raises(UserError, match="lacks the lines"):
-        results.write(tmp_path / "kept", tmp_path / "none.md")
+    values["git"] = {"commit": "c0ffee", "dirty": False}
+    (runs[1] / "environment.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="--note="):
+        results.keep(runs[1], tmp_path / "kept", "a|b")
+    (runs[1] / "summary.json").write_text('{"test/loss": null}')
+    with pytest.raises(UserError, match="test/loss that is not a number"):
+        results.keep(runs[1], tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("page", ["none.md", "plain.md", "latin.md", "."])
+def test_a_page_that_cannot_have_the_table_is_refused_first(runs, page, tmp_path):
+    (tmp_path / "plain.md").write_text("no marks\n")
+    (tmp_path / "latin.md").write_bytes(b"\xe9")
+    flags = [f"--results={tmp_path / 'kept'}", f"--page={tmp_path / page}"]
+    with pytest.raises(UserError, match=r"--page=|lacks the lines"):
+        command(["results", str(runs[0]), *flags])
+    assert not (tmp_path / "kept").exists()
+
+
+def test_no_table_is_made_of_nothing(tmp_path):
+    page = page_of(tmp_path)
+    text = page.read_text()
+    with pytest.raises(UserError, match="holds no results"):
+        command(["results", f"--results={tmp_path / 'none'}", f"--page={page}"])
+    assert page.read_text() == text
 
 
 def test_the_readme_has_the_table_of_the_files():

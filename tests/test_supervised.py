@@ -100,7 +100,7 @@ def test_plateau_sees_the_loss_of_each_epoch():
 
 def test_schedule_free_needs_momentum():
     config = dataclasses.replace(CONFIG, optimizer="schedule_free", momentum=0.0)
-    with pytest.raises(UserError, match="--momentum=0 with --optimizer=schedule_free"):
+    with pytest.raises(UserError, match=r"--momentum=0\.0 with --optimizer=schedule_free"):
         supervised.optimizer(config, 6)
 
 

@@ -14,7 +14,7 @@ from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".PNG")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class ImageFolder:
@@ -24,9 +24,12 @@ class ImageFolder:
         """Lists the files.
 
         Raises:
-          UserError: there is no training or test split, or no image in one of them.
+          UserError: there is no such folder, no training or test split in it, or no image in one of
+            them, or not two classes.
         """
         self.folder = folder
+        if not folder.is_dir():
+            raise UserError(f"--dataset={folder} does not exist: give a folder that does")
         names = [
             name for name in ("train", "test", "validation", "val") if (folder / name).is_dir()
         ]
@@ -36,8 +39,12 @@ class ImageFolder:
                 "give a folder that has both"
             )
         self.splits = ("train", names[1])
-        self.classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+        self.classes = sorted(path.name for path in _folders(folder / "train") if _images(path))
         self._files = {name: self._list(name) for name in self.splits}
+        if len(self.classes) < 2:
+            raise UserError(
+                f"{folder}/train has images of one class alone ({self.classes[0]}): add another"
+            )
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all files."""
@@ -76,18 +83,26 @@ class ImageFolder:
 
     def _list(self, name: str) -> list[tuple[Path, int]]:
         found = []
-        for path in sorted((self.folder / name).iterdir()):
-            if not path.is_dir():
-                continue
-            if path.name not in self.classes:
+        for path in _folders(self.folder / name):
+            images = _images(path)
+            if images and path.name not in self.classes:
                 raise UserError(
                     f"{path} is a class that {self.folder}/train lacks: delete one or add the other"
                 )
-            label = self.classes.index(path.name)
-            found += [(file, label) for file in sorted(path.iterdir()) if file.suffix in ENDINGS]
+            found += [(file, self.classes.index(path.name)) for file in images]
         if not found:
             raise UserError(
                 f"{self.folder / name} holds no CLASS/*.jpg or *.png: put images there, or give "
                 "another --dataset"
             )
         return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    """The image files of a class; what begins with a dot is some program's own."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    return sorted(p for p in files if not p.name.startswith("."))

@@ -67,8 +67,8 @@ def load(
     """Loads a data set and carves a validation split out of its training split.
 
     Args:
-      name: `embedded`, `digits`, `synthetic`, an image-classification data set of TFDS, or the
-        path of a folder (with a slash in it) that holds train/CLASS/*.jpg and test/CLASS/*.jpg.
+      name: `embedded`, `digits`, `synthetic`, an image-classification data set of TFDS, or what
+        `is_folder`: one that holds train/CLASS/*.jpg and test/CLASS/*.jpg.
       embedded: the data set that `embedded` stands for.
       data_dir: TFDS folder; empty: TFDS's own.
       image_size: S; images of another size are resized, bilinearly.
@@ -83,13 +83,18 @@ def load(
         raw = digits()
     elif name == "synthetic":
         raw = synthetic(image_size)
-    elif Path(name).expanduser().is_dir() and os.sep in name:
-        raw = _from_folder(Path(name).expanduser(), image_size)
+    elif is_folder(name):
+        raw = _from_folder(Path(os.path.expanduser(name)).absolute(), image_size)
     else:
         raw = _from_tfds(name, data_dir, image_size)
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
     train, validation = carve(train, validation_fraction)
     return Images(name, **raw._asdict() | {"train": train, "validation": validation, "test": test})
+
+
+def is_folder(name: str) -> bool:
+    """Whether the name of a data set is a path: /..., ~..., ./... or ../..."""
+    return name.startswith(("/", "~", "./", "../"))
 
 
 def carve(train: Split, fraction: float) -> tuple[Split, Split]:
@@ -147,7 +152,7 @@ def synthetic(
 
 
 def _from_folder(folder: Path, image_size: int) -> Raw:
-    stored = ImageFolder(folder.absolute())
+    stored = ImageFolder(folder)
     splits = [stored.read(name, image_size) for name in stored.splits]
     source = f"folder {folder}"
     return Raw("1", stored.fingerprint(), source, len(stored.classes), *splits)

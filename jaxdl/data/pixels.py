@@ -7,10 +7,20 @@ import numpy as np
 
 
 def read(path: Path) -> np.ndarray:
-    """Decodes an image file to uint8 [H, W, 3]; grey ones have three equal channels."""
-    from PIL import Image
+    """Decodes an image file to uint8 [H, W, 3], as a viewer shows it.
 
-    with Image.open(path) as picture:
+    Grey ones have three equal channels, what is transparent is white, deep ones lose their last
+    bits, and those that a camera says were held on their side are turned upright.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I;16") or picture.mode == "I":
+            picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         return np.asarray(picture.convert("RGB"))
 
 

@@ -69,7 +69,7 @@ def _table(
     fingerprint = hashlib.sha256(whole["x"].tobytes() + whole["y"].tobytes()).hexdigest()
     rows = np.arange(size(whole))
     held = [round(len(rows) * fraction) for fraction in fractions]
-    least = max(len(classes), 1)
+    least = max(len(classes), 2)  # R squared of one number is none
     if min(held) < least or len(rows) - sum(held) < least:
         flags = "--validation_fraction={} and --test_fraction={}".format(*fractions)
         raise UserError(

@@ -1,6 +1,7 @@
 """TFDS folders, read and written without TensorFlow; the one module that imports it."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,13 @@ def open_dataset(name: str, data_dir: str) -> Stored:
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except Exception as error:  # each kind of bad name raises another kind of error
-        folder = Path(data_dir).expanduser() / name
+        folder = Path(os.path.expanduser(data_dir)) / name
         if data_dir and name and folder.is_dir():
             text = f"{folder} is damaged ({first_line(error)}): {REMEDY}"
             raise UserError(text) from error
         raise UserError(
             f"--dataset={name}: no such data set (the names are at tensorflow.org/datasets; "
-            "--dataset=embedded needs no download)"
+            "--dataset=embedded needs no download; a folder begins with / or ./)"
         ) from error
     features = builder.info.features
     if not features or not {"image", "label"} <= set(features):

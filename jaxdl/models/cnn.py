@@ -19,7 +19,7 @@ class CNN(nn.Module):
 
     Attributes:
       num_classes: K.
-      channels: of each 3x3 convolution, which a 2x2 pooling follows.
+      channels: of each 3x3 convolution, which a pooling follows.
       hidden: units of the dense layer before the last.
       activation: after each convolution and the hidden layer.
       pool: after each activation of a convolution.

@@ -1,4 +1,4 @@
-"""Pooling, by name: [B, H, W, C] -> [B, H // 2, W // 2, C] over 2x2 windows, or over channels.
+"""Pooling, by name: over 2x2 windows, to [B, H // 2, W // 2, C], or over pairs of channels.
 
 Shapes: B images of H by W with C channels. An odd last row or column is dropped, as `nn.max_pool`
 does.

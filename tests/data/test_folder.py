@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl.data import images
+from jaxdl.data import images, pixels
 from jaxdl.errors import UserError
 
 
@@ -64,3 +64,42 @@ def test_mistakes_are_one_line_with_a_way_out(folder, spoil):
         load(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_image_of_a_class_is_left_out(folder):
+    (folder / "train" / ".checkpoints").mkdir()
+    (folder / "train" / "empty").mkdir()
+    (folder / "train" / "bee" / "._0.png").write_bytes(b"not an image")
+    put(folder, "train", "bee", "9.PNG", (0, 0, 250))
+    data = load(folder)
+    assert data.num_classes == 2
+    assert len(data.train["label"]) + len(data.validation["label"]) == 7
+
+
+def test_one_class_is_none(folder):
+    for path in (folder / "train" / "bee").iterdir():
+        path.unlink()
+    for path in (folder / "val" / "bee").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="one class alone"):
+        load(folder)
+
+
+def test_pictures_are_as_a_viewer_shows_them(tmp_path):
+    deep = (np.arange(12).reshape(3, 4) * 5000).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    wanted = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(pixels.read(tmp_path / "deep.png"), wanted)
+    Image.new("RGBA", (2, 3), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (pixels.read(tmp_path / "clear.png") == 255).all()
+    lying = Image.new("RGB", (4, 2))
+    exif = lying.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    lying.save(tmp_path / "lying.jpg", exif=exif)
+    assert pixels.read(tmp_path / "lying.jpg").shape == (4, 2, 3)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    for name in (f"{tmp_path}/none", "~nobody/none", "./none"):
+        with pytest.raises(UserError, match="does not exist"):
+            images.load(name)

@@ -13,7 +13,7 @@ from jaxdl.__main__ import run as command
 
 THIN = ["--dataset=synthetic", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
 SMALL = {  # one epoch of seconds
-    "iris_mlp": ["--num_epochs=1", "--num_steps=0"],
+    "iris_mlp": ["--num_epochs=1"],
     "diabetes_regression": ["--num_epochs=1"],
     "mnist_lenet": ["--dataset=embedded", "--num_epochs=1"],
     "mnist_cnn": ["--dataset=embedded", "--num_epochs=1"],

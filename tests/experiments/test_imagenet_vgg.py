@@ -7,7 +7,9 @@ from PIL import Image
 
 from experiments import imagenet_vgg
 from jaxdl import cli
+from jaxdl.__main__ import run as command
 from jaxdl.data import batches
+from jaxdl.errors import UserError
 
 
 @pytest.fixture
@@ -48,3 +50,6 @@ def test_a_run_on_a_folder(folder, tmp_path):
     ]
     config = cli.parse(imagenet_vgg.Config, [*flags, f"--workdir={tmp_path / 'run'}"])
     assert imagenet_vgg.run(config)["step"] == 2
+    (folder / "test" / "bee" / "0.jpg").unlink()
+    with pytest.raises(UserError, match="other bytes"):
+        command(["evaluate", str(tmp_path / "run")])
