@@ -123,7 +123,7 @@ def boundary(
         axes.scatter(across, up, 28, color, marker=marker, edgecolors="white", label=classes[value])
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     _save(figure, path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from jaxdl import environment, loop, record, reopen
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import Training
 from jaxdl.signals import Stopped
 
@@ -186,6 +186,26 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
     found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept), "best", "test")
     assert found["step"] == 4
     assert found["loss"] == ended["test/loss"]
+
+
+def test_a_run_whose_end_is_not_finite_has_failed(small, tmp_path, monkeypatch):
+    """The metrics of a step are of before its update: the last one is seen by evaluation alone."""
+    evaluate = loop._Run._evaluate
+
+    def diverged(self, state, split):
+        found = evaluate(self, state, split)
+        return found | {"loss": np.float64("inf")} if split is self._data.test else found
+
+    monkeypatch.setattr(loop._Run, "_evaluate", diverged)
+    with pytest.raises(TrainingError, match="test/loss is inf: lower --learning_rate"):
+        train(small, workdir=str(tmp_path / "run"), num_steps=2)
+    assert record.read_json(tmp_path / "run" / "summary.json")["test/loss"] is None
+
+
+def test_an_evaluation_without_a_number_is_never_the_best(small, tmp_path, monkeypatch):
+    scripted(monkeypatch, [float("nan"), 0.2, 0.1])
+    summary = train(small, workdir=str(tmp_path / "run"), num_steps=6, eval_every=2)
+    assert summary["best_step"] == 4
 
 
 def test_nothing_compiles_after_the_first_epoch(small, tmp_path):

@@ -116,3 +116,13 @@ def test_strengths_may_be_traced():
     for member in range(2):
         alone = after(*(float(number[member]) for number in numbers))
         np.testing.assert_allclose(together[member], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_schedule_free_is_of_what_it_evaluates():
+    config = dataclasses.replace(CONFIG, optimizer="schedule_free", ema_decay=0.6)
+    state = task_of(config).init(jax.random.key(0))
+    expected = state.params
+    for n, (state, _) in enumerate(states(config, 5)):
+        new = optim.evaluated(state.opt_state, state.params)
+        expected = regularizers.moving_average(expected, new, 0.6, jnp.int32(n))
+    np.testing.assert_allclose(state.average[0]["kernel"], expected["kernel"], rtol=1e-5)
