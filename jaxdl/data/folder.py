@@ -4,6 +4,7 @@ Shapes: N images of S by S pixels with 3 channels.
 """
 
 import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -63,14 +64,14 @@ class ImageFolder:
         """
         files = self._files[name]
         shape = (len(files), image_size, image_size, 3)
-        try:
-            image = np.empty(shape, np.uint8)
-        except MemoryError as error:
-            size = f"{np.prod(shape, dtype=float) / 2**30:,.0f} GiB"
+        needed, memory = math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > memory:  # NumPy would not mind before it is filled
             raise UserError(
-                f"the {name} images of {self.folder} take {size} at --image_size={image_size}, "
-                "more than this machine has: give a smaller size or a part of them"
-            ) from error
+                f"the {name} images of {self.folder} take {needed / 2**30:,.1f} GiB at "
+                f"--image_size={image_size}, and this machine has {memory / 2**30:,.1f}: give a "
+                "smaller size or fewer images"
+            )
+        image = np.empty(shape, np.uint8)
         for row, (path, _) in enumerate(track(files, f"decoding {self.folder.name} {name}")):
             try:
                 image[row] = pixels.resize(pixels.read(path), image_size)

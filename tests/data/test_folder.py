@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -103,3 +105,9 @@ def test_a_folder_that_is_not_there(tmp_path):
     for name in (f"{tmp_path}/none", "~nobody/none", "./none"):
         with pytest.raises(UserError, match="does not exist"):
             images.load(name)
+
+
+def test_more_than_the_memory_is_refused_before_it_is_read(folder, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 16, "SC_PHYS_PAGES": 8}.get)
+    with pytest.raises(UserError, match="GiB at --image_size=8"):
+        load(folder)
