@@ -3,8 +3,9 @@
     python -m experiments.imagenet_vgg --dataset=imagenette/320px-v2
     python -m experiments.imagenet_vgg --dataset=./FOLDER    # FOLDER/train/CLASS/*.jpg and test/
 
-Any image-classification data set of TFDS by name, or any folder of images; all of it is held in
-memory (150 KB an image), so ImageNet itself wants a machine of 200 GB. Not measured.
+Any image-classification data set that TFDS prepared in --data_dir, by name, or any folder of
+images; all of it is held in memory (150 KB an image), so ImageNet itself wants a machine of 200 GB.
+Not measured.
 """
 
 import dataclasses

@@ -92,8 +92,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Makes the data folder absolute: a run is opened again from other folders."""
         if self.data_dir:
-            path = Path(os.path.expanduser(self.data_dir)).absolute()  # Path's own raises
-            object.__setattr__(self, "data_dir", str(path))
+            object.__setattr__(self, "data_dir", absolute(self.data_dir))
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in `examples`; what is left over is drawn in other epochs.
@@ -111,6 +110,11 @@ class RunConfig:
     def total_steps(self, examples: int) -> int:
         """Updates that the whole run makes on a training split of so many `examples`."""
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
+
+
+def absolute(path: str) -> str:
+    """A path that means the same from every folder, `~` replaced where it is a known home."""
+    return str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
 
 
 def experiment_name(config: RunConfig | type[RunConfig]) -> str:

@@ -31,7 +31,8 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
       The file that holds it now.
 
     Raises:
-      UserError: the run is not finished, or was not made from a commit.
+      UserError: the run is not finished, its figures are not finite, it was not made from a commit,
+        or the note does not fit into a table.
     """
     run = reopen.open_run(folder)
     if not (folder / "summary.json").exists():
@@ -40,9 +41,13 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     summary = record.read_json(folder / "summary.json")
     missing = [name for name, value in summary.items() if name[:5] == "test/" and value is None]
     if missing:
-        raise UserError(f"{folder} has a {missing[0]} that is not a number: it cannot be published")
+        raise UserError(
+            f"{folder} has a {missing[0]} that is not a number: run it again at a lower rate"
+        )
     if any(ord(c) < 32 or c == "|" for c in note):
-        raise UserError(f"--note={note!r}: a cell of a table has neither | nor control characters")
+        raise UserError(
+            f"--note={note!r}: a table has no place for | and control characters: leave them out"
+        )
     git = environment["git"] or {"commit": None, "dirty": True}
     if git["dirty"]:
         raise UserError(

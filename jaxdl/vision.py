@@ -4,13 +4,11 @@ Shapes: B images of S by S pixels with C channels, of K classes.
 """
 
 import dataclasses
-import os
-from pathlib import Path
 
 import jax
 
 from jaxdl import augment, losses, metrics
-from jaxdl.config import flag
+from jaxdl.config import absolute, flag
 from jaxdl.data import images
 from jaxdl.data.batches import size
 from jaxdl.supervised import (
@@ -54,8 +52,7 @@ class ImageConfig(SupervisedConfig):
         """Makes a folder of images absolute: a run is opened again from other folders."""
         super().__post_init__()
         if images.is_folder(self.dataset):
-            path = Path(os.path.expanduser(self.dataset)).absolute()
-            object.__setattr__(self, "dataset", str(path))
+            object.__setattr__(self, "dataset", absolute(self.dataset))
 
 
 def load(config: ImageConfig) -> images.Images:

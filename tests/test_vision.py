@@ -86,3 +86,10 @@ def test_the_loss_is_the_one_named_on_smoothed_labels(data, loss):
     wanted = losses.LOSSES[loss](logits, targets).sum()
     np.testing.assert_allclose(total, wanted, rtol=1e-4)
     assert count == 16
+
+
+def test_a_folder_means_the_same_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("./photographs", "./photographs/", f"{tmp_path}/photographs"):
+        assert ImageConfig(dataset=name).dataset == str(tmp_path / "photographs")
+    assert ImageConfig(dataset="imagenette/320px-v2").dataset == "imagenette/320px-v2"

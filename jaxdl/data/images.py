@@ -5,12 +5,12 @@ Shapes: N images of S by S pixels with C channels, of K classes.
 
 import dataclasses
 import hashlib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxdl.config import absolute
 from jaxdl.data import cache, pixels, prepare, tfds
 from jaxdl.data.batches import Dataset, Split, size
 from jaxdl.data.folder import ImageFolder
@@ -84,7 +84,7 @@ def load(
     elif name == "synthetic":
         raw = synthetic(image_size)
     elif is_folder(name):
-        raw = _from_folder(Path(os.path.expanduser(name)).absolute(), image_size)
+        raw = _from_folder(Path(absolute(name)), image_size)
     else:
         raw = _from_tfds(name, data_dir, image_size)
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
