@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.activations import Activation
-from jaxdl.models.conv import Conv
+from jaxdl.models.conv import square
 from jaxdl.models.norm import NORMS, Norm
 from jaxdl.models.pool import POOLS, Pool
 
@@ -41,7 +41,7 @@ class CNN(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Classifies x [B, H, W, C]; training draws dropout and updates running statistics."""
         for width in self.channels:
-            x = self.norm(Conv(width, dtype=self.dtype)(x), train, self.dtype)
+            x = self.norm(square(width, dtype=self.dtype)(x), train, self.dtype)
             x = self.pool(self.activation(x))
         x = nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1))
         x = self.activation(self.norm(x, train, self.dtype))

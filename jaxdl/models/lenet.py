@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.activations import Activation
-from jaxdl.models.conv import Conv
+from jaxdl.models.conv import square
 from jaxdl.models.pool import POOLS, Pool
 
 
@@ -36,8 +36,8 @@ class LeNet5(nn.Module):
         """Classifies x [B, H, W, C]; H and W at least 12."""
         del train
         # 28x28 digits were drawn onto 32x32: a border of 2 on each side.
-        x = self.activation(Conv(6, 5, padding=2, dtype=self.dtype)(x))
-        x = self.activation(Conv(16, 5, padding=0, dtype=self.dtype)(self.pool(x)))
+        x = self.activation(square(6, 5, padding=2, dtype=self.dtype)(x))
+        x = self.activation(square(16, 5, padding=0, dtype=self.dtype)(self.pool(x)))
         x = self.pool(x)
         x = x.reshape(x.shape[0], -1)
         for units in (120, 84):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import Conv
+from jaxdl.models.conv import square
 from jaxdl.models.norm import NORMS, Norm
 
 WIDTHS = (64, 128, 256, 512)  # of the four stages
@@ -47,7 +47,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Classifies x [B, H, W, C]; training drops blocks and updates running statistics."""
-        conv = partial(Conv, use_bias=False, dtype=self.dtype)
+        conv = partial(square, use_bias=False, dtype=self.dtype)
         norm = lambda x: self.norm(x, train, self.dtype)  # noqa: E731
         if self.stem == "cifar":
             x = conv(self._scaled(WIDTHS[0]))(x)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import Conv
+from jaxdl.models.conv import square
 from jaxdl.models.norm import NORMS, Norm
 from jaxdl.models.pool import maximum
 
@@ -49,7 +49,7 @@ class VGG(nn.Module):
         x = x.astype(self.dtype)
         for width, convolutions in zip(WIDTHS, CONVOLUTIONS[self.depth], strict=True):
             for _ in range(convolutions):
-                x = Conv(self._scaled(width), dtype=self.dtype)(x)
+                x = square(self._scaled(width), dtype=self.dtype)(x)
                 x = nn.relu(self.norm(x, train, self.dtype))
             x = maximum(x)
         x = x.reshape(x.shape[0], -1)
