@@ -163,9 +163,9 @@ def _report(chosen: argparse.Namespace) -> None:
 
 
 def _results(chosen: argparse.Namespace) -> None:
-    from jaxdl import results
+    from jaxdl import marked, results
 
-    results.check(chosen.page)
+    marked.check(chosen.page, results.PART)
     for folder in chosen.runs:
         print(results.keep(folder, chosen.results, chosen.note))
     results.write(chosen.results, chosen.page)

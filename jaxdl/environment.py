@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": _git(),
+        "git": git(),
         "devices": [device.device_kind for device in jax.devices()],
         "backend": jax.default_backend(),
         "processes": jax.process_count(),
@@ -34,6 +34,14 @@ def describe() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax": {name: jax.config.values[name] for name in SETTINGS},
     }
+
+
+def hardware(described: dict[str, Any]) -> str:
+    """What figures are of, from what `describe` found: `2 cores, Intel Xeon`, `8 x TPU v4`."""
+    if described["backend"] == "cpu":
+        name = described["processor"].replace("(R)", "").replace("(TM)", "")
+        return f"{described['cpus']} cores, {name}"
+    return f"{len(described['devices'])} x {described['devices'][0]}"
 
 
 def versions(devices: int) -> dict[str, str]:
@@ -60,7 +68,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _git() -> dict[str, Any] | None:
+def git() -> dict[str, Any] | None:
     """Commit of the folder the run was started in, and whether files differed from it."""
 
     def ask(*words: str) -> str:

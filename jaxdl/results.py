@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import record, reopen
-from jaxdl.errors import UserError, first_line
+from jaxdl import environment, marked, record, reopen
+from jaxdl.errors import UserError
+from jaxdl.marked import Part
 
-BEGIN, END = "<!-- results: made by `jaxdl results` -->", "<!-- end of results -->"
+PART = Part("<!-- results: made by `jaxdl results` -->", "<!-- end of results -->")
 HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
@@ -37,7 +38,7 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     run = reopen.open_run(folder)
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
-    environment = record.read_json(folder / "environment.json")
+    described = record.read_json(folder / "environment.json")
     summary = record.read_json(folder / "summary.json")
     missing = [name for name, value in summary.items() if name[:5] == "test/" and value is None]
     if missing:
@@ -48,7 +49,7 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
         raise UserError(
             f"--note={note!r}: a table has no place for | and control characters: leave them out"
         )
-    git = environment["git"] or {"commit": None, "dirty": True}
+    git = described["git"] or {"commit": None, "dirty": True}
     if git["dirty"]:
         raise UserError(
             f"{folder} was made from files that are in no commit, and a published figure names the "
@@ -57,11 +58,11 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     entry = {
         "flags": _flags(run.config),
         "seed": run.config.seed,
-        "data": {k: environment["dataset"][k] for k in ("name", "version", "fingerprint")},
+        "data": {k: described["dataset"][k] for k in ("name", "version", "fingerprint")},
         "note": note,
-        "hardware": _hardware(environment),
-        "python": environment["python"],
-        "packages": {name: environment["packages"][name] for name in ("jax", "flax", "optax")},
+        "hardware": environment.hardware(described),
+        "python": described["python"],
+        "packages": {name: described["packages"][name] for name in ("jax", "flax", "optax")},
         "commit": git["commit"],
         "summary": summary,
     }
@@ -104,29 +105,10 @@ def write(kept: Path, page: Path) -> None:
     Raises:
       UserError: the page has no marks, or there are no results.
     """
-    check(page)
-    text = page.read_text()
+    marked.check(page, PART)
     if not list(kept.glob("*.json")):
         raise UserError(f"--results={kept} holds no results: name the folder that does, or a RUN")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    record.write_text(page, f"{before}{BEGIN}\n\n{table(kept)}\n\n{END}{after}")
-
-
-def check(page: Path) -> None:
-    """Holds a page ready for its table.
-
-    Raises:
-      UserError: it cannot be read, or has no marks.
-    """
-    try:
-        text = page.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--page={page} cannot be read ({first_line(error)}): name a text"
-        ) from error
-    if not 0 <= text.find(BEGIN) < text.find(END):
-        raise UserError(f"{page} lacks the lines {BEGIN} and {END}, between which the table goes")
+    marked.fill(page, PART, table(kept))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -146,14 +128,6 @@ def _flags(config: configs.RunConfig) -> str:
         for flag, default in zip(mine, usual, strict=True)
         if flag != default and flag.removeprefix("--").split("=")[0] not in hidden
     )
-
-
-def _hardware(environment: dict[str, Any]) -> str:
-    devices = environment["devices"]
-    if environment["backend"] == "cpu":
-        name = environment["processor"].replace("(R)", "").replace("(TM)", "")
-        return f"{environment['cpus']} cores, {name}"
-    return f"{len(devices)} x {devices[0]}"
 
 
 def _place(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:

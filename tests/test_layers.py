@@ -28,7 +28,7 @@ FLOORS = [
     {"config", "environment"},
     {"models", "data"},
     {"task", "supervised", "evaluate", "parallel", "finite"},
-    {"checkpoint", "record", "plots", "program", "detours"},
+    {"checkpoint", "record", "plots", "program", "detours", "marked"},
     {"vision", "loop", "results", "listing", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]

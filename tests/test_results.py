@@ -20,7 +20,7 @@ KEPT = Path("experiments/results")
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Two finished runs of one command, of different seeds, as if from a commit."""
-    monkeypatch.setattr(environment, "_git", lambda: {"commit": "c0ffee", "dirty": False})
+    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": False})
     made = []
     for seed in (4, 5):
         folder = tmp_path / f"run {seed}"
@@ -36,7 +36,7 @@ def runs(tmp_path, monkeypatch):
 
 def page_of(tmp_path):
     page = tmp_path / "PAGE.md"
-    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    page.write_text(f"before\n{results.PART.begin}\nold\n{results.PART.end}\nafter\n")
     return page
 
 
@@ -101,7 +101,7 @@ def test_no_table_is_made_of_nothing(tmp_path):
 
 def test_the_readme_has_the_table_of_the_files():
     text = Path("README.md").read_text()
-    found = text.split(results.BEGIN)[1].split(results.END)[0]
+    found = text.split(results.PART.begin)[1].split(results.PART.end)[0]
     assert found.strip() == results.table(KEPT)
     assert found.count("| `experiments.") >= 10
 
