@@ -1,0 +1,113 @@
+"""Sides that are timed in turns: each a process of its own, alive together, one at work at a time.
+
+A side is any command that builds, compiles and warms up what it times, prints a line of JSON about
+itself, and then answers each line it reads by one turn and a line with the seconds that it took. It
+ends when there is nothing more to read.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
+
+from jaxdl.errors import UserError
+
+
+class Side:
+    """A side that is ready: its process, and what it said about itself."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str], errors: IO[str]):
+        self.name = name
+        self.process, self._errors = process, errors
+        self.report: dict[str, Any] = self._hear(dict)
+
+    def turn(self) -> float:
+        """Has it do one turn; returns the seconds that it took by its own clock."""
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it is dead, and that is said below
+            # Past Python's buffer: what is left in it would be written again at the end.
+            os.write(self.process.stdin.fileno(), b"turn\n")
+        seconds: float = self._hear(float)
+        return seconds
+
+    def _hear(self, kind: type) -> Any:
+        """The next line of the side's, a JSON value of that kind."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            self._errors.seek(0)
+            said = [text.strip() for text in self._errors if text.strip()]
+            raise self._fault(f"ended with status {status}: {said[-1] if said else 'no word'}")
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            raise self._fault(f"said {line.strip()!r}, which is no {kind.__name__}")
+        return value
+
+    def _fault(self, what: str) -> UserError:
+        return UserError(f"the {self.name} side {what}")
+
+
+@contextlib.contextmanager
+def started(name: str, command: Sequence[str]) -> Iterator[Side]:
+    """Starts a side and waits until it is ready; at the end closes its input, and waits for it.
+
+    Raises:
+      UserError: it cannot be started, dies or says what is not of a side; with its last word.
+    """
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        try:
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be started ({error.strerror})") from error
+        stack.enter_context(process)
+        try:
+            yield Side(name, process, errors)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def take_turns(sides: Sequence[Side], turns: int) -> dict[str, list[float]]:
+    """Seconds of each turn, by the side's name: one side after the other, every second turn back.
+
+    What the machine does meanwhile, it does to all of them.
+    """
+    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+    for turn in range(turns):
+        for side in reversed(sides) if turn % 2 else sides:
+            seconds[side.name].append(side.turn())
+    return seconds
+
+
+def ratios(first: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Of the seconds of each turn: below 1 where the first is faster."""
+    return [mine / theirs for mine, theirs in zip(first, other, strict=True)]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles of two values or more."""
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "lower_quartile": lower, "upper_quartile": upper}
+
+
+def serve(report: dict[str, Any], turn: Callable[[], float]) -> None:
+    """The other half, called by a side that is ready: answers until its input ends.
+
+    Args:
+      report: what it says about itself.
+      turn: does one turn and returns the seconds that it took.
+    """
+    print(json.dumps(report), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
