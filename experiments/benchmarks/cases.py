@@ -1,0 +1,77 @@
+"""What is timed beside PyTorch and plain Flax, and the images that both sides are given."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.errors import UserError
+
+SHAPES = {"vgg16": (32, 32, 3), "resnet18": (32, 32, 3), "lenet5": (28, 28, 1)}
+EPOCH = 60_000  # images, as many as MNIST's
+
+
+class Case(NamedTuple):
+    """Training of one model, and what jaxdl is beside."""
+
+    model: str
+    batch_size: int
+    dtype: str
+    steps: int  # updates of a turn; 0: an epoch's
+    beside: str  # torch or flax
+
+    @property
+    def name(self) -> str:
+        """What --only selects it by; no two cases have the same."""
+        work = "step" if self.steps else "epoch"
+        return f"{self.model}-{self.batch_size}-{self.dtype}-{work}-{self.beside}"
+
+
+CASES = (
+    Case("vgg16", 64, "float32", 2, "torch"),
+    Case("vgg16", 64, "bfloat16", 2, "torch"),
+    Case("vgg16", 128, "float32", 1, "torch"),
+    Case("vgg16", 128, "bfloat16", 1, "torch"),
+    Case("resnet18", 64, "float32", 1, "torch"),
+    Case("resnet18", 64, "bfloat16", 1, "torch"),
+    Case("lenet5", 128, "float32", 100, "torch"),
+    Case("lenet5", 128, "float32", 0, "torch"),
+    Case("vgg16", 64, "float32", 1, "flax"),
+)
+
+
+def select(only: str, batch_size: int = 0, steps: int = 0) -> list[Case]:
+    """The cases whose names begin with one of the texts in `only`, between commas.
+
+    Args:
+      only: such as `lenet5,vgg16-64`; empty: all cases.
+      batch_size: of all of them; 0: each one's own.
+      steps: of a turn, but for epochs; 0: each one's own.
+
+    Raises:
+      UserError: a text in `only` begins no name.
+    """
+    changed = [
+        case._replace(
+            batch_size=batch_size or case.batch_size, steps=case.steps and (steps or case.steps)
+        )
+        for case in CASES
+    ]
+    cases = list({case.name: case for case in changed}.values())
+    starts = tuple(only.split(","))
+    for start in starts:
+        if not any(case.name.startswith(start) for case in cases):
+            names = ", ".join(case.name for case in cases)
+            raise UserError(f"--only={start}: no case begins so; there are {names}")
+    return [case for case in cases if case.name.startswith(starts)]
+
+
+def write_images(case: Case, path: Path) -> None:
+    """Writes what a case trains on: noise, the same every time, for time does not depend on it.
+
+    `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes; N is an epoch's, or 16 batches.
+    """
+    count = 16 * case.batch_size if case.steps else EPOCH
+    random = np.random.RandomState(0)
+    image = random.randint(0, 256, (count, *SHAPES[case.model]), np.uint8)
+    np.savez(path, image=image, label=random.randint(0, 10, count))

@@ -1,0 +1,150 @@
+"""PyTorch's side of a benchmark: the same models, trained the way that suits PyTorch best.
+
+    python experiments/benchmarks/torch_side.py SPEC
+
+Channels last, fused optimizers, as many threads as cores, and on a GPU `torch.compile`. Steps are
+of one batch that stays in memory, normalised beforehand. An epoch goes through a DataLoader that
+indexes whole batches (no workers, no collation: a third of the time that its default takes) and
+normalises each. There is no augmentation, no schedule and no metric.
+
+It imports nothing of jaxdl, so that any Python with PyTorch and NumPy will do. SPEC is that of
+`beside_torch`, whose child this is; `pair` says how the two talk.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WARM_UP = 2  # turns that are not timed
+
+
+def vgg16() -> nn.Module:
+    """[B, 3, 32, 32] -> logits [B, 10], with batch normalisation and one linear layer."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(convolutions):
+            layers += [*_normed(inputs, width, 3, 1, bias=True), nn.ReLU(inplace=True)]
+            inputs = width
+        layers += [nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
+
+
+def lenet5() -> nn.Module:
+    """[B, 1, 28, 28] -> logits [B, 10], with rectifiers and max pooling."""
+    relu, pool = nn.ReLU(inplace=True), nn.MaxPool2d(2)
+    first, second = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
+    maps = [first, relu, pool, second, relu, pool, nn.Flatten()]
+    dense = [nn.Linear(400, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, 10)]
+    return nn.Sequential(*maps, *dense)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut, projected where the shape changes."""
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.branch = nn.Sequential(
+            *_normed(inputs, width, 3, stride), nn.ReLU(inplace=True), *_normed(width, width, 3, 1)
+        )
+        same = inputs == width and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*_normed(inputs, width, 1, stride))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> [B, width, H / stride, W / stride]."""
+        return nn.functional.relu(self.shortcut(x) + self.branch(x), inplace=True)
+
+
+def resnet18() -> nn.Module:
+    """[B, 3, 32, 32] -> logits [B, 10], with the stem for small images."""
+    layers = [*_normed(3, 64, 3, 1), nn.ReLU(inplace=True)]
+    inputs = 64
+    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(inputs, width, stride), Block(width, width, 1)]
+        inputs = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+def _normed(inputs: int, width: int, size: int, stride: int, bias: bool = False) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, width, size, stride, padding=size // 2, bias=bias)
+    return [conv, nn.BatchNorm2d(width)]
+
+
+MODELS: dict[str, Callable[[], Any]] = {"vgg16": vgg16, "lenet5": lenet5, "resnet18": resnet18}
+
+
+def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    """The experiment's: Adam for LeNet-5; else Nesterov's momentum, with decay of kernels alone."""
+    parameters = list(model.parameters())
+    if name == "lenet5":
+        return torch.optim.Adam(parameters, lr=0.002, fused=True)
+    # Within the gradient, what the experiment's 5e-3 is apart from it.
+    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4}
+    rest: dict[str, Any] = {"params": [p for p in parameters if p.ndim == 1]}
+    return torch.optim.SGD([decayed, rest], lr=0.1, momentum=0.9, nesterov=True, fused=True)
+
+
+def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
+    """Builds and warms up; returns a report, and a turn that takes seconds a step or epoch."""
+    name, batch_size, steps = spec["model"], spec["batch_size"], spec["steps"]
+    model = MODELS[name]().to(DEVICE, memory_format=torch.channels_last)
+    rule = optimizer(name, model)
+    run = torch.compile(model) if DEVICE.type == "cuda" else model
+    smoothing = 0.0 if name == "lenet5" else 0.1
+    with np.load(spec["data"]) as arrays:
+        images = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).to(DEVICE)
+        labels = torch.from_numpy(arrays["label"]).to(DEVICE)
+    std, mean = torch.std_mean(images.float())
+
+    def normalised(x: torch.Tensor) -> torch.Tensor:
+        return ((x.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        rule.zero_grad()
+        with torch.autocast(DEVICE.type, torch.bfloat16, spec["dtype"] == "bfloat16"):
+            loss = nn.functional.cross_entropy(run(x), y, label_smoothing=smoothing)
+        loss.backward()
+        rule.step()
+
+    split = TensorDataset(images, labels)
+    order = BatchSampler(RandomSampler(split), batch_size, drop_last=True)
+    loader = DataLoader(split, sampler=order, batch_size=None)
+    fixed = normalised(images[:batch_size]), labels[:batch_size]
+
+    def turn() -> float:
+        began = time.perf_counter()
+        for x, y in [fixed] * steps or loader:
+            step(x if steps else normalised(x), y)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / (steps or 1)
+
+    for _ in range(WARM_UP):
+        turn()
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "backend": "gpu" if DEVICE.type == "cuda" else "cpu",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }, turn
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count() or 1)
+    if DEVICE.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TensorFloat-32, as XLA has it
+        torch.backends.cudnn.benchmark = True
+    report, turn = side(json.loads(sys.argv[1]))
+    print(json.dumps(report), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)

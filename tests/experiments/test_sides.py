@@ -1,0 +1,49 @@
+"""The sides of benchmarks train the same models, of as many parameters."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks import cases, flax_side, jaxdl_side
+
+
+def spec(tmp_path, model, steps):
+    case = cases.Case(model, 2, "float32", steps, "torch")
+    path = tmp_path / "images.npz"
+    cases.write_images(case._replace(steps=1), path)
+    return case._asdict() | {"data": str(path)}
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_side_of_jaxdl(steps, tmp_path):
+    report, turn = jaxdl_side.side(spec(tmp_path, "lenet5", steps))
+    assert turn() > 0
+    assert report["parameters"] == 61_706
+    assert report["hardware"]
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_plain_flax_has_the_parameters_of_ours():
+    def count(model):
+        shapes = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), "f4"), train=False)
+        )
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+    experiment = jaxdl_side.EXPERIMENTS["vgg16"]
+    assert count(flax_side.VGG16(np.float32)) == count(experiment.VGG(10)) == 14_728_266
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"), [("vgg16", 14_728_266), ("resnet18", 11_173_962), ("lenet5", 61_706)]
+)
+def test_the_side_of_pytorch(model, parameters, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is an extra")
+    from experiments.benchmarks import torch_side
+
+    for steps in (0, 1):
+        report, turn = torch_side.side(spec(tmp_path, model, steps))
+        assert report["parameters"] == parameters
+        assert turn() > 0
