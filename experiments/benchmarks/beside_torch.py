@@ -1,0 +1,124 @@
+"""How long training takes beside PyTorch, and beside plain Flax, on the same machine.
+
+    python -m experiments.benchmarks.beside_torch --torch_python=PYTHON
+    python -m experiments.benchmarks.beside_torch --only=lenet5,vgg16-64 --turns=5
+
+PyTorch (`pip install -e '.[benchmark]'`) may live in an environment of its own, whose interpreter
+is PYTHON. Both sides of a case are alive together, may use all cores, and work in turns (`pair`).
+What a side's step is stands in `jaxdl_side`, `torch_side` and `flax_side`. Figures are medians and
+quartiles over the turns; a ratio below 1 says that jaxdl is faster. They are kept in a file for
+each kind of hardware, of which `performance` makes the README's table.
+
+The machine should have nothing else to do: threads that wait for each other lose far more to a
+neighbour than its share.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import cases, pair, performance
+from experiments.benchmarks.cases import Case
+from jaxdl import cli, environment
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Which cases, and how often."""
+
+    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", place=True)
+    only: str = flag("", "starts of the names of cases, between commas; empty: all cases")
+    batch_size: int = flag(0, "examples an update; 0: each case's own", low=0)
+    num_steps: int = flag(0, "updates of a turn, but for epochs; 0: each case's own", low=0)
+    turns: int = flag(15, "times that each side is timed", low=2)
+    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+
+
+def command(side: str, spec: str, python: str) -> list[str]:
+    """What starts a side: PyTorch's as a file, since its interpreter need not have jaxdl.
+
+    Raises:
+      UserError: `python`, which is to run PyTorch, has none.
+    """
+    if side != "torch":
+        return [sys.executable, "-m", f"experiments.benchmarks.{side}_side", spec]
+    python = python or sys.executable
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    if not shutil.which(python) or subprocess.run([python, "-c", look]).returncode:
+        raise UserError(
+            f"{python} has no PyTorch: pip install -e '.[benchmark]', or name an interpreter that "
+            "has, --torch_python=PYTHON"
+        )
+    return [python, str(Path(__file__).with_name("torch_side.py")), spec]
+
+
+def measure(case: Case, turns: int, python: str) -> dict[str, Any]:
+    """Times both sides of a case; `python` runs PyTorch.
+
+    Raises:
+      UserError: a side fails, or the two do not train the same on the same kind of device.
+    """
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npz"
+        cases.write_images(case, path)
+        spec = json.dumps(case._asdict() | {"data": str(path)})
+        sides = [
+            stack.enter_context(pair.started(name, command(name, spec, python)))
+            for name in ("jaxdl", case.beside)
+        ]
+        ours, theirs = (side.report for side in sides)
+        for fact in ("parameters", "backend"):
+            if ours[fact] != theirs[fact]:
+                raise UserError(
+                    f"{case.name}: {fact} {ours[fact]} of jaxdl, {theirs[fact]} of {case.beside}: "
+                    "give an interpreter whose side is the same"
+                )
+        seconds = pair.take_turns(sides, turns)
+    return {
+        "case": case.name,
+        **case._asdict(),
+        "turns": turns,
+        "seconds": {name: pair.spread(values) for name, values in seconds.items()},
+        "ratio": pair.spread(pair.ratios(seconds["jaxdl"], seconds[case.beside])),
+        "parameters": ours["parameters"],
+        "hardware": ours["hardware"],
+        "cores": ours["cores"],
+        "versions": {"jaxdl": ours["versions"], case.beside: theirs["versions"]},
+    }
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Measures one case after the other, and keeps each; returns the medians of their ratios."""
+    # Two sides share the memory of a GPU, of which JAX would take most at its start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    git = environment.git() or {"commit": None, "dirty": True}  # before files are written
+    found = {}
+    for case in cases.select(config.only, config.batch_size, config.num_steps):
+        entry = measure(case, config.turns, config.torch_python)
+        given = {"only": case.name, "batch_size": config.batch_size, "num_steps": config.num_steps}
+        flags = [f"--{name}={value}" for name, value in given.items() if value]
+        about = {
+            "command": " ".join(
+                ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]
+            ),
+            **git,
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+        performance.keep(Path(config.results), entry | about)
+        print(performance.line(entry), flush=True)
+        found[case.name] = entry["ratio"]["median"]
+    return found
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

@@ -1,0 +1,106 @@
+"""The cases, the files of figures and the README's table, with fakes for sides."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks import beside_torch, cases, performance
+from jaxdl import cli, environment
+from jaxdl.errors import UserError
+from tests import fake_side
+
+
+def test_cases():
+    assert cases.select("") == list(cases.CASES)
+    assert {case.model for case in cases.select("lenet5,resnet18-64")} == {"lenet5", "resnet18"}
+    (one, two, plain) = cases.select("vgg16", batch_size=8, steps=3)
+    assert [case.name for case in (one, two, plain)] == [
+        "vgg16-8-float32-step-torch", "vgg16-8-bfloat16-step-torch", "vgg16-8-float32-step-flax",
+    ]  # fmt: skip
+    assert {case.steps for case in (one, two, plain)} == {3}
+    assert cases.select("lenet5-128-float32-epoch", steps=3)[0].steps == 0
+    with pytest.raises(UserError, match="--only=alexnet: no case begins so"):
+        cases.select("vgg16,alexnet")
+
+
+@pytest.fixture
+def fakes(tmp_path, monkeypatch):
+    """beside_torch, as if from a commit, with fakes for sides; set what they say about it."""
+    facts = {"parameters": 7, "backend": "cpu", "hardware": "2 cores, Z80 (x)", "cores": 2}
+    said = {
+        "jaxdl": facts | {"versions": {"jax": "0.1", "python": "3"}},
+        "torch": facts | {"versions": {"torch": "2.0", "python": "3"}},
+        "flax": facts | {"versions": {"flax": "1.0", "jax": "0.1"}},
+    }
+
+    def command(side, spec, python):
+        assert Path(json.loads(spec)["data"]).stat().st_size
+        seconds = 0.5 if side == "jaxdl" else 2.0
+        return fake_side.command(side, tmp_path / "log", seconds, **said[side])
+
+    monkeypatch.setattr(beside_torch, "command", command)
+    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": False})
+    return said
+
+
+def measured(tmp_path, *flags):
+    return cli.parse(beside_torch.Config, [f"--results={tmp_path / 'kept'}", "--turns=2", *flags])
+
+
+def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
+    config = measured(tmp_path, "--only=vgg16-64-float32", "--torch_python=/somewhere/python")
+    found = beside_torch.run(config)
+    assert found == {"vgg16-64-float32-step-torch": 0.25, "vgg16-64-float32-step-flax": 0.25}
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == (
+        "`vgg16`, a step of 64 images, float32: "
+        "jaxdl 500 ms, PyTorch 2 s; ratio 0.25 (0.25 to 0.25)"
+    )
+    (path,) = (tmp_path / "kept").iterdir()
+    assert path.name == "2-cores-z80-x.json"
+    assert "somewhere" not in path.read_text()
+    first, second = json.loads(path.read_text())["cases"]
+    assert first["command"].endswith("--only=vgg16-64-float32-step-torch --turns=2")
+    assert (first["commit"], second["beside"]) == ("c0ffee", "flax")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", first["date"])
+    beside_torch.run(measured(tmp_path, "--only=vgg16-64-float32-step-torch,lenet5", "--turns=3"))
+    kept = {e["case"]: e["turns"] for e in json.loads(path.read_text())["cases"]}
+    assert list(kept.values()) == [3, 2, 3, 3]
+
+    page = tmp_path / "PAGE.md"
+    page.write_text(f"before\n{performance.PART.begin}\nold\n{performance.PART.end}\nafter\n")
+    flags = [f"--results={tmp_path / 'kept'}", f"--page={page}"]
+    performance.run(cli.parse(performance.Config, flags))
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("| 2 cores, Z80 (x); jax 0.1, torch 2.0 |") == 3
+    assert "`lenet5`, an epoch of 60,000 images in batches of 128, float32 | 500 ms |" in text
+
+
+def test_an_interpreter_without_pytorch():
+    with pytest.raises(UserError, match="/none/python has no PyTorch"):
+        beside_torch.command("torch", "{}", "/none/python")
+
+
+def test_what_cannot_be_compared_or_published(fakes, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": True})
+    config = measured(tmp_path, "--only=resnet18-64-float32")
+    beside_torch.run(config)
+    with pytest.raises(UserError, match="resnet18-64-float32-step-torch was measured with files"):
+        performance.table(tmp_path / "kept")
+    for fact, other in (("parameters", 8), ("backend", "gpu")):
+        before = fakes["torch"][fact]
+        fakes["torch"][fact] = other
+        with pytest.raises(UserError, match=f"{fact} {before} of jaxdl, {other} of torch"):
+            beside_torch.run(config)
+        fakes["torch"][fact] = before
+
+
+def test_the_readme_has_the_table_of_the_files():
+    text = Path("README.md").read_text()
+    found = text.split(performance.PART.begin)[1].split(performance.PART.end)[0]
+    assert found.strip() == performance.table(Path(performance.KEPT))
