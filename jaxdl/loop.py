@@ -1,7 +1,8 @@
 """The loop: carries a task's state through its steps, and logs, evaluates and saves on the way.
 
 It knows nothing of models, losses or labels. Between two events nothing is brought to the host:
-steps are dispatched ahead, and metrics add up on the device, inside the compiled step.
+many steps are one call of a loop inside XLA, which gathers their batches from the split on the
+device and adds up their metrics. A call takes about half a second, however short a step is.
 
 A checkpoint is of the moment between a step and its events: who goes on from it does the events of
 that step again, with the same results. So a run can be left anywhere, in an evaluation too.
@@ -26,12 +27,14 @@ from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.program import compile_program
+from jaxdl.program import Feed, compile_program
 from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
+DISPATCH = 0.5  # seconds of steps made in one call: signals and the progress bar wait as long
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
@@ -110,9 +113,10 @@ class _Run:
         self._identity = configs.identity(config) | {"data": data.fingerprint}
         self._versions = environment.versions(mesh.size)
 
-        self._program = compile_program(task, config, examples, mesh)
+        self._program = compile_program(task, config, data.train, mesh)
         self._state_key, self._data_key = jax.random.split(jax.random.key(config.seed))
-        self._split = jax.device_put(data.train, parallel.replicated(mesh))
+        self._feed, self._stream = self._feeding(mesh)
+        self._stride = 1  # steps of a call that takes about DISPATCH
         self._checkpoints = Checkpoints(folder / "checkpoints")
         self._checkpoints.clear_leftovers()
         self._detours: detours.Detours = []
@@ -137,13 +141,16 @@ class _Run:
         first = self._step
         ends = first > 0 and self._events()
         while self._step < self._total and not ends:
+            began = self._step, time.monotonic()
             self._advance()
+            jax.block_until_ready(self._carry)
             self._bar.advance(self._step)
-            if self._lap is None:
-                # The one wait that no event asks for: what comes after it is free of compiling.
-                jax.block_until_ready(self._carry)
+            if self._lap is None:  # what comes after it is free of compiling
                 say(f"first step after {time.monotonic() - self._began:.1f} s")
                 self._lap = self._step, time.monotonic()
+            else:
+                each = (time.monotonic() - began[1]) / max(self._step - began[0], 1)
+                self._stride = max(1, min(2 * self._stride, int(DISPATCH / max(each, 1e-9))))
             self._poll()
             ends = self._events()
 
@@ -208,14 +215,14 @@ class _Run:
         self._bar.close()
         self._record.close()
         self._checkpoints.close()
+        if self._stream is not None:
+            self._stream.close()
 
     # Where a run begins, and begins again.
 
     def _restore(self) -> Saved | None:
         """Takes up the newest checkpoint that is whole and on course, or the initial state."""
-        order = self._program.order(self._data_key, 0)
-        self._epoch, self._order = 0, order
-        self._carry = self._program.start(self._state_key, self._split, order)
+        self._carry = self._program.start(self._state_key)
         self._step, self._last_saved = 0, -1
         # None evaluated yet. Patience counts `since` one was better than the value `than`.
         self._best: dict[str, Any] = {"step": 0, "value": None, "since": 0, "than": None}
@@ -224,6 +231,7 @@ class _Run:
             self._checkpoints, self._carry, partial(detours.on_course, self._detours)
         )
         if saved is None:
+            self._find_order(0)
             return None
         if self._config.resume != "force":
             record.check_same(self._folder, self._identity, saved.record["identity"])
@@ -241,7 +249,28 @@ class _Run:
         self._step = self._last_saved = saved.step
         self._carry = saved.state
         self._best, self._anchor = saved.record["best"], saved.record["anchor"]
+        self._find_order(saved.step)
         return saved
+
+    def _find_order(self, step: int) -> None:
+        order = self._program.order(self._data_key, step // self._per_epoch)
+        self._feed = self._feed._replace(order=order)
+
+    def _feeding(self, mesh: Mesh) -> tuple[Feed, Stream | None]:
+        """Puts the training split on the devices; or where it is too large, streams its batches."""
+        order = partial(self._program.order, self._data_key)
+        split, room = self._data.train, parallel.room(mesh)
+        size = sum(array.nbytes for array in split.values())
+        if size <= room:
+            split = jax.device_put(split, parallel.replicated(mesh))
+            return Feed(split, self._data_key, order(0)), None
+        say(
+            f"{size / 1e9:.1f} GB of training data: batches stream from the host, for a device "
+            f"has {room / 1e9:.1f} GB to spare"
+        )
+        shards = parallel.sharded(mesh)
+        stream = Stream(split, order, self._config.batch_size, shards)
+        return Feed({}, self._data_key, order(0)), stream
 
     def _announce(self, devices: int) -> None:
         data, state = self._data, self._carry.state
@@ -262,17 +291,29 @@ class _Run:
     # One step, and what comes after it.
 
     def _advance(self) -> None:
-        epoch = self._step // self._per_epoch
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._program.order(self._data_key, epoch)
+        """Makes the steps up to the next event, or as many as take about DISPATCH seconds."""
         for began, left_out in self._detours:
             if began == self._step:
                 self._carry = self._program.turn(self._carry, left_out)
         if any(left_out == self._step for _, left_out in self._detours):
             self._carry = self._program.leave_out(self._carry)
+            self._step += 1
+            self._find_order(self._step)
+            return
+        steps = min(self._stride, self._next_stop() - self._step)
+        if self._stream is None:
+            self._carry, self._feed = self._program.advance(self._carry, self._feed, steps)
         else:
-            self._carry = self._program.advance(self._carry, self._split, self._order)
-        self._step += 1
+            for step in range(self._step, self._step + steps):
+                self._carry = self._program.consume(self._carry, self._stream.batch(step))
+        self._step += steps
+
+    def _next_stop(self) -> int:
+        """The first step after this one at which the host has something to do."""
+        everys = (self._config.log_every, self._eval_every, self._checkpoint_every)
+        dues = [(self._step // every + 1) * every for every in everys]
+        turns = [step for detour in self._detours for step in detour if step > self._step]
+        return min(self._total, *dues, *turns)
 
     def _events(self) -> bool:
         """Logs, evaluates and saves, where it is due; returns whether the run ends early."""
@@ -418,8 +459,11 @@ class _Run:
         """Keeps what makes the step happen again; returns how the run ends."""
         say(f"step {step} is not finite: looking for the place where that began")
         state = self._carry.state
-        order = self._program.order(self._data_key, step // self._per_epoch)
-        batch = self._program.batch(jnp.int32(step), self._split, order)
+        self._find_order(step)
+        if self._stream is None:
+            batch = self._program.batch(self._feed, jnp.int32(step))
+        else:
+            batch = self._stream.batch(step)
         place = finite.origin(lambda *given: self._task.step(*given)[1], state, batch)
         self._checkpoints.wait()
         kept = Checkpoints(self._folder / "nonfinite")

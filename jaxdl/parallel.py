@@ -1,5 +1,7 @@
 """One run on many devices: a mesh, the batch sharded over it, the state replicated."""
 
+import math
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -21,6 +23,15 @@ def data_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
         )
     # Auto axes: the compiler places the collectives, and indexing works as on one device.
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def room(mesh: Mesh) -> float:
+    """Bytes of training data that each device may hold: half its memory, and on a CPU any number.
+
+    On a CPU the device's memory is the host's, where the data are already.
+    """
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in mesh.local_devices]
+    return min((limit / 2 for limit in limits if limit), default=math.inf)
 
 
 def agreed(number: int | None) -> int | None:

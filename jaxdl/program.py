@@ -1,13 +1,16 @@
 """The compiled functions of a run: a task's own three, and what carries a state through them."""
 
+import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from jaxdl import finite, metrics, parallel, tree
+from jaxdl import cost, finite, metrics, parallel, tree
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.evaluate import Evaluate, evaluator
@@ -23,38 +26,67 @@ class Carry(NamedTuple):
     skipped: jax.Array  # int32 [2]: steps skipped in a row, and since the last line of the log
 
 
+class Feed(NamedTuple):
+    """Where the steps of a run take their batches from: the training split, on the device."""
+
+    split: batches.Split
+    key: jax.Array  # of the order of every epoch
+    order: jax.Array  # int32 [N], of the epoch that the next step is in
+
+
+Moving = tuple[Carry, jax.Array]  # what changes with a step: the carry, and the epoch's order
+
+
 class Program(NamedTuple):
     """The compiled functions of a run. Those that take a carry donate it."""
 
-    start: Callable[[jax.Array, batches.Split, jax.Array], Carry]  # the carry of step 0
+    start: Callable[[jax.Array], Carry]  # key -> the carry of step 0
     order: Callable[[jax.Array, int], jax.Array]  # (key, epoch) -> int32 [N]
-    batch: Callable[[jax.Array, batches.Split, jax.Array], Batch]  # that of a step
-    advance: Callable[[Carry, batches.Split, jax.Array], Carry]  # one step
+    batch: Callable[[Feed, jax.Array], Batch]  # that of a step of the feed's epoch
+    advance: Callable[[Carry, Feed, int], tuple[Carry, Feed]]  # so many steps
+    consume: Callable[[Carry, Batch], Carry]  # one step, of a batch from elsewhere
     reset: Callable[[Carry], Carry]  # with metrics of zero
     leave_out: Callable[[Carry], Carry]  # one step that changes nothing but the step
     turn: Callable[[Carry, int], Carry]  # with another key, made from a number
     evaluate: Evaluate
+    flops: Counter[str]  # of one step, by scope
 
 
-def compile_program(task: Task, config: RunConfig, examples: int, mesh: Mesh) -> Program:
-    """Jits a task's functions: the state replicated and donated, the batch sharded over `mesh`."""
+def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: Mesh) -> Program:
+    """Jits a task's functions: the state replicated and donated, the batch sharded over `mesh`.
+
+    Steps are the iterations of a loop inside XLA, which draws the order of each epoch and gathers
+    each batch. However many of them a call of `advance` makes, their bits are the same: all go
+    through one compiled body. On a CPU it lets go of the loop where a task has convolutions that
+    are not `jaxdl.models.convolution`'s: their gradients are up to 60 times slower inside one.
+
+    Args:
+      task: its three functions.
+      config: of the run.
+      split: what it trains on; only shapes are used.
+      mesh: the devices.
+    """
+    examples = batches.size(split)
     per_epoch = config.steps_per_epoch(examples)
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
+    one_batch = jax.eval_shape(lambda s, r: batches.take(s, r, 0, len(r)), split, rows)
+    traced, (_, found) = jax.make_jaxpr(task.step, return_shape=True)(
+        jax.eval_shape(task.init, key), one_batch
+    )
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    loops = not (on_cpu and "conv_general_dilated" in cost.primitives(traced))
 
-    def batch(step: jax.Array, split: batches.Split, order: jax.Array) -> Batch:
-        taken = batches.take(split, order, step % per_epoch, config.batch_size)
+    def batch(feed: Feed, step: jax.Array) -> Batch:
+        taken = batches.take(feed.split, feed.order, step % per_epoch, config.batch_size)
         return jax.lax.with_sharding_constraint(taken, shards)
 
-    def step(state: State, split: batches.Split, order: jax.Array) -> tuple[State, Metrics]:
-        return task.step(state, batch(state.step, split, order))
+    def start(key: jax.Array) -> Carry:
+        return Carry(task.init(key), _zeros(found), jnp.int32(-1), jnp.zeros(2, jnp.int32))
 
-    def start(key: jax.Array, split: batches.Split, order: jax.Array) -> Carry:
-        state = task.init(key)
-        _, shapes = jax.eval_shape(step, state, split, order)
-        return Carry(state, _zeros(shapes), jnp.int32(-1), jnp.zeros(2, jnp.int32))
-
-    def advance(carry: Carry, split: batches.Split, order: jax.Array) -> Carry:
-        state, found = step(carry.state, split, order)
+    def consume(carry: Carry, batch: Batch) -> Carry:
+        state, found = task.step(carry.state, batch)
         good = finite.all_finite(found)
         if config.on_nonfinite == "skip":
             found = finite.choose(good, found, _zeros(found))
@@ -66,28 +98,47 @@ def compile_program(task: Task, config: RunConfig, examples: int, mesh: Mesh) ->
         new = Carry(state, metrics.add(carry.metrics, found), bad, carry.skipped)
         return finite.choose(bad < 0, new, carry._replace(bad=bad))
 
-    def leave_out(carry: Carry) -> Carry:
-        return carry._replace(state=tree.replace(carry.state, step=carry.state.step + 1))
+    def step(now: Moving, feed: Feed) -> Moving:
+        carry, order = now
+        epoch, position = carry.state.step // per_epoch, carry.state.step % per_epoch
+        order = jax.lax.cond(
+            position == 0, lambda: batches.epoch_order(feed.key, epoch, examples), lambda: order
+        )
+        return consume(carry, batch(feed._replace(order=order), carry.state.step)), order
 
-    def turn(carry: Carry, number: int) -> Carry:
-        key = jax.random.fold_in(carry.state.key, number)
-        return carry._replace(state=tree.replace(carry.state, key=key))
+    def loop(now: Moving, split: batches.Split, key: jax.Array, steps: jax.Array) -> Moving:
+        feed = Feed(split, key, now[1])
+        return jax.lax.fori_loop(0, steps, lambda _, now: step(now, feed), now)
 
-    def reset(carry: Carry) -> Carry:
-        return carry._replace(metrics=_zeros(carry.metrics), skipped=carry.skipped.at[1].set(0))
+    def advance(carry: Carry, feed: Feed, steps: int) -> tuple[Carry, Feed]:
+        now = carry, feed.order
+        if loops:
+            now = many(now, feed.split, feed.key, np.int32(steps))
+        else:
+            for _ in range(steps):
+                now = one(now, feed.split, feed.key)
+        return now[0], feed._replace(order=now[1])
 
+    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    many, one = jit(loop), jit(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
         start=jax.jit(start, out_shardings=whole),
         order=jax.jit(
             lambda key, epoch: batches.epoch_order(key, epoch, examples), out_shardings=whole
         ),
         batch=jax.jit(batch),
-        advance=jax.jit(advance, donate_argnums=0, out_shardings=whole),
-        reset=jax.jit(reset, donate_argnums=0, out_shardings=whole),
-        leave_out=jax.jit(leave_out, donate_argnums=0, out_shardings=whole),
-        turn=jax.jit(turn, donate_argnums=0, out_shardings=whole),
+        advance=advance,
+        consume=jit(consume),
+        reset=jit(lambda c: c._replace(metrics=_zeros(found), skipped=c.skipped.at[1].set(0))),
+        leave_out=jit(lambda c: _with(c, step=c.state.step + 1)),
+        turn=jit(lambda c, number: _with(c, key=jax.random.fold_in(c.state.key, number))),
         evaluate=evaluator(task, mesh),
+        flops=cost.flops(traced),
     )
+
+
+def _with(carry: Carry, **changes: jax.Array) -> Carry:
+    return carry._replace(state=tree.replace(carry.state, **changes))
 
 
 def _zeros(like: Any) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxdl import config as configs
 from jaxdl import finite, metrics, parallel, plots, record
@@ -78,9 +77,9 @@ def _rebuild(run: Run) -> tuple[Dataset, Task, Program, Carry]:
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
     mesh = parallel.data_mesh(run.config.batch_size)
-    program = compile_program(task, run.config, batches.size(data.train), mesh)
+    program = compile_program(task, run.config, data.train, mesh)
     key = jax.random.key(run.config.seed)
-    return data, task, program, program.start(key, data.train, program.order(key, 0))
+    return data, task, program, program.start(key)
 
 
 def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
@@ -148,9 +147,9 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    data, task, program, carry = _rebuild(run)
-    order = program.order(jax.random.key(run.config.seed), 0)
-    like = carry.state, program.batch(jnp.int32(0), data.train, order)
+    data, task, _, carry = _rebuild(run)
+    few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
+    like = carry.state, next(batches.padded_batches(few, run.config.batch_size))
     saved = kept.restore(step, like)
     _check_data(run, data, saved)
     state, batch = saved.state

@@ -126,6 +126,7 @@ def test_kills_around_bad_steps_change_no_bit(mode, crash, wholes, small, tmp_pa
     expected, folder = wholes[mode]
     flags = {"on_nonfinite": mode}
     with monkeypatch.context() as patch:
+        patch.setattr(loop, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(crash))
         with pytest.raises(Crash):
             train(small, *BAD, workdir=str(tmp_path / "run"), **flags)
@@ -144,6 +145,7 @@ def test_rewinding_without_end_ends(small, tmp_path, monkeypatch):
 def test_a_lost_list_of_detours_is_in_the_checkpoints_too(small, tmp_path, monkeypatch):
     expected = train(small, 7, workdir=str(tmp_path / "a"), on_nonfinite="rewind")
     with monkeypatch.context() as patch:
+        patch.setattr(loop, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(12))
         with pytest.raises(Crash):
             train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="rewind")

@@ -24,6 +24,7 @@ FLOORS = [
         "lock",
         "faults",
         "manifest",
+        "cost",
     },
     {"config", "environment"},
     {"models", "data"},

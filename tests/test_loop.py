@@ -76,6 +76,7 @@ def crash_at(crash):
 def test_a_crash_anywhere_changes_no_bit(crash, whole, small, tmp_path, monkeypatch):
     flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
     with monkeypatch.context() as patch:
+        patch.setattr(loop, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(crash))
         with pytest.raises(Crash):
             train(small, **flags)
@@ -95,6 +96,7 @@ def test_a_signal_ends_in_a_checkpoint_and_resumes(
 
     flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
     with monkeypatch.context() as patch:
+        patch.setattr(loop, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", advance)
         with pytest.raises(Stopped) as stopped:
             train(small, **flags)
@@ -161,6 +163,7 @@ def test_patience_ends_a_run_and_counts_on_over_a_crash(small, tmp_path, monkeyp
         with monkeypatch.context() as patch:
             scripted(patch, scores)
             with patch.context() as inner:
+                inner.setattr(loop, "DISPATCH", 0)  # one step a call
                 inner.setattr(Training, "advance", crash_at(crash))
                 with pytest.raises(Crash):
                     train(small, workdir=str(folder), **flags)
@@ -223,7 +226,7 @@ def test_nothing_compiles_after_the_first_epoch(small, tmp_path):
 
 
 def test_no_host_sync_inside_an_interval(small, tmp_path, monkeypatch):
-    """Between two events the loop neither reads an array nor waits for one."""
+    """Between two events the loop reads no array, and once a call has steps enough, waits for none."""
     seen, reading = [], type(jax.numpy.zeros(()))._value
 
     class Watched:
@@ -239,10 +242,12 @@ def test_no_host_sync_inside_an_interval(small, tmp_path, monkeypatch):
         jax, "block_until_ready", lambda x: (seen.append(("wait", step[0])), wait(x))
     )
     monkeypatch.setattr(Training, "advance", lambda self, n: step.__setitem__(0, n))
-    train(small, workdir=str(tmp_path), num_steps=12, log_every=6, eval_every=6, checkpoint_every=6)
-    assert {n for _, n in seen} <= {0, 1, 6, 12}  # 1: the first step's one wait
-    assert ("read", 6) in seen
-    assert ("wait", 6) in seen
+    every = {"log_every": 16, "eval_every": 16, "checkpoint_every": 16}
+    train(small, workdir=str(tmp_path), num_steps=64, **every)
+    assert {n for what, n in seen if what == "read"} <= {0, 16, 32, 48, 64}
+    # Calls grow from one step on, so that none is long before it is known how long a step takes.
+    assert {n for what, n in seen if what == "wait"} <= {0, 1, 2, 4, 8, 16, 32, 48, 64}
+    assert {("read", 48), ("wait", 48)} <= set(seen)
 
 
 def test_two_epochs_see_each_example_once_an_epoch_in_new_orders():
@@ -365,6 +370,7 @@ def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole, capsy
 def test_a_forced_run_is_of_its_config_at_once(copy, small, monkeypatch):
     more = {"workdir": str(copy), "num_epochs": 3, **FLAGS}
     with monkeypatch.context() as patch:
+        patch.setattr(loop, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(13))
         with pytest.raises(Crash):
             train(small, resume="force", **more)

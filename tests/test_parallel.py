@@ -33,19 +33,21 @@ def look(batch):
 
 for n in (1, 2, 4, 8):
     mesh = parallel.data_mesh(16, jax.devices()[:n])
-    made = program.compile_program(task, config, len(data.train["label"]), mesh)
+    made = program.compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
-    order = made.order(jax.random.key(1), 0)
-    carry = made.start(jax.random.key(0), split, order)
-    augmented = jax.jit(look)(made.batch(3, split, order))
+    key = jax.random.key(1)
+    feed = program.Feed(split, key, made.order(key, 0))
+    order = np.asarray(feed.order)
+    carry = made.start(jax.random.key(0))
+    augmented = jax.jit(look)(made.batch(feed, 3))
     losses = []
     for _ in range(20):
-        carry = made.advance(carry, split, order)
+        carry, feed = made.advance(carry, feed, 1)
         losses.append(float(carry[1]["loss"][0]) / float(carry[1]["loss"][1]))
     assert len(carry[0].params["Dense_0"]["kernel"].devices()) == n
     value = made.evaluate(carry[0], data.test, 16)
     found.append({"losses": losses, "test": {k: float(v) for k, v in value.items()},
-                  "augmented": tree.digest(augmented), "order": np.asarray(order).tolist()})
+                  "augmented": tree.digest(augmented), "order": order.tolist()})
 print(json.dumps(found))
 """
 

@@ -71,6 +71,7 @@ def whole(tmp_path_factory):
 def at_step(step):
     def patch(monkeypatch, ask):
         advance = Training.advance
+        monkeypatch.setattr(loop, "DISPATCH", 0)  # one step a call
         monkeypatch.setattr(
             Training, "advance", lambda self, n: (ask() if n == step else None, advance(self, n))
         )

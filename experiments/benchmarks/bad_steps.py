@@ -7,18 +7,20 @@ turns of which every second begins with the other side; the figure is the median
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments import cifar_vgg
 from jaxdl import cli, metrics, parallel
 from jaxdl.config import flag
 from jaxdl.data import batches
-from jaxdl.program import Carry, compile_program
+from jaxdl.program import Carry, Feed, compile_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,27 +38,31 @@ def run(config: Config) -> dict[str, Any]:
     task = cifar_vgg.build(config, data)
     mesh = parallel.data_mesh(config.batch_size)
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
-    program = compile_program(task, config, batches.size(data.train), mesh)
-    split = jax.device_put(data.train, whole)
+    program = compile_program(task, config, data.train, mesh)
     key = jax.random.key(config.seed)
-    order = program.order(key, 0)
+    split = jax.device_put(data.train, whole)
     per_epoch = config.steps_per_epoch(batches.size(data.train))
 
-    def unchecked(carry: Carry, split: batches.Split, order: jax.Array) -> Carry:
+    def feed() -> Feed:  # a call gives the order away
+        return Feed(split, key, program.order(key, 0))
+
+    def unchecked(carry: Carry, feed: Feed) -> Carry:
         step = carry.state.step % per_epoch
-        batch = batches.take(split, order, step, config.batch_size)
+        batch = batches.take(feed.split, feed.order, step, config.batch_size)
         state, new = task.step(carry.state, jax.lax.with_sharding_constraint(batch, shards))
         return carry._replace(state=state, metrics=metrics.add(carry.metrics, new))
 
-    plain = jax.jit(unchecked, donate_argnums=0, out_shardings=whole)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    def bare(carry: Carry, feed: Feed, steps: jax.Array) -> Carry:
+        return jax.lax.fori_loop(0, steps, lambda _, carry: unchecked(carry, feed), carry)
 
-    def seconds(advance: Callable[..., Carry]) -> float:
-        carry = advance(program.start(key, split, order), split, order)
-        jax.block_until_ready(carry)
+    def plain(carry: Carry, feed: Feed, steps: int) -> tuple[Carry, Feed]:
+        return bare(carry, feed, np.int32(steps)), feed
+
+    def seconds(advance: Callable[[Carry, Feed, int], tuple[Carry, Feed]]) -> float:
+        carry, _ = jax.block_until_ready(advance(program.start(key), feed(), 1))
         began = time.monotonic()
-        for _ in range(config.num_steps):
-            carry = advance(carry, split, order)
-        jax.block_until_ready(carry)
+        jax.block_until_ready(advance(carry, feed(), config.num_steps))
         return time.monotonic() - began
 
     ratios = []

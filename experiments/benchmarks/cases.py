@@ -74,4 +74,5 @@ def write_images(case: Case, path: Path) -> None:
     count = 16 * case.batch_size if case.steps else EPOCH
     random = np.random.RandomState(0)
     image = random.randint(0, 256, (count, *SHAPES[case.model]), np.uint8)
-    np.savez(path, image=image, label=random.randint(0, 10, count))
+    label = random.randint(0, 10, count)
+    np.savez(path, image=image, label=label, allow_pickle=False)

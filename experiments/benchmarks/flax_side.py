@@ -72,7 +72,7 @@ def step(state: TrainState, x: jax.Array, y: jax.Array, key: jax.Array) -> Train
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     """Builds and warms up; returns a report, and a turn that takes seconds a step."""
-    with np.load(spec["data"]) as arrays:
+    with np.load(spec["data"], allow_pickle=False) as arrays:
         x = jnp.asarray(arrays["image"][: spec["batch_size"]], jnp.float32)
         y = jnp.asarray(arrays["label"][: spec["batch_size"]])
     x = (x - x.mean()) / x.std()

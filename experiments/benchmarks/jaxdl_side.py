@@ -8,7 +8,6 @@ finite: all that is part of the step, and is timed. An epoch begins with the dra
 SPEC is that of `beside_torch`, whose child this is.
 """
 
-import itertools
 import json
 import sys
 import time
@@ -23,7 +22,7 @@ from experiments.benchmarks import pair
 from jaxdl import cli, environment, loop, parallel
 from jaxdl.data import batches
 from jaxdl.data.images import Images
-from jaxdl.program import Carry, Program, compile_program
+from jaxdl.program import Feed, compile_program
 
 EXPERIMENTS = {"vgg16": cifar_vgg, "lenet5": mnist_lenet, "resnet18": cifar_resnet}
 WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
@@ -31,19 +30,10 @@ WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
 
 def dataset(path: str) -> Images:
     """Images and labels of an .npz file, all of them to train on."""
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         split = {"image": arrays["image"], "label": arrays["label"].astype(np.int32)}
     few = {name: array[:1] for name, array in split.items()}
     return Images("noise", "1", "", "made for a benchmark", split, few, few, num_classes=10)
-
-
-def advance(
-    program: Program, carry: Carry, split: batches.Split, order: jax.Array, steps: int
-) -> Carry:
-    """Makes updates, all of one epoch, as the loop does between two events."""
-    for _ in range(steps):
-        carry = program.advance(carry, split, order)
-    return carry
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
@@ -55,11 +45,10 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     device = jax.devices()[:1]  # as many as the other sides use
     mesh = parallel.data_mesh(config.batch_size, device)
     examples = batches.size(data.train)
-    program = compile_program(task, config, examples, mesh)
+    program = compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(config.seed)
-    order = program.order(key, 0)
-    carry = program.start(key, split, order)
+    carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
     described = environment.describe() | {"devices": [device[0].device_kind]}
     versions = {name: described["packages"][name] for name in environment.NUMERIC}
     report = {
@@ -70,14 +59,11 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
         "versions": versions | {"python": described["python"]},
     }
     steps = spec["steps"] or config.steps_per_epoch(examples)
-    epochs = itertools.count(1)
 
     def turn() -> float:
-        nonlocal carry, order
+        nonlocal carry, feed
         began = time.perf_counter()
-        if not spec["steps"]:
-            order = program.order(key, next(epochs))
-        carry = jax.block_until_ready(advance(program, carry, split, order, steps))
+        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
         return (time.perf_counter() - began) / (spec["steps"] or 1)
 
     for _ in range(WARM_UP):

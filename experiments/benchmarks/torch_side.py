@@ -101,7 +101,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     rule = optimizer(name, model)
     run = torch.compile(model) if DEVICE.type == "cuda" else model
     smoothing = 0.0 if name == "lenet5" else 0.1
-    with np.load(spec["data"]) as arrays:
+    with np.load(spec["data"], allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).to(DEVICE)
         labels = torch.from_numpy(arrays["label"]).to(DEVICE)
     std, mean = torch.std_mean(images.float())

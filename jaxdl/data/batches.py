@@ -37,7 +37,7 @@ def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Ar
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
 
 
-def take(split: Split, order: jax.Array, position: jax.Array, batch_size: int) -> Split:
+def take(split: Split, order: jax.Array, position: int | jax.Array, batch_size: int) -> Split:
     """Batch number `position` of the epoch whose order is `order`; its mask is all ones."""
     rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
     batch = {name: jnp.asarray(array)[rows] for name, array in split.items()}

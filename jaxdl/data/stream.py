@@ -1,0 +1,56 @@
+"""Batches out of the host's memory, for data that a device's cannot hold.
+
+Shapes: N examples of a split, B of a batch.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from jaxdl.data.batches import Split
+
+AHEAD = 2  # batches that are made and sent while one is used
+
+
+class Stream:
+    """The same batches as `batches.take` gives, by the number of the step: no iterator state."""
+
+    def __init__(
+        self,
+        split: Split,
+        order: Callable[[int], jax.Array],
+        batch_size: int,
+        sharding: jax.sharding.Sharding,
+    ):
+        """Of `split`, visited in epoch e in the order `order(e)` [N], put where `sharding` says."""
+        self._split = {name: np.asarray(array) for name, array in split.items()}
+        self._order, self._batch_size, self._sharding = order, batch_size, sharding
+        self._per_epoch = len(next(iter(self._split.values()))) // batch_size
+        self._known: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int32))
+        self._worker = ThreadPoolExecutor(1, "batches")
+        self._made: dict[int, Future[Split]] = {}
+
+    def batch(self, step: int) -> Split:
+        """That of a step; those of the next ones are begun."""
+        wanted = range(step, step + 1 + AHEAD)
+        self._made = {n: made for n, made in self._made.items() if n in wanted}
+        for n in wanted:
+            if n not in self._made:
+                self._made[n] = self._worker.submit(self._make, n)
+        return self._made.pop(step).result()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self._worker.shutdown(cancel_futures=True)
+
+    def _make(self, step: int) -> Split:
+        epoch, position = divmod(step, self._per_epoch)
+        if self._known[0] != epoch:
+            self._known = epoch, np.asarray(self._order(epoch))
+        start = position * self._batch_size
+        rows = self._known[1][start : start + self._batch_size]
+        batch = {name: array[rows] for name, array in self._split.items()}
+        batch["mask"] = np.ones(self._batch_size, np.float32)
+        return jax.device_put(batch, self._sharding)
