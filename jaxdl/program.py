@@ -50,6 +50,7 @@ class Program(NamedTuple):
     turn: Callable[[Carry, int], Carry]  # with another key, made from a number
     evaluate: Evaluate
     flops: Counter[str]  # of one step, by scope
+    loops: bool  # whether the steps of a call are a loop inside XLA
 
 
 def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: Mesh) -> Program:
@@ -134,6 +135,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         turn=jit(lambda c, number: _with(c, key=jax.random.fold_in(c.state.key, number))),
         evaluate=evaluator(task, mesh),
         flops=cost.flops(traced),
+        loops=loops,
     )
 
 

@@ -226,7 +226,7 @@ def test_nothing_compiles_after_the_first_epoch(small, tmp_path):
 
 
 def test_no_host_sync_inside_an_interval(small, tmp_path, monkeypatch):
-    """Between two events the loop reads no array, and once a call has steps enough, waits for none."""
+    """Between two events the loop reads no array; nor waits for one, once calls have grown."""
     seen, reading = [], type(jax.numpy.zeros(()))._value
 
     class Watched:
