@@ -41,6 +41,7 @@ class Config(vision.ImageConfig):
     label_smoothing: float = 0.1
     crop_padding: int = 4
     flip: bool = True
+    remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
 
 
 def build(config: Config, data: Images) -> Task:
@@ -54,6 +55,7 @@ def build(config: Config, data: Images) -> Task:
         stochastic_depth=config.stochastic_depth,
         width_multiplier=config.width_multiplier,
         dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
     )
     return vision.classify(config, model, data)
 

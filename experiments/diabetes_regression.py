@@ -86,6 +86,7 @@ def build(config: Config, data: tables.Table) -> Task:
         inputs="x",
         penalty=penalty(config),
         ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
 
 

@@ -40,6 +40,7 @@ class Config(vision.ImageConfig):
     l2: float = 5e-4
     crop_padding: int = 16
     flip: bool = True
+    remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
 
 
 def build(config: Config, data: Images) -> Task:
@@ -52,6 +53,7 @@ def build(config: Config, data: Images) -> Task:
         dropout=config.dropout,
         width_multiplier=config.width_multiplier,
         dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
     )
     return vision.classify(config, model, data)
 

@@ -78,6 +78,12 @@ class RunConfig:
         "next batch follows; rewind: back to the last checkpoint, another key, without this batch",
         choices=("abort", "skip", "rewind"),
     )
+    dry_run: bool = flag(
+        False, "print layers, memory, time and disk that the run would take, and stop", place=True
+    )
+    profile: str = flag(
+        "", "START:STOP: steps to trace, into the run folder's profile/", place=True
+    )
     deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
 
     def __init_subclass__(cls) -> None:
@@ -90,9 +96,29 @@ class RunConfig:
                 setattr(cls, name, changed)
 
     def __post_init__(self) -> None:
-        """Makes the data folder absolute: a run is opened again from other folders."""
+        """Makes the data folder absolute: a run is opened again from other folders.
+
+        Raises:
+          UserError: --profile is not START:STOP.
+        """
         if self.data_dir:
             object.__setattr__(self, "data_dir", absolute(self.data_dir))
+        self.profiled_steps()
+
+    def profiled_steps(self) -> tuple[int, int] | None:
+        """The first step that --profile traces, and the one after the last; None: it traces none.
+
+        Raises:
+          UserError: it is not START:STOP.
+        """
+        if not self.profile:
+            return None
+        start, _, stop = self.profile.partition(":")
+        if start.isdecimal() and stop.isdecimal() and int(start) < int(stop):
+            return int(start), int(stop)
+        raise UserError(
+            f"--profile={self.profile}: give START:STOP, two steps of which the first is smaller"
+        )
 
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in `examples`; what is left over is drawn in other epochs.

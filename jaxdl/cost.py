@@ -14,6 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+# Operations a second on bfloat16 matrices, dense, of one device; the makers' figures, by the start
+# of the device's name.
+PEAKS = {
+    "NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12, "NVIDIA L4": 121e12,
+    "NVIDIA L40S": 362e12, "Tesla V100": 125e12, "Tesla T4": 65e12, "TPU v2": 46e12,
+    "TPU v3": 123e12, "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}  # fmt: skip
 REDUCTIONS = ("reduce_", "cum", "argm", "sort")
 
 
@@ -25,6 +33,17 @@ def flops(program: core.ClosedJaxpr) -> Counter[str]:
     `while_loop`, which does not say how often it runs, counts once.
     """
     return _count(program.jaxpr, "")
+
+
+def share(flops_per_second: float, device: jax.Device, devices: int) -> dict[str, float]:
+    """`flops_per_second`, and where the device's peak is known the `share_of_peak`.
+
+    The peak is that of bfloat16, whatever the run computes in. Of a CPU none is known.
+    """
+    kind = device.device_kind
+    peaks = [peak for name, peak in PEAKS.items() if kind.startswith(name)]
+    known = {"share_of_peak": flops_per_second / (max(peaks) * devices)} if peaks else {}
+    return {"flops_per_second": flops_per_second} | known
 
 
 def primitives(program: core.ClosedJaxpr) -> set[str]:

@@ -22,13 +22,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdl import config as configs
-from jaxdl import detours, environment, finite, metrics, parallel, plots, record, signals, tree
+from jaxdl import (
+    cost,
+    detours,
+    environment,
+    finite,
+    metrics,
+    parallel,
+    plots,
+    record,
+    signals,
+    tree,
+)
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.estimate import estimate
 from jaxdl.program import Feed, compile_program
 from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
@@ -61,7 +73,7 @@ def train(
         that only the experiment knows how to make.
 
     Returns:
-      What `summary.json` holds.
+      What `summary.json` holds; with --dry_run what the run would cost, and nothing is written.
 
     Raises:
       UserError: the config does not fit the data, the devices or the workdir; nothing is written.
@@ -69,6 +81,8 @@ def train(
       Stopped: a signal ended the run, after its checkpoint was made.
     """
     config.steps_per_epoch(batches.size(data.train))  # refuses before anything is written
+    if config.dry_run:
+        return estimate(config, task, data)
     mesh = parallel.data_mesh(config.batch_size)
     folder = record.choose_workdir(config)
     with signals.graceful() as request, record.claim(folder, config):
@@ -104,6 +118,7 @@ class _Run:
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
         self._folder, self._request = folder, request
+        self._devices = mesh.devices.flat[0], mesh.size
         self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
@@ -116,6 +131,8 @@ class _Run:
         self._program = compile_program(task, config, data.train, mesh)
         self._state_key, self._data_key = jax.random.split(jax.random.key(config.seed))
         self._feed, self._stream = self._feeding(mesh)
+        self._profiled: tuple[int, ...] = config.profiled_steps() or ()
+        self._tracing = False
         self._stride = 1  # steps of a call that takes about DISPATCH
         self._checkpoints = Checkpoints(folder / "checkpoints")
         self._checkpoints.clear_leftovers()
@@ -133,7 +150,7 @@ class _Run:
         if saved and saved.record["identity"] != self._identity:
             self._last_saved = -1  # forced: from here on it is a run of this config
             self._save()
-        self._bar = Training(self._total, self._step)
+        self._bar = Training(self._total, self._step, self._speed)
 
     def train(self) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
@@ -141,6 +158,7 @@ class _Run:
         first = self._step
         ends = first > 0 and self._events()
         while self._step < self._total and not ends:
+            self._trace()
             began = self._step, time.monotonic()
             self._advance()
             jax.block_until_ready(self._carry)
@@ -153,6 +171,7 @@ class _Run:
                 self._stride = max(1, min(2 * self._stride, int(DISPATCH / max(each, 1e-9))))
             self._poll()
             ends = self._events()
+        self._end_trace()
 
     def finish(self, draw: Callable[[State, Path], None]) -> dict[str, Any]:
         """Evaluates the final state and the best one, and writes the summary and the pictures.
@@ -176,12 +195,11 @@ class _Run:
             for name, values in splits.items():
                 summary |= {f"best/{name}/{k}": v for k, v in metrics.scalars(values).items()}
         steps, seconds = self._timed
-        rate = steps * self._config.batch_size / max(seconds, 1e-9)
         summary |= {
             "step": self._step,
             "best_step": self._best["step"],
             "seconds": round(self._elapsed(), 3),
-            "examples_per_second": round(rate, 1) if steps else None,
+            **(self._speed(steps / max(seconds, 1e-9)) if steps else {}),
             "parameters": parameters(state),
             "state_sha256": tree.digest(state),
         }
@@ -212,6 +230,7 @@ class _Run:
 
     def close(self) -> None:
         """Ends what is still open, also after a failure."""
+        self._end_trace()
         self._bar.close()
         self._record.close()
         self._checkpoints.close()
@@ -312,8 +331,23 @@ class _Run:
         """The first step after this one at which the host has something to do."""
         everys = (self._config.log_every, self._eval_every, self._checkpoint_every)
         dues = [(self._step // every + 1) * every for every in everys]
-        turns = [step for detour in self._detours for step in detour if step > self._step]
-        return min(self._total, *dues, *turns)
+        turns = [step for detour in self._detours for step in detour]
+        others = [step for step in (*turns, *self._profiled) if step > self._step]
+        return min(self._total, *dues, *others)
+
+    def _trace(self) -> None:
+        """Begins and ends the trace of the steps that --profile names, where it is their turn."""
+        if self._step in self._profiled[:1]:
+            jax.profiler.start_trace(self._folder / "profile")
+            self._tracing = True
+        elif self._tracing and self._step >= self._profiled[1]:
+            self._end_trace()
+
+    def _end_trace(self) -> None:
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
+            say(f"trace in {self._folder / 'profile'}: tensorboard --logdir={self._folder}")
 
     def _events(self) -> bool:
         """Logs, evaluates and saves, where it is due; returns whether the run ends early."""
@@ -359,6 +393,11 @@ class _Run:
             number = parallel.agreed(self._request.number)
             if number is not None:
                 raise signals.Asked(number)
+
+    def _speed(self, steps_per_second: float) -> dict[str, float]:
+        examples = round(steps_per_second * self._config.batch_size, 1)
+        flops = steps_per_second * self._program.flops.total()
+        return {"examples_per_second": examples, **cost.share(flops, *self._devices)}
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
@@ -504,7 +543,5 @@ class _Run:
 
 
 def parameters(state: State) -> int:
-    """Number of trained scalars: those of the state's fields named `params` or `..._params`."""
-    return sum(
-        leaf.size for path, leaf in tree.flatten(state).items() if "params" in path.split("[")[0]
-    )
+    """Number of trained scalars."""
+    return sum(leaf.size for leaf in tree.trained(state).values())

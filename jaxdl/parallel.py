@@ -30,8 +30,13 @@ def room(mesh: Mesh) -> float:
 
     On a CPU the device's memory is the host's, where the data are already.
     """
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in mesh.local_devices]
-    return min((limit / 2 for limit in limits if limit), default=math.inf)
+    return min(memory(mesh), default=math.inf) / 2
+
+
+def memory(mesh: Mesh) -> list[float]:
+    """Bytes of memory of each of this process's devices; empty where they are not told."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in mesh.local_devices]
+    return [float(limit) for limit in limits if limit]
 
 
 def agreed(number: int | None) -> int | None:

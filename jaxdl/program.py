@@ -50,6 +50,7 @@ class Program(NamedTuple):
     turn: Callable[[Carry, int], Carry]  # with another key, made from a number
     evaluate: Evaluate
     flops: Counter[str]  # of one step, by scope
+    compiled: Callable[[Carry, Feed], jax.stages.Compiled]  # what `advance` calls, to look at
     loops: bool  # whether the steps of a call are a loop inside XLA
 
 
@@ -120,6 +121,11 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
                 now = one(now, feed.split, feed.key)
         return now[0], feed._replace(order=now[1])
 
+    def compiled(carry: Carry, feed: Feed) -> jax.stages.Compiled:
+        arguments = (carry, feed.order), feed.split, feed.key
+        lowered = many.lower(*arguments, np.int32(1)) if loops else one.lower(*arguments)
+        return lowered.compile()
+
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
     many, one = jit(loop), jit(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
@@ -135,6 +141,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         turn=jit(lambda c, number: _with(c, key=jax.random.fold_in(c.state.key, number))),
         evaluate=evaluator(task, mesh),
         flops=cost.flops(traced),
+        compiled=compiled,
         loops=loops,
     )
 

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -29,10 +29,11 @@ def track(items: Iterable[Item], text: str) -> Iterator[Item]:
 
 
 class Training:
-    """The bar of a run: steps, loss, steps a second, time left. Plain lines off a terminal."""
+    """The bar of a run: steps, loss, speed, time left. Plain lines off a terminal."""
 
-    def __init__(self, total: int, step: int):
-        self._total, self._shown = total, step
+    def __init__(self, total: int, step: int, speed: Callable[[float], dict[str, float]]):
+        """`speed` makes of steps a second the figures that are shown."""
+        self._total, self._shown, self._speed = total, step, speed
         self._since = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -54,7 +55,7 @@ class Training:
         if split == "train" and step > self._shown:
             rate = (step - self._shown) / max(now - self._since, 1e-9)
             self._shown, self._since = step, now
-            figures += f"  {rate:.3g} steps/s"
+            figures += f"  {rate:.3g} steps/s{_in_words(self._speed(rate))}"
         if self._bar and split == "train":
             self._bar.update(self._id, completed=step, text=figures)
         elif self._bar:
@@ -66,6 +67,13 @@ class Training:
         """Ends the bar, leaving it as it stands."""
         if self._bar:
             self._bar.stop()
+
+
+def _in_words(speed: dict[str, float]) -> str:
+    words = f", {speed['examples_per_second']:.4g} examples/s"
+    if "share_of_peak" in speed:
+        return f"{words}, {100 * speed['share_of_peak']:.1f} % of peak"
+    return f"{words}, {speed['flops_per_second'] / 1e9:.3g} GFLOP/s"
 
 
 def _bar(*columns: Any, transient: bool = False) -> Progress:

@@ -54,6 +54,25 @@ class SupervisedConfig(RunConfig):
     ema_decay: float = flag(
         0.0, "of an average of the parameters, evaluated in their place; 0: none", low=0.0, high=1.0
     )
+    accumulate: int = flag(
+        1,
+        "equal parts of a batch, one after the other in memory, with one update; batch norm's "
+        "statistics are then those of each part",
+        low=1,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses parts of a batch that are not equal.
+
+        Raises:
+          UserError: --accumulate does not divide --batch_size.
+        """
+        super().__post_init__()
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise UserError(
+                f"--accumulate={self.accumulate} does not divide --batch_size={self.batch_size}: "
+                "give one that does"
+            )
 
 
 class TrainState(NamedTuple):
@@ -127,6 +146,7 @@ def supervised(
     inputs: str = "image",
     penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
     ema_decay: Rate = 0.0,
+    accumulate: int = 1,
 ) -> Task:
     """A task that fits a model's outputs to its batches.
 
@@ -144,6 +164,9 @@ def supervised(
         alone.
       ema_decay: of the average of parameters and running statistics that is evaluated in their
         place, see `regularizers.moving_average`; 0: the last ones are, or schedule_free's average.
+      accumulate: parts of a batch whose gradients are added up before the one update. The update is
+        that of the whole batch, to rounding, but for what looks over examples (batch norm sees a
+        part at a time) and dropout, which is drawn for each part.
     """
     measure_train = measure_train or measure
     optimizer = optax.with_extra_args_support(optimizer)
@@ -158,23 +181,36 @@ def supervised(
         average = jax.tree.map(jnp.copy, (params, variables)) if averages else None
         return TrainState(jnp.int32(0), key, params, variables, optimizer.init(params), average)
 
+    def apply(params: Any, model_state: Any, x: jax.Array, key: Key) -> Any:
+        return model.apply(
+            {"params": params, **model_state},
+            x,
+            train=True,
+            mutable=list(model_state),
+            rngs={"dropout": key},
+        )
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = preprocess(augment(augment_key, batch))
+        examples = jnp.sum(batch["mask"])
 
-        def objective(params: Any) -> tuple[jax.Array, Any]:
-            outputs, model_state = model.apply(
-                {"params": params, **state.model_state},
-                batch[inputs],
-                train=True,
-                mutable=list(state.model_state),
-                rngs={"dropout": dropout_key},
+        def objective(params: Any, model_state: Any, part: Batch, key: Key) -> Any:
+            outputs, model_state = apply(params, model_state, part[inputs], key)
+            total, count = metrics.mean(loss(outputs, part), part["mask"])
+            found = {"loss": (total, count), **measure_train(outputs, part)}
+            return total / examples + penalty(params) / accumulate, (dict(model_state), found)
+
+        differentiate = jax.grad(objective, has_aux=True)
+        if accumulate == 1:
+            gradient, (model_state, found) = differentiate(
+                state.params, state.model_state, batch, dropout_key
             )
-            total, count = metrics.mean(loss(outputs, batch), batch["mask"])
-            return total / count + penalty(params), (dict(model_state), outputs, (total, count))
-
-        gradient, aux = jax.grad(objective, has_aux=True)(state.params)
-        model_state, outputs, (total, count) = aux
+        else:
+            gradient, (model_state, found) = _added_up(
+                differentiate, accumulate, state.params, state.model_state, batch, dropout_key
+            )
+        total, count = found["loss"]
         updates, opt_state = optimizer.update(
             gradient, state.opt_state, state.params, value=total / count
         )
@@ -184,11 +220,7 @@ def supervised(
             new = optim.evaluated(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
-        return new_state, {
-            "loss": (total, count),
-            **measure_train(outputs, batch),
-            "gradient_norm": metrics.scalar(optax.tree.norm(gradient)),
-        }
+        return new_state, found | {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
@@ -197,6 +229,33 @@ def supervised(
         return {"loss": mean_loss, **measure(outputs, batch)}
 
     return Task(init, step, evaluate)
+
+
+def _added_up(
+    differentiate: Callable[..., Any],
+    parts: int,
+    params: Any,
+    model_state: Any,
+    batch: Batch,
+    key: Key,
+) -> Any:
+    """The sum of the gradients of a batch's parts, the model's state after all, and all metrics."""
+    # Every device has its share of each part: example i is in part i % parts.
+    split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), batch)
+
+    def one(
+        now: tuple[Any, Any], given: tuple[Batch, jax.Array]
+    ) -> tuple[tuple[Any, Any], Metrics]:
+        part, number = given
+        gradient, model_state = now
+        more, (model_state, found) = differentiate(
+            params, model_state, part, jax.random.fold_in(key, number)
+        )
+        return (jax.tree.map(jnp.add, gradient, more), model_state), found
+
+    start = jax.tree.map(jnp.zeros_like, params), model_state
+    (gradient, model_state), found = jax.lax.scan(one, start, (split, jnp.arange(parts)))
+    return gradient, (model_state, jax.tree.map(lambda a: jnp.sum(a, axis=0), found))
 
 
 def predict(model: Model, state: TrainState, x: jax.Array) -> jax.Array:

@@ -29,6 +29,11 @@ def unflatten(like: object, flat: dict[str, jax.Array]) -> object:
     return jax.tree.unflatten(treedef, new)
 
 
+def trained(state: object) -> dict[str, jax.Array]:
+    """The leaves of a state's fields named `params` or `..._params`, by path."""
+    return {path: leaf for path, leaf in flatten(state).items() if "params" in path.split("[")[0]}
+
+
 def shapes(flat: dict[str, Any]) -> dict[str, str]:
     """What each leaf of a flat tree is, such as `float32[16,10]`."""
     return {path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for path, leaf in flat.items()}

@@ -244,8 +244,8 @@ def _results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
         for line in record.read_metrics(run)
     ]
     summary = record.read_json(run / "summary.json")
-    for name in ("seconds", "examples_per_second"):
-        summary.pop(name)
+    for name in ("seconds", "examples_per_second", "flops_per_second", "share_of_peak"):
+        summary.pop(name, None)
     best, _ = Checkpoints(run / "checkpoints").read(summary["best_step"])
     return lines, summary, best["state_sha256"]
 

@@ -106,4 +106,5 @@ def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
         augment=distort,
         penalty=penalty(config),
         ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )

@@ -30,6 +30,7 @@ FLOORS = [
     {"models", "data"},
     {"task", "supervised", "evaluate", "parallel", "finite"},
     {"checkpoint", "record", "plots", "program", "detours", "marked"},
+    {"estimate"},
     {"vision", "loop", "results", "listing", "report", "reopen", "cli", "verify"},
     {"__main__", "experiments"},
 ]

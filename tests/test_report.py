@@ -72,7 +72,8 @@ def test_environment_is_json_and_names_versions():
 
 def test_progress_off_a_terminal_is_plain_lines(capsys):
     assert list(track(range(3), "counting")) == [0, 1, 2]
-    bar = Training(10, 0)
+    speed = lambda rate: {"examples_per_second": 7 * rate, "flops_per_second": 1e9 * rate}  # noqa: E731
+    bar = Training(10, 0, speed)
     bar.advance(1)
     bar.show(5, "train", {"loss": 0.5})
     bar.show(5, "validation", {"loss": 0.25})

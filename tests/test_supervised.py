@@ -45,6 +45,7 @@ def task_of(config):
         inputs="x",
         penalty=supervised.penalty(config),
         ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
 
 
@@ -126,3 +127,28 @@ def test_the_average_of_schedule_free_is_of_what_it_evaluates():
         new = optim.evaluated(state.opt_state, state.params)
         expected = regularizers.moving_average(expected, new, 0.6, jnp.int32(n))
     np.testing.assert_allclose(state.average[0]["kernel"], expected["kernel"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_parts_of_a_batch_make_the_update_of_the_whole(parts):
+    whole, split = (
+        task_of(dataclasses.replace(CONFIG, accumulate=n, l2=0.1, l1=0.01)) for n in (1, parts)
+    )
+    batch = BATCH | {"mask": jnp.asarray([1.0, 1, 1, 1, 1, 0])}
+    state = whole.init(jax.random.key(0))
+    (one, found), (other, added) = whole.step(state, batch), split.step(state, batch)
+    np.testing.assert_allclose(one.params["kernel"], other.params["kernel"], rtol=1e-6)
+    assert found.keys() == added.keys()
+    for name, (total, count) in found.items():
+        np.testing.assert_allclose(added[name][0], total, rtol=1e-6)
+        np.testing.assert_allclose(added[name][1], count)
+    # The model's state is what the last part left: that of every parts-th example.
+    np.testing.assert_allclose(
+        other.model_state["stats"]["m"], batch["x"][parts - 1 :: parts].mean(), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("parts", [0, 4, 5, 7, -1])
+def test_parts_must_be_equal(parts):
+    with pytest.raises(UserError, match=f"--accumulate={parts} does not divide --batch_size=6"):
+        dataclasses.replace(CONFIG, accumulate=parts)

@@ -33,6 +33,8 @@ class ResNet(nn.Module):
         linearly from the first block on (Huang et al., 2016).
       width_multiplier: scales all widths but num_classes.
       dtype: of the computation; parameters, statistics and logits are float32.
+      remat: keep only what goes from block to block for the backward pass, and compute the rest
+        again there (Chen et al., 2016). On a CPU XLA sees that it is the same, and keeps it.
     """
 
     num_classes: int
@@ -43,6 +45,7 @@ class ResNet(nn.Module):
     stochastic_depth: float = 0.0
     width_multiplier: float = 1.0
     dtype: DTypeLike = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -57,7 +60,7 @@ class ResNet(nn.Module):
             x = nn.relu(norm(x))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
-        branch = partial(_bottleneck if self.depth >= 50 else _basic, self.pre_activation)
+        branch = _bottleneck if self.depth >= 50 else _basic
         made, blocks = 0, sum(BLOCKS[self.depth])
         for stage, (width, count) in enumerate(zip(WIDTHS, BLOCKS[self.depth], strict=True)):
             for block in range(count):
@@ -68,7 +71,9 @@ class ResNet(nn.Module):
                     deterministic=not train,
                 )
                 stride = 2 if stage > 0 and block == 0 else 1
-                shortcut, y = branch(conv, norm, x, self._scaled(width), stride)
+                run: Any = partial(_block, branch=branch, width=self._scaled(width), stride=stride)
+                run = partial(run, conv=conv, norm=norm)
+                shortcut, y = (nn.remat(run) if self.remat else run)(self, x)
                 x = shortcut + drop(y)
                 x = x if self.pre_activation else nn.relu(x)
         x = nn.relu(norm(x)) if self.pre_activation else x
@@ -77,6 +82,13 @@ class ResNet(nn.Module):
 
     def _scaled(self, width: int) -> int:
         return max(1, round(width * self.width_multiplier))
+
+
+def _block(
+    model: ResNet, x: jax.Array, branch: Any, conv: Any, norm: Any, width: int, stride: int
+) -> tuple[jax.Array, jax.Array]:
+    """The shortcut and the residual branch of a block, as a function of its model: for `remat`."""
+    return branch(model.pre_activation, conv, norm, x, width, stride)
 
 
 def _basic(

@@ -96,3 +96,26 @@ def test_overfits_32_examples(family, monkeypatch):
         if value < 0.01:
             break
     assert value < 0.01
+
+
+@pytest.mark.parametrize("model", [VGG, ResNet])
+def test_remat_changes_neither_parameters_nor_gradients(model):
+    x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    results = []
+    for remat in (False, True):
+        net = model(10, width_multiplier=0.05, remat=remat)
+        variables = net.init(jax.random.key(1), x, train=False)
+
+        def loss(params, net=net, rest=variables):
+            y, _ = net.apply(
+                rest | {"params": params}, x, train=True, mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(2)},
+            )  # fmt: skip
+            return jnp.sum(jnp.square(y))
+
+        results.append((variables, jax.grad(loss)(variables["params"])))
+        kept = str(jax.make_jaxpr(jax.grad(loss))(variables["params"])).count("remat")
+        assert bool(kept) == remat
+    (plain, one), (again, other) = results
+    jax.tree.map(np.testing.assert_array_equal, plain, again)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one, other)

@@ -1,0 +1,161 @@
+"""What a run will cost, before it begins: layers, operations, memory, time and disk."""
+
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl import cost, parallel, tree
+from jaxdl.config import RunConfig
+from jaxdl.data import batches
+from jaxdl.data.batches import Dataset
+from jaxdl.program import Carry, Feed, Program, compile_program
+from jaxdl.progress import say
+from jaxdl.task import Task
+
+TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
+CHECKPOINTS = 4  # the newest, the one before it, the best, and one being written
+
+
+def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
+    """Prints the table of layers and any warning to stderr; returns the figures.
+
+    The run's own program is compiled, and makes some steps and evaluations that nothing keeps.
+    Nothing is written but compiled programs to JAX's cache.
+    """
+    mesh = parallel.data_mesh(config.batch_size)
+    program = compile_program(task, config, data.train, mesh)
+    key = jax.random.key(config.seed)
+    split = jax.device_put(data.train, parallel.replicated(mesh))
+    carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
+    params = tree.trained(carry.state)
+    for line in layers(program.flops, params):
+        say(line)
+    size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
+
+    began = time.monotonic()
+    memory = _peak_memory(program.compiled(carry, feed))
+    carry, feed = jax.block_until_ready(program.advance(carry, feed, 1))
+    compiling = time.monotonic() - began
+    each = _seconds_a_step(program, carry, feed)
+    evaluating = _seconds_to_evaluate(program, config, data, key)
+    steps = config.total_steps(batches.size(data.train))
+    evaluations = -(-steps // (config.eval_every or config.steps_per_epoch(len(feed.order))))
+    tests = batches.size(data.test) / max(batches.size(data.validation), 1)
+    total = compiling + steps * each + evaluating * (evaluations + 1 + 2 * tests)
+
+    for what, needed, there in (
+        ("memory", memory, _free_memory(mesh)),
+        ("disk", size * CHECKPOINTS, shutil.disk_usage(_standing(config)).free),
+    ):
+        if needed > there:
+            say(f"warning: {what}: {needed / 1e9:.2f} GB needed, {there / 1e9:.2f} GB free")
+    flops = program.flops.total()
+    return {
+        "parameters": sum(leaf.size for leaf in params.values()),
+        "flops_per_step": flops,
+        "peak_memory_bytes": memory,
+        "compile_seconds": round(compiling, 1),
+        "seconds_per_step": each,
+        "examples_per_second": round(config.batch_size / each, 1),
+        **cost.share(flops / each, mesh.devices.flat[0], mesh.size),
+        "steps": steps,
+        "seconds_to_finish": round(total, 1),
+        "checkpoint_bytes": size * CHECKPOINTS,
+    }
+
+
+def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
+    """A table: each layer's parameters, and its part of the operations of a step.
+
+    Args:
+      flops: of a step by scope, `Model/Layer`.
+      params: by path, `params['Layer']['kernel']`.
+    """
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for path, leaf in params.items():
+        names = [part.strip("]'\"") for part in path.split("[")[1:]]
+        shapes.setdefault("/".join(names[:-1]), []).append(leaf.shape)
+    parts: Counter[str] = Counter()
+    for scope, count in flops.items():
+        inside = scope.split("/", 1)[-1] if "/" in scope else ""
+        known = [name for name in shapes if f"{inside}/".startswith(f"{name}/")]
+        parts[max(known, key=len, default="")] += count
+    rows = [("layer", "shapes", "parameters", "MFLOP a step", "%")]
+    everything = max(flops.total(), 1)
+    names = [*(name for name in shapes if name), *([""] if parts[""] or "" in shapes else [])]
+    for name in names:
+        own = shapes.get(name, [])
+        count = sum(int(np.prod(shape)) for shape in own)
+        text = " ".join("x".join(map(str, shape)) or "1" for shape in own)
+        mega, share = f"{parts[name] / 1e6:,.1f}", f"{100 * parts[name] / everything:.1f}"
+        rows.append((name or "(the rest)", text, f"{count:,}", mega, share))
+    widths = [max(len(row[n]) for row in rows) for n in range(5)]
+    return [
+        "  ".join(
+            cell.ljust(width) if n < 2 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _peak_memory(program: jax.stages.Compiled) -> int:
+    """Bytes that a call takes of each device: what goes in and out, and what stands between."""
+    found: Any = program.memory_analysis()
+    own = found.argument_size_in_bytes + found.output_size_in_bytes
+    return own - found.alias_size_in_bytes + found.temp_size_in_bytes
+
+
+def _seconds_a_step(program: Program, carry: Carry, feed: Feed) -> float:
+    """The least of three calls, of as many steps each as fill a third of TIMED."""
+    steps, best = 1, float("inf")
+    while True:
+        began = time.monotonic()
+        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
+        spent = time.monotonic() - began
+        if spent > TIMED / 6 or steps > 1e6:
+            break
+        steps *= 2
+    for _ in range(3):
+        began = time.monotonic()
+        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
+        best = min(best, (time.monotonic() - began) / steps)
+    return best
+
+
+def _seconds_to_evaluate(
+    program: Program, config: RunConfig, data: Dataset, key: jax.Array
+) -> float:
+    """What an evaluation on validation takes, from some of its batches."""
+    state = program.start(key).state
+    size = config.batch_size
+    few = {name: array[: 8 * size] for name, array in data.validation.items()}
+    program.evaluate(state, few, size)  # compiles
+    began = time.monotonic()
+    program.evaluate(state, few, size)
+    spent = time.monotonic() - began
+    return spent * -(-batches.size(data.validation) // size) / -(-batches.size(few) // size)
+
+
+def _free_memory(mesh: jax.sharding.Mesh) -> float:
+    """Bytes that a device has, or on a CPU those that the system would give."""
+    limits = parallel.memory(mesh)
+    if limits:
+        return min(limits)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    found = [line for line in lines if line.startswith("MemAvailable")]
+    return 1024.0 * int(found[0].split()[1]) if found else float("inf")
+
+
+def _standing(config: RunConfig) -> Path:
+    """The nearest folder above the workdir that is there already."""
+    folder = Path(config.workdir or "runs").absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())

@@ -1,0 +1,42 @@
+"""What the compiled training step of every model has of convolutions, on a CPU."""
+
+import re
+
+import jax
+import pytest
+
+from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_lenet
+from jaxdl import parallel
+from jaxdl.program import Feed, compile_program
+
+CASES = {
+    "lenet": (mnist_lenet, {}),
+    "cnn": (mnist_cnn, {}),
+    "cifar_cnn": (cifar_cnn, {}),
+    "vgg": (cifar_vgg, {"width_multiplier": 0.05}),
+    "resnet18": (cifar_resnet, {"width_multiplier": 0.05}),
+    "resnet50": (cifar_resnet, {"width_multiplier": 0.02, "depth": "50"}),
+    "preactivated": (cifar_resnet, {"width_multiplier": 0.05, "pre_activation": True}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", CASES)
+def test_no_convolution_leaves_the_fast_path(case, dtype):
+    """XLA's is fast on a CPU forwards, over channels that come last, without dilation or groups."""
+    experiment, flags = CASES[case]
+    config = experiment.Config(dataset="synthetic", batch_size=8, dtype=dtype, **flags)
+    data = experiment.load(config)
+    mesh = parallel.data_mesh(8)
+    program = compile_program(experiment.build(config, data), config, data.train, mesh)
+    assert program.loops
+    key = jax.random.key(0)
+    feed = Feed(data.train, key, program.order(key, 0))
+    text = program.compiled(program.start(key), feed).as_text()
+    found = re.findall(r"= (\w+)\[[^\n]* convolution\(([^\n]*)", text)
+    assert bool(found) == (dtype == "float32")
+    for kind, rest in found:
+        assert kind == "f32"
+        assert "dim_labels=b01f_01io->b01f" in rest
+        for slow in ("lhs_dilate", "rhs_dilate", "rhs_reversal", "group_count"):
+            assert slow not in rest

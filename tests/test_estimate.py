@@ -1,0 +1,92 @@
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from experiments import mnist_lenet
+from jaxdl import cost, estimate, loop, parallel
+from jaxdl.errors import UserError
+from tests.test_loop import train
+
+LENET = mnist_lenet.Config(dataset="embedded", batch_size=32, num_epochs=2, dry_run=True)
+
+
+def test_a_dry_run_writes_nothing_and_counts_what_the_run_has(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    config = dataclasses.replace(LENET, workdir=str(tmp_path / "run"))
+    found = mnist_lenet.run(config)
+    assert list(tmp_path.iterdir()) == []
+    assert found["parameters"] == 61_706  # the paper's network, in every text
+    assert found["steps"] == 2 * (1294 // 32)
+    # Multiplications of the paper's layers, twice over, forwards; the gradients are some two more.
+    forward = 2 * 32 * (28 * 28 * 25 * 6 + 100 * 150 * 16 + 400 * 120 + 120 * 84 + 84 * 10)
+    assert 2.5 * forward < found["flops_per_step"] < 4 * forward
+    assert found["peak_memory_bytes"] > 32 * 28 * 28 * 6 * 4
+    table = capsys.readouterr().err
+    assert "Conv_0" in table
+    assert "5x5x1x6" in table
+
+
+def test_the_disk_is_what_checkpoints_take(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    found = train(small, workdir=str(tmp_path / "dry"), dry_run=True)
+    train(small, workdir=str(tmp_path / "run"))
+    kept = (tmp_path / "run" / "checkpoints").iterdir()
+    largest = max(sum(f.stat().st_size for f in one.rglob("*") if f.is_file()) for one in kept)
+    # Orbax writes some files around each array, which is most where all are small.
+    assert found["checkpoint_bytes"] / estimate.CHECKPOINTS == pytest.approx(largest, rel=0.9)
+    assert not (tmp_path / "dry").exists()
+
+
+def test_warns_where_memory_and_disk_are_too_small(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    monkeypatch.setattr(parallel, "memory", lambda mesh: [1000.0])
+    train(small, workdir=str(tmp_path / "run"), dry_run=True)
+    assert "warning: memory: 0.00 GB needed, 0.00 GB free" in capsys.readouterr().err
+
+
+def test_the_table_of_layers():
+    flops = Counter(
+        {"Net/Dense_0": 750_000, "Net/Dense_0/inner": 150_000, "Net": 50_000, "": 50_000}
+    )
+    params = {
+        "params['Dense_0']['kernel']": np.zeros((3, 4)),
+        "params['Dense_0']['bias']": np.zeros(4),
+    }
+    header, dense, rest = (line.split() for line in estimate.layers(flops, params))
+    assert header[0] == "layer"
+    assert dense == ["Dense_0", "3x4", "4", "16", "0.9", "90.0"]
+    assert rest == ["(the", "rest)", "0", "0.1", "10.0"]
+
+
+def test_the_share_of_a_known_peak():
+    class Device:
+        device_kind = "NVIDIA H100 80GB HBM3"
+
+    assert cost.share(989e12, Device(), 4)["share_of_peak"] == pytest.approx(0.25)
+    Device.device_kind = "cpu"
+    assert cost.share(1e9, Device(), 1) == {"flops_per_second": 1e9}
+
+
+def test_a_profile_is_of_the_steps_named(small, tmp_path, capsys):
+    folder = tmp_path / "run"
+    whole = train(small, workdir=str(tmp_path / "whole"))
+    traced = train(small, workdir=str(folder), profile="3:5")
+    assert list((folder / "profile").rglob("*.xplane.pb"))
+    assert f"trace in {folder}/profile" in capsys.readouterr().err
+    assert traced["state_sha256"] == whole["state_sha256"]
+
+
+@pytest.mark.parametrize("steps", ["5", "5:", "a:b", "7:3", "3:3", "-1:4", "1:2:3", ":"])
+def test_a_profile_that_is_not_two_steps(steps, small):
+    with pytest.raises(UserError, match="give START:STOP"):
+        small.Config(profile=steps)
+
+
+def test_the_log_shows_speed_and_the_summary_has_it(small, tmp_path, capsys):
+    summary = train(small, workdir=str(tmp_path / "run"), num_steps=12, log_every=4)
+    assert "examples/s" in capsys.readouterr().err
+    flops_an_example = summary["flops_per_second"] / summary["examples_per_second"]
+    assert 1000 < flops_an_example < 1e6
+    assert loop.DISPATCH > 0
