@@ -157,11 +157,15 @@ def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1)
     shape = (*window.kernel, inputs, outputs)
     parts = _parts(_pad(_pack(x), window.padding), window, inputs * members)
     # y with its pixels last: so the product reads both of its operands row by row.
-    columns = lax.optimization_barrier(y.reshape(len(parts), -1, outputs).swapaxes(1, 2))
+    # Of bfloat16 the bits: XLA would turn float32's, twice as many.
+    bits = lax.bitcast_convert_type(y, jnp.uint16) if y.dtype == jnp.bfloat16 else y
+    columns = lax.optimization_barrier(bits.reshape(len(parts), -1, outputs).swapaxes(1, 2))
     wide = jnp.float32 if len(parts) == 1 else x.dtype
 
     def add(total: jax.Array, operands: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         part, columns = operands
+        if columns.dtype != y.dtype:
+            columns = lax.bitcast_convert_type(columns, y.dtype)
         patches = _patches(part, window, x.dtype)
         return total + _product(columns.astype(wide), patches.astype(wide), jnp.float32), None
 
