@@ -346,7 +346,8 @@ def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
     (tmp_path / "checkpoints" / "12" / "record.json").write_text("")
     second = train(small, **flags)
     assert "12 is damaged (record.json has 0 bytes" in capsys.readouterr().err
-    assert second == first | {n: second[n] for n in ("seconds", "examples_per_second")}
+    timed = ("seconds", "examples_per_second", "flops_per_second")
+    assert second == first | {name: second[name] for name in timed}
     (tmp_path / "checkpoints" / "4" / "manifest.json").write_text("")
     third = train(small, **flags)
     assert "it was the best, so the summary has no figures of the best" in capsys.readouterr().err

@@ -97,7 +97,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters(whole):
     for state in (before, after):
         assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
     program = str(jax.make_jaxpr(task.evaluate)(before, batch))
-    kinds = re.findall(r"(\w+)\[[^\]]*\] = conv_general_dilated", program)
+    kinds = re.findall(r"(\w+)\[[^\]]*\] = convolution_forward", program)
     assert set(kinds) == {"bf16"}
 
 

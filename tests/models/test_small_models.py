@@ -98,12 +98,15 @@ def test_overfits_32_examples(family, monkeypatch):
     assert value < 0.01
 
 
-@pytest.mark.parametrize("model", [VGG, ResNet])
-def test_remat_changes_neither_parameters_nor_gradients(model):
+@pytest.mark.parametrize(
+    ("model", "options"), [(VGG, {"depth": 11}), (ResNet, {"stem": "imagenet"})]
+)
+def test_remat_changes_neither_parameters_nor_gradients(model, options, monkeypatch):
+    monkeypatch.setitem(resnet.BLOCKS, 18, (1, 1, 1, 1))
     x = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
     results = []
     for remat in (False, True):
-        net = model(10, width_multiplier=0.05, remat=remat)
+        net = model(10, width_multiplier=0.05, remat=remat, **options)
         variables = net.init(jax.random.key(1), x, train=False)
 
         def loss(params, net=net, rest=variables):
