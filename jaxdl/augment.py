@@ -39,6 +39,55 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
+def alternating_flip(
+    key: jax.Array, images: jax.Array, index: jax.Array, epoch: int | jax.Array
+) -> jax.Array:
+    """Mirrors each image left to right in every other epoch (Jordan, 2024, arXiv 2404.00498).
+
+    Whether in the even or the odd ones is drawn for each example, with probability one half; so two
+    epochs that follow each other see both sides of every image.
+
+    Args:
+      key: PRNG key, the same one in all epochs.
+      images: [B, H, W, C].
+      index: [B], the place of each image in its data set.
+      epoch: of this batch.
+    """
+    first = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)  # [B]
+    flip = first ^ (epoch % 2 == 1)
+    return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+def shift(images: jax.Array, down: int, right: int) -> jax.Array:
+    """Moves all images by so many pixels, fewer than H and W; what is bared is a reflection."""
+    _, H, W, _ = images.shape
+    rows, columns = (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0))
+    padded = jnp.pad(images, ((0, 0), rows, columns, (0, 0)), mode="reflect")
+    top, left = rows[1], columns[1]
+    return padded[:, top : top + H, left : left + W]
+
+
+def views(images: jax.Array, level: int, mirrored: bool) -> list[tuple[float, jax.Array]]:
+    """What to average a classifier's outputs over: test-time augmentation (Jordan, 2024).
+
+    Args:
+      images: [B, H, W, C].
+      level: 0: the images alone; 1: and their mirror images; 2: and both moved by one pixel up and
+        left, and down and right.
+      mirrored: whether an image flipped left to right keeps its label; if not, none is flipped.
+
+    Returns:
+      Weights, whose sum is 1, and views [B, H, W, C]. Both that are moved weigh as much as the one
+      that is not.
+    """
+    seen = [(1.0, images)]
+    if level == 2:
+        seen = [(0.5, images), *((0.25, shift(images, n, n)) for n in (-1, 1))]
+    if level == 0 or not mirrored:
+        return seen
+    return [(weight / 2, side) for weight, x in seen for side in (x, x[:, :, ::-1])]
+
+
 def cutout(key: jax.Array, images: jax.Array, size: int, fill: ArrayLike = 0.0) -> jax.Array:
     """Fills a square of side `size` pixels in each image (DeVries & Taylor, 2017).
 

@@ -93,6 +93,26 @@ class Model(Protocol):
     def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any: ...  # noqa: D102
 
 
+class Views(NamedTuple):
+    """A model whose outputs, but in training, are a mean of those for several views of its inputs.
+
+    Attributes:
+      model: what is trained, and sees each view.
+      views: x [B, ...] -> pairs of a weight and a view of x, such as `augment.views`.
+    """
+
+    model: Model
+    views: Callable[[jax.Array], list[tuple[float, jax.Array]]]
+
+    def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any:  # noqa: D102
+        return self.model.init(rngs, x, train=train)
+
+    def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any:  # noqa: D102
+        if kwargs["train"]:
+            return self.model.apply(variables, x, **kwargs)
+        return sum(w * self.model.apply(variables, view, **kwargs) for w, view in self.views(x))
+
+
 def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
     """The optimizer that the flags describe, for a training split of so many examples.
 

@@ -78,10 +78,6 @@ def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
         targets = losses.smooth(batch["label"], data.num_classes, config.label_smoothing)
         return losses.CLASSIFICATION[config.loss](logits, targets)
 
-    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
-        confusion = metrics.confusion(logits, batch["label"], batch["mask"])
-        return classification(logits, batch) | {"confusion": confusion}
-
     def preprocess(batch: Batch) -> Batch:
         return batch | {"image": augment.normalize(batch["image"], mean, std)}
 
@@ -108,3 +104,9 @@ def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
     )
+
+
+def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    """Accuracy and confusion matrix of logits [B, K], for `supervised`'s evaluation."""
+    confusion = metrics.confusion(logits, batch["label"], batch["mask"])
+    return classification(logits, batch) | {"confusion": confusion}

@@ -50,6 +50,53 @@ def test_flips_half_of_the_images():
     assert 440 < mirrored.sum() < 560
 
 
+def test_flips_alternate_from_epoch_to_epoch():
+    x, index = pictures((1000, 2, 3, 1)), jnp.arange(5, 1005)
+    key = jax.random.key(0)
+    epochs = [np.asarray(augment.alternating_flip(key, x, index, epoch)) for epoch in range(4)]
+    mirrored = np.asarray(x)[:, :, ::-1]
+    flipped = (epochs[0] == mirrored).all((1, 2, 3))
+    assert 440 < flipped.sum() < 560
+    for epoch, out in enumerate(epochs):
+        this = flipped ^ (epoch % 2 == 1)
+        np.testing.assert_array_equal(out, np.where(this[:, None, None, None], mirrored, x))
+    # An example is flipped by its own place in the data, whatever batch it is in.
+    some = np.asarray([7, 900, 3])
+    out = augment.alternating_flip(key, x[some], index[some], jnp.int32(2))
+    np.testing.assert_array_equal(out, epochs[0][some])
+
+
+@settings(max_examples=12, deadline=None)
+@given(shape=shapes, down=st.integers(-2, 2), right=st.integers(-2, 2))
+def test_a_shift_moves_and_reflects(shape, down, right):
+    x = pictures(shape)
+    padded = np.pad(np.asarray(x), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    wanted = np.roll(padded, (down, right), (1, 2))[:, 2:-2, 2:-2]
+    np.testing.assert_array_equal(augment.shift(x, down, right), wanted)
+
+
+@pytest.mark.parametrize(("level", "mirrored", "count"), [(0, True, 1), (1, True, 2), (2, True, 6)])
+def test_views_are_weighted_and_of_one_another(level, mirrored, count):
+    x = pictures((2, 5, 6, 3))
+    views = augment.views(x, level, mirrored)
+    assert len(views) == count
+    assert sum(weight for weight, _ in views) == 1
+    mean = sum(weight * view for weight, view in views)
+    if level == 1:
+        np.testing.assert_allclose(mean, (x + x[:, :, ::-1]) / 2, rtol=1e-6)
+
+
+def test_views_of_what_has_sides_are_not_mirrored():
+    x = pictures((2, 5, 6, 3))
+    (weight, view), *moved = augment.views(x, 2, False)
+    assert weight == 0.5
+    assert view is x
+    np.testing.assert_array_equal(moved[0][1], augment.shift(x, -1, -1))
+    np.testing.assert_array_equal(moved[1][1], augment.shift(x, 1, 1))
+    assert [weight for weight, _ in moved] == [0.25, 0.25]
+    assert len(augment.views(x, 1, False)) == 1
+
+
 @settings(max_examples=12, deadline=None)
 @given(shape=shapes, size=st.integers(0, 12), seed=st.integers(0, 999))
 def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
@@ -101,6 +148,7 @@ def test_normalize():
     [
         lambda k, x: augment.random_crop(k, x, 1),
         augment.random_flip,
+        lambda k, x: augment.alternating_flip(k, x, jnp.arange(4) + 5, 0),
         lambda k, x: augment.cutout(k, x, 2),
         lambda k, x: augment.mixup(k, x, jnp.arange(4), 4, 0.5)[0],
     ],

@@ -227,3 +227,26 @@ def test_every_number_may_be_traced(name):
     together = jax.vmap(after_two_steps)(*(jnp.asarray(pair) for pair in pairs))
     alone = [after_two_steps(*(pair[i] for pair in pairs)) for i in range(2)]
     np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_unit_muon_evens_out_what_is_added_to_kernels_of_unit_filters():
+    """Jordan (2024), airbench94_muon: three iterations of a quintic, on [..., outputs]."""
+    random = np.random.RandomState(0)
+    kernel, steps = random.normal(size=(2, 2, 3, 5)), random.normal(size=(STEPS, 2, 2, 3, 5))
+    rate = optax.scale_by_learning_rate(lambda count: RATE / (1 + count))
+    chain = optim.unit_muon(MOMENTUM, rate)
+    params = {"w": jnp.asarray(kernel, jnp.float32)}
+    state = chain.init(params)
+    m = 0.0
+    for t, g in enumerate(steps, 1):
+        m = MOMENTUM * m + (1 - MOMENTUM) * g
+        ahead = MOMENTUM * m / (1 - MOMENTUM ** (t + 1)) + (1 - MOMENTUM) * g / (1 - MOMENTUM**t)
+        x = ahead.reshape(-1, 5).T / np.linalg.norm(ahead)
+        for _ in range(3):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+        kernel = kernel * np.sqrt(5) / np.linalg.norm(kernel)
+        kernel = kernel - RATE / t * x.T.reshape(kernel.shape)
+        updates, state = chain.update({"w": jnp.asarray(g, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["w"], kernel, atol=2e-5)

@@ -152,3 +152,18 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(parts):
 def test_parts_must_be_equal(parts):
     with pytest.raises(UserError, match=f"--accumulate={parts} does not divide --batch_size=6"):
         dataclasses.replace(CONFIG, accumulate=parts)
+
+
+def test_views_are_averaged_but_in_training():
+    class Doubles:
+        def init(self, rngs, x, *, train):
+            return {"params": {}}
+
+        def apply(self, variables, x, *, train, **options):
+            return (2 * x, options) if train else 2 * x
+
+    model = supervised.Views(Doubles(), lambda x: [(0.25, x), (0.75, -x)])
+    x = jnp.arange(3.0)
+    assert model.init({}, x, train=False) == {"params": {}}
+    np.testing.assert_array_equal(model.apply({}, x, train=False), -x)
+    np.testing.assert_array_equal(model.apply({}, x, train=True, mutable=[])[0], 2 * x)

@@ -20,6 +20,7 @@ SMALL = {  # one epoch of seconds
     "cifar_cnn": ["--dataset=embedded", "--num_epochs=1", "--image_size=8"],
     "cifar_vgg": [*THIN, "--depth=11"],
     "cifar_resnet": [*THIN, "--pre_activation", "--image_size=16", "--stochastic_depth=0.2"],
+    "cifar_speedrun": [*THIN, "--image_size=16"],
     "imagenet_vgg": [*THIN, "--depth=11", "--image_size=32"],
 }
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
