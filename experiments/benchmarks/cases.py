@@ -72,7 +72,7 @@ def write_images(case: Case, path: Path) -> None:
     `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes; N is an epoch's, or 16 batches.
     """
     count = 16 * case.batch_size if case.steps else EPOCH
-    random = np.random.RandomState(0)
-    image = random.randint(0, 256, (count, *SHAPES[case.model]), np.uint8)
-    label = random.randint(0, 10, count)
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (count, *SHAPES[case.model]), dtype=np.uint8)
+    label = random.integers(0, 10, count)
     np.savez(path, image=image, label=label, allow_pickle=False)
