@@ -118,7 +118,6 @@ class _Run:
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
         self._folder, self._request = folder, request
-        self._devices = mesh.devices.flat[0], mesh.size
         self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
@@ -150,6 +149,8 @@ class _Run:
         if saved and saved.record["identity"] != self._identity:
             self._last_saved = -1  # forced: from here on it is a run of this config
             self._save()
+        flops = self._program.flops.total()
+        self._speed = partial(_speed, config.batch_size, flops, mesh.devices.flat[0], mesh.size)
         self._bar = Training(self._total, self._step, self._speed)
 
     def train(self) -> None:
@@ -394,11 +395,6 @@ class _Run:
             if number is not None:
                 raise signals.Asked(number)
 
-    def _speed(self, steps_per_second: float) -> dict[str, float]:
-        examples = round(steps_per_second * self._config.batch_size, 1)
-        flops = steps_per_second * self._program.flops.total()
-        return {"examples_per_second": examples, **cost.share(flops, *self._devices)}
-
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
 
@@ -540,6 +536,17 @@ class _Run:
     def _show_pictures(self) -> None:
         for path in sorted((self._folder / "plots").glob("*.png")):
             self._record.picture(path, self._step)
+
+
+def _speed(
+    batch_size: int, flops: int, device: jax.Device, devices: int, steps_per_second: float
+) -> dict[str, float]:
+    """What so many steps a second, of so many operations each, mean to a reader."""
+    examples = round(steps_per_second * batch_size, 1)
+    return {
+        "examples_per_second": examples,
+        **cost.share(steps_per_second * flops, device, devices),
+    }
 
 
 def parameters(state: State) -> int:
