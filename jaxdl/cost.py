@@ -41,8 +41,9 @@ def share(flops_per_second: float, device: jax.Device, devices: int) -> dict[str
     The peak is that of bfloat16, whatever the run computes in. Of a CPU none is known.
     """
     kind = device.device_kind
-    peaks = [peak for name, peak in PEAKS.items() if kind.startswith(name)]
-    known = {"share_of_peak": flops_per_second / (max(peaks) * devices)} if peaks else {}
+    # The whole word: an L40 is no L4.
+    peak = next((p for name, p in PEAKS.items() if re.match(rf"{name}\b", kind)), None)
+    known = {"share_of_peak": flops_per_second / (peak * devices)} if peak else {}
     return {"flops_per_second": flops_per_second} | known
 
 

@@ -298,6 +298,11 @@ class _Run:
         say(f"data: {data.name} ({data.source}), {sizes} to train/validate/test")
         kind = jax.devices()[0].device_kind
         say(f"{parameters(state):,} parameters, {self._total:,} steps on {devices} x {kind}")
+        if not self._program.loops:
+            say(
+                "one step a call: the model has convolutions that XLA would run slowly on a CPU "
+                "inside a loop (jaxdl.models.conv has those that it does not)"
+            )
         goes_on = f", going on from step {self._step:,}" if self._step else ""
         say(f"run folder: {self._folder}{goes_on}")
         needed = 2 * sum(leaf.nbytes for leaf in tree.flatten(self._carry).values())

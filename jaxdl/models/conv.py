@@ -14,8 +14,9 @@ from jaxdl.models import convolution
 class Conv(nn.Conv):
     """`nn.Conv` in interface, parameters, initialisation and result, to rounding: only faster.
 
-    On a CPU by 5 to 75 times for some shapes, inside `scan` and for kernels under `vmap`; see
-    `jaxdl.models.convolution`. Checkpoints of one are those of the other.
+    On a CPU the gradient by a kernel of 64 channels at 32x32 takes a third of the time in float32
+    and a fifth in bfloat16; `jaxdl.models.convolution` says where else. Checkpoints of one are
+    those of the other.
     """
 
     conv_general_dilated: Callable[..., Any] = convolution.general
