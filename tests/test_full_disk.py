@@ -55,6 +55,7 @@ def around(most, parts):
 limits = [f"size={4 * pages}k" for pages in around(used // 4096, parts)]
 limits += [f"size=64m,nr_inodes={n + 1}" for n in around(files, parts)]
 limits += [f"{4 * pages}k free for its end" for pages in (0, 1, 2, 4, 8, 16, 24, 25, 26, 27, 28)]
+limits += ["size=64m"]  # room for all: how much a run needs beyond what it leaves varies
 for limit in limits:
     if "free" in limit:
         mount("size=2m")
