@@ -29,7 +29,8 @@ def flops(program: core.ClosedJaxpr) -> Counter[str]:
     """Floating-point operations of a program by scope, such as `VGG/Conv_0`.
 
     A multiplication and an addition count as two, each element of another operation's result as
-    one (of its operand, where that is reduced). Of a condition's branches the costliest counts; a
+    one (of its operand, where that is reduced). Of a condition's branches the costliest counts, of
+    those of `platform_dependent` the default: the model, not how one platform computes it. A
     `while_loop`, which does not say how often it runs, counts once.
     """
     return _count(program.jaxpr, "")
@@ -74,7 +75,9 @@ def _count(jaxpr: Any, outer: str) -> Counter[str]:
     for equation in jaxpr.eqns:
         scope = "/".join(filter(None, (outer, _scope(str(equation.source_info.name_stack)))))
         inner: list[Counter[str]] = [_count(called, scope) for called in _inner(equation)]
-        if equation.primitive.name == "cond":
+        if equation.primitive.name == "cond" and equation.params.get("branches_platforms"):
+            total += inner[-1]
+        elif equation.primitive.name == "cond":
             costliest: Counter[str] = max(inner, key=lambda branch: branch.total())
             total += costliest
         elif inner:
@@ -87,10 +90,11 @@ def _count(jaxpr: Any, outer: str) -> Counter[str]:
 
 
 def _scope(stack: str) -> str:
-    """`transpose(jvp(VGG))/Conv_0` -> `VGG/Conv_0`."""
+    """`transpose(jvp(VGG))/Conv_0` -> `VGG/Conv_0`; so does .../Conv_0/Conv_0, a base's method."""
     while (bare := re.sub(r"\w+\(([^()]*)\)", r"\1", stack)) != stack:
         stack = bare
-    return stack
+    names = stack.split("/")
+    return "/".join(name for name, last in zip(names, [None, *names], strict=False) if name != last)
 
 
 def _own(equation: Any) -> int:

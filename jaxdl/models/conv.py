@@ -3,12 +3,23 @@
 Shapes: B images of H by W with I channels in, O channels out.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from jaxdl.models import convolution
+from jaxdl.models import blocks, convolution
+from jaxdl.models.activations import Activation
+from jaxdl.models.pool import OVER_WINDOWS, Pool
+
+
+def _promote(x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: DTypeLike, **_: Any) -> Any:
+    """To `dtype`, but for the bias: a CPU adds up the bfloat16 gradients of one very slowly."""
+    return x.astype(dtype), kernel.astype(dtype), bias
 
 
 class Conv(nn.Conv):
@@ -19,7 +30,13 @@ class Conv(nn.Conv):
     those of the other.
     """
 
+    dtype: DTypeLike = jnp.float32
+    promote_dtype: Callable[..., Any] = _promote
     conv_general_dilated: Callable[..., Any] = convolution.general
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves x [..., H, W, I]."""
+        return super().__call__(x).astype(self.dtype)
 
 
 def square(
@@ -38,3 +55,46 @@ def square(
         kernel_init=nn.initializers.he_normal(),
         **options,
     )
+
+
+class ConvPool(nn.Module):
+    """The pooled activations of `square`, with its parameters: quick for few channels, too.
+
+    Attributes:
+      features: O.
+      size: of the kernel, pixels a side.
+      padding: of zeros on each side.
+      activation: after the convolution, elementwise.
+      pool: after the activation.
+      dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    size: int
+    padding: int
+    activation: Activation
+    pool: Pool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, I] -> [B, (H + 2 * padding - size + 1) // 2, ..., O], of `dtype`."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        given = x.astype(self.dtype), kernel.astype(self.dtype), bias
+
+        def plain(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+            y = convolution.convolve(x, kernel, (1, 1), ((self.padding, self.padding),) * 2)
+            return self.pool(self.activation((y + bias[None, None, None]).astype(y.dtype)))
+
+        windows = OVER_WINDOWS.get(self.pool)
+        if windows is None:
+            return plain(*given)
+        in_blocks = functools.partial(
+            blocks.convolve_and_pool,
+            padding=self.padding,
+            activation=self.activation,
+            pool=windows,
+        )
+        return jax.lax.platform_dependent(*given, cpu=in_blocks, default=plain)

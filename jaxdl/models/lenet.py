@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.activations import Activation
-from jaxdl.models.conv import square
+from jaxdl.models.conv import ConvPool
 from jaxdl.models.pool import POOLS, Pool
 
 
@@ -36,9 +36,8 @@ class LeNet5(nn.Module):
         """Classifies x [B, H, W, C]; H and W at least 12."""
         del train
         # 28x28 digits were drawn onto 32x32: a border of 2 on each side.
-        x = self.activation(square(6, 5, padding=2, dtype=self.dtype)(x))
-        x = self.activation(square(16, 5, padding=0, dtype=self.dtype)(self.pool(x)))
-        x = self.pool(x)
+        for features, padding in ((6, 2), (16, 0)):
+            x = ConvPool(features, 5, padding, self.activation, self.pool, self.dtype)(x)
         x = x.reshape(x.shape[0], -1)
         for units in (120, 84):
             x = self.activation(nn.Dense(units, dtype=self.dtype)(x))

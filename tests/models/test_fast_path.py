@@ -34,7 +34,8 @@ def test_no_convolution_leaves_the_fast_path(case, dtype):
     feed = Feed(data.train, key, program.order(key, 0))
     text = program.compiled(program.start(key), feed).as_text()
     found = re.findall(r"= (\w+)\[[^\n]* convolution\(([^\n]*)", text)
-    assert bool(found) == (dtype == "float32")
+    # In bfloat16, and over few channels, there are products alone.
+    assert bool(found) == (dtype == "float32" and case != "lenet")
     for kind, rest in found:
         assert kind == "f32"
         assert "dim_labels=b01f_01io->b01f" in rest
