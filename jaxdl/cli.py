@@ -126,6 +126,8 @@ def set_up_jax(deterministic: bool = False) -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    # From a thread of its own, a call would take its memory where `memory.keep` cannot keep it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def guard(command: Callable[[], None]) -> int:

@@ -27,6 +27,7 @@ from jaxdl import (
     detours,
     environment,
     finite,
+    memory,
     metrics,
     parallel,
     plots,
@@ -166,6 +167,7 @@ class _Run:
             self._bar.advance(self._step)
             if self._lap is None:  # what comes after it is free of compiling
                 say(f"first step after {time.monotonic() - self._began:.1f} s")
+                memory.keep()
                 self._lap = self._step, time.monotonic()
             else:
                 each = (time.monotonic() - began[1]) / max(self._step - began[0], 1)

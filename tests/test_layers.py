@@ -25,6 +25,7 @@ FLOORS = [
         "faults",
         "manifest",
         "cost",
+        "memory",
     },
     {"config", "environment"},
     {"models", "data"},

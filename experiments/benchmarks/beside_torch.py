@@ -21,13 +21,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks import cases, pair, performance
 from experiments.benchmarks.cases import Case
-from jaxdl import cli, environment
+from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 
@@ -101,20 +100,15 @@ def run(config: Config) -> dict[str, Any]:
     """Measures one case after the other, and keeps each; returns the medians of their ratios."""
     # Two sides share the memory of a GPU, of which JAX would take most at its start.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    git = environment.git() or {"commit": None, "dirty": True}  # before files are written
+    origin = performance.origin()  # before files are written
     found = {}
     for case in cases.select(config.only, config.batch_size, config.num_steps):
         entry = measure(case, config.turns, config.torch_python)
         given = {"only": case.name, "batch_size": config.batch_size, "num_steps": config.num_steps}
         flags = [f"--{name}={value}" for name, value in given.items() if value]
-        about = {
-            "command": " ".join(
-                ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]
-            ),
-            **git,
-            "date": datetime.now(UTC).date().isoformat(),
-        }
-        performance.keep(Path(config.results), entry | about)
+        words = ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]
+        entry |= {"command": " ".join(words), **origin}
+        performance.keep(Path(config.results), entry)
         print(performance.line(entry), flush=True)
         found[case.name] = entry["ratio"]["median"]
     return found

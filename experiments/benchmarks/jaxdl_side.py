@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments import cifar_resnet, cifar_vgg, mnist_lenet
 from experiments.benchmarks import pair
-from jaxdl import cli, environment, loop, parallel
+from jaxdl import cli, environment, loop, memory, parallel
 from jaxdl.data import batches
 from jaxdl.data.images import Images
 from jaxdl.program import Feed, compile_program
@@ -68,6 +68,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
 
     for _ in range(WARM_UP):
         turn()
+        memory.keep()
     return report, turn
 
 

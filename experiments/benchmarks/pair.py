@@ -12,10 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from jaxdl.errors import UserError
+
+PAUSE = 0.3  # seconds; OpenMP's threads spin for 0.2 where nothing else is said
 
 
 class Side:
@@ -81,11 +84,13 @@ def started(name: str, command: Sequence[str]) -> Iterator[Side]:
 def take_turns(sides: Sequence[Side], turns: int) -> dict[str, list[float]]:
     """Seconds of each turn, by the side's name: one side after the other, every second turn back.
 
-    What the machine does meanwhile, it does to all of them.
+    What the machine does meanwhile, it does to all of them. Before each there is a pause, in which
+    the threads of the side before it stop spinning in wait for more work.
     """
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for turn in range(turns):
         for side in reversed(sides) if turn % 2 else sides:
+            time.sleep(PAUSE)
             seconds[side.name].append(side.turn())
     return seconds
 

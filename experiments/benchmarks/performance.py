@@ -1,18 +1,21 @@
-"""Published speed: a file of figures for each kind of hardware, and the README's table of them.
+"""Published speed: a file of figures for each kind of hardware, and the README's tables of them.
 
     python -m experiments.benchmarks.performance
 
-`beside_torch` writes the files; the table is made of them alone, and a test holds it against them.
+`beside_torch` writes cases into the files, `host_overhead`, `start_up` and `checkpoints` costs; the
+tables are made of the files alone, and a test holds them against these.
 """
 
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import cases
-from jaxdl import cli, marked, record
+from experiments.benchmarks import cases, pair
+from jaxdl import cli, environment, marked, record
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 
@@ -24,6 +27,8 @@ PART = marked.Part(
 )
 HEADER = """| training | jaxdl | beside it | ratio of times (quartiles) | on |
 | --- | --- | --- | --- | --- |"""
+COSTS = """| beside its steps, a run takes | median (quartiles) | by | on |
+| --- | --- | --- | --- |"""
 NOTHING = "Not measured yet."
 
 
@@ -32,36 +37,72 @@ class Config(RunConfig):
     """From which files to which page."""
 
     results: str = flag(KEPT, "folder of the files of figures", place=True)
-    page: str = flag("README.md", "has the table", place=True)
+    page: str = flag("README.md", "has the tables", place=True)
 
 
-def keep(folder: Path, entry: dict[str, Any]) -> Path:
-    """Adds a case's figures to those of its hardware, in the place of older ones of the case."""
+def origin() -> dict[str, Any]:
+    """What a figure is of: the commit, whether files differ from it, and the day."""
+    git = environment.git() or {"commit": None, "dirty": True}
+    return git | {"date": datetime.now(UTC).date().isoformat()}
+
+
+def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
+    """Adds figures to those of their hardware, in the place of older ones of the same case."""
     slug = re.sub(r"[^a-z0-9]+", "-", entry["hardware"].lower()).strip("-")
     path = folder / f"{slug}.json"
-    entries = {e["case"]: e for e in record.read_json(path)["cases"]} if path.exists() else {}
-    entries[entry["case"]] = entry
+    kept = record.read_json(path) if path.exists() else {}
+    entries = {e["case"]: e for e in kept.get(kind, [])} | {entry["case"]: entry}
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(path, json.dumps({"cases": list(entries.values())}, indent=1) + "\n")
+    text = json.dumps(kept | {kind: list(entries.values())}, indent=1)
+    record.write_text(path, f"{text}\n")
     return path
 
 
+def keep_cost(
+    folder: Path, case: str, values: Sequence[float], unit: str, command: str, of: dict[str, Any]
+) -> float:
+    """Adds a cost, such as `first step, compiled before`, and returns its median.
+
+    Args:
+      folder: of the files of figures.
+      case: what it is, in words.
+      values: of two measurements or more.
+      unit: "s", or what is written after the number.
+      command: that measures it.
+      of: `origin`, from before the measurement.
+    """
+    described, value = environment.describe(), pair.spread(values)
+    entry = {
+        "case": case,
+        "unit": unit,
+        "value": value,
+        "times": len(values),
+        "hardware": environment.hardware(described),
+        "versions": {name: described["packages"][name] for name in environment.NUMERIC},
+    }
+    keep(folder, entry | {"command": command} | of, "costs")
+    return value["median"]
+
+
 def table(folder: Path) -> str:
-    """Markdown: a row for each case on each kind of hardware, or that nothing is measured yet.
+    """Markdown: a row for each case and cost of each kind of hardware, or that there is none.
 
     Raises:
       UserError: a figure was measured with files that are in no commit.
     """
-    rows = []
-    for path in sorted(folder.glob("*.json")):
-        for entry in record.read_json(path)["cases"]:
+    files = [(path, record.read_json(path)) for path in sorted(folder.glob("*.json"))]
+    tables = []
+    for kind, header, cells in (("cases", HEADER, _cells), ("costs", COSTS, _cost_cells)):
+        entries = [(path, entry) for path, kept in files for entry in kept.get(kind, [])]
+        for path, entry in entries:
             if entry["dirty"]:
                 raise UserError(
                     f"{path}: {entry['case']} was measured with files that are in no commit, and a "
                     "published figure names the code that makes it: commit, and measure it again"
                 )
-            rows.append(f"| {' | '.join(_cells(entry))} |")
-    return "\n".join([HEADER, *rows]) if rows else NOTHING
+        rows = [f"| {' | '.join(cells(entry))} |" for _, entry in entries]
+        tables += ["\n".join([header, *rows])] if rows else []
+    return "\n\n".join(tables) or NOTHING
 
 
 def line(entry: dict[str, Any]) -> str:
@@ -71,7 +112,7 @@ def line(entry: dict[str, Any]) -> str:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Makes the page's table anew."""
+    """Makes the page's tables anew."""
     page = Path(config.page)
     marked.check(page, PART)
     marked.fill(page, PART, table(Path(config.results)))
@@ -92,6 +133,16 @@ def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
         f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f} to {ratio['upper_quartile']:.2f})",
         f"{entry['hardware']}; {', '.join(shown)}",
     )
+
+
+def _cost_cells(entry: dict[str, Any]) -> tuple[str, ...]:
+    value = entry["value"]
+    median, lower, upper = (
+        _time(value[name]) if entry["unit"] == "s" else f"{value[name]:.3g} {entry['unit']}"
+        for name in ("median", "lower_quartile", "upper_quartile")
+    )
+    on = f"{entry['hardware']}; jax {entry['versions']['jax']}"
+    return entry["case"], f"{median} ({lower} to {upper})", f"`{entry['command']}`", on
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,84 @@
+"""What a checkpoint costs: how long the loop waits for it, until it is on disk, and to read it.
+
+    python -m experiments.benchmarks.checkpoints
+
+Of VGG-16's whole state at full width, with its momentum. The loop waits while the state is copied
+off the device; hashing and writing go on in the background, beside the next steps. A hundred MB
+written plainly to the same disk are timed too, in the same turn.
+"""
+
+import dataclasses
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import cifar_vgg
+from experiments.benchmarks import performance
+from jaxdl import cli, parallel, tree
+from jaxdl import config as configs
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.config import flag
+from jaxdl.data import images
+from jaxdl.program import compile_program
+
+COMMAND = "python -m experiments.benchmarks.checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(cifar_vgg.Config):
+    """The VGG's."""
+
+    dataset: str = "embedded"
+    turns: int = flag(7, "times that each is timed", low=2)
+    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Times saving and restoring; returns the medians, and the size in MB."""
+    origin = performance.origin()
+    data = images.load("embedded", image_size=config.image_size)
+    task = cifar_vgg.build(config, data)
+    program = compile_program(task, config, data.train, parallel.data_mesh(config.batch_size))
+    carry = jax.block_until_ready(program.start(jax.random.key(config.seed)))
+    size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
+    best = {"step": 0, "value": None, "since": 0, "than": None}
+    known = {
+        "step": 1, "identity": configs.identity(config), "versions": {}, "best": best,
+        "anchor": [0, 0], "detours": [], "seconds": 0.0, "timed": [0, 0.0],
+    }  # fmt: skip
+    seconds: dict[str, list[float]] = {}
+
+    def timed(case: str, began: float) -> None:
+        seconds.setdefault(f"{case} VGG-16's {size / 1e6:.0f} MB", []).append(
+            time.monotonic() - began
+        )
+
+    for _ in range(config.turns):
+        with tempfile.TemporaryDirectory(dir=".") as name:
+            kept = Checkpoints(Path(name))
+            began = time.monotonic()
+            kept.save(1, carry, known, "", ())
+            timed("the loop waits for a checkpoint of", began)
+            kept.wait()
+            timed("until it is verified and on disk:", began)
+            began = time.monotonic()
+            kept.restore(1, carry)
+            timed("verifying and reading a checkpoint of", began)
+            kept.close()
+            began = time.monotonic()
+            with (Path(name) / "plain").open("wb") as file:
+                file.write(bytes(size))
+                os.fsync(file.fileno())
+            timed("for comparison, a plain file of", began)
+    return {
+        case: performance.keep_cost(Path(config.results), case, values, "s", COMMAND, origin)
+        for case, values in seconds.items()
+    }
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

@@ -1,0 +1,86 @@
+"""How long a run takes until its first step is made, and the command line until it answers.
+
+    python -m experiments.benchmarks.start_up
+
+Whole processes, from their start: `--help`; and VGG-16 on digits, one step, with an empty cache of
+compiled programs, and again with what that left there.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import performance
+from jaxdl import cli
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+
+COMMAND = "python -m experiments.benchmarks.start_up"
+EXPERIMENT = [sys.executable, "-m", "experiments.cifar_vgg"]
+STEP = [*EXPERIMENT, "--dataset=embedded", "--num_steps=1"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """How often."""
+
+    turns: int = flag(5, "times that each is timed", low=2)
+    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+
+
+def first_step(cache: Path, run: Path) -> float:
+    """Seconds from a process's start until it says that its first step is made.
+
+    Raises:
+      UserError: it failed, or said nothing of the kind.
+    """
+    began = time.monotonic()
+    environ = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    command = [*STEP, f"--workdir={run}"]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        said, seconds = "", None
+        for said in process.stderr:
+            if "first step after" in said:
+                seconds = time.monotonic() - began
+    if process.returncode or seconds is None:
+        raise UserError(f"{' '.join(command)} failed: {said.strip()}")
+    return seconds
+
+
+def help_page() -> float:
+    """Seconds that --help takes."""
+    began = time.monotonic()
+    subprocess.run([*EXPERIMENT, "--help"], capture_output=True, check=False)
+    return time.monotonic() - began
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Times each; returns the medians."""
+    origin = performance.origin()
+    seconds: dict[str, list[float]] = {}
+    for _ in range(config.turns):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            turn = {
+                "`--help`": help_page(),
+                "first step of VGG-16, never compiled": first_step(folder, folder / "cold"),
+                "first step of VGG-16, compiled before": first_step(folder, folder / "warm"),
+            }
+        for case, value in turn.items():
+            seconds.setdefault(case, []).append(value)
+    return {
+        case: performance.keep_cost(Path(config.results), case, values, "s", COMMAND, origin)
+        for case, values in seconds.items()
+    }
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)
