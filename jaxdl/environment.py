@@ -68,8 +68,11 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def git() -> dict[str, Any] | None:
-    """Commit of the folder the run was started in, and whether files differed from it."""
+def git(*, apart_from: str = "") -> dict[str, Any] | None:
+    """Commit of the folder the run was started in, and whether files differed from it.
+
+    Files under `apart_from` do not count: a path from there, empty for none.
+    """
 
     def ask(*words: str) -> str:
         answer = subprocess.run(
@@ -78,6 +81,8 @@ def git() -> dict[str, Any] | None:
         return answer.stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        others = [".", f":(exclude){apart_from}"] if apart_from else []
+        changed = ask("status", "--porcelain", "--", *others)
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -119,7 +119,7 @@ def run(config: Config) -> dict[str, Any]:
     }
     return {
         case: performance.keep_cost(
-            Path(config.results), case, ratios, "of a bare loop's time", COMMAND, origin
+            Path(config.results), case, ratios, "times a bare loop's", COMMAND, origin
         )
         for case, ratios in found.items()
     }

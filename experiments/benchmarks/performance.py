@@ -41,8 +41,8 @@ class Config(RunConfig):
 
 
 def origin() -> dict[str, Any]:
-    """What a figure is of: the commit, whether files differ from it, and the day."""
-    git = environment.git() or {"commit": None, "dirty": True}
+    """What a figure is of: the commit, whether other files than figures differ, and the day."""
+    git = environment.git(apart_from=KEPT) or {"commit": None, "dirty": True}
     return git | {"date": datetime.now(UTC).date().isoformat()}
 
 
@@ -136,13 +136,14 @@ def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def _cost_cells(entry: dict[str, Any]) -> tuple[str, ...]:
-    value = entry["value"]
+    value, unit = entry["value"], entry["unit"]
     median, lower, upper = (
-        _time(value[name]) if entry["unit"] == "s" else f"{value[name]:.3g} {entry['unit']}"
+        _time(value[name]) if unit == "s" else f"{value[name]:.3g}"
         for name in ("median", "lower_quartile", "upper_quartile")
     )
+    shown = median if unit == "s" else f"{median} {unit}"
     on = f"{entry['hardware']}; jax {entry['versions']['jax']}"
-    return entry["case"], f"{median} ({lower} to {upper})", f"`{entry['command']}`", on
+    return entry["case"], f"{shown} ({lower} to {upper})", f"`{entry['command']}`", on
 
 
 def _time(seconds: float) -> str:

@@ -41,7 +41,7 @@ def fakes(tmp_path, monkeypatch):
         return fake_side.command(side, tmp_path / "log", seconds, **said[side])
 
     monkeypatch.setattr(beside_torch, "command", command)
-    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": False})
+    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": False})
     return said
 
 
@@ -87,7 +87,7 @@ def test_an_interpreter_without_pytorch():
 
 
 def test_what_cannot_be_compared_or_published(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": True})
+    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": True})
     config = measured(tmp_path, "--only=resnet18-64-float32")
     beside_torch.run(config)
     with pytest.raises(UserError, match="resnet18-64-float32-step-torch was measured with files"):
@@ -115,7 +115,7 @@ def test_costs_stand_in_a_table_of_their_own(tmp_path):
     lines = performance.table(tmp_path).splitlines()
     assert lines[0].startswith("| beside its steps")
     assert lines[2].startswith("| a save | 30 ms (25 ms to 35 ms) | `python -m it` | ")
-    assert lines[3].startswith("| a step | 1.5 of it (1.5 of it to 1.5 of it) |")
+    assert lines[3].startswith("| a step | 1.5 of it (1.5 to 1.5) |")
     assert len(lines) == 4
     performance.keep_cost(tmp_path, "late", [1, 1], "s", "x", origin | {"dirty": True})
     with pytest.raises(UserError, match="late was measured with files that are in no commit"):
