@@ -126,15 +126,17 @@ def run(config: Config) -> dict[str, Any]:
     mean, std = data.statistics()
     model = network(config, data)
 
-    def draw(state: TrainState, folder: Path) -> None:
+    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         def setosa(x: np.ndarray) -> np.ndarray:
             logits = predict(model, state, augment.normalize(jnp.asarray(x), mean, std))
             return np.asarray(jax.nn.sigmoid(logits[:, 0]))
 
         if config.task == "setosa":
-            plots.boundary(setosa, data.test, data.names, data.classes, folder / "boundary.png")
+            picture = folder / "plots" / "boundary.png"
+            plots.boundary(setosa, data.test, data.names, data.classes, picture)
+        return {}
 
-    return loop.train(config, build(config, data), data, best=("loss", min), draw=draw)
+    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
 
 
 if __name__ == "__main__":

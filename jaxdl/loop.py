@@ -47,13 +47,16 @@ from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
+Conclude = Callable[[State, Path], dict[str, float]]
 DISPATCH = 0.5  # seconds of steps made in one call: signals and the progress bar wait as long
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
 
-def draw_nothing(state: State, folder: Path) -> None:
-    """What an experiment without pictures of its own has `train` draw."""
+def nothing_more(state: State, folder: Path) -> dict[str, float]:
+    """The conclusion of an experiment that has nothing of its own to show or to measure."""
+    del state, folder
+    return {}
 
 
 def train(
@@ -61,7 +64,7 @@ def train(
     task: Task,
     data: Dataset,
     best: Best = ("accuracy", max),
-    draw: Callable[[State, Path], None] = draw_nothing,
+    conclude: Conclude = nothing_more,
 ) -> dict[str, Any]:
     """Trains a task to its end, from where its workdir's run stopped if there is one.
 
@@ -70,8 +73,8 @@ def train(
       task: what to train.
       data: its splits; evaluation is on validation, the final report on test.
       best: the metric that chooses the best checkpoint on validation, and which of two is better.
-      draw: called at the end with the final state and the run's folder of plots, for pictures (PNG)
-        that only the experiment knows how to make.
+      conclude: called at the end with the final state and the run's folder: makes what only the
+        experiment can, such as pictures in plots/, and returns what it measures for the summary.
 
     Returns:
       What `summary.json` holds; with --dry_run what the run would cost, and nothing is written.
@@ -91,7 +94,7 @@ def train(
             run = _Run(config, task, data, best, folder, mesh, request)
             try:
                 run.train()
-                return run.finish(draw)
+                return run.finish(conclude)
             except signals.Asked as asked:
                 raise run.stop(asked.number) from None
             finally:
@@ -146,6 +149,8 @@ class _Run:
         about = {"name": data.name, "version": data.version, "fingerprint": data.fingerprint}
         lines = record.before(saved.step, saved.log) if saved else []
         self._record = record.Record(folder, config, about | {"source": data.source}, lines)
+        for name, text in data.files.items():
+            record.write_text(folder / name, text)
         self._announce(mesh.size)
         if saved and saved.record["identity"] != self._identity:
             self._last_saved = -1  # forced: from here on it is a run of this config
@@ -176,7 +181,7 @@ class _Run:
             ends = self._events()
         self._end_trace()
 
-    def finish(self, draw: Callable[[State, Path], None]) -> dict[str, Any]:
+    def finish(self, conclude: Conclude) -> dict[str, Any]:
         """Evaluates the final state and the best one, and writes the summary and the pictures.
 
         The final state is the last one; with early stopping it is the best.
@@ -208,7 +213,7 @@ class _Run:
         }
         self._record.sync()
         self._draw(final)
-        draw(state, self._folder / "plots")
+        summary |= conclude(state, self._folder)
         self._show_pictures()
         self._poll()
         self._record.summarize(summary)

@@ -4,6 +4,8 @@ A value is total / count, and that division happens once, on the host, when it i
 Shapes: B examples, C classes.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,18 @@ import numpy as np
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
+class Exponential(NamedTuple):
+    """A pair whose value is exp(total / number), such as the perplexity of a mean of nats."""
+
+    total: jax.Array
+    number: jax.Array
+
+
 def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mean of `values` [B] over the examples whose `mask` [B] is 1; padding counts nothing."""
+    """The mean of `values` over where `mask` is 1; padding counts nothing.
+
+    Both are [B], or of one shape for what there is several of in an example, [B, T].
+    """
     return jnp.sum(jnp.where(mask > 0, values, 0)), jnp.sum(mask)
 
 
@@ -70,11 +82,13 @@ def divide(metrics: Metrics) -> dict[str, np.ndarray]:
 
     A count of zero gives NaN: nothing was measured.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            name: np.asarray(total, np.float64) / np.asarray(count, np.float64)
-            for name, (total, count) in jax.device_get(metrics).items()
-        }
+    values = {}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for name, pair in jax.device_get(metrics).items():
+            total, count = (np.asarray(part, np.float64) for part in pair)
+            value = total / count
+            values[name] = np.exp(value) if isinstance(pair, Exponential) else value
+    return values
 
 
 def scalars(values: dict[str, np.ndarray]) -> dict[str, float]:

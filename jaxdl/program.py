@@ -65,7 +65,8 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     Args:
       task: its three functions.
       config: of the run.
-      split: what it trains on; only shapes are used.
+      split: what it trains on; only shapes are used, and an entry `length` [N] if it has one:
+        then a batch's examples are of like length.
       mesh: the devices.
     """
     examples = batches.size(split)
@@ -79,6 +80,12 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     )
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     loops = not (on_cpu and "conv_general_dilated" in cost.primitives(traced))
+
+    def order(key: jax.Array, epoch: int | jax.Array) -> jax.Array:
+        if "length" in split:
+            lengths = jnp.asarray(split["length"])
+            return batches.like_lengths(key, epoch, lengths, config.batch_size)
+        return batches.epoch_order(key, epoch, examples)
 
     def batch(feed: Feed, step: jax.Array) -> Batch:
         taken = batches.take(feed.split, feed.order, step % per_epoch, config.batch_size)
@@ -101,12 +108,10 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         return finite.choose(bad < 0, new, carry._replace(bad=bad))
 
     def step(now: Moving, feed: Feed) -> Moving:
-        carry, order = now
+        carry, rows = now
         epoch, position = carry.state.step // per_epoch, carry.state.step % per_epoch
-        order = jax.lax.cond(
-            position == 0, lambda: batches.epoch_order(feed.key, epoch, examples), lambda: order
-        )
-        return consume(carry, batch(feed._replace(order=order), carry.state.step)), order
+        rows = jax.lax.cond(position == 0, lambda: order(feed.key, epoch), lambda: rows)
+        return consume(carry, batch(feed._replace(order=rows), carry.state.step)), rows
 
     def loop(now: Moving, split: batches.Split, key: jax.Array, steps: jax.Array) -> Moving:
         feed = Feed(split, key, now[1])
@@ -130,9 +135,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     many, one = jit(loop), jit(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
         start=jax.jit(start, out_shardings=whole),
-        order=jax.jit(
-            lambda key, epoch: batches.epoch_order(key, epoch, examples), out_shardings=whole
-        ),
+        order=jax.jit(order, out_shardings=whole),
         batch=jax.jit(batch),
         advance=advance,
         consume=jit(consume),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Split = dict[str, Any]  # arrays with a leading axis N
+POOL = 64  # batches whose examples are sorted by length, where examples have one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Dataset:
     train: Split
     validation: Split  # chooses the best checkpoint
     test: Split  # is for the final report
+    # Texts by file name that belong to the data and go into the run's folder, such as a vocabulary.
+    files: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
 
 def size(split: Split) -> int:
@@ -35,6 +38,29 @@ def size(split: Split) -> int:
 def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Array:
     """The order in which an epoch visits its examples: int32 [N]."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+
+
+def like_lengths(
+    key: jax.Array, epoch: int | jax.Array, lengths: jax.Array, batch_size: int
+) -> jax.Array:
+    """The order of an epoch whose batches hold examples of like length: int32 [N].
+
+    Examples are shuffled, those of each `POOL` batches sorted by their length, and then whole
+    batches shuffled. What is left over at the end fills no batch, and is drawn in other epochs.
+
+    Args:
+      key: of all epochs.
+      epoch: its number.
+      lengths: [N], of the examples.
+      batch_size: B.
+    """
+    order = epoch_order(key, epoch, len(lengths))
+    count = len(lengths) // batch_size
+    full, rest = order[: count * batch_size], order[count * batch_size :]
+    pool = jnp.arange(len(full)) // (POOL * batch_size)
+    batches = full[jnp.lexsort((lengths[full], pool))].reshape(count, batch_size)
+    turns = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, epoch), 1), count)
+    return jnp.concatenate([batches[turns].reshape(-1), rest])
 
 
 def take(split: Split, order: jax.Array, position: int | jax.Array, batch_size: int) -> Split:

@@ -1,0 +1,1 @@
+"""Text: vocabularies, corpora, and what makes text from a model."""

@@ -1,0 +1,68 @@
+import itertools
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+
+from jaxdl import buckets
+from jaxdl.data import batches
+from jaxdl.task import Task
+
+
+def padded(lengths, chosen):
+    """Positions of all examples, each padded to the smallest width that holds it."""
+    return sum(min(width for width in chosen if width >= n) for n in lengths)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 45), min_size=1, max_size=40), st.integers(1, 4))
+def test_widths_are_the_best_of_all_choices(lengths, count):
+    found = buckets.widths(np.array(lengths), count)
+    assert found == sorted(set(found))
+    assert found[-1] == max(lengths)
+    assert len(found) <= count
+    edges = range(buckets.MULTIPLE, max(lengths), buckets.MULTIPLE)
+    choices = [
+        (*some, max(lengths)) for n in range(count) for some in itertools.combinations(edges, n)
+    ]
+    assert padded(lengths, found) == min(padded(lengths, choice) for choice in choices)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
+def test_an_epoch_in_like_lengths_is_a_permutation(examples, batch_size, epoch):
+    lengths = jnp.asarray(np.random.RandomState(0).randint(1, 50, examples))
+    order = batches.like_lengths(jax.random.key(0), epoch, lengths, batch_size)
+    np.testing.assert_array_equal(np.sort(order), np.arange(examples))
+    other = batches.like_lengths(jax.random.key(0), epoch + 1, lengths, batch_size)
+    assert examples < 20 or not np.array_equal(order, other)
+
+
+def test_like_lengths_waste_little():
+    lengths = np.random.RandomState(0).lognormal(5, 0.6, 20_000).astype(int).clip(8, 400)
+    order = np.asarray(batches.like_lengths(jax.random.key(0), 0, jnp.asarray(lengths), 32))
+    shuffled = np.random.RandomState(1).permutation(len(lengths))
+    chosen = buckets.widths(lengths, 8)
+    assert buckets.waste(lengths, order, 32, chosen) < 0.15
+    assert buckets.waste(lengths, shuffled, 32, chosen) > 0.4
+
+
+def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
+    def step(state, batch):
+        width = jnp.float32(batch["tokens"].shape[1])
+        return state + batch["tokens"].sum(), {"width": (width, jnp.float32(1))}
+
+    task = Task(lambda key: jnp.int32(0), step, lambda state, batch: step(state, batch)[1])
+    task = buckets.bucketed(task, [2, 5, 9], ("tokens",))
+    run = jax.jit(task.step)
+    for lengths, width in (((1, 2), 2), ((3, 1), 5), ((5, 5), 5), ((6, 1), 9), ((9, 2), 9)):
+        tokens = np.zeros((2, 9), np.int32)
+        for row, n in enumerate(lengths):
+            tokens[row, :n] = 1
+        batch = {"tokens": jnp.asarray(tokens), "length": jnp.asarray(lengths)}
+        state, found = run(jnp.int32(0), batch)
+        assert state == sum(lengths)
+        assert found["width"][0] == width
+        assert task.evaluate(state, batch)["width"][0] == width
