@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxdl import memory
+
 # Read when the first device is asked for, here and in the processes that tests start: compiles a
 # third faster, to programs that are slower, where none runs for long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
@@ -30,6 +32,8 @@ def _shared_programs(tmp_path_factory):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # A process of tests compiles hundreds of programs, and would keep what each of them took.
+        patch.setattr(memory, "keep", lambda: None)
         yield
 
 
