@@ -15,8 +15,9 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]  # (outputs, targets) -> [B]
 
 
 def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
-    """Class indices [B] as probabilities [B, C]; what already is [B, C] passes unchanged."""
-    return labels if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes)
+    """Class indices (integers) [...] as probabilities [..., C]; probabilities pass unchanged."""
+    indices = jnp.issubdtype(labels.dtype, jnp.integer)
+    return jax.nn.one_hot(labels, num_classes) if indices else labels
 
 
 def absolute(x: jax.Array) -> jax.Array:
@@ -24,8 +25,9 @@ def absolute(x: jax.Array) -> jax.Array:
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
-# Classification: logits [B, C] are unnormalised log-probabilities; labels are class indices [B] or
-# probabilities [B, C], as label smoothing and mixup make them.
+# Classification: logits [B, C] are unnormalised log-probabilities; labels are class indices, integer
+# [B], or probabilities, floating [B, C], as label smoothing and mixup make them. Where there are
+# several to an example, as tokens in a text, all have axes more: [B, T, C] and [B, T].
 
 
 def cross_entropy(

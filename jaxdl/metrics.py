@@ -50,8 +50,12 @@ def r_squared(
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """[B], 1 where the largest of `logits` [B, C] is the label's ([B] or [B, C]), else 0."""
-    wanted = jnp.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+    """[...], 1 where the largest of `logits` [..., C] is the label's, else 0.
+
+    Labels are indices, integer [...], or probabilities, floating [..., C].
+    """
+    indices = jnp.issubdtype(labels.dtype, jnp.integer)
+    wanted = labels if indices else jnp.argmax(labels, axis=-1)
     return (jnp.argmax(logits, axis=-1) == wanted).astype(jnp.float32)
 
 

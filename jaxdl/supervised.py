@@ -14,6 +14,7 @@ from optax import contrib
 
 from jaxdl import metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
+from jaxdl.data.batches import size
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.optim import Rate
@@ -171,9 +172,11 @@ def supervised(
     """A task that fits a model's outputs to its batches.
 
     Args:
-      model: called as `model(batch[inputs], train=...)`, with a `dropout` key while training.
+      model: called as `model(batch[inputs], train=...)`, with a `dropout` key while training; its
+        inputs may be several arrays in one tuple.
       optimizer: gradient -> update; it is given the mean loss as `value`.
-      loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of.
+      loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of. Where
+        `preprocess` gives the batch a mask [B, T], the loss is [B, T], such as that of each token.
       measure: (outputs, batch) -> metrics of evaluation, beside the loss.
       example: one batch of the right shapes, of any size; only shapes are used.
       preprocess: applied to every batch, in training and evaluation.
@@ -194,7 +197,8 @@ def supervised(
 
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
-        shaped = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
+        shaped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
+        shaped = preprocess(shaped | {"mask": jnp.ones(size(shaped))})
         variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
         params = variables.pop("params")
         # A copy: the compiled step gives away its state's buffers, each of them once.
@@ -278,14 +282,18 @@ def _added_up(
     return gradient, (model_state, jax.tree.map(lambda a: jnp.sum(a, axis=0), found))
 
 
-def predict(model: Model, state: TrainState, x: jax.Array) -> jax.Array:
-    """A model's outputs for inputs x [B, ...], with the parameters that a state is evaluated by."""
+def evaluated(state: TrainState) -> dict[str, Any]:
+    """The variables that a state is evaluated by: its average's, where it has one."""
     if state.average is None:
-        params = optim.evaluated(state.opt_state, state.params)
-        model_state = state.model_state
+        params, model_state = optim.evaluated(state.opt_state, state.params), state.model_state
     else:
         params, model_state = state.average
-    return model.apply({"params": params, **model_state}, x, train=False)
+    return {"params": params, **model_state}
+
+
+def predict(model: Model, state: TrainState, x: Any) -> Any:
+    """A model's outputs for inputs x [B, ...], with the parameters that a state is evaluated by."""
+    return model.apply(evaluated(state), x, train=False)
 
 
 def classification(outputs: jax.Array, batch: Batch) -> Metrics:
