@@ -28,7 +28,7 @@ FLOORS = [
         "memory",
     },
     {"config", "environment"},
-    {"models", "data"},
+    {"models", "data", "text"},
     {"task", "supervised", "evaluate", "parallel", "finite"},
     {"checkpoint", "record", "plots", "program", "detours", "marked"},
     {"estimate"},
@@ -40,6 +40,7 @@ ROOMS = {
     "orbax": {"jaxdl/checkpoint.py"},
     "tensorboardX": {"jaxdl/record.py"},
     "matplotlib": {"jaxdl/plots.py"},
+    "tokenizers": {"jaxdl/text/vocabulary.py"},
     "absl": {"jaxdl/cli.py"},
     "torch": {"experiments/benchmarks/torch_side.py"},
 }
