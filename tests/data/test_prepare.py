@@ -103,7 +103,7 @@ def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypat
     folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     first = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     (kept,) = (tmp_path / "cache" / "jaxdl").glob("*.npz")
-    monkeypatch.setattr(tfds.Stored, "read", None)  # from now on only the cache can answer
+    monkeypatch.setattr(tfds.Stored, "examples", None)  # from now on only the cache can answer
     again = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     np.testing.assert_array_equal(first.train["image"], again.train["image"])
     monkeypatch.undo()
@@ -290,8 +290,8 @@ def test_the_pinned_addresses_are_those_of_tfds():
 
 
 def test_real_mnist(real_data):
-    stored = tfds.open_dataset("mnist", real_data)
-    test = stored.read("test", 28)
+    stored = tfds.open_dataset("mnist", real_data, ("image", "label"))
+    test = images.read(stored, "test", 28)
     counts = np.bincount(test["label"])
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert test["image"].mean() == pytest.approx(33.79, abs=0.01)
