@@ -79,6 +79,7 @@ MULTI30K = {
 }
 MULTI30K_SPLITS = ("train", "val", "test_2016_flickr")
 MULTI30K_URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+NAMES = (*RECIPES, "multi30k")
 
 
 def multi30k(data_dir: str) -> Path:
@@ -127,7 +128,7 @@ def prepare(name: str, data_dir: str) -> Path:
     )
     if name not in RECIPES:
         raise UserError(
-            f"{name} is not in {stored.folder.parent}, and only {', '.join(RECIPES)} can be "
+            f"{name} is not in {stored.folder.parent}, and only {', '.join(NAMES)} can be "
             "prepared here: prepare it with tensorflow_datasets (file_format='array_record') and "
             "give its --data_dir, or choose one of these, or --dataset=embedded"
         )
