@@ -41,7 +41,7 @@ def _parser() -> Parser:
     command.set_defaults(handler=_list)
 
     command = commands.add_parser("prepare", help="download a data set into a TFDS folder")
-    command.add_argument("name", help="mnist, fashion_mnist, cifar10 or cifar100")
+    command.add_argument("name", help="mnist, fashion_mnist, cifar10, cifar100 or multi30k")
     command.add_argument("--data_dir", default="", help="TFDS folder; default: TFDS's own")
     command.set_defaults(handler=_prepare)
 

@@ -16,7 +16,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
 
     Experiments (in that folder) and models are read as text: nothing is imported for it.
     """
-    downloads = {name: "by `jaxdl prepare`, or at the first run" for name in prepare.RECIPES}
+    downloads = {name: "by `jaxdl prepare`, or at the first run" for name in prepare.NAMES}
     return {
         "experiments (python -m experiments.NAME)": _modules(experiments),
         "models (jaxdl.models)": _models(Path(jaxdl.__path__[0]) / "models"),

@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from jaxdl import augment, cli, loop, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
-from jaxdl.data import images
+from jaxdl.data import batches, images
 from jaxdl.supervised import classification, supervised
 from jaxdl.task import Task
 
@@ -39,7 +39,7 @@ class Net(nn.Module):
 def load(config):
     """99, 11 and 27 made images of 8 by 8 pixels."""
     raw = images.synthetic(8, examples=110)
-    train, validation = images.carve(raw.train, 0.1)
+    train, validation = batches.carve(raw.train, 0.1)
     return images.Images("synthetic", **raw._asdict() | {"train": train, "validation": validation})
 
 

@@ -40,6 +40,7 @@ ROOMS = {
     "orbax": {"jaxdl/checkpoint.py"},
     "tensorboardX": {"jaxdl/record.py"},
     "matplotlib": {"jaxdl/plots.py"},
+    "tokenizers": {"jaxdl/text/vocabulary.py"},
     "absl": {"jaxdl/cli.py"},
     "torch": {"experiments/benchmarks/torch_side.py"},
 }

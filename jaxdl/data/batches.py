@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.errors import UserError
+
 Split = dict[str, Any]  # arrays with a leading axis N
 POOL = 64  # batches whose examples are sorted by length, where examples have one
 
@@ -33,6 +35,31 @@ class Dataset:
 def size(split: Split) -> int:
     """N."""
     return len(next(iter(split.values())))
+
+
+def carve(
+    train: Split, fraction: float, flag: str = "--validation_fraction"
+) -> tuple[Split, Split]:
+    """Splits a training split into training and validation, the same way every time.
+
+    Args:
+      train: what to split.
+      fraction: of its examples that are held out.
+      flag: what the user knows it by.
+
+    Raises:
+      UserError: one of the two would be empty.
+    """
+    held_out = round(size(train) * fraction)
+    if not 0 < held_out < size(train):
+        raise UserError(
+            f"{flag}={fraction} of {size(train)} training examples leaves a split empty: give one "
+            "between 0 and 1 that leaves both at least one example"
+        )
+    # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
+    order = np.random.RandomState(0).permutation(size(train))
+    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
+    return {k: v[kept] for k, v in train.items()}, {k: v[held] for k, v in train.items()}
 
 
 def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Array:

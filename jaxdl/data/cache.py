@@ -42,3 +42,14 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         say(f"{path} not kept ({error.strerror}): each start decodes anew; set XDG_CACHE_HOME")
+
+
+def joined(splits: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several splits in one dictionary, for `write`; `part` takes them out again."""
+    return {f"{name} {field}": a for name, split in splits.items() for field, a in split.items()}
+
+
+def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays of one split of those that `joined` made; none where it is not among them."""
+    start = f"{name} "
+    return {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}

@@ -1,9 +1,11 @@
 """Files from the network: pinned by SHA-256, complete or absent, never waiting long for nobody."""
 
+import gzip
 import hashlib
 import queue
 import threading
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,16 @@ PATIENCE = 10.0  # seconds until the server must have answered; DNS is counted i
 CHUNK = 1 << 18
 
 
-def fetch(url: str, path: Path, size: int, sha256: str) -> Path:
+def fetch(url: str, path: Path, size: int, sha256: str, gzipped: bool = False) -> Path:
     """Downloads `url` to `path` with a progress bar; a file that is there and whole is kept.
+
+    Args:
+      url: where from.
+      path: where to; its folder is made.
+      size: bytes that the file must have.
+      sha256: of the file.
+      gzipped: whether `url` sends the file packed. It is unpacked as it comes, and no further than
+        to `size`.
 
     Raises:
       UserError: the server did not answer in time, or sent other bytes than the pinned ones.
@@ -27,21 +37,22 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> Path:
         response = _open(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         sha = hashlib.sha256()
+        stream = gzip.GzipFile(fileobj=response) if gzipped else response
         with response, part.open("wb") as file:
             received = 0
             for _ in track(range(-(-size // CHUNK)), f"downloading {path.name}"):
-                chunk = response.read(CHUNK)
+                chunk = stream.read(CHUNK)
                 received += len(chunk)
                 sha.update(chunk)
                 file.write(chunk)
-            received += len(response.read(1))
+            received += len(stream.read(1))
         if received != size or sha.hexdigest() != sha256:
             raise UserError(
                 f"{url} sent {received} bytes of SHA-256 {sha.hexdigest()[:12]}, not the pinned "
                 f"{size} of {sha256[:12]}: try again, or from another network"
             )
         part.replace(path)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"cannot download {url}: {reason}") from error
     finally:

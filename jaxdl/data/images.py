@@ -12,9 +12,8 @@ import numpy as np
 
 from jaxdl.config import absolute
 from jaxdl.data import cache, pixels, prepare, tfds
-from jaxdl.data.batches import Dataset, Split, size
+from jaxdl.data.batches import Dataset, Split, carve
 from jaxdl.data.folder import ImageFolder
-from jaxdl.errors import UserError
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
 ONE_WAY = frozenset(
@@ -97,24 +96,6 @@ def is_folder(name: str) -> bool:
     return name.startswith(("/", "~", "./", "../"))
 
 
-def carve(train: Split, fraction: float) -> tuple[Split, Split]:
-    """Splits a training split into training and validation, the same way every time.
-
-    Raises:
-      UserError: one of the two would be empty.
-    """
-    held_out = round(size(train) * fraction)
-    if not 0 < held_out < size(train):
-        raise UserError(
-            f"--validation_fraction={fraction} of {size(train)} training examples leaves a split "
-            "empty: give one between 0 and 1 that leaves both at least one example"
-        )
-    # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
-    order = np.random.RandomState(0).permutation(size(train))
-    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return {k: v[kept] for k, v in train.items()}, {k: v[held] for k, v in train.items()}
-
-
 def digits() -> Raw:
     """The 1,797 real handwritten digits, 8x8, that scikit-learn carries; a fifth is the test."""
     from sklearn.datasets import load_digits
@@ -159,30 +140,54 @@ def _from_folder(folder: Path, image_size: int) -> Raw:
 
 
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
-    stored = tfds.open_dataset(name, data_dir)
+    stored = tfds.open_dataset(name, data_dir, ("image", "label"))
     if not stored.is_prepared():
         prepare.prepare(name, data_dir)
-        stored = tfds.open_dataset(name, data_dir)
+        stored = tfds.open_dataset(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
     names = ("train", stored.test_split())
     cached = cache.read(key) or {}
-    splits = [_part(cached, name) for name in names]
-    fits = (stored.matches(n, image_size, s) for n, s in zip(names, splits, strict=True))
+    splits = [cache.part(cached, name) for name in names]
+    fits = (_fits(s, stored.count(n), image_size) for n, s in zip(names, splits, strict=True))
     if not all(fits):
         for name in names:
             stored.check(name)
-        splits = [stored.read(name, image_size) for name in names]
-        both = zip(names, splits, strict=True)
-        cache.write(key, {f"{n} {field}": a for n, split in both for field, a in split.items()})
+        splits = [read(stored, name, image_size) for name in names]
+        cache.write(key, cache.joined(dict(zip(names, splits, strict=True))))
     source = f"TFDS, {stored.folder}"
     return Raw(stored.version, fingerprint, source, stored.num_classes, *splits)
 
 
-def _part(arrays: dict[str, np.ndarray], name: str) -> Split:
-    """The entries `NAME image` and `NAME label`, without the name."""
-    start = f"{name} "
-    return {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
+def read(stored: tfds.Stored, split: str, image_size: int) -> Split:
+    """Decodes a whole split of a TFDS folder into arrays, images resized.
+
+    Raises:
+      UserError: the files are damaged, or not images of 1 or 3 channels.
+    """
+    image, label = np.empty(0, np.uint8), np.empty(stored.count(split), np.int32)
+    with stored.reading():
+        for row, example in enumerate(stored.examples(split)):
+            picture = example["image"]
+            if row == 0:
+                shape = (len(label), image_size, image_size, picture.shape[-1])
+                image = np.empty(shape, np.uint8)
+            image[row] = pixels.resize(picture, image_size)
+            label[row] = stored.label(example)
+    return {"image": image, "label": label}
+
+
+def _fits(split: Split, count: int, image_size: int) -> bool:
+    """Whether arrays from elsewhere have the types and shapes that `read` would give."""
+    if set(split) != {"image", "label"}:
+        return False
+    image, label = split["image"], split["label"]
+    return (
+        (image.dtype, label.dtype) == (np.uint8, np.int32)
+        and image.shape[:3] == (count, image_size, image_size)
+        and image.ndim == 4
+        and label.shape == (count,)
+    )
 
 
 def _resized(split: Split, image_size: int) -> Split:

@@ -1,4 +1,7 @@
-"""Downloads MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 into ordinary TFDS folders."""
+"""Downloads MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 into ordinary TFDS folders.
+
+Multi30k, which TFDS has not, becomes a folder of plain text beside them.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -59,13 +62,64 @@ RECIPES: dict[str, Callable[[dict[str, Path]], Recipe]] = {
 }
 
 
+# Bytes and SHA-256 of each file, unpacked: what a .gz is packed to may change.
+MULTI30K = {
+    "train.en": (1801238, "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6"),
+    "train.de": (2110398, "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72"),
+    "val.en": (63297, "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227"),
+    "val.de": (75981, "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660"),
+    "test_2016_flickr.en": (
+        62076,
+        "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182",
+    ),
+    "test_2016_flickr.de": (
+        70649,
+        "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16",
+    ),
+}
+MULTI30K_SPLITS = ("train", "val", "test_2016_flickr")
+MULTI30K_URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+NAMES = (*RECIPES, "multi30k")
+
+
+def multi30k(data_dir: str) -> Path:
+    """The folder of Multi30k's text, task 1, English and German; downloads what it lacks.
+
+    Args:
+      data_dir: has a folder multi30k, or is it; empty: TFDS's own.
+
+    Raises:
+      UserError: it is absent and cannot be downloaded or written.
+    """
+    above = tfds.folder(data_dir)
+    for folder in (above / "multi30k", above):
+        if all((folder / name).is_file() for name in MULTI30K):
+            return folder
+    folder = above / "multi30k"
+    try:
+        for name, (size, sha256) in MULTI30K.items():
+            if not (folder / name).exists():  # another version of it is the user's own
+                download.fetch(
+                    f"{MULTI30K_URL}/{name}.gz", folder / name, size, sha256, gzipped=True
+                )
+    except UserError as error:
+        raise UserError(
+            f"multi30k is not in {above} ({error}): run `jaxdl prepare multi30k` where there is a "
+            "network, or give --data_dir=FOLDER that has multi30k/train.en and so on, or "
+            "--dataset=embedded, which needs no download"
+        ) from error
+    return folder
+
+
 def prepare(name: str, data_dir: str) -> Path:
     """Downloads a data set and writes it into a TFDS folder; returns that folder.
 
     Raises:
       UserError: there is no recipe for it, or it cannot be downloaded or written.
     """
-    stored = tfds.open_dataset(name, data_dir)
+    if name == "multi30k":
+        return multi30k(data_dir)
+    stored = tfds.open_dataset(name, data_dir, ())
     if stored.is_prepared():
         return stored.folder
     ways = (
@@ -74,7 +128,7 @@ def prepare(name: str, data_dir: str) -> Path:
     )
     if name not in RECIPES:
         raise UserError(
-            f"{name} is not in {stored.folder.parent}, and only {', '.join(RECIPES)} can be "
+            f"{name} is not in {stored.folder.parent}, and only {', '.join(NAMES)} can be "
             "prepared here: prepare it with tensorflow_datasets (file_format='array_record') and "
             "give its --data_dir, or choose one of these, or --dataset=embedded"
         )

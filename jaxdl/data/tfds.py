@@ -1,15 +1,12 @@
 """TFDS folders, read and written without TensorFlow; the one module that imports it."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxdl.data import pixels
-from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
 
@@ -58,18 +55,9 @@ class Stored:
             "validation); choose another --dataset"
         )
 
-    def matches(self, split: str, image_size: int, arrays: Split) -> bool:
-        """Whether arrays from elsewhere have the types and shapes that `read` would give."""
-        if set(arrays) != {"image", "label"}:
-            return False
-        image, label = arrays["image"], arrays["label"]
-        count = self._builder.info.splits[split].num_examples
-        return (
-            (image.dtype, label.dtype) == (np.uint8, np.int32)
-            and image.shape[:3] == (count, image_size, image_size)
-            and image.ndim == 4
-            and label.shape == (count,)
-        )
+    def count(self, split: str) -> int:
+        """Number of examples that the folder says a split has."""
+        return self._builder.info.splits[split].num_examples
 
     def check(self, split: str) -> None:
         """Reads a split's records without decoding them: each is held against its checksum.
@@ -79,48 +67,62 @@ class Stored:
         """
         from array_record.python.array_record_module import ArrayRecordReader
 
-        info, found = self._builder.info.splits[split], 0
-        try:
-            for path in info.filepaths:
+        found = 0
+        with self.reading():
+            for path in self._builder.info.splits[split].filepaths:
                 reader = ArrayRecordReader(str(path))
                 found += len(reader.read_all())
                 reader.close()
-        except Exception as error:  # as in read
-            text = f"{self.folder} is damaged ({first_line(error)}): {REMEDY}"
-            raise UserError(text) from error
-        if found != info.num_examples:
-            text = f"{found} {split} examples, not {info.num_examples}"
-            raise UserError(f"{self.folder} is damaged ({text}): {REMEDY}")
+        if found != self.count(split):
+            raise self._damaged(f"{found} {split} examples, not {self.count(split)}")
+        if not found:
+            raise self._damaged(f"no {split} examples")
 
-    def read(self, split: str, image_size: int) -> Split:
-        """Decodes a whole split into arrays, images resized.
+    def examples(self, split: str) -> Iterator[dict[str, Any]]:
+        """Decodes the examples of a split one by one, within `reading`."""
+        source = self._builder.as_data_source(split=split)
+        for row in track(range(self.count(split)), f"decoding {self.slug} {split}"):
+            yield source[row]
 
-        Raises:
-          UserError: the files are damaged, or not images of 1 or 3 channels.
+    def label(self, example: dict[str, Any]) -> int:
+        """The label of an example, which is that of a class, within `reading`."""
+        label = int(example["label"])
+        if not 0 <= label < self.num_classes:
+            raise self._damaged("label out of range")
+        return label
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around all that reads: its errors are a UserError that names the folder.
+
+        The readers and decoders raise whatever a damaged byte leads them to.
         """
-        count = self._builder.info.splits[split].num_examples
         try:
-            source = self._builder.as_data_source(split=split)
-            channels = source[0]["image"].shape[-1]
-            image = np.empty((count, image_size, image_size, channels), np.uint8)
-            label = np.empty(count, np.int32)
-            for row in track(range(count), f"decoding {self.slug} {split}"):
-                example = source[row]
-                image[row] = pixels.resize(example["image"], image_size)
-                label[row] = example["label"]
-        except Exception as error:  # the readers raise whatever a damaged byte leads them to
-            text = f"{self.folder} is damaged ({first_line(error)}): {REMEDY}"
-            raise UserError(text) from error
-        if not ((label >= 0) & (label < self.num_classes)).all():
-            raise UserError(f"{self.folder} is damaged (label out of range): {REMEDY}")
-        return {"image": image, "label": label}
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise self._damaged(first_line(error)) from error
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(f"{self.folder} is damaged ({why}): {REMEDY}")
 
 
-def open_dataset(name: str, data_dir: str) -> Stored:
-    """Finds an image-classification data set of TFDS by name; instant, and without network.
+def folder(data_dir: str) -> Path:
+    """The folder that --data_dir names; empty: TFDS's own."""
+    return Path(os.path.expanduser(data_dir or _import().core.constants.DATA_DIR))
+
+
+def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
+    """Finds a data set of TFDS by name; instant, and without network.
+
+    Args:
+      name: as TFDS has it.
+      data_dir: TFDS folder; empty: TFDS's own.
+      features: what an example of it must have.
 
     Raises:
-      UserError: there is no data set of that name, or it has no `image` and `label`.
+      UserError: there is no data set of that name, or it lacks one of the features.
     """
     tfds = _import()
     try:
@@ -134,11 +136,11 @@ def open_dataset(name: str, data_dir: str) -> Stored:
             f"--dataset={name}: no such data set (the names are at tensorflow.org/datasets; "
             "--dataset=embedded needs no download; a folder begins with / or ./)"
         ) from error
-    features = builder.info.features
-    if not features or not {"image", "label"} <= set(features):
+    found = builder.info.features or {}
+    if not set(features) <= set(found):
         raise UserError(
-            f"--dataset={name} has no image and label (features: {', '.join(features or {})}); "
-            "choose an image-classification data set"
+            f"--dataset={name} has no {' and '.join(features)} (features: {', '.join(found)}): "
+            "choose one that has"
         )
     return Stored(builder)
 

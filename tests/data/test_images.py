@@ -14,14 +14,14 @@ def test_carving_keeps_every_example_once(n, fraction):
     held = round(n * fraction)
     if not 0 < held < n:
         with pytest.raises(UserError, match="--validation_fraction"):
-            images.carve(train, fraction)
+            batches.carve(train, fraction)
         return
-    kept, validation = images.carve(train, fraction)
+    kept, validation = batches.carve(train, fraction)
     assert batches.size(validation) == held
     both = np.concatenate([kept["image"], validation["image"]])
     np.testing.assert_array_equal(np.sort(both), np.arange(n))
     np.testing.assert_array_equal(kept["label"], kept["image"] * 2)
-    again, _ = images.carve(train, fraction)
+    again, _ = batches.carve(train, fraction)
     np.testing.assert_array_equal(kept["image"], again["image"])
 
 

@@ -1,13 +1,16 @@
 """Archives in the official formats, made small here, all the way to a TFDS folder and back."""
 
 import gzip
+import hashlib
 import io
 import struct
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jaxdl.__main__ import run
 from jaxdl.data import archives, batches, cache, download, images, prepare, tfds
 from jaxdl.errors import UserError
 
@@ -103,7 +106,7 @@ def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypat
     folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     first = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     (kept,) = (tmp_path / "cache" / "jaxdl").glob("*.npz")
-    monkeypatch.setattr(tfds.Stored, "read", None)  # from now on only the cache can answer
+    monkeypatch.setattr(tfds.Stored, "examples", None)  # from now on only the cache can answer
     again = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     np.testing.assert_array_equal(first.train["image"], again.train["image"])
     monkeypatch.undo()
@@ -290,8 +293,79 @@ def test_the_pinned_addresses_are_those_of_tfds():
 
 
 def test_real_mnist(real_data):
-    stored = tfds.open_dataset("mnist", real_data)
-    test = stored.read("test", 28)
+    stored = tfds.open_dataset("mnist", real_data, ("image", "label"))
+    test = images.read(stored, "test", 28)
     counts = np.bincount(test["label"])
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert test["image"].mean() == pytest.approx(33.79, abs=0.01)
+
+
+def multi30k_files(folder, monkeypatch):
+    """Small texts in the place of Multi30k's, as it is fetched: gzipped, pinned unpacked."""
+    pinned = {}
+    for number, name in enumerate(prepare.MULTI30K):
+        text = f"line {number}\n".encode() * 50
+        (folder / f"{name}.gz").write_bytes(gzip.compress(text))
+        pinned[name] = (len(text), hashlib.sha256(text).hexdigest())
+    monkeypatch.setattr(prepare, "MULTI30K", pinned)
+    monkeypatch.setattr(prepare, "MULTI30K_URL", folder.as_uri())
+
+
+def test_multi30k_is_fetched_once(tmp_path, monkeypatch, capsys):
+    (tmp_path / "server").mkdir()
+    multi30k_files(tmp_path / "server", monkeypatch)
+    run(["prepare", "multi30k", f"--data_dir={tmp_path / 'tfds'}"])
+    folder = tmp_path / "tfds" / "multi30k"
+    assert capsys.readouterr().out.strip() == str(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(prepare.MULTI30K)
+    assert (folder / "train.de").read_text() == "line 1\n" * 50
+    monkeypatch.setattr(download, "fetch", None)
+    assert prepare.multi30k(str(tmp_path / "tfds")) == folder
+    assert prepare.multi30k(str(folder)) == folder  # the folder itself
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[:-9],
+        lambda b: b"",
+        lambda b: b"nonsense",
+        lambda b: gzip.compress(gzip.decompress(b) + b"x"),
+        lambda b: gzip.compress(b"x" * 10**7),  # unpacked no further than to the pinned size
+        lambda b: gzip.compress(gzip.decompress(b).upper()),
+        lambda b: b[:12] + bytes([b[12] ^ 255]) + b[13:],
+    ],
+)
+def test_a_damaged_multi30k_is_not_kept(damage, tmp_path, monkeypatch):
+    (tmp_path / "server").mkdir()
+    multi30k_files(tmp_path / "server", monkeypatch)
+    path = tmp_path / "server" / "val.en.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="jaxdl prepare multi30k") as caught:
+        prepare.multi30k(str(tmp_path / "tfds"))
+    assert "\n" not in str(caught.value)
+    left = {path.name for path in (tmp_path / "tfds" / "multi30k").iterdir()}
+    assert left == {"train.en", "train.de"}
+
+
+def test_an_absent_multi30k_names_three_ways_out(tmp_path):
+    with pytest.raises(UserError) as caught:  # conftest closes the network
+        prepare.multi30k(str(tmp_path / "tfds"))
+    for way in ("jaxdl prepare multi30k", "--data_dir", "--dataset=embedded"):
+        assert way in str(caught.value)
+
+
+def test_multi30k_of_ones_own_is_not_overwritten(tmp_path, monkeypatch):
+    (tmp_path / "server").mkdir()
+    multi30k_files(tmp_path / "server", monkeypatch)
+    own = tmp_path / "multi30k" / "train.en"
+    own.parent.mkdir()
+    own.write_text("mine\n")
+    prepare.multi30k(str(tmp_path))
+    assert own.read_text() == "mine\n"
+
+
+def test_the_pinned_texts_are_the_real_ones(real_data):
+    for name, (size, sha256) in prepare.MULTI30K.items():
+        data = (Path(real_data).parent / "multi30k" / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (size, sha256)

@@ -1,0 +1,107 @@
+"""Texts to be continued character by character: a play, or what documents the standard library.
+
+Shapes: N characters of a text, M windows of T characters.
+"""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from jaxdl.data import prepare, tfds
+from jaxdl.data.batches import Dataset, Split
+from jaxdl.errors import UserError
+from jaxdl.text import library
+from jaxdl.text.vocabulary import Characters
+
+HELD_OUT = 0.05  # of an embedded text, for validation and for test each, as TFDS has it for plays
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Dataset):
+    """Splits of {"start": int32 [M], "first": int32 [M]}: windows of one text.
+
+    A window is text[start : start + T], in which each character is to predict the one after it,
+    text[start + 1 : start + T + 1]. Those before position `first` of the latter do not count: then
+    validation and test predict each of their characters once. Training has every window.
+    """
+
+    text: (
+        np.ndarray
+    )  # ids [N] of training, validation and test, one after the other; uint8 or int32
+    length: int  # T
+    vocabulary: Characters  # of the training split; others are UNKNOWN
+
+
+def tiny_shakespeare(data_dir: str, length: int) -> Text:
+    """40,000 lines of Shakespeare's plays (Karpathy, 2015), a million characters, from TFDS.
+
+    Args:
+      data_dir: TFDS folder; empty: TFDS's own.
+      length: T.
+
+    Raises:
+      UserError: it is absent or damaged, or no window fits into a split.
+    """
+    name = "tiny_shakespeare"
+    stored = tfds.open_dataset(name, data_dir, ("text",))
+    if not stored.is_prepared():
+        prepare.prepare(name, data_dir)
+    fingerprint = stored.fingerprint()
+    parts = []
+    for split in ("train", "validation", "test"):
+        stored.check(split)
+        with stored.reading():
+            parts.append(b"".join(e["text"] for e in stored.examples(split)).decode("utf-8"))
+    source = f"TFDS, {stored.folder}"
+    return _text(parts, length, (name, stored.version, fingerprint, source))
+
+
+def embedded(length: int) -> Text:
+    """The docstrings of Python's standard library, in an order drawn once: a million characters.
+
+    Args:
+      length: T.
+
+    Raises:
+      UserError: this Python has no source of its library, or no window fits into a split.
+    """
+    texts = library.docstrings()
+    order = np.random.RandomState(0).permutation(len(texts))
+    whole = "\n\n".join(texts[n] for n in order)
+    held = round(len(whole) * HELD_OUT)
+    first, second = len(whole) - 2 * held, len(whole) - held
+    parts = [whole[:first], whole[first:second], whole[second:]]
+    fingerprint = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+    source = f"embedded: the docstrings of the standard library of {library.version()}"
+    return _text(parts, length, ("docstrings", library.version(), fingerprint, source))
+
+
+def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Text:
+    """Training, validation and test text as windows; `what` is name, version and so on."""
+    vocabulary = Characters(parts[0])
+    kind = np.uint8 if len(vocabulary) <= 256 else np.int32
+    ids = np.asarray(vocabulary.encode("".join(parts), unknown=True), kind)
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    if min(ends[0] - 1, len(parts[1]), len(parts[2])) < length:
+        sizes = ", ".join(f"{len(part):,}" for part in parts)
+        raise UserError(
+            f"windows of {length} characters do not fit into splits of {sizes}: give shorter ones"
+        )
+    every = np.arange(ends[0] - length, dtype=np.int32)
+    return Text(
+        *what,
+        train={"start": every, "first": np.zeros_like(every)},
+        validation=_cover(ends[0], ends[1], length),
+        test=_cover(ends[1], ends[2], length),
+        text=ids,
+        length=length,
+        vocabulary=vocabulary,
+    )
+
+
+def _cover(begin: int, end: int, length: int) -> Split:
+    """Windows that predict each character of text[begin:end] once, the last one moved to fit."""
+    start = np.arange(begin - 1, end - 1, length)
+    moved = np.minimum(start, end - 1 - length)
+    return {"start": moved.astype(np.int32), "first": (start - moved).astype(np.int32)}

@@ -1,0 +1,197 @@
+"""Sentences and their translations: files, Multi30k, and puzzles that are made here.
+
+Shapes: N pairs, a source of S tokens, a target of T.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.config import absolute
+from jaxdl.data import prepare
+from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.errors import UserError
+from jaxdl.progress import say
+from jaxdl.text import lines
+from jaxdl.text.lines import Lines
+from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs(Dataset):
+    """Splits of {"source": int32 [N, S], "target": int32 [N, T]}.
+
+    A row is BEGIN, the sentence, END, and PAD to the length of the split's longest. Training may
+    lack pairs that are too long; validation and test have all of theirs, whole.
+    """
+
+    tokenizer: Vocabulary  # one for both sides, of the training split
+
+
+def files(
+    source_file: str,
+    target_file: str,
+    *,
+    vocabulary: int,
+    length: int,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> Pairs:
+    """Two files of one sentence a line, UTF-8; validation and test are drawn from them once.
+
+    Args:
+      source_file: path.
+      target_file: path; line n translates line n of the source.
+      vocabulary: its size, for byte pairs of both languages, learnt from the training split.
+      length: the most tokens of a training sentence; pairs with a longer one are dropped.
+      validation_fraction: of what the test leaves; the same lines for every seed.
+      test_fraction: of all pairs; the same lines for every seed.
+
+    Raises:
+      UserError: a file cannot be read, is no UTF-8, has an empty line or one of more than 10,000
+        characters, or the two differ in their number of lines; or a split would be empty.
+    """
+    paths = [Path(absolute(name)) for name in (source_file, target_file)]
+    whole, fingerprint = lines.read(*paths)
+    rows: Split = {"row": np.arange(len(whole.source))}
+    rows, test = carve(rows, test_fraction, "--test_fraction")
+    train, validation = carve(rows, validation_fraction)
+    parts = [
+        Lines(*([side[n] for n in split["row"]] for side in whole))
+        for split in (train, validation, test)
+    ]
+    what = ("files", "1", fingerprint, f"files {paths[0]} and {paths[1]}")
+    return _byte_pairs(parts, vocabulary, length, what)
+
+
+def multi30k(
+    data_dir: str, *, vocabulary: int, length: int, source: str = "en", target: str = "de"
+) -> Pairs:
+    """31,014 captions of pictures, English and German (Elliott et al., 2016); test: 2016 Flickr.
+
+    Args:
+      data_dir: has multi30k/train.en and so on, or train.en itself; empty: TFDS's own folder.
+      vocabulary: as of `files`.
+      length: as of `files`.
+      source: language to translate from, `en` or `de`.
+      target: language to translate to.
+
+    Raises:
+      UserError: it is absent and cannot be fetched, or as of `files`.
+    """
+    folder = prepare.multi30k(data_dir)
+    parts, sha = [], hashlib.sha256()
+    for split in prepare.MULTI30K_SPLITS:
+        paths = (folder / f"{split}.{language}" for language in (source, target))
+        both, fingerprint = lines.read(*paths)
+        parts.append(both)
+        sha.update(fingerprint.encode())
+    what = ("multi30k", "task 1, raw", sha.hexdigest(), f"files in {folder}, {source} to {target}")
+    return _byte_pairs(parts, vocabulary, length, what)
+
+
+def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0) -> Pairs:
+    """Strings to `reverse` or to `sort`, or numbers to add: made here, no two of them alike.
+
+    Args:
+      kind: `reverse` and `sort` have 1 to `length` letters of the first ten; `addition` has two
+        summands of `length` digits with zeros in front, and a sum of one digit more.
+      length: of a string, or of a summand.
+      examples: of training; validation and test have a tenth of it each.
+      seed: of the strings.
+
+    Raises:
+      UserError: there is no such puzzle, or there are not as many different ones.
+    """
+    if kind not in PUZZLES:
+        raise UserError(f"--dataset={kind} is no puzzle: choose {', '.join(PUZZLES)}")
+    held = max(examples // 10, 1)
+    ends = (0, examples, examples + held, examples + 2 * held)
+    sources = _distinct(kind, length, ends[-1], seed)
+    whole = Lines(sources, [PUZZLES[kind].solve(text) for text in sources])
+    parts = [Lines(*(side[a:b] for side in whole)) for a, b in itertools.pairwise(ends)]
+    sha = hashlib.sha256("\n".join(map("\t".join, zip(*whole, strict=True))).encode())
+    known = Characters("".join(map("".join, whole)))
+    splits = [_rows([[known.encode(text) for text in side] for side in part]) for part in parts]
+    source = f"embedded: a puzzle ({kind}, of length {length}) that is made here"
+    what = (kind, "1", sha.hexdigest(), source)
+    return Pairs(*what, train=splits[0], validation=splits[1], test=splits[2], tokenizer=known)
+
+
+def _distinct(kind: str, length: int, count: int, seed: int) -> list[str]:
+    """That many sources of a puzzle."""
+    random = np.random.RandomState(seed)
+    found: dict[str, None] = {}
+    for _ in range(20):  # where there are hardly as many, some are never drawn
+        found |= dict.fromkeys(PUZZLES[kind].make(random, length, count))
+        if len(found) >= count:
+            distinct = list(found)  # the short ones stand in front
+            return [distinct[n] for n in random.permutation(len(distinct))[:count]]
+    raise UserError(
+        f"{count:,} different puzzles of {kind} with a length of {length} were not found, but "
+        f"{len(found):,}: give fewer examples or a greater length"
+    )
+
+
+def _strings(random: np.random.RandomState, length: int, count: int) -> list[str]:
+    letters = np.asarray(list("abcdefghij"))
+    sizes = random.randint(1, length + 1, count)
+    return ["".join(letters[random.randint(0, 10, n)]) for n in sizes]
+
+
+def _sums(random: np.random.RandomState, length: int, count: int) -> list[str]:
+    digits = random.randint(0, 10, (count, 2, length)).astype(str)
+    return ["+".join("".join(number) for number in pair) for pair in digits]
+
+
+def _add(text: str) -> str:
+    left, right = text.split("+")
+    return str(int(left) + int(right)).zfill(len(left) + 1)
+
+
+class Puzzle(NamedTuple):
+    """How sources are drawn, and what the target of one is."""
+
+    make: Callable[[np.random.RandomState, int, int], list[str]]  # of (random, length, count)
+    solve: Callable[[str], str]
+
+
+PUZZLES = {
+    "reverse": Puzzle(_strings, lambda text: text[::-1]),
+    "sort": Puzzle(_strings, lambda text: "".join(sorted(text))),
+    "addition": Puzzle(_sums, _add),
+}
+
+
+def _byte_pairs(
+    parts: list[Lines], vocabulary: int, length: int, what: tuple[str, str, str, str]
+) -> Pairs:
+    """Training, validation and test as byte pairs; `what` is name, version and so on."""
+    tokenizer = BytePairs.train([*parts[0].source, *parts[0].target], vocabulary)
+    ids = [[tokenizer.encode_lines(side) for side in part] for part in parts]
+    train = [pair for pair in zip(*ids[0], strict=True) if max(map(len, pair)) <= length]
+    dropped = len(parts[0].source) - len(train)
+    if not train:
+        raise UserError(
+            f"all {dropped:,} training pairs have a sentence of more than {length} tokens: give a "
+            "greater length"
+        )
+    if dropped:
+        say(
+            f"{dropped:,} of {len(parts[0].source):,} training pairs are left out: a sentence of "
+            f"more than {length} tokens"
+        )
+    sides = [list(side) for side in zip(*train, strict=True)]
+    splits = [_rows(part) for part in (sides, *ids[1:])]
+    return Pairs(*what, train=splits[0], validation=splits[1], test=splits[2], tokenizer=tokenizer)
+
+
+def _rows(sides: list[list[list[int]]]) -> Split:
+    """Sentences as rows from BEGIN to END, each side padded to its longest."""
+    source, target = ([[BEGIN, *ids, END] for ids in side] for side in sides)
+    return {"source": padded(source), "target": padded(target)}
