@@ -24,7 +24,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_the_run_has(tmp_path, capsys, 
     assert 2.5 * forward < found["flops_per_step"] < 4 * forward
     assert found["peak_memory_bytes"] > 32 * 28 * 28 * 6 * 4
     table = capsys.readouterr().err
-    assert "Conv_0" in table
+    assert "ConvPool_0" in table
     assert "5x5x1x6" in table
 
 

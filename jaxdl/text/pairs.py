@@ -24,13 +24,15 @@ from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary,
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(Dataset):
-    """Splits of {"source": int32 [N, S], "target": int32 [N, T]}.
+    """Splits of {"source": int32 [N, S], "target": int32 [N, T], "length": int32 [N]}.
 
-    A row is BEGIN, the sentence, END, and PAD to the length of the split's longest. Training may
+    A row is BEGIN, the sentence, END, and PAD to the length of the split's longest; the length of a
+    pair is that of its longer row. Training may
     lack pairs that are too long; validation and test have all of theirs, whole.
     """
 
     tokenizer: Vocabulary  # one for both sides, of the training split
+    references: list[str]  # the targets of the test split, as they are written
 
 
 def files(
@@ -120,7 +122,9 @@ def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0)
     splits = [_rows([[known.encode(text) for text in side] for side in part]) for part in parts]
     source = f"embedded: a puzzle ({kind}, of length {length}) that is made here"
     what = (kind, "1", sha.hexdigest(), source)
-    return Pairs(*what, train=splits[0], validation=splits[1], test=splits[2], tokenizer=known)
+    train, validation, test = splits
+    wanted = parts[2].target
+    return Pairs(*what, train, validation, test, tokenizer=known, references=wanted)
 
 
 def _distinct(kind: str, length: int, count: int, seed: int) -> list[str]:
@@ -174,9 +178,9 @@ def _byte_pairs(
     """Training, validation and test as byte pairs; `what` is name, version and so on."""
     tokenizer = BytePairs.train([*parts[0].source, *parts[0].target], vocabulary)
     ids = [[tokenizer.encode_lines(side) for side in part] for part in parts]
-    train = [pair for pair in zip(*ids[0], strict=True) if max(map(len, pair)) <= length]
-    dropped = len(parts[0].source) - len(train)
-    if not train:
+    short = [pair for pair in zip(*ids[0], strict=True) if max(map(len, pair)) <= length]
+    dropped = len(parts[0].source) - len(short)
+    if not short:
         raise UserError(
             f"all {dropped:,} training pairs have a sentence of more than {length} tokens: give a "
             "greater length"
@@ -186,12 +190,23 @@ def _byte_pairs(
             f"{dropped:,} of {len(parts[0].source):,} training pairs are left out: a sentence of "
             f"more than {length} tokens"
         )
-    sides = [list(side) for side in zip(*train, strict=True)]
+    sides = [list(side) for side in zip(*short, strict=True)]
     splits = [_rows(part) for part in (sides, *ids[1:])]
-    return Pairs(*what, train=splits[0], validation=splits[1], test=splits[2], tokenizer=tokenizer)
+    train, validation, test = splits
+    return Pairs(
+        *what,
+        train,
+        validation,
+        test,
+        tokenizer=tokenizer,
+        references=parts[2].target,
+        files={"tokenizer.json": tokenizer.to_json()},
+    )
 
 
 def _rows(sides: list[list[list[int]]]) -> Split:
     """Sentences as rows from BEGIN to END, each side padded to its longest."""
     source, target = ([[BEGIN, *ids, END] for ids in side] for side in sides)
-    return {"source": padded(source), "target": padded(target)}
+    longer = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
+    length = np.array(longer, np.int32)
+    return {"source": padded(source), "target": padded(target), "length": length}

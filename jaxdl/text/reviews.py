@@ -22,7 +22,9 @@ SHORTEST = 10  # words of a function that can be told from others
 
 @dataclasses.dataclass(frozen=True)
 class Reviews(Dataset):
-    """Splits of {"tokens": int32 [N, T], PAD after the last word, "label": int32 [N]}.
+    """Splits of {"tokens": int32 [N, T], "length": int32 [N], "label": int32 [N]}.
+
+    A row is PAD after its last word, and its length the number of words.
 
     Of a text of more than T words the last T are kept: a review ends with its verdict. One without
     any word is an UNKNOWN. Validation and test are in the order of their lengths, so that their
@@ -31,6 +33,11 @@ class Reviews(Dataset):
 
     vocabulary: Words  # of the training split
     classes: tuple[str, ...]  # K names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
 
 
 def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float) -> Reviews:
@@ -141,14 +148,14 @@ def _reviews(
 def _tokens(split: Split, ids: np.ndarray, length: int) -> Split:
     """The last T words of each text, by their ids [L] in the vocabulary."""
     ends = np.cumsum(split["counts"], dtype=np.int64)
-    kept = np.minimum(split["counts"], length)
+    kept = np.minimum(split["counts"], length).astype(np.int32)
     tokens = np.full((len(kept), length), PAD, np.int32)
     for row, end, count in zip(tokens, ends.tolist(), kept.tolist(), strict=True):
         row[:count] = ids[split["words"][end - count : end]]
     tokens[kept == 0, 0] = UNKNOWN
-    return {"tokens": tokens, "label": split["label"]}
+    return {"tokens": tokens, "length": np.maximum(kept, 1), "label": split["label"]}
 
 
 def _by_length(split: Split) -> Split:
-    order = np.argsort((split["tokens"] != PAD).sum(1), kind="stable")
+    order = np.argsort(split["length"], kind="stable")
     return {field: array[order] for field, array in split.items()}

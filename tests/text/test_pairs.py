@@ -33,11 +33,12 @@ def texts(data, name, side):
 def check_rows(data):
     for name in SPLITS:
         split = getattr(data, name)
-        assert set(split) == {"source", "target"}
+        assert set(split) == {"source", "target", "length"}
         assert len(split["source"]) == len(split["target"])
-        for rows in split.values():
+        both = [(split[side] != PAD).sum(1) for side in ("source", "target")]
+        np.testing.assert_array_equal(split["length"], np.maximum(*both))
+        for rows, ends in zip((split["source"], split["target"]), both, strict=True):
             assert rows.dtype == np.int32
-            ends = (rows != PAD).sum(1)
             assert ends.max() == rows.shape[1]
             for row, end in zip(rows, ends, strict=True):
                 assert row[0] == BEGIN
