@@ -1,6 +1,7 @@
 """TFDS folders, read and written without TensorFlow; the one module that imports it."""
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ class Stored:
         """Whether the folder holds the data set (in a format that needs no TensorFlow)."""
         return self._builder.is_prepared()
 
-    @property
+    @functools.cached_property
     def num_classes(self) -> int:
         """Number of classes of its label."""
         return self._builder.info.features["label"].num_classes

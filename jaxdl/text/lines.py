@@ -37,6 +37,8 @@ def read(source: Path, target: Path) -> tuple[Lines, str]:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a device may never end
+            raise UserError(f"cannot read {path}, which is no file: give one of sentences")
         return path.read_bytes()
     except OSError as error:
         text = f"cannot read {path} ({error.strerror}): give a file of one sentence a line"

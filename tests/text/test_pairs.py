@@ -114,7 +114,7 @@ def test_bad_files_are_named_by_line(kind, tmp_path):
 
 def test_files_that_cannot_be_opened(tmp_path):
     good, _ = put(tmp_path)
-    for bad in (tmp_path / "none", tmp_path):
+    for bad in (tmp_path / "none", tmp_path, "/dev/zero", "x" * 9999):
         for both in ((good, str(bad)), (str(bad), good)):
             with pytest.raises(UserError, match="cannot read"):
                 pairs.files(*both, vocabulary=300, length=40)
