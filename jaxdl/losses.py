@@ -25,7 +25,7 @@ def absolute(x: jax.Array) -> jax.Array:
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
-# Classification: logits [B, C] are unnormalised log-probabilities; labels are class indices, integer
+# Classification: logits [B, C] are unnormalised log-probabilities; labels are indices, integers
 # [B], or probabilities, floating [B, C], as label smoothing and mixup make them. Where there are
 # several to an example, as tokens in a text, all have axes more: [B, T, C] and [B, T].
 
