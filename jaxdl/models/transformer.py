@@ -1,0 +1,415 @@
+"""Transformers (Vaswani et al., 2017), with normalisation before (Xiong et al., 2020) or after.
+
+What decoding keeps between two tokens is a pytree whose leaves all have the examples first.
+
+Shapes: B examples of T positions, S of a source, with D features; V tokens; L positions at most.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxdl.errors import UserError
+from jaxdl.models.activations import Activation
+from jaxdl.models.attention import BASE, MultiHeadAttention
+from jaxdl.models.dense import Dense, general
+from jaxdl.models.padding import PAD
+
+POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+NORMS = ("pre", "post")
+
+Pair = tuple[jax.Array, jax.Array]  # keys and values, [B, S, H, D / H] each
+
+
+class Memory(NamedTuple):
+    """What a block's second attention sees of a source."""
+
+    keys: jax.Array  # [B, S, H, D / H]
+    values: jax.Array  # [B, S, H, D / H]
+    mask: jax.Array  # bool [B, 1, S]
+
+
+class Caches(NamedTuple):
+    """What decoding has seen: of the target, and of the source where there is one."""
+
+    own: tuple[Pair, ...]  # of each block, [B, L, H, D / H]
+    memories: tuple[Memory | None, ...]  # of each block
+
+
+class Block(nn.Module):
+    """Self-attention, attention to a memory where there is one, and two dense layers.
+
+    Attributes:
+      features: D.
+      heads: H.
+      hidden: units between the two dense layers.
+      norm: of `NORMS`: x + f(norm(x)), or norm(x + f(x)) as in the paper.
+      dropout: rate of each branch, and of the weights of attention.
+      rotary: positions, in self-attention.
+      cross: it attends to a memory, too.
+      activation: between the two dense layers.
+      dtype: of the computation.
+    """
+
+    features: int
+    heads: int
+    hidden: int
+    norm: str = "pre"
+    dropout: float = 0.0
+    rotary: bool = False
+    cross: bool = False
+    activation: Activation = partial(nn.gelu, approximate=False)
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Makes the layers.
+
+        Raises:
+          UserError: an unknown norm.
+        """
+        if self.norm not in NORMS:
+            raise UserError(f"norm={self.norm}: give one of {', '.join(NORMS)}")
+        attention = partial(
+            MultiHeadAttention, self.features, self.heads, self.dropout, dtype=self.dtype
+        )
+        self.attention = attention(rotary=self.rotary)
+        if self.cross:
+            self.cross_attention = attention()
+        self.wide, self.narrow = (Dense(n, dtype=self.dtype) for n in (self.hidden, self.features))
+        self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(2 + self.cross)]
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, memory: Memory | None = None, *, train: bool
+    ) -> jax.Array:
+        """Maps x [B, T, D], of which each position sees what mask [B or 1, T or 1, T] says."""
+
+        def own(x: jax.Array) -> jax.Array:
+            return self.attention(x, x, mask, train=train)
+
+        return self._rest(self._branch(0, x, own, train), memory, train)
+
+    def next(
+        self, x: jax.Array, cache: Pair, position: jax.Array, memory: Memory | None = None
+    ) -> tuple[jax.Array, Pair]:
+        """One more position, x [B, 1, D], which sees those before it, and itself."""
+        here = jnp.asarray(position)[None]
+        mask = (jnp.arange(cache[0].shape[1]) <= position)[None, None]
+        grown: list[Pair] = []
+
+        def own(x: jax.Array) -> jax.Array:
+            new = self.attention.project(x, here)
+            keys, values = (
+                jax.lax.dynamic_update_slice_in_dim(old, a.astype(old.dtype), position, axis=1)
+                for old, a in zip(cache, new, strict=True)
+            )
+            grown.append((keys, values))
+            return self.attention.attend(x, keys, values, mask, train=False, positions=here)
+
+        x = self._rest(self._branch(0, x, own, False), memory, False)
+        return x, grown[0]
+
+    def remember(self, memory: jax.Array, mask: jax.Array) -> Memory | None:
+        """What this block sees of a memory [B, S, D], mask [B, 1, S]; None: it looks at none."""
+        return Memory(*self.cross_attention.project(memory), mask) if self.cross else None
+
+    def _rest(self, x: jax.Array, memory: Memory | None, train: bool) -> jax.Array:
+        if memory is not None:
+
+            def cross(x: jax.Array) -> jax.Array:
+                return self.cross_attention.attend(x, *memory, train=train)
+
+            x = self._branch(2, x, cross, train)
+        return self._branch(1, x, lambda x: self.narrow(self.activation(self.wide(x))), train)
+
+    def _branch(
+        self, n: int, x: jax.Array, f: Callable[[jax.Array], jax.Array], train: bool
+    ) -> jax.Array:
+        before = self.norm == "pre"
+        y = self.drop(f(self.norms[n](x) if before else x), deterministic=not train)
+        return x + y if before else self.norms[n](x + y)
+
+
+class Encoder(nn.Module):
+    """Blocks that see what a mask says: (x [B, T, D], mask [B or 1, T or 1, T]) -> [B, T, D].
+
+    Attributes:
+      layers: blocks.
+      block: makes one.
+      dtype: of the last norm, which follows where norms come first.
+    """
+
+    layers: int
+    block: Callable[[], Block]
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Makes the blocks."""
+        self.blocks = [self.block() for _ in range(self.layers)]
+        self.last = nn.LayerNorm(dtype=self.dtype)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
+        """Maps x [B, T, D]."""
+        for block in self.blocks:
+            x = block(x, mask, train=train)
+        return self.finish(x)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """What follows the last block."""
+        return self.last(x) if self.blocks[-1].norm == "pre" else x
+
+
+class Decoder(Encoder):
+    """Blocks in which no position sees those after it, and each may see a memory."""
+
+    def __call__(  # type: ignore[override]
+        self,
+        x: jax.Array,
+        memory: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        *,
+        train: bool,
+    ) -> jax.Array:
+        """Maps x [B, T, D], with a memory [B, S, D] of which mask [B, 1, S] may be seen, if any."""
+        T = x.shape[1]
+        causal = jnp.tril(jnp.ones((1, T, T), bool))
+        for block, seen in zip(self.blocks, self.remember(memory, mask), strict=True):
+            x = block(x, causal, seen, train=train)
+        return self.finish(x)
+
+    def remember(
+        self, memory: jax.Array | None, mask: jax.Array | None
+    ) -> tuple[Memory | None, ...]:
+        """What each block sees of a memory [B, S, D]; None of none."""
+        if memory is None or mask is None:
+            return (None,) * self.layers
+        return tuple(block.remember(memory, mask) for block in self.blocks)
+
+    def next(self, x: jax.Array, caches: Caches, position: jax.Array) -> tuple[jax.Array, Caches]:
+        """One more position, x [B, 1, D]."""
+        own = []
+        for block, cache, memory in zip(self.blocks, *caches, strict=True):
+            x, grown = block.next(x, cache, position, memory)
+            own.append(grown)
+        return self.finish(x), caches._replace(own=tuple(own))
+
+
+class Tokens(nn.Module):
+    """Tokens as vectors with their positions, and vectors as logits.
+
+    Attributes:
+      vocabulary: V.
+      features: D.
+      length: L.
+      positions: one of `POSITIONS`.
+      dropout: rate after both are added.
+      dtype: of the computation.
+    """
+
+    vocabulary: int
+    features: int
+    length: int
+    positions: str
+    dropout: float
+    dtype: DTypeLike
+
+    def setup(self) -> None:
+        """Makes the tables.
+
+        Raises:
+          UserError: an unknown kind of positions.
+        """
+        if self.positions not in POSITIONS:
+            raise UserError(f"positions={self.positions}: give one of {', '.join(POSITIONS)}")
+        self.embed = nn.Embed(self.vocabulary, self.features, dtype=self.dtype)
+        if self.positions == "learned":
+            # As large as the sinusoids that they stand for.
+            large = nn.initializers.normal(0.5**0.5)
+            self.learned = self.param("positions", large, (self.length, self.features))
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, tokens: jax.Array, *, train: bool, first: jax.Array | int = 0) -> jax.Array:
+        """[B, T] -> [B, T, D], for positions from `first` on.
+
+        Raises:
+          UserError: there are more tokens than L.
+        """
+        T = tokens.shape[1]
+        if self.length < T:
+            raise UserError(f"{T} tokens are more than length={self.length}: cut them, or raise it")
+        x = self.embed(tokens) * self.features**0.5
+        if self.positions == "sinusoidal":
+            x = x + sinusoids(first + jnp.arange(T), self.features).astype(x.dtype)[None]
+        if self.positions == "learned":
+            here = jax.lax.dynamic_slice_in_dim(self.learned, first, T)
+            x = x + here.astype(x.dtype)[None]
+        return self.drop(x, deterministic=not train)
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> float32 [..., V], by the vectors of the tokens."""
+        table = self.embed.embedding.astype(self.dtype)
+        dimensions = (((x.ndim - 1,), (1,)), ((), ()))
+        return general(x, table, dimensions, preferred_element_type=jnp.float32)
+
+
+def sinusoids(positions: jax.Array, features: int) -> jax.Array:
+    """Sines and cosines in turns, of wavelengths from 2 pi to 20,000 pi: [T] -> [T, D]."""
+    pairs = -(-features // 2)
+    angles = positions[:, None] * BASE ** -(2 * jnp.arange(pairs) / features)[None]
+    both = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return both.reshape(len(positions), -1)[:, :features]
+
+
+class LanguageModel(nn.Module):
+    """Tokens [B, T] -> logits of the token after each, float32 [B, T, V].
+
+    Attributes:
+      vocabulary: V.
+      layers: blocks.
+      heads: H.
+      features: D.
+      hidden: units inside a block.
+      length: L.
+      positions: one of `POSITIONS`.
+      norm: one of `NORMS`.
+      dropout: rate of the embedding, of each branch, and of the weights of attention.
+      tie: the logits are products with the tokens' own vectors (Press & Wolf, 2017).
+      dtype: of the computation; parameters and logits are float32.
+    """
+
+    vocabulary: int
+    layers: int
+    heads: int
+    features: int
+    hidden: int
+    length: int
+    positions: str = "learned"
+    norm: str = "pre"
+    dropout: float = 0.0
+    tie: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Makes the tables and the blocks."""
+        self.tokens, self.decoder = _tokens(self), Decoder(self.layers, _block(self), self.dtype)
+        if not self.tie:
+            self.out = Dense(self.vocabulary, dtype=self.dtype)
+
+    def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
+        """Predicts what follows tokens [B, T], T at most L; training draws dropout."""
+        return self._logits(self.decoder(self.tokens(tokens, train=train), train=train))
+
+    @nn.nowrap
+    def start(self, examples: int) -> Caches:
+        """What decoding has seen before the first token: nothing."""
+        return Caches(_empty(self, examples), (None,) * self.layers)
+
+    def next(
+        self, tokens: jax.Array, caches: Caches, position: jax.Array | int
+    ) -> tuple[jax.Array, Caches]:
+        """What follows one more token.
+
+        Args:
+          tokens: [B], those at `position`.
+          caches: of all positions before.
+          position: of these tokens, below L.
+
+        Returns:
+          Logits float32 [B, V], and the caches.
+        """
+        x = self.tokens(tokens[:, None], train=False, first=position)
+        x, caches = self.decoder.next(x, caches, position)
+        return self._logits(x)[:, 0], caches
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        return self.tokens.logits(x) if self.tie else self.out(x).astype(jnp.float32)
+
+
+class Translator(nn.Module):
+    """(source [B, S], target [B, T]) -> logits of the token after each of the target's, float32.
+
+    Attributes:
+      share: source and target have one table of tokens.
+      tie: logits are products with the vectors of the target's tokens.
+
+    The others are those of `LanguageModel`; `layers` is of the encoder and of the decoder.
+    """
+
+    vocabulary: int
+    layers: int
+    heads: int
+    features: int
+    hidden: int
+    length: int
+    positions: str = "sinusoidal"
+    norm: str = "pre"
+    dropout: float = 0.0
+    tie: bool = True
+    share: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Makes the tables and the blocks."""
+        self.target = _tokens(self)
+        self.source = self.target if self.share else _tokens(self)
+        self.encoder = Encoder(self.layers, _block(self), self.dtype)
+        self.decoder = Decoder(self.layers, _block(self, cross=True), self.dtype)
+        if not self.tie:
+            self.out = Dense(self.vocabulary, dtype=self.dtype)
+
+    def __call__(self, x: Pair, *, train: bool) -> jax.Array:
+        """Predicts [B, T, V] from (source, target); the target begins with BEGIN."""
+        source, target = x
+        memory, mask = self._encode(source, train)
+        y = self.decoder(self.target(target, train=train), memory, mask, train=train)
+        return self._logits(y)
+
+    def encode(self, source: jax.Array) -> Caches:
+        """What decoding begins with: all that is seen of source [B, S]."""
+        memories = self.decoder.remember(*self._encode(source, False))
+        return Caches(_empty(self, len(source)), memories)
+
+    def next(
+        self, tokens: jax.Array, caches: Caches, position: jax.Array | int
+    ) -> tuple[jax.Array, Caches]:
+        """As that of `LanguageModel`, for tokens [B] of the target."""
+        x = self.target(tokens[:, None], train=False, first=position)
+        x, caches = self.decoder.next(x, caches, position)
+        return self._logits(x)[:, 0], caches
+
+    def _encode(self, source: jax.Array, train: bool) -> Pair:
+        mask = (source != PAD)[:, None]
+        return self.encoder(self.source(source, train=train), mask, train=train), mask
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        return self.target.logits(x) if self.tie else self.out(x).astype(jnp.float32)
+
+
+def _tokens(model: LanguageModel | Translator) -> Tokens:
+    return Tokens(
+        model.vocabulary, model.features, model.length, model.positions, model.dropout, model.dtype
+    )
+
+
+def _block(model: LanguageModel | Translator, cross: bool = False) -> Callable[[], Block]:
+    return partial(
+        Block,
+        model.features,
+        model.heads,
+        model.hidden,
+        model.norm,
+        model.dropout,
+        model.positions == "rotary",
+        cross,
+        dtype=model.dtype,
+    )
+
+
+def _empty(model: LanguageModel | Translator, examples: int) -> tuple[Pair, ...]:
+    shape = (examples, model.length, model.heads, model.features // model.heads)
+    return ((jnp.zeros(shape, model.dtype),) * 2,) * model.layers
