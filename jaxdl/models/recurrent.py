@@ -1,6 +1,6 @@
-"""Recurrent networks: Elman's (1990), LSTM (Hochreiter & Schmidhuber, 1997), GRU (Cho et al., 2014).
+"""Recurrent networks: Elman's (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
-The LSTM is that with forget gates (Gers et al., 2000). Of a layer only the product of the state
+Of a layer only the product of the state
 with the recurrent kernel is computed position by position. The inputs of all positions are one
 product before, and the gradient by the recurrent kernel is one product after.
 

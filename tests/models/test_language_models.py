@@ -10,7 +10,8 @@ import pytest
 from jaxdl.errors import UserError
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.padding import PAD
-from jaxdl.models.transformer import NORMS, POSITIONS, LanguageModel, Translator, sinusoids
+from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
+from jaxdl.models.transformer import POSITIONS, LanguageModel, Translator, sinusoids
 
 V, D, L = 11, 8, 7
 SIZES = {"vocabulary": V, "layers": 2, "heads": 2, "features": D, "hidden": 12, "length": L}
@@ -23,6 +24,9 @@ LANGUAGE = {
 PAIRS = {
     "transformer": Translator(**SIZES),
     "untied": Translator(**SIZES, positions="rotary", norm="post", tie=False, share=False),
+    "additive_gru": Seq2Seq(V, "gru", D),
+    "additive_lstm": Seq2Seq(V, "lstm", D),
+    "multiplicative_lstm": Seq2Seq(V, "lstm", D, "multiplicative"),
 }
 TOKENS = jnp.asarray(np.random.RandomState(0).randint(1, V, (3, 6)))
 SOURCE = jnp.asarray(np.random.RandomState(1).randint(1, V, (3, 5))).at[1, 3:].set(PAD)
@@ -147,6 +151,50 @@ def test_dropout_and_half_precision(model):
     assert first.dtype == jnp.float32
     assert jnp.array_equal(first, apply(jax.random.key(0)))
     assert not jnp.array_equal(first, apply(jax.random.key(1)))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_seq2seqs_decoder_is_the_published_equations(attention):
+    """From the encoder's annotations on, a GRU's decoder in float64."""
+    model = Seq2Seq(V, "gru", D, attention)
+    x = SOURCE[:2], TOKENS[:2, :4]
+    variables = filled(model, x)
+    (annotations, _, mask), (state,) = model.apply(variables, x[0], method="encode")
+    wide = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
+    cell = wide["decoder"]["forward_0"]
+
+    def gru(given, h):
+        r, z, n = np.split(given @ cell["input"]["kernel"] + cell["input"]["bias"], 3)
+        by_r, by_z, by_n = np.split(h @ cell["kernel"], 3)
+        r, z = sigmoid(r + by_r), sigmoid(z + by_z)
+        return (1 - z) * np.tanh(n + r * (by_n + cell["bias"])) + z * h
+
+    logits, maps = np.zeros((2, 4, V)), np.zeros((2, 4, 5))
+    for b in range(2):
+        h, seen = np.asarray(state[b], np.float64), np.asarray(annotations[b], np.float64)
+        for t in range(4):
+            y = wide["target"]["embedding"][x[1][b, t]] * D**0.5
+            if attention == "multiplicative":
+                h = gru(y, h)
+                scores = seen @ wide["key"]["kernel"] @ h
+            else:
+                query = h @ wide["query"]["kernel"] + wide["query"]["bias"]
+                inner = np.tanh(query + seen @ wide["key"]["kernel"])
+                scores = (inner @ wide["score"]["kernel"])[:, 0]
+            e = np.where(mask[b, 0], np.exp(scores), 0)
+            maps[b, t] = e / e.sum()
+            context = maps[b, t] @ seen
+            if attention == "additive":
+                h = gru(np.concatenate([y, context]), h)
+            out = np.tanh(np.concatenate([h, context]) @ wide["combine"]["kernel"])
+            logits[b, t] = out @ wide["out"]["kernel"] + wide["out"]["bias"]
+    found = model.apply(variables, x, method="weights")
+    np.testing.assert_allclose(found, maps, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(model.apply(variables, x, train=False), logits, rtol=1e-3, atol=1e-4)
 
 
 def test_sinusoids_are_the_papers():
