@@ -95,7 +95,7 @@ class Block(nn.Module):
         return self._rest(self._branch(0, x, own, train), memory, train)
 
     def next(
-        self, x: jax.Array, cache: Pair, position: jax.Array, memory: Memory | None = None
+        self, x: jax.Array, cache: Pair, position: jax.Array | int, memory: Memory | None = None
     ) -> tuple[jax.Array, Pair]:
         """One more position, x [B, 1, D], which sees those before it, and itself."""
         here = jnp.asarray(position)[None]
@@ -190,7 +190,9 @@ class Decoder(Encoder):
             return (None,) * self.layers
         return tuple(block.remember(memory, mask) for block in self.blocks)
 
-    def next(self, x: jax.Array, caches: Caches, position: jax.Array) -> tuple[jax.Array, Caches]:
+    def next(
+        self, x: jax.Array, caches: Caches, position: jax.Array | int
+    ) -> tuple[jax.Array, Caches]:
         """One more position, x [B, 1, D]."""
         own = []
         for block, cache, memory in zip(self.blocks, *caches, strict=True):
