@@ -52,6 +52,18 @@ def _parser() -> Parser:
     command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
     command.set_defaults(handler=_evaluate)
 
+    command = commands.add_parser("generate", help="text from a run of a language model")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--prompt", default="\n", help="what it goes on from (a new line)")
+    command.add_argument("--length", type=int, default=500, help="characters to write (500)")
+    command.add_argument("--temperature", type=float, default=0.8, help="0.8; lower: surer")
+    command.add_argument("--top_k", type=int, default=0, help="likeliest to draw from; 0: all")
+    command.add_argument("--top_p", type=float, default=1.0, help="their probability together (1)")
+    command.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    command.add_argument("--checkpoint", default="best", help="best, newest or a step (best)")
+    command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
+    command.set_defaults(handler=_generate)
+
     command = commands.add_parser("replay", help="make the step again that was not finite")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
@@ -107,6 +119,15 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from jaxdl import reopen
 
     _print(reopen.evaluate(_reopened(chosen), chosen.checkpoint, chosen.split))
+
+
+def _generate(chosen: argparse.Namespace) -> None:
+    from jaxdl import reopen
+    from jaxdl.text.generation import Options
+
+    names = ("length", "temperature", "top_k", "top_p", "seed")
+    options = Options(**{name: getattr(chosen, name) for name in names})
+    print(reopen.generate(_reopened(chosen), chosen.checkpoint, chosen.prompt, options))
 
 
 def _replay(chosen: argparse.Namespace) -> None:

@@ -133,6 +133,20 @@ class RunConfig:
             )
         return examples // self.batch_size
 
+    def check_steps(self, examples: int) -> None:
+        """Holds batch size and --profile against a training split of so many `examples`.
+
+        Raises:
+          UserError: not even one batch can be filled, or the run ends before --profile begins.
+        """
+        self.steps_per_epoch(examples)
+        first, total = (self.profiled_steps() or (0, 0))[0], self.total_steps(examples)
+        if self.profile and first >= total:
+            raise UserError(
+                f"--profile={self.profile} begins after the last of {total} steps: give a smaller "
+                "START"
+            )
+
     def total_steps(self, examples: int) -> int:
         """Updates that the whole run makes on a training split of so many `examples`."""
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)

@@ -84,7 +84,8 @@ def train(
       TrainingError: a step is not finite, or the run folder cannot be written.
       Stopped: a signal ended the run, after its checkpoint was made.
     """
-    config.steps_per_epoch(batches.size(data.train))  # refuses before anything is written
+    # Refuses before anything is written.
+    config.check_steps(batches.size(data.train))
     if config.dry_run:
         return estimate(config, task, data)
     mesh = parallel.data_mesh(config.batch_size)

@@ -127,6 +127,29 @@ def boundary(
     _save(figure, path)
 
 
+def attention(weights: np.ndarray, source: list[str], target: list[str], path: Path) -> None:
+    """Draws where a decoder looks: a row for each target token, a column for each source token.
+
+    Args:
+      weights: [T, S] or larger; what is beyond the tokens is padding.
+      source: tokens, S.
+      target: tokens, T.
+      path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    size = (0.32 * len(source) + 1.8, 0.28 * len(target) + 1.6)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.asarray(weights)[: len(target), : len(source)], cmap="Greys", vmin=0, vmax=1)
+    # A dollar sign would begin a formula.
+    columns, rows = ([token.replace("$", r"\$") for token in side] for side in (source, target))
+    axes.set_xticks(range(len(source)), columns, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(target)), rows, fontsize=8)
+    axes.xaxis.tick_top()
+    _save(figure, path)
+
+
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path):

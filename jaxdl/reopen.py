@@ -17,7 +17,10 @@ from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
 from jaxdl.program import Carry, Program, compile_program
 from jaxdl.progress import say
+from jaxdl.supervised import evaluated
 from jaxdl.task import Task
+from jaxdl.text.characters import Text
+from jaxdl.text.generation import Options, go_on
 
 
 class Run(NamedTuple):
@@ -95,16 +98,10 @@ def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
         )
 
 
-def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
-    """Evaluates a run's checkpoint, with the figures that the run itself would give.
-
-    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix.
-
-    Returns:
-      The values that are single numbers, `step` and `split`.
-    """
+def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Program, Saved]:
+    """A run rebuilt, and the checkpoint that `best`, `newest` or a number means."""
     choose_checkpoint(run, checkpoint)  # refuses early
-    data, _, program, like = _rebuild(run)
+    data, task, program, like = _rebuild(run)
     checkpoints = Checkpoints(run.folder / "checkpoints")
     while True:
         step = choose_checkpoint(run, checkpoint)
@@ -117,6 +114,19 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
                 text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
                 raise UserError(text) from error
     _check_data(run, data, saved)
+    return data, task, program, saved
+
+
+def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
+    """Evaluates a run's checkpoint, with the figures that the run itself would give.
+
+    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix.
+
+    Returns:
+      The values that are single numbers, `step` and `split`.
+    """
+    data, _, program, saved = _restored(run, checkpoint)
+    step = saved.step
     state = saved.state.state
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     values = program.evaluate(state, getattr(data, split), run.config.batch_size)
@@ -131,6 +141,23 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
             plots.matrix(value, f"{split} {name}, step {step}", path)
             say(f"{name} matrix: {path}")
     return found
+
+
+def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
+    """What a run's language model writes after a prompt, prompt included.
+
+    Raises:
+      UserError: the run is none of a language model, or the prompt is not of its characters.
+    """
+    if not hasattr(run.experiment, "network"):
+        name = configs.experiment_name(run.config)
+        raise UserError(f"{run.folder} is a run of {name}, which makes no text")
+    data, _, _, saved = _restored(run, checkpoint)
+    model = run.experiment.network(run.config, data)
+    if not (hasattr(model, "start") and isinstance(data, Text)):
+        raise UserError(f"{run.folder} has a model that goes on from no prompt")
+    say(f"checkpoint of step {saved.step}")
+    return go_on(model, evaluated(saved.state.state), data, prompt, options)
 
 
 def replay(run: Run) -> dict[str, Any]:

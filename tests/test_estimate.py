@@ -80,6 +80,12 @@ def test_a_profile_is_of_the_steps_named(small, tmp_path, capsys):
     assert traced["state_sha256"] == whole["state_sha256"]
 
 
+def test_a_profile_after_the_end_is_refused(small, tmp_path):
+    with pytest.raises(UserError, match="--profile=99999:100000 begins after the last of"):
+        train(small, workdir=str(tmp_path / "run"), profile="99999:100000")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("steps", ["5", "5:", "a:b", "7:3", "3:3", "-1:4", "1:2:3", ":"])
 def test_a_profile_that_is_not_two_steps(steps, small):
     with pytest.raises(UserError, match="give START:STOP"):

@@ -100,7 +100,7 @@ def run(config: Config) -> dict[str, Any]:
     """Measures one case after the other, and keeps each; returns the medians of their ratios."""
     # Two sides share the memory of a GPU, of which JAX would take most at its start.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    origin = performance.origin()  # before files are written
+    origin = performance.origin(Path(config.results))  # before files are written
     found = {}
     for case in cases.select(config.only, config.batch_size, config.num_steps):
         entry = measure(case, config.turns, config.torch_python)

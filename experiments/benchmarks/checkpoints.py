@@ -39,7 +39,7 @@ class Config(cifar_vgg.Config):
 
 def run(config: Config) -> dict[str, Any]:
     """Times saving and restoring; returns the medians, and the size in MB."""
-    origin = performance.origin()
+    origin = performance.origin(Path(config.results))
     data = images.load("embedded", image_size=config.image_size)
     task = cifar_vgg.build(config, data)
     program = compile_program(task, config, data.train, parallel.data_mesh(config.batch_size))

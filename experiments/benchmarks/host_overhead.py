@@ -106,7 +106,7 @@ def times(config: RunConfig, task: Task, data: images.Images, turns: int) -> lis
 
 def run(config: Config) -> dict[str, Any]:
     """Times both cases; returns the median of each one's ratios."""
-    origin = performance.origin()
+    origin = performance.origin(Path(config.results))
     digits = images.load("embedded", image_size=8)
     tiny = RunConfig(batch_size=16, num_steps=5000)
     vgg = cifar_vgg.Config(dataset="synthetic", batch_size=64, num_steps=10)

@@ -29,7 +29,6 @@ HEADER = """| training | jaxdl | beside it | ratio of times (quartiles) | on |
 | --- | --- | --- | --- | --- |"""
 COSTS = """| beside its steps, a run takes | median (quartiles) | by | on |
 | --- | --- | --- | --- |"""
-NOTHING = "Not measured yet."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +39,20 @@ class Config(RunConfig):
     page: str = flag("README.md", "has the tables", place=True)
 
 
-def origin() -> dict[str, Any]:
-    """What a figure is of: the commit, whether other files than figures differ, and the day."""
+def origin(folder: Path) -> dict[str, Any]:
+    """What a figure is of: the commit, whether other files than figures differ, and the day.
+
+    Asked for before anything is measured: makes the folder of the files of figures.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--results={folder} cannot be made ({error.strerror}): name a folder that can"
+        ) from error
     git = environment.git(apart_from=KEPT) or {"commit": None, "dirty": True}
     return git | {"date": datetime.now(UTC).date().isoformat()}
 
@@ -52,7 +63,6 @@ def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     path = folder / f"{slug}.json"
     kept = record.read_json(path) if path.exists() else {}
     entries = {e["case"]: e for e in kept.get(kind, [])} | {entry["case"]: entry}
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(kept | {kind: list(entries.values())}, indent=1)
     record.write_text(path, f"{text}\n")
     return path
@@ -85,12 +95,14 @@ def keep_cost(
 
 
 def table(folder: Path) -> str:
-    """Markdown: a row for each case and cost of each kind of hardware, or that there is none.
+    """Markdown: a row for each case and cost of each kind of hardware.
 
     Raises:
-      UserError: a figure was measured with files that are in no commit.
+      UserError: there are no figures, or one was measured with files that are in no commit.
     """
     files = [(path, record.read_json(path)) for path in sorted(folder.glob("*.json"))]
+    if not files:
+        raise UserError(f"--results={folder} has no figures: name another, or measure some first")
     tables = []
     for kind, header, cells in (("cases", HEADER, _cells), ("costs", COSTS, _cost_cells)):
         entries = [(path, entry) for path, kept in files for entry in kept.get(kind, [])]
@@ -102,7 +114,7 @@ def table(folder: Path) -> str:
                 )
         rows = [f"| {' | '.join(cells(entry))} |" for _, entry in entries]
         tables += ["\n".join([header, *rows])] if rows else []
-    return "\n\n".join(tables) or NOTHING
+    return "\n\n".join(tables)
 
 
 def line(entry: dict[str, Any]) -> str:
@@ -114,7 +126,6 @@ def line(entry: dict[str, Any]) -> str:
 def run(config: Config) -> dict[str, Any]:
     """Makes the page's tables anew."""
     page = Path(config.page)
-    marked.check(page, PART)
     marked.fill(page, PART, table(Path(config.results)))
     return {"page": page}
 

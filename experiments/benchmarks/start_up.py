@@ -64,7 +64,7 @@ def help_page() -> float:
 
 def run(config: Config) -> dict[str, Any]:
     """Times each; returns the medians."""
-    origin = performance.origin()
+    origin = performance.origin(Path(config.results))
     seconds: dict[str, list[float]] = {}
     for _ in range(config.turns):
         with tempfile.TemporaryDirectory() as name:

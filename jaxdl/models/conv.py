@@ -14,12 +14,8 @@ from jax.typing import DTypeLike
 
 from jaxdl.models import blocks, convolution
 from jaxdl.models.activations import Activation
+from jaxdl.models.dense import promote
 from jaxdl.models.pool import OVER_WINDOWS, Pool
-
-
-def _promote(x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: DTypeLike, **_: Any) -> Any:
-    """To `dtype`, but for the bias: a CPU adds up the bfloat16 gradients of one very slowly."""
-    return x.astype(dtype), kernel.astype(dtype), bias
 
 
 class Conv(nn.Conv):
@@ -30,13 +26,13 @@ class Conv(nn.Conv):
     those of the other.
     """
 
-    dtype: DTypeLike = jnp.float32
-    promote_dtype: Callable[..., Any] = _promote
+    promote_dtype: Callable[..., Any] = promote
     conv_general_dilated: Callable[..., Any] = convolution.general
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves x [..., H, W, I]."""
-        return super().__call__(x).astype(self.dtype)
+        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
+        return super().__call__(x).astype(dtype)
 
 
 def square(
@@ -89,7 +85,8 @@ class ConvPool(nn.Module):
             return self.pool(self.activation((y + bias[None, None, None]).astype(y.dtype)))
 
         windows = OVER_WINDOWS.get(self.pool)
-        if windows is None:
+        H, W = (n + 2 * self.padding - self.size + 1 for n in x.shape[1:3])
+        if windows is None or min(len(x), H // 2, W // 2) < 1:
             return plain(*given)
         in_blocks = functools.partial(
             blocks.convolve_and_pool,

@@ -1,4 +1,4 @@
-"""Dense layers that are as fast in bfloat16 as in float32 on a CPU, or faster.
+"""Dense layers that add up in float32 on a CPU, where bfloat16 is slow.
 
 Shapes: D features in, F features out, `...` any axes before.
 """
@@ -10,7 +10,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
 
 Dimensions = tuple[tuple[Any, Any], tuple[Any, Any]]  # contracted and batch axes of both operands
 
@@ -41,9 +40,9 @@ def general(
     return lax.platform_dependent(a, b, cpu=on_cpu, default=plain)
 
 
-def _promote(x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: DTypeLike, **_: Any) -> Any:
-    """To `dtype`, but for the bias: a CPU adds up the bfloat16 gradients of one very slowly."""
-    return x.astype(dtype), kernel.astype(dtype), bias
+def promote(x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: Any, **_: Any) -> Any:
+    """As Flax does, but for the bias: a CPU adds up the bfloat16 gradients of one very slowly."""
+    return *nn.dtypes.promote_dtype(x, kernel, dtype=dtype), bias
 
 
 class Dense(nn.Dense):
@@ -52,10 +51,10 @@ class Dense(nn.Dense):
     Checkpoints of one are those of the other.
     """
 
-    dtype: DTypeLike = jnp.float32
-    promote_dtype: Callable[..., Any] = _promote
+    promote_dtype: Callable[..., Any] = promote
     dot_general: Callable[..., Any] = general
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps x [..., D] -> [..., F], of `dtype`."""
-        return super().__call__(x).astype(self.dtype)
+        """Maps x [..., D] -> [..., F]."""
+        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
+        return super().__call__(x).astype(dtype)

@@ -72,10 +72,9 @@ def _writer(model: Any, options: Options) -> Any:
         def following(tokens: jax.Array, state: Any, position: jax.Array) -> Any:
             return model.apply(variables, tokens, state, position, method="next")
 
-        state = model.apply(variables, len(prompt), method="start")
         return decoding.sample(
             following,
-            state,
+            model.start(len(prompt)),
             prompt,
             count,
             key,

@@ -120,3 +120,19 @@ def test_costs_stand_in_a_table_of_their_own(tmp_path):
     performance.keep_cost(tmp_path, "late", [1, 1], "s", "x", origin | {"dirty": True})
     with pytest.raises(UserError, match="late was measured with files that are in no commit"):
         performance.table(tmp_path)
+
+
+def test_no_figures_leave_the_page_as_it_is(tmp_path):
+    page = tmp_path / "PAGE.md"
+    text = f"{performance.PART.begin}\nold\n{performance.PART.end}\n"
+    page.write_text(text)
+    flags = [f"--results={tmp_path / 'none'}", f"--page={page}"]
+    with pytest.raises(UserError, match="none has no figures"):
+        performance.run(cli.parse(performance.Config, flags))
+    assert page.read_text() == text
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--results=.*file/in cannot be made"):
+        performance.origin(tmp_path / "file" / "in")

@@ -12,6 +12,8 @@ from jaxdl import cli
 from jaxdl.__main__ import run as command
 
 THIN = ["--dataset=synthetic", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
+TINY = ["--batch_size=200", "--layers=1", "--features=8"]
+METRICS = {"diabetes_regression": "r_squared", "shakespeare_lm": "bits_per_character"}
 SMALL = {  # one epoch of seconds
     "iris_mlp": ["--num_epochs=1"],
     "diabetes_regression": ["--num_epochs=1"],
@@ -21,6 +23,11 @@ SMALL = {  # one epoch of seconds
     "cifar_vgg": [*THIN, "--depth=11"],
     "cifar_resnet": [*THIN, "--pre_activation", "--image_size=16", "--stochastic_depth=0.2"],
     "cifar_speedrun": [*THIN, "--image_size=16"],
+    "cifar_vit": [*THIN[:3], "--image_size=8", "--layers=1", "--features=12"],
+    "imdb_rnn": [*TINY, "--dataset=embedded", "--num_steps=2", "--length=16", "--widths=2"],
+    "shakespeare_lm": [*TINY, "--dataset=embedded", "--num_steps=2", "--length=256"],
+    "multi30k_transformer": [*TINY, "--dataset=embedded", "--num_steps=2", "--widths=1"],
+    "multi30k_seq2seq": [TINY[0], TINY[2], "--dataset=embedded", "--num_steps=2", "--widths=1"],
     "imagenet_vgg": [*THIN, "--depth=11", "--image_size=32"],
 }
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
@@ -32,7 +39,7 @@ def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
     config = cli.parse(module.Config, [*SMALL[name], f"--workdir={tmp_path / 'run'}"])
     summary = module.run(config)
     assert summary["step"] >= 1
-    metric = "r_squared" if name == "diabetes_regression" else "accuracy"
+    metric = METRICS.get(name, "accuracy")
     assert f"test/{metric}" in summary
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
     assert f"{metric} = {summary[f'test/{metric}']}" in capsys.readouterr().out

@@ -79,3 +79,11 @@ def test_equal_largest_share_the_gradient_and_forward_mode_agrees():
     np.testing.assert_allclose(gradient[0, :, 0], [0, 1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
     _, slope = jax.jvp(largest, (y,), (jnp.ones_like(y),))
     np.testing.assert_allclose(slope, [[1.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 5, 1), (2, 2, 5, 1), (2, 3, 3, 1)])
+@pytest.mark.parametrize("pool", POOLS)
+def test_nothing_to_pool_is_nothing(shape, pool):
+    layer = ConvPool(4, 3, 0, jax.nn.relu, POOLS[pool])
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
+    assert layer.apply(variables, jnp.zeros(shape)).size == 0 or pool == "group"

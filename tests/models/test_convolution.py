@@ -150,3 +150,22 @@ def test_square_keeps_the_size_and_initialises_for_rectifiers():
     assert y.shape == (1, 8, 8, 16)
     kernel = variables["params"]["kernel"]
     np.testing.assert_allclose(kernel.std(), (2 / (5 * 5 * 64)) ** 0.5, rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 5, 2), (2, 0, 5, 2), (1, 2, 9, 2)])
+def test_an_empty_result_is_that_of_flax(shape):
+    ours, theirs = (layer(4, (3, 3), padding=0) for layer in (Conv, nn.Conv))
+    x = jnp.zeros(shape)
+    variables = theirs.init(jax.random.key(0), jnp.zeros((1, 5, 5, 2)))
+    assert ours.apply(variables, x).shape == theirs.apply(variables, x).shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "complex64"])
+def test_types_are_those_of_flax(dtype):
+    x = jnp.ones((1, 5, 5, 2), dtype)
+    for options in ({}, {"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}):
+        if dtype == "complex64" and options:
+            continue
+        ours, theirs = (layer(4, (3, 3), **options) for layer in (Conv, nn.Conv))
+        variables = theirs.init(jax.random.key(0), x)
+        assert ours.apply(variables, x).dtype == theirs.apply(variables, x).dtype

@@ -1,0 +1,76 @@
+"""A Transformer on images: CIFAR-10 as 64 patches of 4x4 pixels (Dosovitskiy et al., 2021).
+
+    python -m experiments.cifar_vit
+    python -m experiments.cifar_vit --dataset=embedded --image_size=8 --patch=2    # digits
+
+The blocks are those of the language models. What it reaches stands in the README's table of
+results.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdl import cli, loop, vision
+from jaxdl.config import flag
+from jaxdl.data.images import Images
+from jaxdl.errors import UserError
+from jaxdl.models.vit import ViT
+from jaxdl.task import Task
+from jaxdl.vision import load
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(vision.ImageConfig):
+    """Six blocks of 192 features."""
+
+    dataset: str = "cifar10"
+    patch: int = flag(4, "pixels a side of a patch; divides --image_size", low=1, high=1024)
+    layers: int = flag(6, "blocks", low=1, high=100)
+    heads: int = flag(3, "of attention; divides --features", low=1, high=1024)
+    features: int = flag(192, "of each patch's representation", low=1, high=65536)
+    dropout: float = flag(0.0, "rate on each branch", low=0.0, high=0.99)
+    num_epochs: int = 30
+    warmup_epochs: int = 2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+    crop_padding: int = 4
+    flip: bool = True
+
+
+def build(config: Config, data: Images) -> Task:
+    """The task, from constructors only.
+
+    Raises:
+      UserError: the patches do not cover the image, or the heads not the features.
+    """
+    for part, whole in (("patch", "image_size"), ("heads", "features")):
+        if getattr(config, whole) % getattr(config, part):
+            raise UserError(
+                f"--{part}={getattr(config, part)} does not divide "
+                f"--{whole}={getattr(config, whole)}: give one that does"
+            )
+    model = ViT(
+        data.num_classes,
+        patch=config.patch,
+        layers=config.layers,
+        heads=config.heads,
+        features=config.features,
+        hidden=4 * config.features,
+        dropout=config.dropout,
+        dtype=jnp.dtype(config.dtype),
+    )
+    return vision.classify(config, model, data)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains and returns what `summary.json` holds."""
+    data = load(config)
+    return loop.train(config, build(config, data), data, best=("accuracy", max))
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

@@ -1,0 +1,141 @@
+"""A language model of characters: Shakespeare's plays, continued letter by letter.
+
+    python -m experiments.shakespeare_lm                          # a Transformer, minutes on a CPU
+    python -m experiments.shakespeare_lm --model=lstm --features=256 --layers=2
+    python -m experiments.shakespeare_lm --dataset=embedded       # Python's docstrings instead
+    jaxdl generate runs/shakespeare_lm/... --prompt="ROMEO:"
+
+What it reaches stands in the README's table of results.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl import cli, loop, losses, metrics
+from jaxdl.config import flag
+from jaxdl.data.batches import size
+from jaxdl.models.language import RecurrentLanguageModel
+from jaxdl.models.transformer import LanguageModel
+from jaxdl.supervised import (
+    SupervisedConfig,
+    TrainState,
+    evaluated,
+    optimizer,
+    penalty,
+    supervised,
+)
+from jaxdl.task import Batch, Task
+from jaxdl.text import characters, generation
+from jaxdl.text.characters import Text
+
+PROMPT = "\n"  # what the sample at a run's end goes on from
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SupervisedConfig):
+    """A small Transformer with rotary positions."""
+
+    dataset: str = flag("tiny_shakespeare", "or embedded", choices=("tiny_shakespeare", "embedded"))
+    model: str = flag("transformer", "its kind", choices=("transformer", "rnn", "lstm", "gru"))
+    length: int = flag(64, "characters of a window", low=2, high=65536)
+    layers: int = flag(4, "of blocks or cells", low=1, high=100)
+    features: int = flag(128, "of each character's representation", low=1, high=65536)
+    heads: int = flag(4, "of attention; divides --features", low=1, high=1024)
+    dropout: float = flag(0.0, "rate", low=0.0, high=0.99)
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    batch_size: int = 12
+    num_steps: int = 2000
+    eval_every: int = flag(500, "steps between two evaluations; 0: one an epoch", low=0)
+    checkpoint_every: int = flag(500, "steps between two checkpoints; 0: one an epoch", low=0)
+
+
+def load(config: Config) -> Text:
+    """The text that --dataset names."""
+    if config.dataset == "embedded":
+        return characters.embedded(config.length)
+    return characters.tiny_shakespeare(config.data_dir, config.length)
+
+
+def network(config: Config, data: Text) -> LanguageModel | RecurrentLanguageModel:
+    """The model: tokens [B, T] -> logits [B, T, V]."""
+    dtype = jnp.dtype(config.dtype)
+    if config.model == "transformer":
+        return LanguageModel(
+            len(data.vocabulary),
+            layers=config.layers,
+            heads=config.heads,
+            features=config.features,
+            hidden=4 * config.features,
+            length=config.length,
+            positions="rotary",
+            norm="pre",
+            dropout=config.dropout,
+            dtype=dtype,
+        )
+    return RecurrentLanguageModel(
+        len(data.vocabulary),
+        cell=config.model,
+        features=config.features,
+        layers=config.layers,
+        dropout=config.dropout,
+        dtype=dtype,
+    )
+
+
+def build(config: Config, data: Text) -> Task:
+    """The task: of each character of a window, predict the one after it."""
+    text, window = jnp.asarray(data.text, jnp.int32), jnp.arange(config.length + 1)
+
+    def preprocess(batch: Batch) -> Batch:
+        tokens = text[batch["start"][:, None] + window[None]]
+        counts = window[None, :-1] >= batch["first"][:, None]
+        mask = batch["mask"][:, None] * counts
+        return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
+
+    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+        nats = metrics.mean(loss(logits, batch), batch["mask"])
+        return {
+            "bits_per_character": (nats[0] / jnp.log(2.0), nats[1]),
+            "perplexity": metrics.Exponential(*nats),
+        }
+
+    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        return losses.cross_entropy(logits, batch["targets"])
+
+    return supervised(
+        network(config, data),
+        optimizer(config, size(data.train)),
+        loss=loss,
+        measure=measure,
+        example={name: array[:1] for name, array in data.train.items()},
+        preprocess=preprocess,
+        inputs="inputs",
+        penalty=penalty(config),
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+    )
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, writes samples.txt and returns what `summary.json` holds."""
+    data = load(config)
+    model = network(config, data)
+
+    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+        options = generation.Options(length=1000, temperature=0.8)
+        text = generation.go_on(model, evaluated(state), data, PROMPT, options)
+        (folder / "samples.txt").write_text(text)
+        return {}
+
+    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)
