@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import cost, parallel, tree
+from jaxdl import cost, memory, parallel, tree
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
@@ -38,9 +38,10 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
 
     began = time.monotonic()
-    memory = _peak_memory(program.compiled(carry, feed))
+    peak = _peak_memory(program.compiled(carry, feed))
     carry, feed = jax.block_until_ready(program.advance(carry, feed, 1))
     compiling = time.monotonic() - began
+    memory.keep()  # as the run does
     each = _seconds_a_step(program, carry, feed)
     evaluating = _seconds_to_evaluate(program, config, data, key)
     steps = config.total_steps(batches.size(data.train))
@@ -49,7 +50,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     total = compiling + steps * each + evaluating * (evaluations + 1 + 2 * tests)
 
     for what, needed, there in (
-        ("memory", memory, _free_memory(mesh)),
+        ("memory", peak, _free_memory(mesh)),
         ("disk", size * CHECKPOINTS, shutil.disk_usage(_standing(config)).free),
     ):
         if needed > there:
@@ -58,7 +59,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     return {
         "parameters": sum(leaf.size for leaf in params.values()),
         "flops_per_step": flops,
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": peak,
         "compile_seconds": round(compiling, 1),
         "seconds_per_step": each,
         "examples_per_second": round(config.batch_size / each, 1),
