@@ -32,8 +32,6 @@ from jaxdl.text import decoding, pairs
 from jaxdl.text.pairs import Pairs
 from jaxdl.text.vocabulary import BEGIN, END, PAD
 
-PUZZLES = ("reverse", "sort", "addition")
-
 
 @dataclasses.dataclass(frozen=True)
 class TranslationConfig(SupervisedConfig):
@@ -42,7 +40,7 @@ class TranslationConfig(SupervisedConfig):
     dataset: str = flag(
         "multi30k",
         "English to German; files: --source_file and --target_file; embedded: the puzzle reverse",
-        choices=("multi30k", "files", "embedded", *PUZZLES),
+        choices=("multi30k", "files", "embedded", *pairs.PUZZLES),
     )
     source_file: str = flag("", "with --dataset=files: one sentence a line, UTF-8", place=True)
     target_file: str = flag("", "line n is the translation of line n", place=True)

@@ -58,7 +58,7 @@ def _largest(y: jax.Array) -> jax.Array:
 
 @_largest.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Equals share the gradient: as JAX's own rule says, in a third of its time on a CPU."""
+    """Equals share the gradient: as JAX's own rule says, in less than half of its time on a CPU."""
     (y,), (tangent,) = primals, tangents
     largest = _largest(y)
     equal = (y == largest[..., None, :]).astype(y.dtype)

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.text.vocabulary import PAD
+
 State = Any
 Following = Callable[[jax.Array, State, jax.Array], tuple[jax.Array, State]]
-
-PAD = 0
 
 
 def restrict(
