@@ -1,0 +1,46 @@
+"""Text that goes on from a prompt, beside a model that sees each window anew."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl.errors import UserError
+from jaxdl.models.transformer import LanguageModel
+from jaxdl.text import characters, generation
+
+LENGTH = 8
+
+
+@pytest.fixture(scope="module")
+def made():
+    parts = ["abcd efgh. " * 5, "abcd efgh", "efgh abcd"]
+    data = characters._text(parts, LENGTH, ("x", "1", "", ""))
+    model = LanguageModel(len(data.vocabulary), 1, 2, 8, 16, LENGTH, positions="rotary")
+    variables = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32), train=False)
+    return model, variables, data
+
+
+@pytest.mark.parametrize("prompt", ["a", "abcd", "abcd efgh. abcd"])
+def test_the_coldest_text_is_the_likeliest_of_each_window(made, prompt):
+    model, variables, data = made
+    options = generation.Options(length=13, temperature=1e-3)
+    found = data.vocabulary.encode(generation.go_on(model, variables, data, prompt, options))
+    first = len(data.vocabulary.encode(prompt))
+    assert len(found) == first + 13
+    start = max(0, first - LENGTH // 2)
+    for place in range(first, len(found)):
+        if place - start > LENGTH:  # full: anew from the last half
+            start = place - LENGTH // 2
+        seen = jnp.asarray([found[start:place]], jnp.int32)
+        assert found[place] == int(np.argmax(model.apply(variables, seen, train=False)[0, -1]))
+
+
+def test_mistakes_are_named(made):
+    model, variables, data = made
+    for prompt, why in (("", "--prompt is empty"), ("abcZ", "'Z'")):
+        with pytest.raises(UserError, match=why):
+            generation.go_on(model, variables, data, prompt, generation.Options())
+    for name, value in (("temperature", 0.0), ("top_p", 1.5), ("length", 0), ("top_k", -1)):
+        with pytest.raises(UserError, match=f"--{name}={value}"):
+            generation.Options(**{name: value})
