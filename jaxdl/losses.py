@@ -44,7 +44,15 @@ def cross_entropy(
       [B], one loss an example.
     """
     logits = _precise(logits)
-    return optax.softmax_cross_entropy(logits, smooth(labels, logits.shape[-1], label_smoothing))
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        targets = smooth(labels, logits.shape[-1], label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets)
+    # The same without probabilities as large as the logits: half the time where classes are many.
+    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    own = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
+    wanted = jnp.sum(jnp.where(own, below, 0), axis=-1)
+    wanted += label_smoothing * (jnp.mean(below, axis=-1) - wanted)
+    return jnp.log(jnp.sum(jnp.exp(below), axis=-1)) - wanted
 
 
 def smooth(labels: jax.Array, num_classes: int, share: float | jax.Array) -> jax.Array:

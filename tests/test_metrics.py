@@ -53,6 +53,16 @@ def test_correct_takes_indices_and_probabilities():
     np.testing.assert_array_equal(metrics.correct(logits, soft), [1, 0])
 
 
+def test_correct_is_the_first_of_the_largest():
+    random = np.random.RandomState(0)
+    logits = random.randint(0, 3, (200, 4)).astype("float32")  # with many ties
+    logits[random.rand(200, 4) < 0.05] = np.nan
+    labels = random.randint(0, 4, 200)
+    found = metrics.correct(jnp.asarray(logits), jnp.asarray(labels))
+    whole = ~np.isnan(logits).any(axis=1)
+    np.testing.assert_array_equal(found, (logits.argmax(1) == labels) & whole)
+
+
 def test_r_squared_over_batches_is_scikit_learns():
     from sklearn.metrics import r2_score
 

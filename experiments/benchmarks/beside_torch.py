@@ -68,8 +68,8 @@ def measure(case: Case, turns: int, python: str) -> dict[str, Any]:
       UserError: a side fails, or the two do not train the same on the same kind of device.
     """
     with contextlib.ExitStack() as stack:
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "images.npz"
-        cases.write_images(case, path)
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
+        cases.write(case, path)
         spec = json.dumps(case._asdict() | {"data": str(path)})
         sides = [
             stack.enter_context(pair.started(name, command(name, spec, python)))

@@ -1,4 +1,4 @@
-"""What is timed beside PyTorch and plain Flax, and the images that both sides are given."""
+"""What is timed beside PyTorch and plain Flax, and the examples that both sides are given."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,8 +7,12 @@ import numpy as np
 
 from jaxdl.errors import UserError
 
-SHAPES = {"vgg16": (32, 32, 3), "resnet18": (32, 32, 3), "lenet5": (28, 28, 1)}
+IMAGES = {"vgg16": (32, 32, 3), "resnet18": (32, 32, 3), "lenet5": (28, 28, 1)}
+CELLS = ("lstm", "gru", "rnn")  # language models of two layers of 256 features
 EPOCH = 60_000  # images, as many as MNIST's
+CHARACTERS = 64  # that a language model tells apart, 4 of them no characters
+WINDOW = 128  # characters that it is given at once
+TOKENS, SENTENCE = 8000, 32  # that the Transformer tells apart; of each source, and of each target
 
 
 class Case(NamedTuple):
@@ -26,6 +30,14 @@ class Case(NamedTuple):
         work = "step" if self.steps else "epoch"
         return f"{self.model}-{self.batch_size}-{self.dtype}-{work}-{self.beside}"
 
+    @property
+    def batch(self) -> str:
+        """How much an update is of, in words."""
+        if self.model in IMAGES:
+            return f"{self.batch_size} images"
+        length = WINDOW if self.model in CELLS else SENTENCE
+        return f"{self.batch_size} x {length} tokens"
+
 
 CASES = (
     Case("vgg16", 64, "float32", 2, "torch"),
@@ -37,6 +49,11 @@ CASES = (
     Case("lenet5", 128, "float32", 100, "torch"),
     Case("lenet5", 128, "float32", 0, "torch"),
     Case("vgg16", 64, "float32", 1, "flax"),
+    Case("lstm", 32, "float32", 4, "torch"),
+    Case("gru", 32, "float32", 4, "torch"),
+    Case("rnn", 32, "float32", 8, "torch"),
+    Case("transformer", 64, "float32", 1, "torch"),
+    Case("transformer", 64, "bfloat16", 1, "torch"),
 )
 
 
@@ -66,13 +83,23 @@ def select(only: str, batch_size: int = 0, steps: int = 0) -> list[Case]:
     return [case for case in cases if case.name.startswith(starts)]
 
 
-def write_images(case: Case, path: Path) -> None:
+def write(case: Case, path: Path) -> None:
     """Writes what a case trains on: noise, the same every time, for time does not depend on it.
 
-    `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes; N is an epoch's, or 16 batches.
+    `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes, or `source` and `target` int64
+    [N, T], or `text` int64 [N]. N is an epoch's, or 16 batches.
     """
-    count = 16 * case.batch_size if case.steps else EPOCH
     random = np.random.default_rng(0)
-    image = random.integers(0, 256, (count, *SHAPES[case.model]), dtype=np.uint8)
-    label = random.integers(0, 10, count)
-    np.savez(path, image=image, label=label, allow_pickle=False)
+    count = 16 * case.batch_size if case.steps else EPOCH
+    arrays: dict[str, np.ndarray]
+    if case.model in IMAGES:
+        arrays = {
+            "image": random.integers(0, 256, (count, *IMAGES[case.model]), dtype=np.uint8),
+            "label": random.integers(0, 10, count),
+        }
+    elif case.model in CELLS:
+        arrays = {"text": random.integers(4, CHARACTERS, count * WINDOW)}
+    else:
+        sentences = (count, SENTENCE)
+        arrays = {name: random.integers(4, TOKENS, sentences) for name in ("source", "target")}
+    np.savez(path, allow_pickle=False, **arrays)

@@ -17,30 +17,57 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cifar_resnet, cifar_vgg, mnist_lenet
-from experiments.benchmarks import pair
+from experiments import cifar_resnet, cifar_vgg, mnist_lenet, multi30k_transformer, shakespeare_lm
+from experiments.benchmarks import cases, pair
 from jaxdl import cli, environment, loop, memory, parallel
 from jaxdl.data import batches
+from jaxdl.data.batches import Dataset, Split
 from jaxdl.data.images import Images
 from jaxdl.program import Feed, compile_program
+from jaxdl.text.characters import Text
+from jaxdl.text.pairs import Pairs
+from jaxdl.text.vocabulary import FIRST, Characters
 
-EXPERIMENTS = {"vgg16": cifar_vgg, "lenet5": mnist_lenet, "resnet18": cifar_resnet}
+EXPERIMENTS = {
+    "vgg16": cifar_vgg,
+    "lenet5": mnist_lenet,
+    "resnet18": cifar_resnet,
+    "transformer": multi30k_transformer,
+} | dict.fromkeys(cases.CELLS, shakespeare_lm)
+LAYERS = {"features": 256, "layers": 2, "length": cases.WINDOW}  # of the recurrent models
 WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
 
 
-def dataset(path: str) -> Images:
-    """Images and labels of an .npz file, all of them to train on."""
-    with np.load(path, allow_pickle=False) as arrays:
-        split = {"image": arrays["image"], "label": arrays["label"].astype(np.int32)}
+def dataset(model: str, path: str) -> Dataset:
+    """The examples of an .npz file, all of them to train on."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name].astype(np.int32) for name in file if name != "image"}
+        arrays |= {name: file[name] for name in file if name == "image"}
+    about = ("noise", "1", "", "made for a benchmark")
+    if model in cases.IMAGES:
+        return Images(*about, *_all(arrays), num_classes=10)
+    if model in cases.CELLS:
+        known = Characters("".join(map(chr, range(FIRST, cases.CHARACTERS))))
+        start = np.arange(len(arrays["text"]) - cases.WINDOW, dtype=np.int32)
+        windows = _all({"start": start, "first": np.zeros_like(start)})
+        return Text(*about, *windows, **arrays, length=cases.WINDOW, vocabulary=known)
+    known = Characters("".join(map(chr, range(FIRST, cases.TOKENS))))
+    length = np.full(len(arrays["source"]), cases.SENTENCE, np.int32)
+    return Pairs(*about, *_all(arrays | {"length": length}), tokenizer=known, references=[])
+
+
+def _all(split: Split) -> tuple[Split, Split, Split]:
+    """As training, validation and test; of the last two nothing is used but that they are there."""
     few = {name: array[:1] for name, array in split.items()}
-    return Images("noise", "1", "", "made for a benchmark", split, few, few, num_classes=10)
+    return split, few, few
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     """Builds and warms up; returns a report, and a turn that takes seconds a step or epoch."""
     experiment = EXPERIMENTS[spec["model"]]
-    config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"])
-    data = dataset(spec["data"])
+    options = {"model": spec["model"], **LAYERS} if spec["model"] in cases.CELLS else {}
+    config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"], **options)
+    data = dataset(spec["model"], spec["data"])
     task = experiment.build(config, data)
     device = jax.devices()[:1]  # as many as the other sides use
     mesh = parallel.data_mesh(config.batch_size, device)

@@ -132,9 +132,9 @@ def run(config: Config) -> dict[str, Any]:
 
 def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
     beside, ratio = entry["beside"], entry["ratio"]
-    size = entry["batch_size"]
-    epoch = f"an epoch of {cases.EPOCH:,} images in batches of {size}"
-    work = f"a step of {size} images" if entry["steps"] else epoch
+    case = cases.Case(**{name: entry[name] for name in cases.Case._fields})
+    epoch = f"an epoch of {cases.EPOCH:,} images in batches of {case.batch_size}"
+    work = f"a step of {case.batch}" if case.steps else epoch
     versions = entry["versions"]["jaxdl"] | entry["versions"][beside]
     shown = [f"{name} {versions[name]}" for name in ("jax", beside)]
     return (

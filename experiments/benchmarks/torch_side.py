@@ -26,6 +26,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WARM_UP = 2  # turns that are not timed
+CHARACTERS, WINDOW = 64, 128  # as of `cases`, which imports what this Python may not have
+TOKENS, SENTENCE = 8000, 32
+FEATURES = 256
 
 
 def vgg16() -> nn.Module:
@@ -75,23 +78,111 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
+class Language(nn.Module):
+    """Characters [B, T] -> logits of the one after each, [B, T, V], by PyTorch's own layers."""
+
+    def __init__(self, layer: type[nn.RNNBase]):
+        super().__init__()
+        self.embed = nn.Embedding(CHARACTERS, FEATURES)
+        self.layers = layer(FEATURES, FEATURES, num_layers=2, batch_first=True)
+        self.out = nn.Linear(FEATURES, CHARACTERS)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Predicts [B, T, V]."""
+        return self.out(self.layers(self.embed(tokens))[0])
+
+
+class Translator(nn.Module):
+    """(source [B, S], target [B, T]) -> logits [B, T, V], around PyTorch's own `nn.Transformer`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(TOKENS, FEATURES)
+        nn.init.normal_(self.embed.weight, std=FEATURES**-0.5)
+        self.drop = nn.Dropout(0.3)
+        self.body = nn.Transformer(
+            FEATURES,
+            nhead=4,
+            num_encoder_layers=3,
+            num_decoder_layers=3,
+            dim_feedforward=4 * FEATURES,
+            dropout=0.3,
+            activation="gelu",
+            norm_first=True,
+            batch_first=True,
+        )
+        place = torch.arange(SENTENCE)[:, None]
+        angles = place * 10_000 ** -(torch.arange(0, FEATURES, 2) / FEATURES)[None]
+        waves = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        self.register_buffer("waves", waves, persistent=False)
+        causal = nn.Transformer.generate_square_subsequent_mask(SENTENCE)
+        self.register_buffer("causal", causal, persistent=False)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Predicts [B, T, V]."""
+        T = target.shape[1]
+        x, y = (self.drop(self.embed(t) * 16 + self.waves[: t.shape[1]]) for t in (source, target))
+        hidden = source == 0
+        y = self.body(
+            x,
+            y,
+            tgt_mask=self.causal[:T, :T],
+            src_key_padding_mask=hidden,
+            memory_key_padding_mask=hidden,
+            tgt_is_causal=True,
+        )
+        return nn.functional.linear(y, self.embed.weight)
+
+
 def _normed(inputs: int, width: int, size: int, stride: int, bias: bool = False) -> list[nn.Module]:
     conv = nn.Conv2d(inputs, width, size, stride, padding=size // 2, bias=bias)
     return [conv, nn.BatchNorm2d(width)]
 
 
-MODELS: dict[str, Callable[[], Any]] = {"vgg16": vgg16, "lenet5": lenet5, "resnet18": resnet18}
+MODELS: dict[str, Callable[[], Any]] = {
+    "vgg16": vgg16,
+    "lenet5": lenet5,
+    "resnet18": resnet18,
+    "lstm": lambda: Language(nn.LSTM),
+    "gru": lambda: Language(nn.GRU),
+    "rnn": lambda: Language(nn.RNN),
+    "transformer": Translator,
+}
 
 
 def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """The experiment's: Adam for LeNet-5; else Nesterov's momentum, with decay of kernels alone."""
+    """The experiment's: Nesterov's momentum for VGG and ResNet, Adam for the others.
+
+    Kernels alone decay, within the gradient or apart from it as suits PyTorch.
+    """
     parameters = list(model.parameters())
     if name == "lenet5":
         return torch.optim.Adam(parameters, lr=0.002, fused=True)
-    # Within the gradient, what the experiment's 5e-3 is apart from it.
-    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4}
-    rest: dict[str, Any] = {"params": [p for p in parameters if p.ndim == 1]}
-    return torch.optim.SGD([decayed, rest], lr=0.1, momentum=0.9, nesterov=True, fused=True)
+    kernels = [p for p in parameters if p.ndim > 1]
+    rest: dict[str, Any] = {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}
+    if name in ("vgg16", "resnet18"):
+        decayed = {"params": kernels, "weight_decay": 5e-4}  # the experiment's 5e-3, but within
+        return torch.optim.SGD([decayed, rest], lr=0.1, momentum=0.9, nesterov=True, fused=True)
+    decayed = {"params": kernels, "weight_decay": 0.1}
+    return torch.optim.AdamW([decayed, rest], lr=1e-3, fused=True)
+
+
+def inputs(arrays: Any) -> tuple[Callable[..., Any], TensorDataset]:
+    """Examples, and what makes the model's inputs and the labels of a batch of them."""
+    tensors = {n: torch.from_numpy(array).to(DEVICE) for n, array in arrays.items()}
+    if "text" in tensors:  # windows, each a character on from the one before it
+        windows = tensors["text"].unfold(0, WINDOW + 1, 1)
+        return lambda x: ((x[:, :-1].contiguous(),), x[:, 1:]), TensorDataset(windows)
+    if "source" in tensors:
+        both = TensorDataset(tensors["source"], tensors["target"])
+        return lambda x, y: ((x, y[:, :-1]), y[:, 1:]), both
+    images = tensors["image"].permute(0, 3, 1, 2)
+    std, mean = torch.std_mean(images.float())
+
+    def normalised(x: torch.Tensor, y: torch.Tensor) -> tuple[tuple[torch.Tensor], torch.Tensor]:
+        return (((x.float() - mean) / std).contiguous(memory_format=torch.channels_last),), y
+
+    return normalised, TensorDataset(images, tensors["label"])
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
@@ -100,39 +191,48 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     model = MODELS[name]().to(DEVICE, memory_format=torch.channels_last)
     rule = optimizer(name, model)
     run = torch.compile(model) if DEVICE.type == "cuda" else model
-    smoothing = 0.0 if name == "lenet5" else 0.1
+    smoothing = 0.1 if name in ("vgg16", "resnet18", "transformer") else 0.0
+    clipped = name not in ("vgg16", "resnet18", "lenet5")
     with np.load(spec["data"], allow_pickle=False) as arrays:
-        images = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).to(DEVICE)
-        labels = torch.from_numpy(arrays["label"]).to(DEVICE)
-    std, mean = torch.std_mean(images.float())
+        prepared, split = inputs(arrays)
 
-    def normalised(x: torch.Tensor) -> torch.Tensor:
-        return ((x.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-
-    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+    def step(x: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
         rule.zero_grad()
         with torch.autocast(DEVICE.type, torch.bfloat16, spec["dtype"] == "bfloat16"):
-            loss = nn.functional.cross_entropy(run(x), y, label_smoothing=smoothing)
+            logits = run(*x).flatten(0, -2)
+            loss = nn.functional.cross_entropy(logits, y.flatten(), label_smoothing=smoothing)
         loss.backward()
+        if clipped:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         rule.step()
 
-    split = TensorDataset(images, labels)
     order = BatchSampler(RandomSampler(split), batch_size, drop_last=True)
     loader = DataLoader(split, sampler=order, batch_size=None)
-    fixed = normalised(images[:batch_size]), labels[:batch_size]
+    fixed = prepared(*split[:batch_size])
 
     def turn() -> float:
         began = time.perf_counter()
-        for x, y in [fixed] * steps or loader:
-            step(x if steps else normalised(x), y)
+        if steps:
+            for _ in range(steps):
+                step(*fixed)
+        else:
+            for batch in loader:
+                step(*prepared(*batch))
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - began) / (steps or 1)
 
     for _ in range(WARM_UP):
         turn()
+    # PyTorch's recurrent layers have two biases of which only the sum counts, but in a GRU's last
+    # gate; the second one is no parameter more.
+    twice = sum(
+        p.numel() * (2 if name == "gru" else 3) // 3
+        for n, p in model.named_parameters()
+        if "bias_hh" in n
+    )
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()) - twice,
         "backend": "gpu" if DEVICE.type == "cuda" else "cpu",
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }, turn

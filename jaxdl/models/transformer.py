@@ -254,9 +254,11 @@ class Tokens(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V], by the vectors of the tokens."""
-        table = self.embed.embedding.astype(self.dtype)
-        dimensions = (((x.ndim - 1,), (1,)), ((), ()))
-        return general(x, table, dimensions, preferred_element_type=jnp.float32)
+        # As matrices, and the table turned: else the gradient turns the logits, on a CPU.
+        rows, table = x.reshape(-1, self.features), self.embed.embedding.astype(self.dtype).T
+        dimensions = (((1,), (0,)), ((), ()))
+        y = general(rows, table, dimensions, preferred_element_type=jnp.float32)
+        return y.reshape(*x.shape[:-1], self.vocabulary)
 
 
 def sinusoids(positions: jax.Array, features: int) -> jax.Array:

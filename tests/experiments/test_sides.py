@@ -11,8 +11,8 @@ from experiments.benchmarks import cases, flax_side, jaxdl_side
 
 def spec(tmp_path, model, steps):
     case = cases.Case(model, 2, "float32", steps, "torch")
-    path = tmp_path / "images.npz"
-    cases.write_images(case._replace(steps=1), path)
+    path = tmp_path / "examples.npz"
+    cases.write(case._replace(steps=1), path)
     return case._asdict() | {"data": str(path)}
 
 

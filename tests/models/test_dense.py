@@ -67,13 +67,13 @@ def test_every_contraction_with_its_derivatives(pattern, sizes, dtype):
         assert_close(db, np.einsum(f"{out},{left}->{right}", g, wide[0]), dtype)
 
 
-def test_differentiates_forwards_and_twice():
+def test_differentiates_twice():
     x, w = normal(0, 3, 4, dtype="bfloat16"), normal(1, 4, 2, dtype="bfloat16")
 
     def f(w):
         return jnp.sum(jnp.square(general(x, w, (((1,), (0,)), ((), ()))).astype(jnp.float32)))
 
-    _, found = jax.jvp(jax.grad(f), (w,), (jnp.ones_like(w),))
+    found = jax.grad(lambda w: jnp.sum(jax.grad(f)(w).astype(jnp.float32)))(w)
     wide = np.asarray(x, np.float64)
     wanted = 2 * wide.T @ wide @ np.ones((4, 2))
     assert_close(found, wanted, "bfloat16")
