@@ -50,7 +50,7 @@ def r_squared(
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """[...], 1 where the largest of `logits` [..., C], or the first of them, is the label's; else 0.
+    """[...], 1 where the largest of `logits` [..., C], or the first such, is the label's; else 0.
 
     Labels are indices, integer [...], or probabilities, floating [..., C].
     """
