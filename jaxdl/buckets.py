@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdl.task import Batch, Metrics, State, Task
 
-MULTIPLE = 8  # widths are of so many positions, or the greatest length
+EDGES = 64  # as many places, evenly apart, are looked at for a width
 
 
 def widths(lengths: np.ndarray, count: int) -> list[int]:
@@ -22,8 +22,7 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
       lengths: [N], of the examples.
       count: of widths; the last is the greatest length.
     """
-    longest = int(lengths.max())
-    edges = [*range(MULTIPLE, longest, MULTIPLE), longest]
+    edges = places(int(lengths.max()))
     fit = [int(n) for n in np.searchsorted(np.sort(lengths), edges, side="right")]
     # Of the examples that fit an edge: the fewest positions with it as the last of so many widths.
     best = [(edge * n, [edge]) for edge, n in zip(edges, fit, strict=True)]
@@ -41,6 +40,12 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
             for j in range(len(edges))
         ]
     return best[-1][1]
+
+
+def places(longest: int) -> list[int]:
+    """What a width may be: at most `EDGES` even numbers evenly apart, and the greatest length."""
+    apart = 2 * -(-longest // (2 * EDGES))
+    return [*range(apart, longest, apart), longest]
 
 
 def waste(lengths: np.ndarray, rows: np.ndarray, batch_size: int, widths: list[int]) -> float:

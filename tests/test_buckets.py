@@ -17,17 +17,24 @@ def padded(lengths, chosen):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 45), min_size=1, max_size=40), st.integers(1, 4))
+@given(st.lists(st.integers(1, 25), min_size=1, max_size=40), st.integers(1, 4))
 def test_widths_are_the_best_of_all_choices(lengths, count):
     found = buckets.widths(np.array(lengths), count)
     assert found == sorted(set(found))
     assert found[-1] == max(lengths)
     assert len(found) <= count
-    edges = range(buckets.MULTIPLE, max(lengths), buckets.MULTIPLE)
-    choices = [
-        (*some, max(lengths)) for n in range(count) for some in itertools.combinations(edges, n)
-    ]
+    *edges, longest = buckets.places(max(lengths))
+    choices = [(*some, longest) for n in range(count) for some in itertools.combinations(edges, n)]
     assert padded(lengths, found) == min(padded(lengths, choice) for choice in choices)
+
+
+@given(st.integers(1, 10**6))
+def test_places_are_few_and_reach_the_longest(longest):
+    places = buckets.places(longest)
+    assert places == sorted(set(places))
+    assert places[-1] == longest
+    assert len(places) <= buckets.EDGES
+    assert all(n % 2 == 0 for n in places[:-1])
 
 
 @settings(max_examples=5, deadline=None)

@@ -111,16 +111,34 @@ def test_more_padding_changes_nothing(name):
     np.testing.assert_allclose(apply(more)[:, :6], apply((SOURCE, TOKENS)), rtol=1e-4, atol=1e-4)
 
 
-def test_a_translators_source_padding_gets_no_gradient():
-    model = PAIRS["untied"]
-    variables = filled(model, (SOURCE, TOKENS))
+APART = ["untied", "additive_lstm", "multiplicative_lstm"]  # each side has its own vectors
+
+
+def by_vectors(model, side, variables, x, pick):
+    """The gradient of what is picked of the logits, by the vectors of one side's tokens: [V, D]."""
 
     def loss(variables):
-        return jnp.sum(jnp.sin(model.apply(variables, (SOURCE, TOKENS), train=False)))
+        return jnp.sum(jnp.sin(pick(model.apply(variables, x, train=False))))
 
-    table = jax.jit(jax.grad(loss))(variables)["params"]["source"]["embed"]["embedding"]
+    table = jax.jit(jax.grad(loss))(variables)["params"][side]
+    return np.asarray(jax.tree.leaves(table)[0])
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_translators_source_padding_gets_no_gradient(name):
+    model, x = PAIRS[name], (SOURCE, TOKENS)
+    table = by_vectors(model, "source", filled(model, x), x, lambda logits: logits)
     used = np.isin(np.arange(V), SOURCE) & (np.arange(V) != PAD)
-    np.testing.assert_array_equal(np.any(np.asarray(table) != 0, axis=1), used)
+    np.testing.assert_array_equal(np.any(table != 0, axis=1), used)
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_translators_target_sees_nothing_of_what_comes_after(name):
+    model, x = PAIRS[name], (SOURCE[:1], jnp.array([[1, 2, 3, 4, 5, 6]]))
+    variables = filled(model, x)
+    for t in range(6):
+        table = by_vectors(model, "target", variables, x, lambda logits, t=t: logits[:, t])
+        np.testing.assert_array_equal(np.flatnonzero(np.any(table != 0, axis=1)), range(1, t + 2))
 
 
 def test_sizes_by_formula():

@@ -1,9 +1,12 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.data import cache, tfds
+from jaxdl import buckets
+from jaxdl.data import batches, cache, tfds
 from jaxdl.errors import UserError
 from jaxdl.text import corpora, library, reviews
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN
@@ -172,3 +175,7 @@ def test_real_reviews(real_data):
     ]
     assert np.bincount(data.test["label"]).tolist() == [12500, 12500]
     assert data.vocabulary.words[:3] == ("the", "and", "a")
+    sizes = reviews.imdb(real_data, 20_000, 400, 0.1).train["length"]
+    order = batches.like_lengths(jax.random.key(0), 0, jnp.asarray(sizes), 32)
+    wasted = buckets.waste(sizes, np.asarray(order), 32, buckets.widths(sizes, 8))
+    assert wasted < 0.15, wasted
