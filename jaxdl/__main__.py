@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from jaxdl.errors import TrainingError, UserError
 
+PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as everything here does."""
@@ -41,7 +43,7 @@ def _parser() -> Parser:
     command.set_defaults(handler=_list)
 
     command = commands.add_parser("prepare", help="download a data set into a TFDS folder")
-    command.add_argument("name", help="mnist, fashion_mnist, cifar10, cifar100 or multi30k")
+    command.add_argument("name", help=PREPARED)
     command.add_argument("--data_dir", default="", help="TFDS folder; default: TFDS's own")
     command.set_defaults(handler=_prepare)
 

@@ -1,9 +1,10 @@
-"""Downloads MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 into ordinary TFDS folders.
+"""Downloads stock data sets of images and of text into ordinary TFDS folders.
 
 Multi30k, which TFDS has not, becomes a folder of plain text beside them.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
@@ -14,11 +15,13 @@ from jaxdl.data import archives, cache, download, pixels, tfds
 from jaxdl.errors import UserError
 from jaxdl.progress import track
 
+REVIEW = re.compile(r"aclImdb/(train/(neg|pos|unsup)|test/(neg|pos))/\d+_\d+\.txt")
+
 
 class Recipe(NamedTuple):
     """What a data set's archives hold, ready for `tfds.write`."""
 
-    splits: dict[str, Iterator[dict[str, Any]]]
+    splits: dict[str, Iterable[dict[str, Any]]]
     label_names: dict[str, list[str]]
 
 
@@ -54,11 +57,39 @@ def cifar100(files: dict[str, Path]) -> Recipe:
     return _cifar(path, "cifar-100-binary", ["train.bin"], ["test.bin"], labels)
 
 
+def imdb_reviews(files: dict[str, Path]) -> Recipe:
+    """From `aclImdb_v1.tar.gz`: a file each review; 0 pans, 1 praises, -1 is not known."""
+    (path,) = files.values()
+    labels = {"neg": 0, "pos": 1, "unsup": -1}
+    found: dict[str, list[dict[str, Any]]] = {"train": [], "test": [], "unsupervised": []}
+    for name, data in archives.matching(path, REVIEW.fullmatch):
+        _, split, kind, _ = name.split("/")
+        found["unsupervised" if kind == "unsup" else split].append(
+            {"text": data.decode("utf-8"), "label": labels[kind]}
+        )
+    for split, reviews in found.items():
+        if not reviews:
+            raise archives.damaged(path, f"it has no reviews to {split}")
+    return Recipe({n: track(r, f"writing {n}") for n, r in found.items()}, {})
+
+
+def tiny_shakespeare(files: dict[str, Path]) -> Recipe:
+    """From `input.txt`: the first nine tenths are to train, one half of the rest to validate."""
+    (path,) = files.values()
+    text = path.read_bytes().decode("utf-8")
+    first = int(len(text) * 0.9)
+    second = first + int((len(text) - first) * 0.5)
+    parts = {"train": text[:first], "validation": text[first:second], "test": text[second:]}
+    return Recipe({split: iter([{"text": part}]) for split, part in parts.items()}, {})
+
+
 RECIPES: dict[str, Callable[[dict[str, Path]], Recipe]] = {
     "mnist": mnist,
     "fashion_mnist": mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "imdb_reviews": imdb_reviews,
+    "tiny_shakespeare": tiny_shakespeare,
 }
 
 
@@ -175,7 +206,7 @@ def _cifar(
 
 def _examples(
     split: str, images: np.ndarray, labels: dict[str, np.ndarray], named: bool = False
-) -> Iterator[dict[str, Any]]:
+) -> Iterable[dict[str, Any]]:
     for row in track(range(len(images)), f"writing {split}"):
         example: dict[str, Any] = {"image": pixels.to_png(images[row])}
         example |= {key: int(column[row]) for key, column in labels.items()}

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdl.__main__ import run
+from jaxdl.__main__ import PREPARED, run
 from jaxdl.data import archives, batches, cache, download, images, prepare, tfds
 from jaxdl.errors import UserError
+from jaxdl.text import characters, reviews
 
 RANDOM = np.random.RandomState(0)
 
@@ -98,6 +99,51 @@ def test_cifar_reads_as_any_tfds_user_would(name, tmp_path):
     assert builder.info.splits["train"].num_examples == (6 if name == "cifar100" else 30)
     if name == "cifar100":
         assert {int(x["coarse_label"]) for x in found} == {int(x) for x in label[:, 0]}
+
+
+def reviews_file(folder, kinds=("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos")):
+    path = folder / "aclImdb_v1.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        add(tar, "aclImdb/README", b"what it is")
+        add(tar, "aclImdb/train/urls_neg.txt", b"where it is from")
+        for kind in kinds:
+            for n in range(3):
+                add(
+                    tar,
+                    f"aclImdb/{kind}/{n}_7.txt",
+                    f"{kind[-3:]} caf\N{LATIN SMALL LETTER E WITH ACUTE} {n}".encode(),
+                )
+    return {path.name: path}
+
+
+def test_reviews(tmp_path):
+    import tensorflow_datasets
+
+    prepare.prepare_from("imdb_reviews", str(tmp_path), reviews_file(tmp_path))
+    wanted = {"train": {"neg": 0, "pos": 1}, "test": {"neg": 0, "pos": 1}}
+    for split, labels in (wanted | {"unsupervised": {"sup": -1}}).items():
+        source = tensorflow_datasets.data_source("imdb_reviews", split=split, data_dir=tmp_path)
+        found = {(source[i]["text"].decode(), int(source[i]["label"])) for i in range(len(source))}
+        assert found == {(f"{k} caf\xe9 {n}", v) for k, v in labels.items() for n in range(3)}
+    data = reviews.imdb(str(tmp_path), 100, 4, 0.5)
+    assert data.test["label"].sum() == 3
+    few = reviews_file(tmp_path, ("train/neg", "train/pos", "train/unsup"))
+    with pytest.raises(UserError, match="no reviews to test"):
+        prepare.prepare_from("imdb_reviews", str(tmp_path / "other"), few)
+
+
+def test_plays(tmp_path):
+    path = tmp_path / "input.txt"
+    path.write_text("".join(f"{n:03}\n" for n in range(100)))
+    prepare.prepare_from("tiny_shakespeare", str(tmp_path), {path.name: path})
+    data = characters.tiny_shakespeare(str(tmp_path), 8)
+    assert data.vocabulary.decode(data.text) == path.read_text()
+    assert data.validation["start"][0] == 360 - 1
+    assert data.test["start"][0] == 380 - 1
+
+
+def test_what_can_be_prepared_is_named():
+    assert PREPARED.replace(" or ", ", ").split(", ") == list(prepare.NAMES)
 
 
 def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypatch):
