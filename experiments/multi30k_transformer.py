@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from jaxdl import cli, loop, translation
 from jaxdl.config import flag
-from jaxdl.models.transformer import NORMS, POSITIONS, Translator
+from jaxdl.models.tokens import POSITIONS
+from jaxdl.models.transformer import NORMS, Translator
 from jaxdl.task import Task
 from jaxdl.text.pairs import Pairs
 from jaxdl.translation import load
