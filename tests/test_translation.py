@@ -96,10 +96,11 @@ def test_a_search_of_one_is_what_the_model_likes_best_of_each_prefix():
     split = {name: array[:10] for name, array in data.test.items()}
     found = translation.search(config, model, sharp, split)
     assert len({tuple(row) for row in found}) > 1
-    given = np.full((10, 1), BEGIN)
-    predict = jax.jit(lambda x: model.apply(sharp, x, train=False)[:, -1])
-    for _ in range(6):
-        given = np.c_[given, np.argmax(predict((split["source"], given)), axis=-1)]
+    given = np.full((10, 7), PAD)
+    given[:, 0] = BEGIN
+    predict = jax.jit(lambda x: model.apply(sharp, x, train=False))
+    for n in range(6):
+        given[:, n + 1] = np.argmax(predict((split["source"], given))[:, n], axis=-1)
     made = given[:, 1:]
     made[np.cumsum(made == END, axis=1) - (made == END) > 0] = PAD
     np.testing.assert_array_equal(found, made)
