@@ -49,11 +49,10 @@ def general(
 def _matrix(a: jax.Array, axes: Sequence[int], last: bool) -> tuple[jax.Array, list[int]]:
     """As a matrix whose last (or first) axis is `axes` together, and the sizes of the others."""
     others = [n for n in range(a.ndim) if n not in axes]
+    rest, K = ([a.shape[n] for n in which] for which in (others, axes))
     a = a.transpose(*others, *axes) if last else a.transpose(*axes, *others)
-    sizes = [a.shape[n] for n in range(a.ndim)]
-    K = math.prod(sizes[len(others) :] if last else sizes[: len(axes)])
-    rest = sizes[: len(others)] if last else sizes[len(axes) :]
-    return a.reshape((-1, K) if last else (K, -1)), rest
+    shape = (math.prod(rest), math.prod(K))
+    return a.reshape(shape if last else shape[::-1]), rest
 
 
 @jax.custom_vjp
