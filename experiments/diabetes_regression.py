@@ -16,10 +16,9 @@ import numpy as np
 from jaxdl import augment, cli, loop, losses, metrics
 from jaxdl.config import flag
 from jaxdl.data import tables
-from jaxdl.data.batches import size
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
-from jaxdl.supervised import SupervisedConfig, optimizer, penalty, supervised
+from jaxdl.supervised import SupervisedConfig, configured
 from jaxdl.task import Batch, Task
 
 
@@ -76,17 +75,14 @@ def build(config: Config, data: tables.Table) -> Task:
             "error": metrics.mean(jnp.abs(predicted - y), mask),
         }
 
-    return supervised(
+    return configured(
+        config,
         model,
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=measure,
-        example={name: array[:1] for name, array in data.train.items()},
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
 
 

@@ -16,15 +16,12 @@ import jax.numpy as jnp
 
 from jaxdl import buckets, cli, loop, losses, vision
 from jaxdl.config import flag
-from jaxdl.data.batches import size
 from jaxdl.models.classifier import POOLS, SequenceClassifier
 from jaxdl.models.recurrent import CELLS
 from jaxdl.supervised import (
     SupervisedConfig,
     classification,
-    optimizer,
-    penalty,
-    supervised,
+    configured,
 )
 from jaxdl.task import Batch, Task
 from jaxdl.text import reviews
@@ -81,17 +78,14 @@ def build(config: Config, data: Reviews) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["label"])
 
-    task = supervised(
+    task = configured(
+        config,
         model,
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=vision.measure,
         measure_train=classification,
-        example={name: array[:1] for name, array in data.train.items()},
         inputs="tokens",
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
     widths = buckets.widths(data.train["length"], config.widths)
     return buckets.bucketed(task, widths, ("tokens",))

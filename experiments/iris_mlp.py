@@ -19,17 +19,15 @@ import numpy as np
 from jaxdl import augment, cli, loop, losses, metrics, plots
 from jaxdl.config import flag
 from jaxdl.data import tables
-from jaxdl.data.batches import Split, size
+from jaxdl.data.batches import Split
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
 from jaxdl.supervised import (
     SupervisedConfig,
     TrainState,
     classification,
-    optimizer,
-    penalty,
+    configured,
     predict,
-    supervised,
 )
 from jaxdl.task import Batch, Task
 
@@ -106,17 +104,14 @@ def build(config: Config, data: tables.Table) -> Task:
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return classification(logits, batch | {"label": batch["y"]})
 
-    return supervised(
+    return configured(
+        config,
         network(config, data),
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=measure,
-        example={name: array[:1] for name, array in data.train.items()},
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
 
 

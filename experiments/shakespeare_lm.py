@@ -17,16 +17,13 @@ import jax.numpy as jnp
 
 from jaxdl import cli, loop, losses, metrics
 from jaxdl.config import flag
-from jaxdl.data.batches import size
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
 from jaxdl.supervised import (
     SupervisedConfig,
     TrainState,
+    configured,
     evaluated,
-    optimizer,
-    penalty,
-    supervised,
 )
 from jaxdl.task import Batch, Task
 from jaxdl.text import characters, generation
@@ -109,17 +106,14 @@ def build(config: Config, data: Text) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["targets"])
 
-    return supervised(
+    return configured(
+        config,
         network(config, data),
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=measure,
-        example={name: array[:1] for name, array in data.train.items()},
         preprocess=preprocess,
         inputs="inputs",
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
 
 
@@ -129,7 +123,7 @@ def run(config: Config) -> dict[str, Any]:
     model = network(config, data)
 
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
-        options = generation.Options(length=1000, temperature=0.8)
+        options = generation.Options(length=1000)
         text = generation.go_on(model, evaluated(state), data, PROMPT, options)
         (folder / "samples.txt").write_text(text)
         return {}

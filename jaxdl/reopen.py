@@ -151,11 +151,15 @@ def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
     """
     if not hasattr(run.experiment, "network"):
         name = configs.experiment_name(run.config)
-        raise UserError(f"{run.folder} is a run of {name}, which makes no text")
+        raise UserError(
+            f"{run.folder} is a run of {name}, which makes no text: name a run of a language model"
+        )
     data, _, _, saved = _restored(run, checkpoint)
     model = run.experiment.network(run.config, data)
     if not (hasattr(model, "start") and isinstance(data, Text)):
-        raise UserError(f"{run.folder} has a model that goes on from no prompt")
+        raise UserError(
+            f"{run.folder} has a model that goes on from no prompt: name a run of a language model"
+        )
     say(f"checkpoint of step {saved.step}")
     return go_on(model, evaluated(saved.state.state), data, prompt, options)
 

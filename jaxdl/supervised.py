@@ -255,6 +255,41 @@ def supervised(
     return Task(init, step, evaluate)
 
 
+def configured(
+    config: SupervisedConfig,
+    model: Model,
+    data: Any,
+    *,
+    loss: Callable[[jax.Array, Batch], jax.Array],
+    measure: Callable[[jax.Array, Batch], Metrics],
+    **rest: Any,
+) -> Task:
+    """`supervised`, with the optimizer and the regularisation that the flags describe.
+
+    Args:
+      config: the flags.
+      model: what is fitted.
+      data: has a split `train`, whose arrays have the shapes of a batch's.
+      loss: see `supervised`, as for `measure`.
+      measure: of evaluation.
+      rest: `preprocess`, `augment`, `measure_train` and `inputs` of `supervised`.
+
+    Raises:
+      UserError: flags that the optimizer cannot have together.
+    """
+    return supervised(
+        model,
+        optimizer(config, size(data.train)),
+        loss=loss,
+        measure=measure,
+        example={name: array[:1] for name, array in data.train.items()},
+        penalty=penalty(config),
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+        **rest,
+    )
+
+
 def _added_up(
     differentiate: Callable[..., Any],
     parts: int,

@@ -22,10 +22,8 @@ from jaxdl.supervised import (
     Model,
     SupervisedConfig,
     TrainState,
+    configured,
     evaluated,
-    optimizer,
-    penalty,
-    supervised,
 )
 from jaxdl.task import Batch, Task
 from jaxdl.text import decoding, pairs
@@ -105,17 +103,14 @@ def translate(config: TranslationConfig, model: Model, data: Pairs) -> Task:
             "perplexity": metrics.Exponential(*nats),
         }
 
-    task = supervised(
+    task = configured(
+        config,
         model,
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=measure,
-        example={name: array[:1] for name, array in data.train.items()},
         preprocess=preprocess,
         inputs="inputs",
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
     # Those of evaluation may be longer than any that is trained on.
     widths = buckets.widths(data.train["length"], config.widths)

@@ -10,14 +10,11 @@ import jax
 from jaxdl import augment, losses, metrics
 from jaxdl.config import absolute, flag
 from jaxdl.data import images
-from jaxdl.data.batches import size
 from jaxdl.supervised import (
     Model,
     SupervisedConfig,
     classification,
-    optimizer,
-    penalty,
-    supervised,
+    configured,
 )
 from jaxdl.task import Batch, Key, Task
 
@@ -91,18 +88,15 @@ def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
         image, label = augment.mixup(mix, image, batch["label"], data.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
-    return supervised(
+    return configured(
+        config,
         model,
-        optimizer(config, size(data.train)),
+        data,
         loss=loss,
         measure=measure,
         measure_train=classification,
-        example={name: array[:1] for name, array in data.train.items()},
         preprocess=preprocess,
         augment=distort,
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdl.errors import UserError, first_line
 
-LARGEST = 1 << 30  # bytes unpacked: of the real ones, IMDB's reviews take the most, about 300 MB
+LARGEST = 1 << 30  # bytes unpacked; the real ones take a part of it
 
 
 def idx(path: Path) -> np.ndarray:

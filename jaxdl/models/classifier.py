@@ -9,30 +9,30 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.dense import Dense
-from jaxdl.models.padding import PAD, inside
+from jaxdl.models.padding import inside, lengths
 from jaxdl.models.recurrent import Recurrent
 
 POOLS = ("max", "mean", "last")
 
 
-def pooled(y: jax.Array, lengths: jax.Array, ends: jax.Array, kind: str) -> jax.Array:
+def pooled(y: jax.Array, counts: jax.Array, ends: jax.Array, kind: str) -> jax.Array:
     """One vector of each sequence.
 
     Args:
       y: [B, T, F].
-      lengths: [B], at least 1: the positions that count, the first ones.
+      counts: [B], at least 1: the positions that count, the first ones.
       ends: [B, F], what `last` means: the states that the layer ends with, both ways.
       kind: of `POOLS`; max and mean are over the positions that count.
 
     Returns:
       [B, F].
     """
-    counts = inside(lengths, y.shape[1])[..., None]
+    inner = inside(counts, y.shape[1])[..., None]
     if kind == "max":
-        return jnp.max(jnp.where(counts, y, -jnp.inf), axis=1)
+        return jnp.max(jnp.where(inner, y, -jnp.inf), axis=1)
     if kind == "mean":
-        total = jnp.sum(jnp.where(counts, y, 0).astype(jnp.float32), axis=1)
-        return (total / lengths[:, None]).astype(y.dtype)
+        total = jnp.sum(jnp.where(inner, y, 0).astype(jnp.float32), axis=1)
+        return (total / counts[:, None]).astype(y.dtype)
     return ends
 
 
@@ -69,14 +69,14 @@ class SequenceClassifier(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
         """Classifies tokens [B, T]."""
-        lengths = jnp.maximum(jnp.sum(tokens != PAD, axis=1), 1)
+        counts = jnp.maximum(lengths(tokens), 1)
         x = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype)(tokens)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         layers = Recurrent(
             self.cell, self.features, self.layers, self.bidirectional, self.dropout, self.dtype
         )
-        y, states = layers(x, lengths, train=train)
+        y, states = layers(x, counts, train=train)
         h = [state[0] for state in states[-(1 + self.bidirectional) :]]
-        y = pooled(y, lengths, jnp.concatenate(h, axis=-1).astype(y.dtype), self.pool)
+        y = pooled(y, counts, jnp.concatenate(h, axis=-1).astype(y.dtype), self.pool)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         return Dense(self.num_classes, dtype=self.dtype)(y).astype(jnp.float32)

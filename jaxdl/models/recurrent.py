@@ -1,8 +1,8 @@
 """Recurrent networks: Elman's (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
-Of a layer only the product of the state
-with the recurrent kernel is computed position by position. The inputs of all positions are one
-product before, and the gradient by the recurrent kernel is one product after.
+Of a layer only the product of the state with the recurrent kernel is computed position by position.
+The inputs of all positions are one product before, and the gradient by the recurrent kernel is one
+product after.
 
 Shapes: B examples of T positions with D features in; F features of a state; G gates of a cell.
 """

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxdl.errors import UserError
 from jaxdl.models.attention import weights
 from jaxdl.models.dense import Dense, general
-from jaxdl.models.padding import lengths
+from jaxdl.models.padding import inside, lengths
 from jaxdl.models.recurrent import CELLS, Recurrent, State
 
 ATTENTIONS = ("additive", "multiplicative")
@@ -102,11 +102,11 @@ class Seq2Seq(nn.Module):
         return self.drop(table(tokens) * self.features**0.5, deterministic=not train)
 
     def _encode(self, source: jax.Array, train: bool) -> tuple[Memory, State]:
-        x, inside = self._embed(self.source, source, train), lengths(source)
-        annotations, ends = self.encoder(x, inside, train=train)
+        x, counts = self._embed(self.source, source, train), lengths(source)
+        annotations, ends = self.encoder(x, counts, train=train)
         last = jnp.concatenate([end[0] for end in ends], axis=-1)
         start = jnp.tanh(self.bridge(last).astype(jnp.float32))
-        mask = (jnp.arange(source.shape[1])[None] < inside[:, None])[:, None]
+        mask = inside(counts, source.shape[1])[:, None]
         memory = Memory(annotations, self.key(annotations), mask)
         return memory, tuple(jnp.split(start, CELLS[self.cell].states, axis=-1))
 

@@ -17,7 +17,7 @@ class Options:
     """How characters are drawn; see `decoding.restrict`."""
 
     length: int = 500
-    temperature: float = 1.0
+    temperature: float = 0.8
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
