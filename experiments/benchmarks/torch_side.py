@@ -99,14 +99,14 @@ class Translator(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(TOKENS, FEATURES)
         nn.init.normal_(self.embed.weight, std=FEATURES**-0.5)
-        self.drop = nn.Dropout(0.3)
+        self.drop = nn.Dropout(0.1)
         self.body = nn.Transformer(
             FEATURES,
             nhead=4,
             num_encoder_layers=3,
             num_decoder_layers=3,
             dim_feedforward=4 * FEATURES,
-            dropout=0.3,
+            dropout=0.1,
             activation="gelu",
             norm_first=True,
             batch_first=True,
@@ -156,8 +156,8 @@ def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
     Kernels alone decay, within the gradient or apart from it as suits PyTorch.
     """
     parameters = list(model.parameters())
-    if name == "lenet5":
-        return torch.optim.Adam(parameters, lr=0.002, fused=True)
+    if name in ("lenet5", "transformer"):
+        return torch.optim.Adam(parameters, lr=1e-3, fused=True)
     kernels = [p for p in parameters if p.ndim > 1]
     rest: dict[str, Any] = {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}
     if name in ("vgg16", "resnet18"):

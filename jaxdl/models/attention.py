@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
 from jaxdl.models.dense import Dense, general
+from jaxdl.models.dropout import Dropout
 
 BASE = 10_000  # of the wavelengths of positions, in both papers
 
@@ -80,7 +81,7 @@ class MultiHeadAttention(nn.Module):
         self.query, self.key, self.value, self.out = (
             Dense(self.features, dtype=self.dtype) for _ in range(4)
         )
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def __call__(
         self,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.dense import Dense
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import inside, lengths
 from jaxdl.models.recurrent import Recurrent
 
@@ -71,12 +72,12 @@ class SequenceClassifier(nn.Module):
         """Classifies tokens [B, T]."""
         counts = jnp.maximum(lengths(tokens), 1)
         x = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype)(tokens)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         layers = Recurrent(
             self.cell, self.features, self.layers, self.bidirectional, self.dropout, self.dtype
         )
         y, states = layers(x, counts, train=train)
         h = [state[0] for state in states[-(1 + self.bidirectional) :]]
         y = pooled(y, counts, jnp.concatenate(h, axis=-1).astype(y.dtype), self.pool)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = Dropout(self.dropout, deterministic=not train)(y)
         return Dense(self.num_classes, dtype=self.dtype)(y).astype(jnp.float32)

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.models.activations import Activation
 from jaxdl.models.conv import square
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.norm import NORMS, Norm
 from jaxdl.models.pool import POOLS, Pool
 
@@ -45,5 +46,5 @@ class CNN(nn.Module):
             x = self.pool(self.activation(x))
         x = nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1))
         x = self.activation(self.norm(x, train, self.dtype))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype=self.dtype)(x).astype(jnp.float32)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.dense import Dense, general
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import lengths
 from jaxdl.models.recurrent import Recurrent, State
 
@@ -42,7 +43,7 @@ class RecurrentLanguageModel(nn.Module):
         self.recurrent = Recurrent(
             self.cell, self.features, self.layers, dropout=self.dropout, dtype=self.dtype
         )
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.activations import Activation
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.norm import NORMS, Norm
 
 
@@ -37,5 +38,5 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for units in self.hidden:
             x = self.norm(nn.Dense(units, dtype=self.dtype)(x), train, self.dtype)
-            x = nn.Dropout(self.dropout, deterministic=not train)(self.activation(x))
+            x = Dropout(self.dropout, deterministic=not train)(self.activation(x))
         return nn.Dense(self.outputs, dtype=self.dtype)(x).astype(jnp.float32)

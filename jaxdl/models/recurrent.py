@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
 from jaxdl.models.dense import Dense
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import inside
 
 State = tuple[jax.Array, ...]  # [B, F] each, the first of them h, what a layer puts out
@@ -214,7 +215,7 @@ class Recurrent(nn.Module):
         states: list[State] = []
         for n in range(self.layers):
             if n:
-                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+                x = Dropout(self.dropout, deterministic=not train)(x)
             sides = []
             for backwards in (False, True)[: 1 + self.bidirectional]:
                 name = f"{'backward' if backwards else 'forward'}_{n}"

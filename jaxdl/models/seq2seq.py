@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxdl.errors import UserError
 from jaxdl.models.attention import weights
 from jaxdl.models.dense import Dense, general
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import inside, lengths
 from jaxdl.models.recurrent import CELLS, Recurrent, State
 
@@ -70,7 +71,7 @@ class Seq2Seq(nn.Module):
             self.query, self.score = Dense(F, dtype=dtype), Dense(1, use_bias=False, dtype=dtype)
         self.combine = Dense(F, use_bias=False, dtype=dtype)
         self.out = Dense(self.vocabulary, dtype=dtype)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def __call__(self, x: tuple[jax.Array, jax.Array], *, train: bool) -> jax.Array:
         """Predicts [B, T, V]; the target begins with BEGIN. Training draws dropout."""

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxdl.errors import UserError
 from jaxdl.models.attention import BASE
 from jaxdl.models.dense import general
+from jaxdl.models.dropout import Dropout
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "none")
 
@@ -47,7 +48,7 @@ class Tokens(nn.Module):
             # As large as the sinusoids that they stand for.
             large = nn.initializers.normal(0.5**0.5)
             self.learned = self.param("positions", large, (self.length, self.features))
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def __call__(self, tokens: jax.Array, *, train: bool, first: jax.Array | int = 0) -> jax.Array:
         """[B, T] -> [B, T, D], for positions from `first` on.

@@ -18,6 +18,7 @@ from jaxdl.errors import UserError
 from jaxdl.models.activations import Activation
 from jaxdl.models.attention import MultiHeadAttention
 from jaxdl.models.dense import Dense
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import PAD
 from jaxdl.models.tokens import Tokens
 
@@ -82,7 +83,7 @@ class Block(nn.Module):
             self.cross_attention = attention()
         self.wide, self.narrow = (Dense(n, dtype=self.dtype) for n in (self.hidden, self.features))
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(2 + self.cross)]
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def __call__(
         self, x: jax.Array, mask: jax.Array, memory: Memory | None = None, *, train: bool

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.conv import square
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.norm import NORMS, Norm
 from jaxdl.models.pool import maximum
 
@@ -58,7 +59,7 @@ class VGG(nn.Module):
             )
             x = (nn.remat(stage) if self.remat else stage)(self, x)
         x = x.reshape(x.shape[0], -1)
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         for width in self.hidden:
             x = drop(nn.relu(nn.Dense(self._scaled(width), dtype=self.dtype)(x)))
         x = x if self.hidden else drop(x)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
 from jaxdl.models.dense import Dense
+from jaxdl.models.dropout import Dropout
 from jaxdl.models.transformer import Block, Encoder
 
 
@@ -48,7 +49,7 @@ class ViT(nn.Module):
         x = patches(x.astype(self.dtype), self.patch)
         x = Dense(self.features, dtype=self.dtype, name="embed")(x)
         places = self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x + places.astype(self.dtype))
+        x = Dropout(self.dropout, deterministic=not train)(x + places.astype(self.dtype))
         block = partial(
             Block, self.features, self.heads, self.hidden, dropout=self.dropout, dtype=self.dtype
         )

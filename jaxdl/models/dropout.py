@@ -1,0 +1,50 @@
+"""Dropout (Srivastava et al., 2014) in less than half of `nn.Dropout`'s time on a CPU.
+
+JAX makes 32 random bits for each entry, in the gradient once more. Here two entries share them.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+LEVELS = 1 << 16  # that the rate is rounded to
+
+
+class Dropout(nn.Module):
+    """Zeroes entries of x at random, and scales the others so that the mean stays.
+
+    It has `nn.Dropout`'s interface, without its shared axes.
+
+    Attributes:
+      rate: share of zeroes, from 0 to 1; to the nearest 65536th, which the scale knows.
+      deterministic: gives x back; may be said in the call instead.
+    """
+
+    rate: float
+    deterministic: bool | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, deterministic: bool | None = None) -> jax.Array:
+        """Draws from the key `dropout`.
+
+        Raises:
+          ValueError: `deterministic` is said nowhere, or twice.
+        """
+        deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
+        if deterministic or self.rate == 0:
+            return x
+        dropped = round(self.rate * LEVELS)
+        keep = at_random(self.make_rng("dropout"), x.shape) >= jnp.uint32(dropped)
+        scale = jnp.asarray(LEVELS / max(LEVELS - dropped, 1), x.dtype)
+        return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
+
+
+def at_random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent numbers from 0 to 65535: uint32 of a shape of one axis or more."""
+    # Along the axis after the examples': devices then share out the work, and the last axis, which
+    # a CPU has in its vectors, is as long as it was.
+    axis = min(1, len(shape) - 1)
+    half = [-(-size // 2) if n == axis else size for n, size in enumerate(shape)]
+    bits = jax.random.bits(key, half, jnp.uint32)
+    both = jnp.concatenate([bits & (LEVELS - 1), bits >> 16], axis)
+    return jax.lax.slice_in_dim(both, 0, shape[axis], axis=axis)
