@@ -157,7 +157,7 @@ def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
     """
     parameters = list(model.parameters())
     if name in ("lenet5", "transformer"):
-        return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+        return torch.optim.Adam(parameters, lr=0.002 if name == "lenet5" else 1e-3, fused=True)
     kernels = [p for p in parameters if p.ndim > 1]
     rest: dict[str, Any] = {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0}
     if name in ("vgg16", "resnet18"):

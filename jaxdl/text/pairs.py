@@ -102,7 +102,8 @@ def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0)
 
     Args:
       kind: `reverse` and `sort` have 1 to `length` letters of the first ten; `addition` has two
-        summands of `length` digits with zeros in front, and a sum of one digit more.
+        summands of `length` digits with zeros in front, and a sum of one digit more, written as it
+        is found: its last digit first.
       length: of a string, or of a summand.
       examples: of training; validation and test have a tenth of it each.
       seed: of the strings.
@@ -155,7 +156,7 @@ def _sums(random: np.random.RandomState, length: int, count: int) -> list[str]:
 
 def _add(text: str) -> str:
     left, right = text.split("+")
-    return str(int(left) + int(right)).zfill(len(left) + 1)
+    return str(int(left) + int(right)).zfill(len(left) + 1)[::-1]
 
 
 class Puzzle(NamedTuple):

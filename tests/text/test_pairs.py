@@ -181,7 +181,7 @@ def test_puzzles_are_right_and_disjoint(kind, length, seed):
         if kind == "addition":
             assert len(source) == 2 * length + 1
             assert len(target) == length + 1
-            assert sum(map(int, source.split("+"))) == int(target)
+            assert sum(map(int, source.split("+"))) == int(target[::-1])
         else:
             assert 1 <= len(source) <= length
             assert target == (source[::-1] if kind == "reverse" else "".join(sorted(source)))
