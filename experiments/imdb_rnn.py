@@ -87,8 +87,7 @@ def build(config: Config, data: Reviews) -> Task:
         measure_train=classification,
         inputs="tokens",
     )
-    widths = buckets.widths(data.train["length"], config.widths)
-    return buckets.bucketed(task, widths, ("tokens",))
+    return buckets.bucketed(task, buckets.of(data, config.widths), ("tokens",))
 
 
 def run(config: Config) -> dict[str, Any]:

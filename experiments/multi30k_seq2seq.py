@@ -22,6 +22,7 @@ from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
 from jaxdl.supervised import TrainState, evaluated
 from jaxdl.task import Task
 from jaxdl.text.pairs import Pairs
+from jaxdl.text.vocabulary import BEGIN, END
 from jaxdl.translation import load
 
 DRAWN = 4  # sentences of the test split
@@ -67,8 +68,11 @@ def run(config: Config) -> dict[str, Any]:
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         source, target = data.test["source"][:DRAWN], data.test["target"][:DRAWN]
         weights = model.apply(evaluated(state), (source, target[:, :-1]), method="weights")
+        names = {BEGIN: "[begin]", END: "[end]"}
         for number, (a, x, y) in enumerate(zip(weights, source, target, strict=True)):
-            marks = [[data.tokenizer.decode([token]) for token in row if token] for row in (x, y)]
+            marks = [
+                [names.get(n) or data.tokenizer.decode([n]) for n in row if n] for row in (x, y)
+            ]
             plots.attention(a, marks[0], marks[1][1:], folder / "plots" / f"attention_{number}.png")
         return score(state, folder)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, translation
+from jaxdl import buckets, cli, loop, translation
 from jaxdl.config import flag
 from jaxdl.models.tokens import POSITIONS
 from jaxdl.models.transformer import NORMS, Translator
@@ -52,7 +52,7 @@ def network(config: Config, data: Pairs) -> Translator:
         heads=config.heads,
         features=config.features,
         hidden=4 * config.features,
-        length=max(config.length, translation.longest(data)),
+        length=buckets.longest(data),
         positions=config.positions,
         norm=config.norm,
         dropout=config.dropout,

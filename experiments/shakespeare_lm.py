@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, losses, metrics
+from jaxdl import cli, loop, losses, metrics, record
 from jaxdl.config import flag
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
@@ -125,7 +125,7 @@ def run(config: Config) -> dict[str, Any]:
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         options = generation.Options(length=1000)
         text = generation.go_on(model, evaluated(state), data, PROMPT, options)
-        (folder / "samples.txt").write_text(text)
+        record.write_text(folder / "samples.txt", text)
         return {}
 
     return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)

@@ -129,6 +129,7 @@ def _generate(chosen: argparse.Namespace) -> None:
 
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     print(reopen.generate(_reopened(chosen), chosen.checkpoint, chosen.prompt, options))
 
 

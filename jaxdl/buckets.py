@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data.batches import Dataset
 from jaxdl.task import Batch, Metrics, State, Task
 
 EDGES = 64  # as many places, evenly apart, are looked at for a width
@@ -40,6 +41,16 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
             for j in range(len(edges))
         ]
     return best[-1][1]
+
+
+def of(data: Dataset, count: int) -> list[int]:
+    """Those widths for the training split of `data`, and the longest of its other splits."""
+    return sorted({*widths(data.train["length"], count), longest(data)})
+
+
+def longest(data: Dataset) -> int:
+    """The greatest length in any split."""
+    return max(int(split["length"].max()) for split in (data.train, data.validation, data.test))
 
 
 def places(longest: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 import jaxdl
 from jaxdl import losses, optim, schedules
 from jaxdl.data import images, prepare, tables
+from jaxdl.text.pairs import PUZZLES
 
 
 def contents(experiments: Path) -> dict[str, dict[str, str]]:
@@ -24,6 +25,10 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             **{make.__name__: _line(make) for make in (images.digits, images.synthetic)},
             **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
             **downloads,
+            "functions": "Of Python's library, six packages to be told apart: imdb_rnn, embedded.",
+            "docstrings": "Of Python's library, to be continued: shakespeare_lm, embedded.",
+            **dict.fromkeys(PUZZLES, "A puzzle that is made here, for translators."),
+            "files": "Any parallel text, by --source_file and --target_file, for translators.",
             "a name of TFDS": "any of its image-classification data sets, in --data_dir",
             "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
         },
@@ -50,14 +55,14 @@ def _modules(folder: Path) -> dict[str, str]:
 
 
 def _models(folder: Path) -> dict[str, str]:
-    """Classes with a number of classes or outputs, each with the first line of its module."""
+    """Classes with a number of classes, outputs or tokens, each with its module's first line."""
     found = {}
     for path in sorted(folder.glob("*.py")):
         module = ast.parse(path.read_text())
         for node in module.body:
             fields = ast.walk(node) if isinstance(node, ast.ClassDef) else ()
             names = {f.target.id for f in fields if isinstance(f, ast.AnnAssign)}  # type: ignore[union-attr]
-            if names & {"num_classes", "outputs"}:
+            if names & {"num_classes", "outputs", "vocabulary"}:
                 found[node.name] = _first(module)  # type: ignore[attr-defined]
     return found
 

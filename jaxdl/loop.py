@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,9 @@ def train(
       task: what to train.
       data: its splits; evaluation is on validation, the final report on test.
       best: the metric that chooses the best checkpoint on validation, and which of two is better.
-      conclude: called at the end with the final state and the run's folder: makes what only the
-        experiment can, such as pictures in plots/, and returns what it measures for the summary.
+      conclude: called at the end with the final state and the run's folder, and again where a
+        signal came meanwhile: makes what only the experiment can, such as pictures in plots/, and
+        returns what it measures for the summary.
 
     Returns:
       What `summary.json` holds; with --dry_run what the run would cost, and nothing is written.
@@ -86,6 +88,7 @@ def train(
     """
     # Refuses before anything is written.
     config.check_steps(batches.size(data.train))
+    jax.eval_shape(task.init, jax.random.key(0))  # a model that cannot be built says so here
     if config.dry_run:
         return estimate(config, task, data)
     mesh = parallel.data_mesh(config.batch_size)
@@ -214,7 +217,8 @@ class _Run:
         }
         self._record.sync()
         self._draw(final)
-        summary |= conclude(state, self._folder)
+        with self._request.at_once() if self._alone else nullcontext():
+            summary |= conclude(state, self._folder)
         self._show_pictures()
         self._poll()
         self._record.summarize(summary)

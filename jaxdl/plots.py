@@ -130,6 +130,8 @@ def boundary(
 def attention(weights: np.ndarray, source: list[str], target: list[str], path: Path) -> None:
     """Draws where a decoder looks: a row for each target token, a column for each source token.
 
+    A space is shown as a box, and what the font lacks by its code.
+
     Args:
       weights: [T, S] or larger; what is beyond the tokens is padding.
       source: tokens, S.
@@ -138,16 +140,32 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
     """
     from matplotlib.figure import Figure
 
-    size = (0.32 * len(source) + 1.8, 0.28 * len(target) + 1.6)
+    size = (0.32 * len(source) + 2.2, 0.28 * len(target) + 2.0)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(np.asarray(weights)[: len(target), : len(source)], cmap="Greys", vmin=0, vmax=1)
-    # A dollar sign would begin a formula.
-    columns, rows = ([token.replace("$", r"\$") for token in side] for side in (source, target))
+    columns, rows = ([_legible(token) for token in side] for side in (source, target))
     axes.set_xticks(range(len(source)), columns, rotation=90, fontsize=8)
     axes.set_yticks(range(len(target)), rows, fontsize=8)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("source")
+    axes.set_ylabel("each token of the target, and where it looks")
     _save(figure, path)
+
+
+def _legible(token: str) -> str:
+    """A token as a label that matplotlib's own font can write."""
+    from matplotlib import font_manager
+
+    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+
+    def shown(character: str) -> str:
+        if ord(character) in known and character.isprintable() and character != " ":
+            return r"\$" if character == "$" else character  # which else would begin a formula
+        return "\N{OPEN BOX}" if character == " " else character.encode("unicode_escape").decode()
+
+    return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
 
 
 def _save(figure: Any, path: Path) -> None:

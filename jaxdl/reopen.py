@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxdl import config as configs
 from jaxdl import finite, metrics, parallel, plots, record
@@ -20,7 +21,7 @@ from jaxdl.progress import say
 from jaxdl.supervised import evaluated
 from jaxdl.task import Task
 from jaxdl.text.characters import Text
-from jaxdl.text.generation import Options, go_on
+from jaxdl.text.generation import Options, encode, go_on
 
 
 class Run(NamedTuple):
@@ -160,6 +161,7 @@ def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
         raise UserError(
             f"{run.folder} has a model that goes on from no prompt: name a run of a language model"
         )
+    encode(prompt, data)
     say(f"checkpoint of step {saved.step}")
     return go_on(model, evaluated(saved.state.state), data, prompt, options)
 
@@ -180,7 +182,8 @@ def replay(run: Run) -> dict[str, Any]:
     step = kept.steps()[-1]
     data, task, _, carry = _rebuild(run)
     few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
-    like = carry.state, next(batches.padded_batches(few, run.config.batch_size))
+    batch = next(batches.padded_batches(few, run.config.batch_size))
+    like = carry.state, jax.tree.map(jnp.asarray, batch)
     saved = kept.restore(step, like)
     _check_data(run, data, saved)
     state, batch = saved.state

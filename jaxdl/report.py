@@ -73,4 +73,6 @@ def _summary(folder: Path) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value}"
+    if not isinstance(value, float):
+        return f"{value}"
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"

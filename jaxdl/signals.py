@@ -31,6 +31,23 @@ class Request:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._at_once = False
+
+    def note(self, number: int) -> None:
+        """Keeps the signal's number for `poll`; or within `at_once` raises Asked here and now."""
+        self.number = number
+        if self._at_once:
+            raise Asked(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it nothing polls, and all that is done may be left anywhere."""
+        self.poll()
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     def poll(self) -> None:
         """Raises Asked where a signal came: called wherever a run can be left."""
@@ -50,7 +67,7 @@ def graceful() -> Iterator[Request]:
             text = "\nended at once: the same command goes on from the last checkpoint\n"
             os.write(2, ((SHOW_CURSOR if sys.stderr.isatty() else "") + text).encode())
             os._exit(128 + number)
-        request.number = number
+        request.note(number)
 
     with _handled(note):
         yield request

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import diabetes_regression
 from jaxdl import detours, finite, loop, record, tree
+from jaxdl.__main__ import run as command
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
 from jaxdl.progress import Training
@@ -210,3 +212,15 @@ def test_the_way_out_that_abort_names_works(small, tmp_path):
         train(small, 7, workdir=str(tmp_path))
     summary = train(small, 7, workdir=str(tmp_path), on_nonfinite="skip", resume="force")
     assert summary["step"] == 18
+
+
+def test_replay_makes_the_step_again(tmp_path, capsys):
+    flags = {"optimizer": "sgd", "learning_rate": 1e6, "schedule": "constant", "num_steps": 60}
+    config = diabetes_regression.Config(workdir=str(tmp_path / "run"), **flags)
+    with pytest.raises(TrainingError, match="jaxdl replay"):
+        diabetes_regression.run(config)
+    command(["replay", str(tmp_path / "run")])
+    shown = dict(line.split(" = ") for line in capsys.readouterr().out.splitlines())
+    assert shown["loss"] in ("nan", "inf")
+    assert "batch x" in shown
+    assert shown["from"]

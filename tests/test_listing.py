@@ -14,4 +14,6 @@ def test_everything_to_choose_from_has_a_line(capsys):
     ]
     wanted = {*there, *losses.LOSSES, *optim.OPTIMIZERS, *schedules.SCHEDULES, "plateau"}
     wanted |= {"MLP", "LeNet5", "CNN", "VGG", "ResNet", "digits", "iris", "cifar10"}
+    wanted |= {"LanguageModel", "Translator", "Seq2Seq", "SequenceClassifier", "ViT"}
+    wanted |= {"reverse", "addition", "files", "functions", "imdb_reviews", "multi30k"}
     assert wanted <= named

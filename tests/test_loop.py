@@ -399,3 +399,15 @@ class Closed(io.StringIO):
 def test_a_closed_stderr_does_not_end_a_run(small, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr", Closed())
     assert train(small, workdir=str(tmp_path), num_steps=1)["step"] == 1
+
+
+def test_a_model_that_cannot_be_built_leaves_no_folder(small, tmp_path):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    data = small.load(config)
+
+    def init(key):
+        raise UserError("heads=3 do not divide features=128: give others")
+
+    with pytest.raises(UserError, match="heads=3"):
+        loop.train(config, small.build(config, data)._replace(init=init), data)
+    assert not (tmp_path / "run").exists()

@@ -130,3 +130,23 @@ def test_at_any_moment_it_ends_in_a_checkpoint(moment, number, whole, small, tmp
         == (whole[1]["state_sha256"])
     )
     assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
+
+
+def test_a_signal_ends_what_an_experiment_makes_at_the_end(small, tmp_path):
+    config = small.Config(workdir=str(tmp_path), num_steps=3)
+    data = small.load(config)
+    went_on = []
+
+    def conclude(state, folder):
+        signal.raise_signal(signal.SIGTERM)
+        went_on.append(True)
+        return {}
+
+    with pytest.raises(signals.Stopped, match="checkpoint of step 3 made"):
+        loop.train(config, small.build(config, data), data, conclude=conclude)
+    assert not went_on
+    assert not (tmp_path / "summary.json").exists()
+    ends = loop.train(
+        config, small.build(config, data), data, conclude=lambda s, f: {"test/x": 1.0}
+    )
+    assert ends["test/x"] == 1.0

@@ -72,7 +72,9 @@ class MultiHeadAttention(nn.Module):
           UserError: the heads do not divide the features, or into odd parts that must be turned.
         """
         if self.features % self.heads:
-            raise UserError(f"heads={self.heads} do not divide features={self.features}")
+            raise UserError(
+                f"heads={self.heads} do not divide features={self.features}: give others"
+            )
         if self.rotary and self.features // self.heads % 2:
             raise UserError(
                 f"{self.features // self.heads} features a head are odd, and rotary positions turn "

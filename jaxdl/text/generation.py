@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdl.errors import UserError
 from jaxdl.text import decoding
 from jaxdl.text.characters import Text
+from jaxdl.text.vocabulary import FIRST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,17 @@ class Options:
                 raise UserError(f"--{name}={value}: give a number from {low} to {high}")
 
 
+def encode(prompt: str, data: Text) -> list[int]:
+    """The ids of a prompt.
+
+    Raises:
+      UserError: it is empty, or has characters that a model of these data never saw.
+    """
+    if not prompt:
+        raise UserError("--prompt is empty: give at least one character")
+    return data.vocabulary.encode(prompt)
+
+
 def go_on(model: Any, variables: Any, data: Text, prompt: str, options: Options) -> str:
     """What a model writes after a prompt, prompt included.
 
@@ -48,12 +60,10 @@ def go_on(model: Any, variables: Any, data: Text, prompt: str, options: Options)
     memory starts anew from so many whenever it is full.
 
     Raises:
-      UserError: the prompt is empty, or has characters that the model never saw.
+      UserError: as of `encode`.
     """
-    if not prompt:
-        raise UserError("--prompt is empty: give at least one character")
     window = data.length
-    written = data.vocabulary.encode(prompt)
+    written = encode(prompt, data)
     first, key = len(written), jax.random.key(options.seed)
     write = _writer(model, options)
     while len(written) - first < options.length:
@@ -70,7 +80,9 @@ def _writer(model: Any, options: Options) -> Any:
     @functools.partial(jax.jit, static_argnums=3)
     def write(variables: Any, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
         def following(tokens: jax.Array, state: Any, position: jax.Array) -> Any:
-            return model.apply(variables, tokens, state, position, method="next")
+            logits, state = model.apply(variables, tokens, state, position, method="next")
+            # No text has the ids that are no character's.
+            return jnp.where(jnp.arange(logits.shape[-1])[None] < FIRST, -jnp.inf, logits), state
 
         return decoding.sample(
             following,

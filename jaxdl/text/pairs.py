@@ -21,14 +21,16 @@ from jaxdl.text import lines
 from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
 
+FEWEST = 20  # lines of a file that is divided into three splits
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(Dataset):
     """Splits of {"source": int32 [N, S], "target": int32 [N, T], "length": int32 [N]}.
 
-    A row is BEGIN, the sentence, END, and PAD to the length of the split's longest; the length of a
-    pair is that of its longer row. Training may
-    lack pairs that are too long; validation and test have all of theirs, whole.
+    A row is BEGIN, the sentence, END, and PAD to the length of the longest; the length of a pair is
+    that of its longer row. Training may lack pairs that are too long; those of validation and test
+    are cut.
     """
 
     tokenizer: Vocabulary  # one for both sides, of the training split
@@ -50,7 +52,8 @@ def files(
       source_file: path.
       target_file: path; line n translates line n of the source.
       vocabulary: its size, for byte pairs of both languages, learnt from the training split.
-      length: the most tokens of a training sentence; pairs with a longer one are dropped.
+      length: the most tokens of a sentence; training pairs with a longer one are dropped, those of
+        validation and test are cut to it, which is said.
       validation_fraction: of what the test leaves; the same lines for every seed.
       test_fraction: of all pairs; the same lines for every seed.
 
@@ -61,7 +64,12 @@ def files(
     paths = [Path(absolute(name)) for name in (source_file, target_file)]
     whole, fingerprint = lines.read(*paths)
     rows: Split = {"row": np.arange(len(whole.source))}
-    rows, test = carve(rows, test_fraction, "--test_fraction")
+    if len(whole.source) < FEWEST:
+        raise UserError(
+            f"{paths[0]} has {len(whole.source)} lines, of which a tenth each are validation and "
+            f"test: give at least {FEWEST}"
+        )
+    rows, test = carve(rows, test_fraction)
     train, validation = carve(rows, validation_fraction)
     parts = [
         Lines(*([side[n] for n in split["row"]] for side in whole))
@@ -120,10 +128,10 @@ def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0)
     parts = [Lines(*(side[a:b] for side in whole)) for a, b in itertools.pairwise(ends)]
     sha = hashlib.sha256("\n".join(map("\t".join, zip(*whole, strict=True))).encode())
     known = Characters("".join(map("".join, whole)))
-    splits = [_rows([[known.encode(text) for text in side] for side in part]) for part in parts]
+    ids = [[[known.encode(text) for text in side] for side in part] for part in parts]
     source = f"embedded: a puzzle ({kind}, of length {length}) that is made here"
     what = (kind, "1", sha.hexdigest(), source)
-    train, validation, test = splits
+    train, validation, test = _rows(ids)
     wanted = parts[2].target
     return Pairs(*what, train, validation, test, tokenizer=known, references=wanted)
 
@@ -191,9 +199,12 @@ def _byte_pairs(
             f"{dropped:,} of {len(parts[0].source):,} training pairs are left out: a sentence of "
             f"more than {length} tokens"
         )
+    cut = sum(max(map(len, pair)) > length for part in ids[1:] for pair in zip(*part, strict=True))
+    if cut:
+        say(f"{cut:,} pairs of validation and test are cut: more than {length} tokens")
     sides = [list(side) for side in zip(*short, strict=True)]
-    splits = [_rows(part) for part in (sides, *ids[1:])]
-    train, validation, test = splits
+    held = [[[sentence[:length] for sentence in side] for side in part] for part in ids[1:]]
+    train, validation, test = _rows([sides, *held])
     return Pairs(
         *what,
         train,
@@ -205,9 +216,13 @@ def _byte_pairs(
     )
 
 
-def _rows(sides: list[list[list[int]]]) -> Split:
-    """Sentences as rows from BEGIN to END, each side padded to its longest."""
-    source, target = ([[BEGIN, *ids, END] for ids in side] for side in sides)
-    longer = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
-    length = np.array(longer, np.int32)
-    return {"source": padded(source), "target": padded(target), "length": length}
+def _rows(parts: list[list[list[list[int]]]]) -> list[Split]:
+    """Both sides of each split as rows from BEGIN to END, all padded to the longest of them."""
+    marked = [[[[BEGIN, *ids, END] for ids in side] for side in part] for part in parts]
+    width = max(len(row) for part in marked for side in part for row in side)
+    splits = []
+    for source, target in marked:
+        longer = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
+        rows = {"source": padded(source, width), "target": padded(target, width)}
+        splits.append(rows | {"length": np.array(longer, np.int32)})
+    return splits

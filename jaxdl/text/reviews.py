@@ -132,6 +132,8 @@ def _reviews(
         raise UserError(f"a vocabulary of {size} tokens has no word: give at least {FIRST + 1}")
     ids = np.full(len(corpus.lexicon), UNKNOWN, np.int32)
     ids[order] = FIRST + np.arange(len(order))
+    # All as wide as the longest, so that one compiled program takes them all.
+    length = min(length, max(int(split["counts"].max()) for split in corpus.splits.values()))
     splits = {name: _tokens(split, ids, length) for name, split in corpus.splits.items()}
     train = {field: array[rows] for field, array in splits["train"].items()}
     validation = {field: array[held] for field, array in splits["train"].items()}

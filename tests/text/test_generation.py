@@ -38,6 +38,15 @@ def test_the_coldest_text_is_the_likeliest_of_each_window(made, prompt):
         assert found[place] == int(np.argmax(predict(seen)[place - start - 1]))
 
 
+def test_the_hottest_text_is_as_long_as_asked_for(made):
+    model, variables, data = made
+    for seed in range(3):
+        options = generation.Options(length=200, temperature=1e3, seed=seed)
+        text = generation.go_on(model, variables, data, "abc", options)
+        assert len(text) == 203
+        assert set(text) <= set(data.vocabulary.characters)
+
+
 def test_mistakes_are_named(made):
     model, variables, data = made
     for prompt, why in (("", "--prompt is empty"), ("abcZ", "'Z'")):

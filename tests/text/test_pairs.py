@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from jaxdl import buckets
+from jaxdl.buckets import longest
 from jaxdl.data import batches
 from jaxdl.errors import UserError
 from jaxdl.text import lines, pairs
@@ -43,7 +44,7 @@ def check_rows(data):
         np.testing.assert_array_equal(split["length"], np.maximum(*both))
         for rows, ends in zip((split["source"], split["target"]), both, strict=True):
             assert rows.dtype == np.int32
-            assert ends.max() == rows.shape[1]
+            assert rows.shape[1] == longest(data)
             for row, end in zip(rows, ends, strict=True):
                 assert row[0] == BEGIN
                 assert row[end - 1] == END
@@ -76,7 +77,7 @@ def test_byte_pairs_are_of_the_training_split(tmp_path):
     assert texts(data, "test", "source") == [t.upper() for t in texts(known, "test", "source")]
 
 
-def test_long_sentences_are_left_out_of_training_alone(tmp_path, capsys):
+def test_long_sentences_are_left_out_of_training_and_else_cut(tmp_path, capsys):
     whole = load(tmp_path, vocabulary=260)
     long = {line + " And" + " more" * 9 for line in texts(whole, "train", "source")[:3]}
     held = [line for name in SPLITS[1:] for line in texts(whole, name, "source")]
@@ -84,12 +85,18 @@ def test_long_sentences_are_left_out_of_training_alone(tmp_path, capsys):
     source = [line + " And so on" * 5 if line in held else line for line in source]
     data = load(tmp_path, vocabulary=260, source=source)
     check_rows(data)
-    assert "3 of 16 training pairs are left out" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "3 of 16 training pairs are left out" in told
     assert len(data.train["source"]) == len(data.train["target"]) == 13
     assert not long & set(texts(data, "train", "source"))
     assert data.train["source"].shape[1] <= 42
+    # Those of evaluation are all there, cut where they are longer.
     kept = [line for name in SPLITS[1:] for line in texts(data, name, "source")]
-    assert sorted(kept) == sorted(line + " And so on" * 5 for line in held)
+    whole = sorted(line + " And so on" * 5 for line in held)
+    for cut, line in zip(sorted(kept), whole, strict=True):
+        assert line.startswith(cut)
+        assert len(cut) == min(len(line), 40)
+    assert "4 pairs of validation and test are cut" in told
     with pytest.raises(UserError, match="all 16 training pairs"):
         load(tmp_path, vocabulary=260, length=3)
 
@@ -102,8 +109,8 @@ BAD = {
     "long": (dict(source=["x" * 100_000, *ENGLISH[1:]]), r"x\.en, line 1 has 100,000 characters"),
     "bytes": (dict(target=b"ein\nzw\xff\n"), r"x\.de, line 2 is no UTF-8"),
     "surrogate": (dict(target=b"\xed\xa0\x80\n"), r"x\.de, line 1 is no UTF-8"),
-    "one": (dict(source=["a"], target=["b"]), "--test_fraction"),
-    "two": (dict(source=["a"] * 2, target=["b"] * 2), "--test_fraction"),
+    "one": (dict(source=["a"], target=["b"]), "has 1 lines.*at least 20"),
+    "some": (dict(source=["a"] * 19, target=["b"] * 19), "has 19 lines.*at least 20"),
 }
 
 
