@@ -4,7 +4,8 @@
     python -m experiments.multi30k_transformer --dataset=files --source_file=a.en --target_file=a.de
     python -m experiments.multi30k_transformer --dataset=addition   # or reverse, sort: made up
 
-What it reaches stands in the README's table of results; BLEU is sacrebleu's.
+By its defaults, with --dtype=bfloat16, 35.1 BLEU (sacrebleu, test 2016) after 18 minutes on two CPU
+cores; 39.35 by the other row of the README's table of results, whose flags take longer.
 """
 
 import dataclasses
