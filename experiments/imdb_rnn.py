@@ -18,11 +18,7 @@ from jaxdl import buckets, cli, loop, losses, vision
 from jaxdl.config import flag
 from jaxdl.models.classifier import POOLS, SequenceClassifier
 from jaxdl.models.recurrent import CELLS
-from jaxdl.supervised import (
-    SupervisedConfig,
-    classification,
-    configured,
-)
+from jaxdl.supervised import SupervisedConfig, classification, configured
 from jaxdl.task import Batch, Task
 from jaxdl.text import reviews
 from jaxdl.text.reviews import Reviews

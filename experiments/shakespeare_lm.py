@@ -19,12 +19,7 @@ from jaxdl import cli, loop, losses, metrics, record
 from jaxdl.config import flag
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
-from jaxdl.supervised import (
-    SupervisedConfig,
-    TrainState,
-    configured,
-    evaluated,
-)
+from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated
 from jaxdl.task import Batch, Task
 from jaxdl.text import characters, generation
 from jaxdl.text.characters import Text

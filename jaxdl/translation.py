@@ -18,13 +18,7 @@ from jaxdl.config import absolute, flag
 from jaxdl.data.batches import padded_batches, size
 from jaxdl.errors import UserError
 from jaxdl.progress import track
-from jaxdl.supervised import (
-    Model,
-    SupervisedConfig,
-    TrainState,
-    configured,
-    evaluated,
-)
+from jaxdl.supervised import Model, SupervisedConfig, TrainState, configured, evaluated
 from jaxdl.task import Batch, Task
 from jaxdl.text import decoding, pairs
 from jaxdl.text.pairs import Pairs

@@ -10,12 +10,7 @@ import jax
 from jaxdl import augment, losses, metrics
 from jaxdl.config import absolute, flag
 from jaxdl.data import images
-from jaxdl.supervised import (
-    Model,
-    SupervisedConfig,
-    classification,
-    configured,
-)
+from jaxdl.supervised import Model, SupervisedConfig, classification, configured
 from jaxdl.task import Batch, Key, Task
 
 

@@ -73,3 +73,12 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
         assert state == sum(lengths)
         assert found["width"][0] == width
         assert task.evaluate(state, batch)["width"][0] == width
+
+
+def test_the_longest_of_any_split_has_its_width():
+    splits = [{"length": np.array(lengths)} for lengths in ([3, 9, 9], [20, 4], [5, 31])]
+    data = batches.Dataset("", "", "", "", *splits)
+    assert buckets.longest(data) == 31
+    found = buckets.of(data, 2)
+    assert found == sorted({*buckets.widths(splits[0]["length"], 2), 31})
+    assert found[-1] == 31

@@ -217,10 +217,10 @@ def test_the_way_out_that_abort_names_works(small, tmp_path):
 def test_replay_makes_the_step_again(tmp_path, capsys):
     flags = {"optimizer": "sgd", "learning_rate": 1e6, "schedule": "constant", "num_steps": 60}
     config = diabetes_regression.Config(workdir=str(tmp_path / "run"), **flags)
-    with pytest.raises(TrainingError, match="jaxdl replay"):
+    with pytest.raises(TrainingError, match="jaxdl replay") as caught:
         diabetes_regression.run(config)
     command(["replay", str(tmp_path / "run")])
     shown = dict(line.split(" = ") for line in capsys.readouterr().out.splitlines())
     assert shown["loss"] in ("nan", "inf")
     assert "batch x" in shown
-    assert shown["from"]
+    assert f"from {shown['from']} on" in str(caught.value)

@@ -11,7 +11,7 @@ LEVELS = 1 << 16  # that the rate is rounded to
 
 
 class Dropout(nn.Module):
-    """Zeroes entries of x at random, and scales the others so that the mean stays.
+    """Zeroes entries of x [B, ...] at random, and scales the others so that the mean stays.
 
     It has `nn.Dropout`'s interface, without its shared axes.
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.dense import Dense, general
+from jaxdl.models.dense import Dense
 from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import lengths
 from jaxdl.models.recurrent import Recurrent, State
+from jaxdl.models.tokens import logits
 
 
 class RecurrentLanguageModel(nn.Module):
@@ -62,8 +63,8 @@ class RecurrentLanguageModel(nn.Module):
         """What follows one more token [B]: logits float32 [B, V], and the states."""
         del position
         one = jnp.ones(tokens.shape, jnp.int32)
-        logits, states = self._run(tokens[:, None], one, states, False)
-        return logits[:, 0], states
+        found, states = self._run(tokens[:, None], one, states, False)
+        return found[:, 0], states
 
     def _run(
         self,
@@ -79,5 +80,4 @@ class RecurrentLanguageModel(nn.Module):
         x = self.drop(x, deterministic=not train)
         if not self.tie:
             return self.out(x).astype(jnp.float32), states
-        table = self.embed.embedding.astype(self.dtype)
-        return general(x, table, (((2,), (1,)), ((), ())), None, jnp.float32), states
+        return logits(x, self.embed.embedding.astype(self.dtype)), states

@@ -69,11 +69,15 @@ class Tokens(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V], by the vectors of the tokens."""
-        # As matrices, and the table turned: else the gradient turns the logits, on a CPU.
-        rows, table = x.reshape(-1, self.features), self.embed.embedding.astype(self.dtype).T
-        dimensions = (((1,), (0,)), ((), ()))
-        y = general(rows, table, dimensions, preferred_element_type=jnp.float32)
-        return y.reshape(*x.shape[:-1], self.vocabulary)
+        return logits(x, self.embed.embedding.astype(self.dtype))
+
+
+def logits(x: jax.Array, table: jax.Array) -> jax.Array:
+    """Products of x [..., D] with a table [V, D] of the same type: float32 [..., V]."""
+    # As matrices, and the table turned: else the gradient turns the logits, on a CPU.
+    rows, dimensions = x.reshape(-1, x.shape[-1]), (((1,), (0,)), ((), ()))
+    y = general(rows, table.T, dimensions, preferred_element_type=jnp.float32)
+    return y.reshape(*x.shape[:-1], len(table))
 
 
 def sinusoids(positions: jax.Array, features: int) -> jax.Array:

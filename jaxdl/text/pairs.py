@@ -1,6 +1,6 @@
 """Sentences and their translations: files, Multi30k, and puzzles that are made here.
 
-Shapes: N pairs, a source of S tokens, a target of T.
+Shapes: N pairs, T tokens of a source or a target.
 """
 
 import dataclasses
@@ -22,15 +22,16 @@ from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
 
 FEWEST = 20  # lines of a file that is divided into three splits
+HELD_OUT = 0.1  # of them, twice
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(Dataset):
-    """Splits of {"source": int32 [N, S], "target": int32 [N, T], "length": int32 [N]}.
+    """Splits of {"source": int32 [N, T], "target": int32 [N, T], "length": int32 [N]}.
 
-    A row is BEGIN, the sentence, END, and PAD to the length of the longest; the length of a pair is
-    that of its longer row. Training may lack pairs that are too long; those of validation and test
-    are cut.
+    A row is BEGIN, the sentence, END, and PAD to the longest of all splits and sides; the length of
+    a pair is that of its longer row. Training may lack pairs that are too long; those of validation
+    and test are cut.
     """
 
     tokenizer: Vocabulary  # one for both sides, of the training split
@@ -43,10 +44,10 @@ def files(
     *,
     vocabulary: int,
     length: int,
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.1,
 ) -> Pairs:
     """Two files of one sentence a line, UTF-8; validation and test are drawn from them once.
+
+    A tenth is the test, and a tenth of the rest validation: the same lines for every seed.
 
     Args:
       source_file: path.
@@ -54,8 +55,6 @@ def files(
       vocabulary: its size, for byte pairs of both languages, learnt from the training split.
       length: the most tokens of a sentence; training pairs with a longer one are dropped, those of
         validation and test are cut to it, which is said.
-      validation_fraction: of what the test leaves; the same lines for every seed.
-      test_fraction: of all pairs; the same lines for every seed.
 
     Raises:
       UserError: a file cannot be read, is no UTF-8, has an empty line or one of more than 10,000
@@ -69,8 +68,8 @@ def files(
             f"{paths[0]} has {len(whole.source)} lines, of which a tenth each are validation and "
             f"test: give at least {FEWEST}"
         )
-    rows, test = carve(rows, test_fraction)
-    train, validation = carve(rows, validation_fraction)
+    rows, test = carve(rows, HELD_OUT)
+    train, validation = carve(rows, HELD_OUT)
     parts = [
         Lines(*([side[n] for n in split["row"]] for side in whole))
         for split in (train, validation, test)
