@@ -104,14 +104,14 @@ def multi30k(
     return _byte_pairs(parts, vocabulary, length, what)
 
 
-def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0) -> Pairs:
+def puzzle(kind: str, *, length: int = 0, examples: int = 20_000, seed: int = 0) -> Pairs:
     """Strings to `reverse` or to `sort`, or numbers to add: made here, no two of them alike.
 
     Args:
       kind: `reverse` and `sort` have 1 to `length` letters of the first ten; `addition` has two
         summands of `length` digits with zeros in front, and a sum of one digit more, written as it
         is found: its last digit first.
-      length: of a string, or of a summand.
+      length: of a string, or of a summand; 0: 8 letters, or 4 digits.
       examples: of training; validation and test have a tenth of it each.
       seed: of the strings.
 
@@ -120,6 +120,7 @@ def puzzle(kind: str, *, length: int = 8, examples: int = 20_000, seed: int = 0)
     """
     if kind not in PUZZLES:
         raise UserError(f"--dataset={kind} is no puzzle: choose {', '.join(PUZZLES)}")
+    length = length or PUZZLES[kind].length
     held = max(examples // 10, 1)
     ends = (0, examples, examples + held, examples + 2 * held)
     sources = _distinct(kind, length, ends[-1], seed)
@@ -171,12 +172,13 @@ class Puzzle(NamedTuple):
 
     make: Callable[[np.random.RandomState, int, int], list[str]]  # of (random, length, count)
     solve: Callable[[str], str]
+    length: int  # unless another is asked for
 
 
 PUZZLES = {
-    "reverse": Puzzle(_strings, lambda text: text[::-1]),
-    "sort": Puzzle(_strings, lambda text: "".join(sorted(text))),
-    "addition": Puzzle(_sums, _add),
+    "reverse": Puzzle(_strings, lambda text: text[::-1], 8),
+    "sort": Puzzle(_strings, lambda text: "".join(sorted(text)), 8),
+    "addition": Puzzle(_sums, _add, 4),
 }
 
 
