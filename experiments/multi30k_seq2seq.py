@@ -36,9 +36,11 @@ class Config(translation.TranslationConfig):
     attention: str = flag("additive", "of Bahdanau or Luong", choices=ATTENTIONS)
     features: int = flag(256, "of embeddings and of each layer", low=1, high=65536)
     dropout: float = flag(0.3, "rate of embeddings and outputs", low=0.0, high=0.99)
-    num_epochs: int = 15
+    vocabulary: int = 4000
+    num_epochs: int = 10
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
+    warmup_epochs: int = 1
     clip_norm: float = 1.0
 
 
