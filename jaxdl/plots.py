@@ -168,6 +168,23 @@ def _legible(token: str) -> str:
     return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
 
 
+def film(frames: list[np.ndarray], path: Path, side: int = 240) -> None:
+    """Draws strokes [S, 5] a frame (x, y, x, y and width in a unit square) as an animated GIF."""
+    from PIL import Image, ImageDraw
+
+    pictures = []
+    for strokes in frames:
+        picture = Image.new("L", (side, side), 255)
+        drawing = ImageDraw.Draw(picture)
+        for number, (*ends, width) in enumerate(np.asarray(strokes) * side):
+            across = [(ends[n], side - ends[n + 1]) for n in (0, 2)]
+            drawing.line(across, fill=(160, 70, 0)[min(number, 2)], width=max(round(width), 1))
+        pictures.append(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, loop=0)
+
+
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path):

@@ -32,7 +32,18 @@ FLOORS = [
     {"task", "supervised", "evaluate", "parallel", "finite", "buckets"},
     {"checkpoint", "record", "plots", "program", "detours", "marked"},
     {"estimate"},
-    {"vision", "translation", "loop", "results", "listing", "report", "reopen", "cli", "verify"},
+    {
+        "vision",
+        "translation",
+        "rl",
+        "loop",
+        "results",
+        "listing",
+        "report",
+        "reopen",
+        "cli",
+        "verify",
+    },
     {"__main__", "experiments"},
 ]
 ROOMS = {

@@ -1,0 +1,168 @@
+"""Deep Q-learning (Mnih et al., 2015) of a pole on a cart, from a memory of its own life.
+
+    python -m experiments.cartpole_dqn
+    python -m experiments.cartpole_dqn --dataset=acrobot --nodouble
+
+A step is one step in each environment, and one update from what is drawn from the memory, which is
+part of the state. What it reaches stands in the README's table of results.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl import cli, loop, losses, metrics, optim, schedules
+from jaxdl.config import flag
+from jaxdl.metrics import Metrics
+from jaxdl.models.mlp import MLP
+from jaxdl.rl import agents, replay
+from jaxdl.rl.agents import Episodes, load
+from jaxdl.rl.environment import Episode, Transition, begin, live
+from jaxdl.rl.replay import Memory
+from jaxdl.task import Batch, Key, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(agents.AgentConfig):
+    """DQN; doubled, the next action is chosen by the network that learns (van Hasselt, 2016)."""
+
+    memory: int = flag(16_384, "transitions kept; --batch_size divides it", low=1, high=10**8)
+    draws: int = flag(128, "transitions an update is made from", low=1, high=10**6)
+    learn_from: int = flag(1024, "transitions lived before the first update", low=1, high=10**8)
+    target_every: int = flag(200, "steps between two copies into the target", low=1, high=10**8)
+    explore: float = flag(0.5, "share of the run until epsilon is at its end", low=0.0, high=1.0)
+    epsilon: float = flag(0.05, "share of random actions from there on", low=0.0, high=1.0)
+    double: bool = flag(True, "choose by one network, value by the other")
+    clip_norm: float = flag(10.0, "greatest global norm of the gradient", low=1e-9)
+    hidden: int = 128
+    num_steps: int = 30_000
+    learning_rate: float = 1e-3
+    log_every: int = 500
+    eval_every: int = 2000
+    checkpoint_every: int = 5000
+
+    def __post_init__(self) -> None:
+        """Refuses a memory that does not end with the rows of a step."""
+        super().__post_init__()
+        agents.divides("batch_size", self.batch_size, self.memory)
+
+
+class State(NamedTuple):
+    """Two networks, one that learns and its copy; where every environment stands; the memory."""
+
+    step: jax.Array
+    key: Key
+    params: Any
+    target: Any  # older parameters
+    opt_state: Any
+    episodes: Episode  # [B]
+    memory: Memory  # of transitions
+
+
+def network(config: Config, data: Episodes) -> MLP:
+    """The model: observations [B, D] -> values of actions [B, A]."""
+    return MLP(data.environment.actions, (config.hidden,) * 2, dtype=jnp.dtype(config.dtype))
+
+
+def build(config: Config, data: Episodes) -> Task:
+    """The task, from constructors only."""
+    environment, model = data.environment, network(config, data)
+    total = config.total_steps(config.batch_size)
+    rate = schedules.schedule("linear", total, 0)
+    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
+
+    def values(params: Any, x: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, x, train=False)  # type: ignore[return-value]
+
+    def init(key: Key) -> State:
+        key, params_key, first = jax.random.split(key, 3)
+        params = model.init(params_key, jnp.zeros((1, environment.size)), train=False)["params"]
+        keys = jax.random.split(first, config.batch_size)
+        episodes = jax.vmap(lambda key: begin(environment, key))(keys)
+        act = agents.greedy(lambda x: values(params, x))
+        _, like = jax.eval_shape(lambda: live(environment, act, episodes, key, 1))
+        row = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), like)
+        memory = replay.empty(row, config.memory)
+        target = jax.tree.map(jnp.copy, params)
+        return State(jnp.int32(0), key, params, target, optimizer.init(params), episodes, memory)
+
+    def error(params: Any, target: Any, drawn: Transition) -> tuple[jax.Array, jax.Array]:
+        """Huber's loss of each transition [M], and what the values were."""
+        own = jnp.take_along_axis(values(params, drawn.observation), drawn.action[:, None], -1)
+        then = values(target, drawn.following)
+        chooser = values(params, drawn.following) if config.double else then
+        best = jnp.argmax(chooser, axis=-1, keepdims=True)
+        after = jnp.where(drawn.terminated, 0, jnp.take_along_axis(then, best, -1)[:, 0])
+        wanted = jax.lax.stop_gradient(drawn.reward + config.discount * after)
+        return losses.huber(own, wanted[:, None]), own[:, 0]
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        del batch  # the environments are all there is
+        living, drawing = jax.random.split(jax.random.fold_in(state.key, state.step))
+        progress = state.step / (config.explore * total + 1)
+        epsilon = jnp.maximum(1 - progress * (1 - config.epsilon), config.epsilon)
+        best = agents.greedy(lambda x: values(state.params, x))
+
+        def act(observation: jax.Array, key: Key) -> jax.Array:
+            dared, chosen = jax.random.split(key)
+            any_action = jax.random.randint(chosen, (), 0, environment.actions)
+            return jnp.where(
+                jax.random.uniform(dared) < epsilon, any_action, best(observation, key)
+            )
+
+        episodes, lived = live(environment, act, state.episodes, living, 1)
+        memory = replay.remember(state.memory, jax.tree.map(lambda a: a[0], lived))
+        drawn = replay.recall(memory, drawing, config.draws)
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            each, own = error(params, state.target, drawn)
+            return jnp.mean(each), {"loss": jnp.mean(each), "value": jnp.mean(own)}
+
+        gradient, found = jax.grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        learnt = optax.apply_updates(state.params, updates), opt_state
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(memory.added >= config.learn_from, new, old),
+            learnt,
+            (state.params, state.opt_state),
+        )
+        copies = (state.step + 1) % config.target_every == 0
+        target = jax.tree.map(lambda new, old: jnp.where(copies, new, old), params, state.target)
+        found |= {"epsilon": epsilon, "gradient_norm": optax.tree.norm(gradient)}
+        shown = {name: metrics.scalar(value) for name, value in found.items()}
+        new = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
+        return new, shown | agents.finished(lived)
+
+    def evaluate(state: State, batch: Batch) -> Metrics:
+        return agents.evaluation(environment, policy(model, state), batch)
+
+    return Task(init, step, evaluate)
+
+
+def policy(model: MLP, state: State) -> Any:
+    """The action of the greatest value."""
+
+    def values(x: jax.Array) -> Any:
+        return model.apply({"params": state.params}, x, train=False)
+
+    return agents.greedy(values)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, films an episode and returns what `summary.json` holds."""
+    data = load(config)
+    model = network(config, data)
+
+    def conclude(state: State, folder: Path) -> dict[str, float]:
+        agents.film(data.environment, policy(model, state), folder / "plots" / "episode.gif")
+        return {}
+
+    return loop.train(config, build(config, data), data, best=("return", max), conclude=conclude)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

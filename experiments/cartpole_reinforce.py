@@ -1,0 +1,139 @@
+"""The policy gradient REINFORCE with a baseline (Williams, 1992), of a pole on a cart.
+
+    python -m experiments.cartpole_reinforce
+    python -m experiments.cartpole_reinforce --dataset=grid --entropy=0.02
+
+An update is made from one whole episode in each of the environments side by side. What it reaches
+stands in the README's table of results.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl import cli, loop, metrics, optim, schedules
+from jaxdl.config import flag
+from jaxdl.metrics import Metrics
+from jaxdl.models.agent import ActorCritic
+from jaxdl.rl import agents, returns
+from jaxdl.rl.agents import Episodes, load
+from jaxdl.rl.environment import begin, live
+from jaxdl.task import Batch, Key, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(agents.AgentConfig):
+    """REINFORCE, its baseline a value that is learnt beside the policy."""
+
+    entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
+    value: float = flag(0.5, "times half the squared error of the baseline", low=0.0, high=100.0)
+    clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
+    num_steps: int = 500
+    learning_rate: float = 3e-3
+    log_every: int = 10
+    eval_every: int = 50
+    checkpoint_every: int = 100
+
+
+class State(NamedTuple):
+    """Policy and optimizer; every update begins new episodes."""
+
+    step: jax.Array
+    key: Key
+    params: Any
+    opt_state: Any
+
+
+def network(config: Config, data: Episodes) -> ActorCritic:
+    """The model: observations [B, D] -> logits [B, A], values [B]."""
+    hidden = (config.hidden,) * 2
+    return ActorCritic(data.environment.actions, hidden, jnp.dtype(config.dtype))
+
+
+def build(config: Config, data: Episodes) -> Task:
+    """The task, from constructors only."""
+    environment, model = data.environment, network(config, data)
+    rate = schedules.schedule("linear", config.total_steps(config.batch_size), 0)
+    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
+
+    def think(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return model.apply({"params": params}, x)  # type: ignore[return-value]
+
+    def init(key: Key) -> State:
+        key, params_key = jax.random.split(key)
+        params = model.init(params_key, jnp.zeros((1, environment.size)))["params"]
+        return State(jnp.int32(0), key, params, optimizer.init(params))
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        del batch  # the environments are all there is
+        first, living = jax.random.split(jax.random.fold_in(state.key, state.step))
+
+        def act(observation: jax.Array, key: Key) -> jax.Array:
+            logits = think(state.params, observation[None])[0][0]
+            return jax.random.categorical(key, logits).astype(jnp.int32)
+
+        keys = jax.random.split(first, config.batch_size)
+        episodes = jax.vmap(lambda key: begin(environment, key))(keys)
+        _, lived = live(environment, act, episodes, living, environment.horizon)
+        # Of each environment the first episode: what comes after its end is left out.
+        ends = jnp.cumsum(lived.ended, axis=0) - lived.ended
+        mask = (ends == 0).astype(jnp.float32)
+        nothing = jnp.zeros(config.batch_size)
+        wanted = returns.discounted(lived.reward, lived.ended, nothing, config.discount)
+
+        def mean(values: jax.Array) -> jax.Array:
+            return jnp.sum(values * mask) / jnp.sum(mask)
+
+        def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            x = lived.observation.reshape(-1, environment.size)
+            logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
+            log_policy = jax.nn.log_softmax(logits)
+            log = jnp.take_along_axis(log_policy, lived.action[..., None], axis=-1)[..., 0]
+            gain = wanted - jax.lax.stop_gradient(values)
+            centre = mean(gain)
+            gain = (gain - centre) / jnp.sqrt(mean(jnp.square(gain - centre)) + 1e-8)
+            policy = -mean(log * gain)
+            value = 0.5 * mean(jnp.square(values - wanted))
+            entropy = -mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+            total = policy + config.value * value - config.entropy * entropy
+            found = {"loss": total, "policy_loss": policy, "value_loss": value, "entropy": entropy}
+            return total, found
+
+        gradient, found = jax.grad(loss, has_aux=True)(state.params)
+        found["gradient_norm"] = optax.tree.norm(gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        shown = {name: metrics.scalar(value) for name, value in found.items()}
+        ended = lived.ended.astype(jnp.float32) * mask
+        shown["return"] = metrics.mean(lived.total, ended)
+        return State(state.step + 1, state.key, params, opt_state), shown
+
+    def evaluate(state: State, batch: Batch) -> Metrics:
+        return agents.evaluation(environment, policy(model, state), batch)
+
+    return Task(init, step, evaluate)
+
+
+def policy(model: ActorCritic, state: State) -> Any:
+    """The likeliest action of each observation."""
+    return agents.greedy(lambda x: model.apply({"params": state.params}, x)[0])
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, films an episode and returns what `summary.json` holds."""
+    data = load(config)
+    model = network(config, data)
+
+    def conclude(state: State, folder: Path) -> dict[str, float]:
+        agents.film(data.environment, policy(model, state), folder / "plots" / "episode.gif")
+        return {}
+
+    return loop.train(config, build(config, data), data, best=("return", max), conclude=conclude)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

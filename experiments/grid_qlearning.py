@@ -1,0 +1,115 @@
+"""Q-learning (Watkins, 1989) of a table, in a world of squares whose exact values are known.
+
+    python -m experiments.grid_qlearning
+
+Its `error` is the greatest distance of a value from that of value iteration. What it reaches stands
+in the README's table of results.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl import cli, loop, metrics
+from jaxdl.config import flag
+from jaxdl.metrics import Metrics
+from jaxdl.rl import agents, grid, tabular
+from jaxdl.rl.agents import Episodes
+from jaxdl.rl.environment import Episode, begin, live
+from jaxdl.task import Batch, Key, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(agents.AgentConfig):
+    """A table of zeros; random actions teach the values of the best ones all the same."""
+
+    dataset: str = flag("embedded", "the grid, made here", choices=("embedded", "grid"))
+    epsilon: float = flag(1.0, "share of random actions", low=0.0, high=1.0)
+    num_steps: int = 20_000
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    discount: float = 0.95
+    log_every: int = 1000
+    eval_every: int = 4000
+    checkpoint_every: int = 4000
+
+
+class State(NamedTuple):
+    """The table, and where every environment stands."""
+
+    step: jax.Array
+    key: Key
+    params: jax.Array  # [S, A]
+    episodes: Episode  # [B]
+
+
+def load(config: Config) -> Episodes:
+    """The grid, by either name."""
+    return agents.load(dataclasses.replace(config, dataset="grid"))
+
+
+def build(config: Config, data: Episodes) -> Task:
+    """The task, from constructors only."""
+    environment, process = data.environment, grid.table()
+    exact = tabular.value_iteration(process, config.discount)
+
+    def init(key: Key) -> State:
+        key, first = jax.random.split(key)
+        episodes = jax.vmap(lambda key: begin(environment, key))(
+            jax.random.split(first, config.batch_size)
+        )
+        return State(jnp.int32(0), key, jnp.zeros_like(exact), episodes)
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        del batch  # the environments are all there is
+        best = agents.greedy(lambda x: x @ state.params)
+
+        def act(observation: jax.Array, key: Key) -> jax.Array:
+            dared, chosen = jax.random.split(key)
+            any_action = jax.random.randint(chosen, (), 0, environment.actions)
+            dares = jax.random.uniform(dared) < config.epsilon
+            return jnp.where(dares, any_action, best(observation, key))
+
+        key = jax.random.fold_in(state.key, state.step)
+        episodes, lived = live(environment, act, state.episodes, key, 1)
+        one = jax.tree.map(lambda a: a[0], lived)
+        values = tabular.q_learning(
+            state.params,
+            jnp.argmax(one.observation, axis=-1),
+            one.action,
+            one.reward,
+            jnp.argmax(one.following, axis=-1),
+            one.terminated,
+            config.learning_rate,
+            config.discount,
+        )
+        change = jnp.max(jnp.abs(values - state.params))
+        found = {"change": metrics.scalar(change)} | agents.finished(lived)
+        return State(state.step + 1, state.key, values, episodes), found
+
+    def evaluate(state: State, batch: Batch) -> Metrics:
+        distance = jnp.abs(state.params - exact)[jnp.asarray(process.inside)]
+        best = agents.greedy(lambda x: x @ state.params)
+        error = metrics.scalar(jnp.max(distance))
+        return agents.evaluation(environment, best, batch) | {"error": error}
+
+    return Task(init, step, evaluate)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, films an episode and returns what `summary.json` holds."""
+    data = load(config)
+
+    def conclude(state: State, folder: Path) -> dict[str, float]:
+        best = agents.greedy(lambda x: x @ state.params)
+        agents.film(data.environment, best, folder / "plots" / "episode.gif")
+        return {}
+
+    return loop.train(config, build(config, data), data, best=("error", min), conclude=conclude)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

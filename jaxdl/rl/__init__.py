@@ -1,0 +1,1 @@
+"""Reinforcement learning: environments, returns and agents, all of them pure functions."""

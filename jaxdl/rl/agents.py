@@ -1,0 +1,116 @@
+"""What agents have in common: flags, environments by name, the splits, evaluation and a film.
+
+A training "example" is one of the environments that are lived in side by side; an example of
+evaluation is an episode of its own, by its number.
+
+Shapes: B episodes, D numbers of an observation, A actions.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import metrics, plots
+from jaxdl.config import RunConfig, flag
+from jaxdl.data.batches import Dataset
+from jaxdl.errors import UserError
+from jaxdl.metrics import Metrics
+from jaxdl.rl import acrobot, cartpole, grid
+from jaxdl.rl.environment import Act, Environment, Transition, play
+from jaxdl.task import Batch, Key
+
+ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
+    "cartpole": cartpole.environment,
+    "acrobot": acrobot.environment,
+    "grid": grid.environment,
+}
+EPISODES = 100  # of validation, and as many others of the test
+OFFSET = 1_000_000  # between the numbers of theirs
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig(RunConfig):
+    """Every agent."""
+
+    dataset: str = flag(
+        "embedded",
+        "the environment; embedded: cartpole. All are made here",
+        choices=("embedded", *ENVIRONMENTS),
+    )
+    batch_size: int = flag(8, "environments side by side", low=1, high=65536)
+    discount: float = flag(0.99, "of rewards, for each step that they come later", low=0, high=1)
+    hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes(Dataset):
+    """An environment, and numbers: of those to train in, and of episodes to be judged by."""
+
+    environment: Environment
+
+
+def divides(flag: str, parts: int, whole: int) -> None:
+    """Refuses parts that are not equal.
+
+    Raises:
+      UserError: they are not.
+    """
+    if whole % parts:
+        raise UserError(f"--{flag}={parts} does not divide {whole}: give one that does")
+
+
+def load(config: AgentConfig) -> Episodes:
+    """The environment that --dataset names."""
+    name = "cartpole" if config.dataset == "embedded" else config.dataset
+    environment = ENVIRONMENTS[name]()
+    numbers = np.arange(EPISODES, dtype=np.int32)
+    return Episodes(
+        environment.name,
+        "1",
+        hashlib.sha256(environment.name.encode()).hexdigest(),
+        f"embedded: the environment {environment.name}, made here",
+        train={"number": np.arange(config.batch_size, dtype=np.int32)},
+        validation={"number": numbers},
+        test={"number": numbers + OFFSET},
+        environment=environment,
+    )
+
+
+def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
+    """Mean return and length of the episodes [B] whose numbers a batch has."""
+
+    def one(number: jax.Array) -> Transition:
+        return play(environment, act, jax.random.fold_in(jax.random.key(0), number)).last
+
+    last = jax.vmap(one)(batch["number"])
+    return {"return": metrics.mean(last.total, batch["mask"])}
+
+
+def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
+    """The action of the greatest of `values`, from observations [B, D] to [B, A]."""
+
+    def act(observation: jax.Array, key: Key) -> jax.Array:
+        del key
+        return jnp.argmax(values(observation[None])[0]).astype(jnp.int32)
+
+    return act
+
+
+def finished(lived: Transition) -> Metrics:
+    """Mean return of the episodes that ended in what was lived [T, B]; none may have."""
+    ended = lived.ended.astype(jnp.float32)
+    return {"return": metrics.mean(lived.total, ended)}
+
+
+def film(environment: Environment, act: Act, path: Path) -> None:
+    """Draws an episode of the test as an animated GIF."""
+    key = jax.random.fold_in(jax.random.key(0), OFFSET)
+    played = jax.device_get(jax.jit(lambda key: play(environment, act, key))(key))
+    moments = range(0, int(played.running.sum()), 2)
+    physics = [jax.tree.map(lambda a, n=n: a[n], played.physics) for n in moments]
+    plots.film([environment.sketch(now) for now in physics], path)
