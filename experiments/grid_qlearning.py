@@ -91,7 +91,7 @@ def build(config: Config, data: Episodes) -> Task:
         return State(state.step + 1, state.key, values, episodes), found
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        distance = jnp.abs(state.params - exact)[jnp.asarray(process.inside)]
+        distance = jnp.abs(state.params - exact) * process.inside[:, None]
         best = agents.greedy(lambda x: x @ state.params)
         error = metrics.scalar(jnp.max(distance))
         return agents.evaluation(environment, best, batch) | {"error": error}
