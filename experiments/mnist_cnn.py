@@ -38,9 +38,9 @@ class Config(vision.ImageConfig):
     crop_padding: int = 2
 
 
-def build(config: Config, data: Images) -> Task:
-    """The task, from constructors only."""
-    model = CNN(
+def network(config: Config, data: Images) -> CNN:
+    """The model: images [B, S, S, C] -> logits [B, K]."""
+    return CNN(
         data.num_classes,
         activation=ACTIVATIONS[config.activation],
         pool=POOLS[config.pool],
@@ -48,7 +48,11 @@ def build(config: Config, data: Images) -> Task:
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
     )
-    return vision.classify(config, model, data)
+
+
+def build(config: Config, data: Images) -> Task:
+    """The task, from constructors only."""
+    return vision.classify(config, network(config, data), data)
 
 
 def run(config: Config) -> dict[str, Any]:

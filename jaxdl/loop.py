@@ -49,6 +49,7 @@ from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
 Conclude = Callable[[State, Path], dict[str, float]]
+Show = Callable[[State], dict[str, np.ndarray]]  # pictures by name, uint8 [H, W, C]
 DISPATCH = 0.5  # seconds of steps made in one call: signals and the progress bar wait as long
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
@@ -60,12 +61,19 @@ def nothing_more(state: State, folder: Path) -> dict[str, float]:
     return {}
 
 
+def no_pictures(state: State) -> dict[str, np.ndarray]:
+    """What an experiment without pictures shows."""
+    del state
+    return {}
+
+
 def train(
     config: RunConfig,
     task: Task,
     data: Dataset,
     best: Best = ("accuracy", max),
     conclude: Conclude = nothing_more,
+    show: Show = no_pictures,
 ) -> dict[str, Any]:
     """Trains a task to its end, from where its workdir's run stopped if there is one.
 
@@ -77,6 +85,7 @@ def train(
       conclude: called at the end with the final state and the run's folder, and again where a
         signal came meanwhile: makes what only the experiment can, such as pictures in plots/, and
         returns what it measures for the summary.
+      show: makes pictures of a state, which each evaluation puts into plots/ and TensorBoard.
 
     Returns:
       What `summary.json` holds; with --dry_run what the run would cost, and nothing is written.
@@ -95,7 +104,7 @@ def train(
     folder = record.choose_workdir(config)
     with signals.graceful() as request, record.claim(folder, config):
         try:
-            run = _Run(config, task, data, best, folder, mesh, request)
+            run = _Run(config, task, data, best, show, folder, mesh, request)
             try:
                 run.train()
                 return run.finish(conclude)
@@ -119,13 +128,14 @@ class _Run:
         task: Task,
         data: Dataset,
         best: Best,
+        show: Show,
         folder: Path,
         mesh: Mesh,
         request: signals.Request,
     ):
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
-        self._folder, self._request = folder, request
+        self._show, self._folder, self._request = show, folder, request
         self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
@@ -390,6 +400,10 @@ class _Run:
         ends = False
         if evaluates:
             saves = self._evaluate_validation() or saves
+            for name, pixels in self._show(self._carry.state).items():
+                path = self._folder / "plots" / name / f"{step:07}.png"
+                plots.picture(pixels, path)
+                self._record.picture(path, step, name)
             in_vain = (step - self._best["since"]) // self._eval_every
             ends = 0 < config.patience <= in_vain
         if saves or ends:

@@ -6,6 +6,7 @@ Shapes: B examples, C classes, D entries of an output; `...` any further axes, w
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +158,42 @@ def angular_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return 2 / jnp.pi * jnp.arctan2(_norm(u - v)[..., 0], _norm(u + v)[..., 0])
 
 
+# Adversarial: of what a discriminator says of real and of generated images, [B] each.
+
+
+class Adversarial(NamedTuple):
+    """What a discriminator and a generator each make small."""
+
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (of real, of generated) -> [B]
+    generator: Callable[[jax.Array], jax.Array]  # of generated -> [B]
+
+
+def gradient_penalty(critic: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """How far a critic's slope at each image is from 1, squared (Gulrajani et al., 2017).
+
+    Args:
+      critic: images [B, ...] -> [B], each by itself.
+      x: [B, ...], between real and generated images.
+
+    Returns:
+      [B].
+    """
+    slopes = jax.grad(lambda x: jnp.sum(critic(x)))(x)
+    norm = optax.safe_norm(slopes.reshape(len(x), -1), 1e-12, axis=-1)
+    return jnp.square(norm - 1)
+
+
+ADVERSARIAL: dict[str, Adversarial] = {
+    # Goodfellow et al. (2014); Lim & Ye (2017); Arjovsky et al. (2017).
+    "non_saturating": Adversarial(
+        lambda real, made: jax.nn.softplus(-real) + jax.nn.softplus(made),
+        lambda made: jax.nn.softplus(-made),
+    ),
+    "hinge": Adversarial(
+        lambda real, made: jax.nn.relu(1 - real) + jax.nn.relu(1 + made), lambda made: -made
+    ),
+    "wasserstein": Adversarial(lambda real, made: made - real, lambda made: -made),
+}
 CLASSIFICATION: dict[str, Loss] = {  # of logits
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,

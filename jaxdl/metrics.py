@@ -19,6 +19,57 @@ class Exponential(NamedTuple):
     total: jax.Array
     number: jax.Array
 
+    @staticmethod
+    def value(mean: np.ndarray) -> np.ndarray:
+        """Of the mean."""
+        return np.exp(mean)
+
+
+class Entropy(NamedTuple):
+    """A pair of counts [K] and their sum, whose value is the entropy of the shares, in nats."""
+
+    total: jax.Array
+    number: jax.Array
+
+    @staticmethod
+    def value(mean: np.ndarray) -> np.ndarray:
+        """Of the shares."""
+        return -np.sum(mean * np.log(np.where(mean > 0, mean, 1)))
+
+
+class Frechet(NamedTuple):
+    """Moments of real and generated features, whose value is the Fréchet distance of normals.
+
+    |m - n|**2 + tr(C + D - 2 (C D)**(1/2)) for means m, n and covariances C, D (Heusel et al.,
+    2017); over all examples at once, however many batches they came in.
+    """
+
+    total: jax.Array  # [2, F, F + 1]: sums of x x^T, and in the last column of x
+    number: jax.Array
+
+    @staticmethod
+    def value(mean: np.ndarray) -> np.ndarray:
+        """Of the moments."""
+        (second, m), (other, n) = ((a[:, :-1], a[:, -1]) for a in mean)
+        if not np.all(np.isfinite(mean)):
+            return np.asarray(np.nan)
+        C, D = second - np.outer(m, m), other - np.outer(n, n)
+        values, vectors = np.linalg.eigh(C)
+        root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+        cross = np.sum(np.sqrt(np.maximum(np.linalg.eigvalsh(root @ D @ root), 0)))
+        distance = np.sum((m - n) ** 2) + np.trace(C) + np.trace(D) - 2 * cross
+        return np.asarray(distance)
+
+
+def frechet(real: jax.Array, made: jax.Array, mask: jax.Array) -> Frechet:
+    """The moments of features [B, F] of real and of generated examples."""
+
+    def moments(x: jax.Array) -> jax.Array:
+        kept = x * mask[:, None]
+        return jnp.concatenate([kept.T @ x, jnp.sum(kept, axis=0)[:, None]], axis=1)
+
+    return Frechet(jnp.stack([moments(real), moments(made)]), jnp.sum(mask))
+
 
 def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mean of `values` over where `mask` is 1; padding counts nothing.
@@ -95,7 +146,7 @@ def divide(metrics: Metrics) -> dict[str, np.ndarray]:
         for name, pair in jax.device_get(metrics).items():
             total, count = (np.asarray(part, np.float64) for part in pair)
             value = total / count
-            values[name] = np.exp(value) if isinstance(pair, Exponential) else value
+            values[name] = pair.value(value) if hasattr(pair, "value") else value
     return values
 
 

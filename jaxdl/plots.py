@@ -185,6 +185,28 @@ def film(frames: list[np.ndarray], path: Path, side: int = 240) -> None:
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, loop=0)
 
 
+def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Pictures uint8 [N, S, S, C] side by side, row by row, white where there is none."""
+    N, S, _, C = pictures.shape
+    rows = -(-N // columns)
+    whole = np.full((rows * columns, S + 2, S + 2, C), 255, np.uint8)
+    whole[:N, 1:-1, 1:-1] = pictures
+    whole = whole.reshape(rows, columns, S + 2, S + 2, C).swapaxes(1, 2)
+    return whole.reshape(rows * (S + 2), columns * (S + 2), C)
+
+
+def picture(pixels: np.ndarray, path: Path) -> None:
+    """Writes uint8 [H, W, C], with one or three channels; a small one larger."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    times = max(1, 480 // max(image.size))
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        image.save(path)
+
+
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path):

@@ -165,15 +165,15 @@ class Record:
         with writing(self.folder / "tensorboard"):
             self._tensorboard.flush()
 
-    def picture(self, path: Path, step: int) -> None:
-        """Shows a PNG in TensorBoard too."""
+    def picture(self, path: Path, step: int, name: str = "") -> None:
+        """Shows a PNG in TensorBoard too, by a name; by the file's, if there is none."""
         import numpy as np
         from PIL import Image
         from tensorboardX import summary
 
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        self._show([(summary.image(path.stem, pixels, dataformats="HWC"), step)])
+        self._show([(summary.image(name or path.stem, pixels, dataformats="HWC"), step)])
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`."""

@@ -144,6 +144,16 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     return found
 
 
+def restored(run: Run, checkpoint: str) -> tuple[Dataset, Any]:
+    """A run's data, and its state at the checkpoint that `best`, `newest` or a number means.
+
+    Raises:
+      UserError: there is no such checkpoint, or the data are others.
+    """
+    data, _, _, saved = _restored(run, checkpoint)
+    return data, saved.state.state
+
+
 def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
     """What a run's language model writes after a prompt, prompt included.
 

@@ -53,6 +53,38 @@ def square(
     )
 
 
+class ConvTranspose(nn.Module):
+    """`nn.ConvTranspose` of a 4x4 kernel at stride 2, with its parameters and result, to rounding.
+
+    Of each 2x2 pixels that it makes, every one is a 2x2 convolution of the small image: so it is
+    one convolution with four times the channels, without the zeros between pixels.
+
+    Attributes:
+      features: O.
+      kernel_init: of the kernel [4, 4, I, O].
+      dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, I] -> [B, 2 * H, 2 * W, O], of `dtype`."""
+        B, H, W, I = x.shape  # noqa: E741
+        kernel = self.param("kernel", self.kernel_init, (4, 4, I, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        taps = kernel.reshape(2, 2, 2, 2, I, self.features).transpose(0, 2, 4, 1, 3, 5)
+        taps = taps.reshape(2, 2, I, -1).astype(self.dtype)
+        y = convolution.convolve(x.astype(self.dtype), taps, (1, 1), ((1, 1), (1, 1)))
+        y = y.reshape(B, H + 1, W + 1, 2, 2, self.features)
+        rows = [[y[:, a : a + H, b : b + W, a, b] for b in range(2)] for a in range(2)]
+        pixels = jnp.stack([jnp.stack(row, axis=3) for row in rows], axis=2)
+        y = pixels.reshape(B, 2 * H, 2 * W, self.features)
+        return (y + bias[None, None, None]).astype(self.dtype)
+
+
 class ConvPool(nn.Module):
     """The pooled activations of `square`, with its parameters: quick for few channels, too.
 
