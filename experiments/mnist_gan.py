@@ -20,8 +20,7 @@ import optax
 from jaxdl import cli, judge, loop, losses, metrics, optim, plots, regularizers, schedules
 from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data import images
-from jaxdl.data.batches import Split, size
-from jaxdl.data.images import Images
+from jaxdl.data.images import Images, numbered
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.models.dcgan import Discriminator, Generator
@@ -94,11 +93,6 @@ def load(config: Config) -> Images:
         validation_fraction=config.validation_fraction,
     )
     return dataclasses.replace(data, validation=numbered(data.validation), test=numbered(data.test))
-
-
-def numbered(split: Split) -> Split:
-    """Examples with their places, from which the latents of evaluation are."""
-    return split | {"number": np.arange(size(split), dtype=np.int32)}
 
 
 def networks(config: Config, data: Images) -> tuple[Generator, Discriminator]:
@@ -192,7 +186,7 @@ def build(config: Config, data: Images) -> Task:
         return new_state, shown
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        z = jax.vmap(lambda n: latent(n, config.latents))(batch["number"])
+        z = judge.latents(batch["number"], config.latents)
         made = drawn(generator, state, z)
         logits = discriminator.apply(
             {"params": state.discriminator_params, **state.discriminator_state},
@@ -214,11 +208,6 @@ def scaled(image: jax.Array) -> jax.Array:
     return image.astype(jnp.float32) / 127.5 - 1
 
 
-def latent(number: jax.Array | int, size: int) -> jax.Array:
-    """The latent that always goes with a number: [L]."""
-    return jax.random.normal(jax.random.fold_in(jax.random.key(0), number), (size,))
-
-
 def drawn(generator: Generator, state: State, z: jax.Array) -> jax.Array:
     """What the generator's average draws, in 0 to 255: [B, S, S, C]."""
     params, rest = state.average
@@ -230,7 +219,7 @@ def run(config: Config) -> dict[str, Any]:
     """Trains, with a grid of samples at each evaluation; returns what `summary.json` holds."""
     data = load(config)
     generator, _ = networks(config, data)
-    fixed = jax.vmap(lambda n: latent(n, config.latents))(jnp.arange(SHOWN))
+    fixed = judge.latents(jnp.arange(SHOWN), config.latents)
     draw = jax.jit(lambda state: drawn(generator, state, fixed))
 
     def show(state: State) -> dict[str, np.ndarray]:

@@ -79,6 +79,12 @@ def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> 
     }
 
 
+def latents(numbers: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
+    """The standard normal latents that always go with numbers [B]: [B, L]; others for each draw."""
+    key = jax.random.fold_in(jax.random.key(0), draw)
+    return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(numbers)
+
+
 def pixels(images: jax.Array) -> np.ndarray:
     """Images in 0 to 255 as uint8."""
     return np.asarray(jnp.clip(jnp.round(images), 0, 255)).astype(np.uint8)

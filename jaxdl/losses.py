@@ -158,6 +158,12 @@ def angular_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return 2 / jnp.pi * jnp.arctan2(_norm(u - v)[..., 0], _norm(u + v)[..., 0])
 
 
+def normal_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL(N(mean, variance), N(0, 1)) in nats, the sum over the entries [B, L]: [B]."""
+    each = jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance
+    return 0.5 * jnp.sum(each, axis=-1)
+
+
 # Adversarial: of what a discriminator says of real and of generated images, [B] each.
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdl.config import absolute
 from jaxdl.data import cache, pixels, prepare, tfds
-from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.data.batches import Dataset, Split, carve, size
 from jaxdl.data.folder import ImageFolder
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
@@ -89,6 +89,11 @@ def load(
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
     train, validation = carve(train, validation_fraction)
     return Images(name, **raw._asdict() | {"train": train, "validation": validation, "test": test})
+
+
+def numbered(split: Split) -> Split:
+    """Examples with their places, `number`: for what is random in an evaluation, and yet fixed."""
+    return split | {"number": np.arange(size(split), dtype=np.int32)}
 
 
 def is_folder(name: str) -> bool:
