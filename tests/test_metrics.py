@@ -76,3 +76,32 @@ def test_r_squared_over_batches_is_scikit_learns():
         arrays = (jnp.asarray(a, jnp.float32) for a in (y[rows], t[rows], np.full(10, t.mean())))
         total = metrics.add(total, {"r": metrics.r_squared(*arrays, jnp.asarray(mask))})
     assert metrics.divide(total)["r"] == pytest.approx(r2_score(t, y), rel=1e-5)
+
+
+def test_entropy_of_shares_over_batches():
+    found = metrics.Entropy(jnp.array([3.0, 0, 1]), jnp.float32(4))
+    more = metrics.Entropy(jnp.array([1.0, 0, 3]), jnp.float32(4))
+    value = metrics.divide(metrics.add({"x": found}, {"x": more}))["x"]
+    assert value == pytest.approx(np.log(2))
+
+
+def test_frechet_distance_against_the_square_root_of_a_matrix():
+    linalg = pytest.importorskip("scipy.linalg")
+    random = np.random.RandomState(0)
+    real, made = random.randn(2, 300, 5) @ random.randn(2, 5, 5)
+    made = made + random.randn(5)
+    mask = jnp.ones(100)
+    total = None
+    for n in range(0, 300, 100):
+        part = {
+            "d": metrics.frechet(*map(jnp.asarray, (real[n : n + 100], made[n : n + 100])), mask)
+        }
+        total = part if total is None else metrics.add(total, part)
+    C, D = (np.cov(a.T, bias=True) for a in (real, made))
+    difference = real.mean(0) - made.mean(0)
+    wanted = difference @ difference + np.trace(C + D - 2 * linalg.sqrtm(C @ D).real)
+    assert metrics.divide(total)["d"] == pytest.approx(wanted, rel=1e-3)
+    same = metrics.divide(
+        {"d": metrics.frechet(jnp.asarray(real), jnp.asarray(real), jnp.ones(300))}
+    )
+    assert same["d"] == pytest.approx(0, abs=1e-3)
