@@ -26,6 +26,7 @@ FLOORS = [
         "manifest",
         "cost",
         "memory",
+        "probe",
     },
     {"config", "environment"},
     {"models", "data", "text"},

@@ -1,4 +1,4 @@
-"""Encoders and decoders of images (Kingma & Welling, 2014).
+"""Encoders and decoders of images (Hinton & Salakhutdinov, 2006; Kingma & Welling, 2014).
 
 Shapes: B images of S by S pixels with C channels, L latent numbers.
 """
@@ -44,3 +44,33 @@ class VAE(nn.Module):
     def decode(self, z: jax.Array, *, train: bool) -> jax.Array:
         """Logits of the pixels' brightness for latents z [B, L]: [B, S, S, C]."""
         return self.decoder(z, train=train).reshape(-1, *self.shape)
+
+
+class Autoencoder(nn.Module):
+    """A code of each image, and an image of each code.
+
+    Attributes:
+      shape: S, S, C.
+      latents: L.
+      hidden: units of the hidden layers, in the decoder the other way round.
+      dtype: of the computation; parameters and outputs are float32.
+    """
+
+    shape: tuple[int, int, int]
+    latents: int
+    hidden: tuple[int, ...] = (512, 256)
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        """Makes both perceptrons."""
+        S, _, C = self.shape
+        self.encoder = MLP(self.latents, self.hidden, dtype=self.dtype)
+        self.decoder = MLP(S * S * C, self.hidden[::-1], dtype=self.dtype)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Logits of the brightness of x [B, S, S, C], by its code."""
+        return self.decoder(self.encode(x, train=train), train=train).reshape(x.shape)
+
+    def encode(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """The codes of x: [B, L]."""
+        return self.encoder(x, train=train)

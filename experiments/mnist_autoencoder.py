@@ -1,0 +1,133 @@
+"""Codes of handwritten digits, learnt without labels (Hinton & Salakhutdinov, 2006).
+
+    python -m experiments.mnist_autoencoder
+    python -m experiments.mnist_autoencoder --noise=0.3      # denoising (Vincent et al., 2008)
+
+At the end labels judge the codes beside the pixels: a linear classifier of each, and the purity of
+clusters. What it reaches stands in the README's table of results.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl import cli, judge, loop, metrics, plots, probe
+from jaxdl.config import flag
+from jaxdl.data import images
+from jaxdl.data.batches import Split, padded_batches, size
+from jaxdl.data.images import Images
+from jaxdl.models.vae import Autoencoder
+from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated, predict
+from jaxdl.task import Batch, Key, Task
+
+PROBED = 10_000  # training examples that the probe is fitted to, at most
+SHOWN = 32  # reconstructions
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SupervisedConfig):
+    """Two perceptrons; a pixel is a probability."""
+
+    dataset: str = flag("mnist", "of TFDS, or embedded (digits), or a folder of images")
+    image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
+    validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
+    latents: int = flag(32, "numbers that an image is coded by", low=1, high=65536)
+    noise: float = flag(
+        0.0, "share of pixels that are blackened", low=0.0, high=1.0
+    )
+    num_epochs: int = 10
+    learning_rate: float = 1e-3
+
+
+def load(config: Config) -> Images:
+    """The images that --dataset names."""
+    return images.load(
+        config.dataset,
+        embedded="digits",
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+        validation_fraction=config.validation_fraction,
+    )
+
+
+def network(config: Config, data: Images) -> Autoencoder:
+    """The model: images [B, S, S, C] -> logits of their brightness [B, S, S, C]."""
+    shape = data.train["image"].shape[1:]
+    return Autoencoder(shape, config.latents, dtype=jnp.dtype(config.dtype))
+
+
+def build(config: Config, data: Images) -> Task:
+    """The task, from constructors only."""
+
+    def preprocess(batch: Batch) -> Batch:
+        image = batch["image"].astype(jnp.float32) / 255
+        seen = image * (1 - batch["black"]) if "black" in batch else image
+        return batch | {"image": image, "seen": seen}
+
+    def blacken(key: Key, batch: Batch) -> Batch:
+        black = jax.random.bernoulli(key, config.noise, batch["image"].shape)
+        return batch | {"black": black.astype(jnp.float32)}
+
+    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        each = optax.sigmoid_binary_cross_entropy(logits, batch["image"])
+        return jnp.sum(each.reshape(len(each), -1), axis=-1)
+
+    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+        error = jnp.square(jax.nn.sigmoid(logits) - batch["image"])
+        each = jnp.mean(error.reshape(len(error), -1), axis=-1)
+        return {"squared_error": metrics.mean(each, batch["mask"])}
+
+    return configured(
+        config,
+        network(config, data),
+        data,
+        loss=loss,
+        measure=measure,
+        preprocess=preprocess,
+        augment=blacken,
+        inputs="seen",
+    )
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, judges the codes and returns what `summary.json` holds."""
+    data = load(config)
+    model = network(config, data)
+    few = {name: array[:PROBED] for name, array in data.train.items()}
+
+    def show(state: TrainState) -> dict[str, np.ndarray]:
+        x = jnp.asarray(data.validation["image"][:SHOWN], jnp.float32)
+        made = 255 * jax.nn.sigmoid(predict(model, state, x / 255))
+        pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
+        return {"reconstructions": plots.grid(judge.pixels(pairs))}
+
+    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+        del folder
+        codes = [codes_of(model, state, split, config) for split in (few, data.test)]
+        pixels = [split["image"].reshape(size(split), -1) / 255 for split in (few, data.test)]
+        figures = {}
+        for name, (train, test) in (("codes", codes), ("pixels", pixels)):
+            wanted = data.test["label"]
+            figures[f"test/probe_{name}"] = probe.linear(train, few["label"], test, wanted)
+            figures[f"test/purity_{name}"] = probe.purity(test, wanted, data.num_classes)
+        return figures
+
+    best: Any = ("loss", min)
+    return loop.train(config, build(config, data), data, best=best, conclude=conclude, show=show)
+
+
+def codes_of(model: Autoencoder, state: TrainState, split: Split, config: Config) -> np.ndarray:
+    """The codes of a split's images: [N, L]."""
+    encode = jax.jit(lambda x: model.apply(evaluated(state), x, method="encode"))
+    batches = padded_batches(split, config.batch_size)
+    found = [np.asarray(encode(batch["image"].astype(np.float32) / 255)) for batch in batches]
+    return np.concatenate(found)[: size(split)]
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)
