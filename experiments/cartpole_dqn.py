@@ -8,20 +8,20 @@ part of the state. What it reaches stands in the README's table of results.
 """
 
 import dataclasses
-from pathlib import Path
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import cli, loop, losses, metrics, optim, schedules
+from jaxdl import cli, losses, metrics, optim, schedules
 from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.models.mlp import MLP
 from jaxdl.rl import agents, replay
 from jaxdl.rl.agents import Episodes, load
-from jaxdl.rl.environment import Episode, Transition, begin, live
+from jaxdl.rl.environment import Act, Episode, Transition, live
 from jaxdl.rl.replay import Memory
 from jaxdl.task import Batch, Key, Task
 
@@ -81,10 +81,9 @@ def build(config: Config, data: Episodes) -> Task:
     def init(key: Key) -> State:
         key, params_key, first = jax.random.split(key, 3)
         params = model.init(params_key, jnp.zeros((1, environment.size)), train=False)["params"]
-        keys = jax.random.split(first, config.batch_size)
-        episodes = jax.vmap(lambda key: begin(environment, key))(keys)
-        act = agents.greedy(lambda x: values(params, x))
-        _, like = jax.eval_shape(lambda: live(environment, act, episodes, key, 1))
+        episodes = agents.side_by_side(environment, first, config.batch_size)
+        best = agents.greedy(lambda x: values(params, x))
+        _, like = jax.eval_shape(lambda: live(environment, best, episodes, key, 1))
         row = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), like)
         memory = replay.empty(row, config.memory)
         target = jax.tree.map(jnp.copy, params)
@@ -106,15 +105,8 @@ def build(config: Config, data: Episodes) -> Task:
         progress = state.step / (config.explore * total + 1)
         epsilon = jnp.maximum(1 - progress * (1 - config.epsilon), config.epsilon)
         best = agents.greedy(lambda x: values(state.params, x))
-
-        def act(observation: jax.Array, key: Key) -> jax.Array:
-            dared, chosen = jax.random.split(key)
-            any_action = jax.random.randint(chosen, (), 0, environment.actions)
-            return jnp.where(
-                jax.random.uniform(dared) < epsilon, any_action, best(observation, key)
-            )
-
-        episodes, lived = live(environment, act, state.episodes, living, 1)
+        choose = agents.daring(best, environment.actions, epsilon)
+        episodes, lived = live(environment, choose, state.episodes, living, 1)
         memory = replay.remember(state.memory, jax.tree.map(lambda a: a[0], lived))
         drawn = replay.recall(memory, drawing, config.draws)
 
@@ -138,12 +130,12 @@ def build(config: Config, data: Episodes) -> Task:
         return new, shown | agents.finished(lived)
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        return agents.evaluation(environment, policy(model, state), batch)
+        return agents.evaluation(environment, act(model, state), batch)
 
     return Task(init, step, evaluate)
 
 
-def policy(model: MLP, state: State) -> Any:
+def act(model: MLP, state: State) -> Act:
     """The action of the greatest value."""
 
     def values(x: jax.Array) -> Any:
@@ -155,13 +147,8 @@ def policy(model: MLP, state: State) -> Any:
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
-
-    def conclude(state: State, folder: Path) -> dict[str, float]:
-        agents.film(data.environment, policy(model, state), folder / "plots" / "episode.gif")
-        return {}
-
-    return loop.train(config, build(config, data), data, best=("return", max), conclude=conclude)
+    policy = functools.partial(act, network(config, data))
+    return agents.train(config, build(config, data), data, policy)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,20 @@ stands in the README's table of results.
 """
 
 import dataclasses
-from pathlib import Path
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import cli, loop, metrics, optim, schedules
+from jaxdl import cli, metrics, optim, schedules
 from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
-from jaxdl.rl import agents, returns
+from jaxdl.rl import agents, proximal, returns
 from jaxdl.rl.agents import Episodes, load
-from jaxdl.rl.environment import begin, live
+from jaxdl.rl.environment import Act, live
 from jaxdl.task import Batch, Key, Task
 
 
@@ -71,14 +71,9 @@ def build(config: Config, data: Episodes) -> Task:
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         del batch  # the environments are all there is
         first, living = jax.random.split(jax.random.fold_in(state.key, state.step))
-
-        def act(observation: jax.Array, key: Key) -> jax.Array:
-            logits = think(state.params, observation[None])[0][0]
-            return jax.random.categorical(key, logits).astype(jnp.int32)
-
-        keys = jax.random.split(first, config.batch_size)
-        episodes = jax.vmap(lambda key: begin(environment, key))(keys)
-        _, lived = live(environment, act, episodes, living, environment.horizon)
+        choose = agents.sampled(lambda x: think(state.params, x)[0])
+        episodes = agents.side_by_side(environment, first, config.batch_size)
+        _, lived = live(environment, choose, episodes, living, environment.horizon)
         # Of each environment the first episode: what comes after its end is left out.
         ends = jnp.cumsum(lived.ended, axis=0) - lived.ended
         mask = (ends == 0).astype(jnp.float32)
@@ -92,7 +87,7 @@ def build(config: Config, data: Episodes) -> Task:
             x = lived.observation.reshape(-1, environment.size)
             logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
             log_policy = jax.nn.log_softmax(logits)
-            log = jnp.take_along_axis(log_policy, lived.action[..., None], axis=-1)[..., 0]
+            log = proximal.log_probability(log_policy, lived.action)
             gain = wanted - jax.lax.stop_gradient(values)
             centre = mean(gain)
             gain = (gain - centre) / jnp.sqrt(mean(jnp.square(gain - centre)) + 1e-8)
@@ -113,12 +108,12 @@ def build(config: Config, data: Episodes) -> Task:
         return State(state.step + 1, state.key, params, opt_state), shown
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        return agents.evaluation(environment, policy(model, state), batch)
+        return agents.evaluation(environment, act(model, state), batch)
 
     return Task(init, step, evaluate)
 
 
-def policy(model: ActorCritic, state: State) -> Any:
+def act(model: ActorCritic, state: State) -> Act:
     """The likeliest action of each observation."""
     return agents.greedy(lambda x: model.apply({"params": state.params}, x)[0])
 
@@ -126,13 +121,8 @@ def policy(model: ActorCritic, state: State) -> Any:
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
-
-    def conclude(state: State, folder: Path) -> dict[str, float]:
-        agents.film(data.environment, policy(model, state), folder / "plots" / "episode.gif")
-        return {}
-
-    return loop.train(config, build(config, data), data, best=("return", max), conclude=conclude)
+    policy = functools.partial(act, network(config, data))
+    return agents.train(config, build(config, data), data, policy)
 
 
 if __name__ == "__main__":

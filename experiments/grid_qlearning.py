@@ -7,18 +7,17 @@ in the README's table of results.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, metrics
+from jaxdl import cli, metrics
 from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.rl import agents, grid, tabular
 from jaxdl.rl.agents import Episodes
-from jaxdl.rl.environment import Episode, begin, live
+from jaxdl.rl.environment import Act, Episode, live
 from jaxdl.task import Batch, Key, Task
 
 
@@ -58,23 +57,14 @@ def build(config: Config, data: Episodes) -> Task:
 
     def init(key: Key) -> State:
         key, first = jax.random.split(key)
-        episodes = jax.vmap(lambda key: begin(environment, key))(
-            jax.random.split(first, config.batch_size)
-        )
+        episodes = agents.side_by_side(environment, first, config.batch_size)
         return State(jnp.int32(0), key, jnp.zeros_like(exact), episodes)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         del batch  # the environments are all there is
-        best = agents.greedy(lambda x: x @ state.params)
-
-        def act(observation: jax.Array, key: Key) -> jax.Array:
-            dared, chosen = jax.random.split(key)
-            any_action = jax.random.randint(chosen, (), 0, environment.actions)
-            dares = jax.random.uniform(dared) < config.epsilon
-            return jnp.where(dares, any_action, best(observation, key))
-
+        choose = agents.daring(act(state), environment.actions, config.epsilon)
         key = jax.random.fold_in(state.key, state.step)
-        episodes, lived = live(environment, act, state.episodes, key, 1)
+        episodes, lived = live(environment, choose, state.episodes, key, 1)
         one = jax.tree.map(lambda a: a[0], lived)
         values = tabular.q_learning(
             state.params,
@@ -92,23 +82,21 @@ def build(config: Config, data: Episodes) -> Task:
 
     def evaluate(state: State, batch: Batch) -> Metrics:
         distance = jnp.abs(state.params - exact) * process.inside[:, None]
-        best = agents.greedy(lambda x: x @ state.params)
         error = metrics.scalar(jnp.max(distance))
-        return agents.evaluation(environment, best, batch) | {"error": error}
+        return agents.evaluation(environment, act(state), batch) | {"error": error}
 
     return Task(init, step, evaluate)
+
+
+def act(state: State) -> Act:
+    """The action of the greatest value."""
+    return agents.greedy(lambda x: x @ state.params)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
     data = load(config)
-
-    def conclude(state: State, folder: Path) -> dict[str, float]:
-        best = agents.greedy(lambda x: x @ state.params)
-        agents.film(data.environment, best, folder / "plots" / "episode.gif")
-        return {}
-
-    return loop.train(config, build(config, data), data, best=("error", min), conclude=conclude)
+    return agents.train(config, build(config, data), data, act, best=("error", min))
 
 
 if __name__ == "__main__":

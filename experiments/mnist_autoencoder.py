@@ -37,9 +37,7 @@ class Config(SupervisedConfig):
     image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
     validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
     latents: int = flag(32, "numbers that an image is coded by", low=1, high=65536)
-    noise: float = flag(
-        0.0, "share of pixels that are blackened", low=0.0, high=1.0
-    )
+    noise: float = flag(0.0, "share of pixels that are blackened", low=0.0, high=1.0)
     num_epochs: int = 10
     learning_rate: float = 1e-3
 

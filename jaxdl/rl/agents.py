@@ -10,19 +10,21 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import metrics, plots
+from jaxdl import loop, metrics, plots
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.rl import acrobot, cartpole, grid
-from jaxdl.rl.environment import Act, Environment, Transition, play
-from jaxdl.task import Batch, Key
+from jaxdl.rl.environment import Act, Environment, Episode, Transition, begin, play
+from jaxdl.rl.returns import Number
+from jaxdl.task import Batch, Key, State, Task
 
 ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "cartpole": cartpole.environment,
@@ -91,6 +93,31 @@ def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
     return {"return": metrics.mean(last.total, batch["mask"])}
 
 
+def side_by_side(environment: Environment, key: Key, count: int) -> Episode:
+    """B new episodes."""
+    return jax.vmap(lambda key: begin(environment, key))(jax.random.split(key, count))
+
+
+def sampled(logits: Callable[[jax.Array], jax.Array]) -> Act:
+    """An action drawn by its probability, from observations [B, D] to logits [B, A]."""
+
+    def act(observation: jax.Array, key: Key) -> jax.Array:
+        return jax.random.categorical(key, logits(observation[None])[0]).astype(jnp.int32)
+
+    return act
+
+
+def daring(best: Act, actions: int, epsilon: Number) -> Act:
+    """Any of the actions in a share `epsilon` of cases, else the best one."""
+
+    def act(observation: jax.Array, key: Key) -> jax.Array:
+        dared, chosen = jax.random.split(key)
+        any_action = jax.random.randint(chosen, (), 0, actions)
+        return jnp.where(jax.random.uniform(dared) < epsilon, any_action, best(observation, key))
+
+    return act
+
+
 def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
     """The action of the greatest of `values`, from observations [B, D] to [B, A]."""
 
@@ -105,6 +132,22 @@ def finished(lived: Transition) -> Metrics:
     """Mean return of the episodes that ended in what was lived [T, B]; none may have."""
     ended = lived.ended.astype(jnp.float32)
     return {"return": metrics.mean(lived.total, ended)}
+
+
+def train(
+    config: AgentConfig,
+    task: Task,
+    data: Episodes,
+    policy: Callable[[State], Act],
+    best: tuple[str, Any] = ("return", max),
+) -> dict[str, Any]:
+    """Trains, and films an episode of the final state's policy; see `loop.train`."""
+
+    def conclude(state: State, folder: Path) -> dict[str, float]:
+        film(data.environment, policy(state), folder / "plots" / "episode.gif")
+        return {}
+
+    return loop.train(config, task, data, best=best, conclude=conclude)
 
 
 def film(environment: Environment, act: Act, path: Path) -> None:

@@ -1,0 +1,90 @@
+"""The clipped objective of proximal policy optimisation (Schulman et al., 2017).
+
+Shapes: T steps, B episodes side by side, M steps of a minibatch, D numbers of an observation, A
+actions.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl import metrics
+from jaxdl.metrics import Metrics
+from jaxdl.rl import returns
+from jaxdl.rl.environment import Transition
+from jaxdl.rl.returns import Number
+
+Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # [B, D] -> logits [B, A], values [B]
+
+
+class Lived(NamedTuple):
+    """What the objective sees of a step."""
+
+    observation: jax.Array  # [D]
+    action: jax.Array
+    log_probability: jax.Array  # of the action, under the policy that took it
+    advantage: jax.Array
+    wanted: jax.Array  # what the value should have been
+
+
+def judged(
+    think: Think, lived: Transition, discount: Number, trace: Number
+) -> tuple[Lived, Metrics]:
+    """What was lived [T, B], and how much of its returns' variance the values explain."""
+    shape, size = lived.ended.shape, lived.observation.shape[-1]
+    both = jnp.concatenate([lived.observation, lived.following]).reshape(-1, size)
+    logits, values = think(both)
+    values, following = values.reshape(2, *shape)
+    logits = logits[: logits.shape[0] // 2].reshape(*shape, -1)
+    gain = returns.advantages(
+        lived.reward, values, following, lived.terminated, lived.ended, discount, trace
+    )
+    log = log_probability(jax.nn.log_softmax(logits), lived.action)
+    made = Lived(lived.observation, lived.action, log, gain, gain + values)
+    wanted = made.wanted.reshape(-1)
+    centre = jnp.full(wanted.size, jnp.mean(wanted))
+    explained = metrics.r_squared(values.reshape(-1), wanted, centre, jnp.ones(wanted.size))
+    return made, {"explained_variance": explained}
+
+
+def objective(
+    logits: jax.Array, values: jax.Array, lived: Lived, clip: Number, value: Number, entropy: Number
+) -> tuple[jax.Array, Metrics]:
+    """The loss of a minibatch, its advantages brought to zero mean and unit deviation.
+
+    Args:
+      logits: [M, A], of the policy as it is now.
+      values: [M], likewise.
+      lived: [M] each.
+      clip: of the ratio of probabilities, around 1.
+      value: times half the mean squared error of the values.
+      entropy: times the mean entropy of the policy, which is to be large.
+
+    Returns:
+      The loss, and it with its parts, the divergence from the policy that acted, and the share of
+      ratios that were clipped.
+    """
+    log_policy = jax.nn.log_softmax(logits)
+    ratio = jnp.exp(log_probability(log_policy, lived.action) - lived.log_probability)
+    gain = (lived.advantage - jnp.mean(lived.advantage)) / (jnp.std(lived.advantage) + 1e-8)
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    policy = -jnp.mean(jnp.minimum(ratio * gain, clipped * gain))
+    error = 0.5 * jnp.mean(jnp.square(values - lived.wanted))
+    disorder = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+    loss = policy + value * error - entropy * disorder
+    found = {
+        "loss": loss,
+        "policy_loss": policy,
+        "value_loss": error,
+        "entropy": disorder,
+        "kl": jnp.mean(ratio - 1 - jnp.log(ratio)),
+        "clipped": jnp.mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32)),
+    }
+    return loss, {name: metrics.scalar(value) for name, value in found.items()}
+
+
+def log_probability(log_policy: jax.Array, action: jax.Array) -> jax.Array:
+    """That of the action [...], of all of them [..., A]."""
+    return jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
