@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxdl.rl import agents, proximal
+from jaxdl.rl.cartpole import environment
+from jaxdl.rl.environment import live
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), clip=st.floats(0.01, 0.5))
+def test_the_clipped_objective_against_a_loop(seed, clip):
+    random = np.random.RandomState(seed)
+    M, A = 7, 3
+    logits, values = random.randn(M, A), random.randn(M)
+    action = random.randint(0, A, M)
+    log_before, gain, wanted = -np.abs(random.randn(M)), random.randn(M), random.randn(M)
+    policy = entropy = error = clipped = 0.0
+    normal = (gain - gain.mean()) / (gain.std() + 1e-8)
+    for n in range(M):
+        p = np.exp(logits[n]) / np.exp(logits[n]).sum()
+        ratio = p[action[n]] / np.exp(log_before[n])
+        policy -= min(ratio * normal[n], np.clip(ratio, 1 - clip, 1 + clip) * normal[n]) / M
+        entropy -= (p * np.log(p)).sum() / M
+        error += 0.5 * (values[n] - wanted[n]) ** 2 / M
+        clipped += (abs(ratio - 1) > clip) / M
+    lived = proximal.Lived(jnp.zeros((M, 1)), *map(jnp.asarray, (action, log_before, gain, wanted)))
+    loss, found = proximal.objective(
+        jnp.asarray(logits), jnp.asarray(values), lived, clip, 0.7, 0.1
+    )
+    assert float(loss) == pytest.approx(policy + 0.7 * error - 0.1 * entropy, rel=1e-3, abs=1e-4)
+    assert float(found["clipped"][0]) == pytest.approx(clipped, abs=1e-5)
+    assert float(found["entropy"][0]) == pytest.approx(entropy, rel=1e-4)
+
+
+def test_the_gradient_is_zero_where_the_ratio_is_clipped():
+    """A good step that is already likelier by more than the clip allows pushes no more."""
+    logits = jnp.array([[1.0, -1.0], [0.0, 0.0]])
+    log_before = jnp.log(jnp.array([0.3, 0.5]))
+    given = jnp.array([0, 1]), log_before, jnp.array([1.0, -1.0]), jnp.zeros(2)
+    lived = proximal.Lived(jnp.zeros((2, 1)), *given)
+
+    def policy(logits):
+        return proximal.objective(logits, jnp.zeros(2), lived, 0.2, 0.0, 0.0)[0]
+
+    gradient = jax.grad(policy)(logits)
+    assert np.all(np.asarray(gradient[0]) == 0)
+    assert np.all(np.asarray(gradient[1]) != 0)
+
+
+def test_what_was_lived_is_judged_by_its_own_values():
+    made = environment()
+    weights = jax.random.normal(jax.random.key(0), (4, 3))
+
+    def think(x):
+        y = x @ weights
+        return y[:, :2], y[:, 2]
+
+    act = agents.sampled(lambda x: think(x)[0])
+    episodes = agents.side_by_side(made, jax.random.key(1), 3)
+    _, lived = live(made, act, episodes, jax.random.key(2), 40)
+    found, explained = proximal.judged(think, lived, 0.9, 0.0)
+    # With a trace of 0: one step, and the value after it.
+    after = np.where(lived.terminated, 0, lived.following @ weights[:, 2])
+    np.testing.assert_allclose(found.wanted, lived.reward + 0.9 * after, rtol=1e-4, atol=1e-5)
+    values = np.asarray(lived.observation @ weights[:, 2])
+    np.testing.assert_allclose(found.advantage, found.wanted - values, rtol=1e-3, atol=1e-4)
+    total, around = explained["explained_variance"]
+    error = np.square(np.asarray(found.wanted) - values).sum()
+    wanted = 1 - error / np.square(found.wanted - np.mean(found.wanted)).sum()
+    assert float(total / around) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_actions_are_drawn_as_often_as_they_should_be():
+    observation = jnp.zeros(1)
+    logits = jnp.log(jnp.array([[0.2, 0.5, 0.3]]))
+    keys = jax.random.split(jax.random.key(0), 4000)
+
+    def shares(act):
+        drawn = jax.vmap(lambda key: act(observation, key))(keys)
+        return np.bincount(drawn, minlength=3) / len(keys)
+
+    np.testing.assert_allclose(shares(agents.sampled(lambda x: logits)), [0.2, 0.5, 0.3], atol=0.03)
+    best = agents.greedy(lambda x: logits)
+    np.testing.assert_array_equal(shares(best), [0, 1, 0])
+    np.testing.assert_allclose(shares(agents.daring(best, 3, 0.3)), [0.1, 0.8, 0.1], atol=0.03)
