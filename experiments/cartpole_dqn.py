@@ -19,7 +19,7 @@ from jaxdl import cli, losses, metrics, optim, schedules
 from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.models.mlp import MLP
-from jaxdl.rl import agents, replay
+from jaxdl.rl import agents, replay, returns
 from jaxdl.rl.agents import Episodes, load
 from jaxdl.rl.environment import Act, Episode, Transition, live
 from jaxdl.rl.replay import Memory
@@ -38,7 +38,7 @@ class Config(agents.AgentConfig):
     epsilon: float = flag(0.05, "share of random actions from there on", low=0.0, high=1.0)
     double: bool = flag(True, "choose by one network, value by the other")
     clip_norm: float = flag(10.0, "greatest global norm of the gradient", low=1e-9)
-    hidden: int = 128
+    hidden: int = flag(128, "units of each of two hidden layers", low=1, high=65536)
     num_steps: int = 30_000
     learning_rate: float = 1e-3
     log_every: int = 500
@@ -89,15 +89,16 @@ def build(config: Config, data: Episodes) -> Task:
         target = jax.tree.map(jnp.copy, params)
         return State(jnp.int32(0), key, params, target, optimizer.init(params), episodes, memory)
 
-    def error(params: Any, target: Any, drawn: Transition) -> tuple[jax.Array, jax.Array]:
-        """Huber's loss of each transition [M], and what the values were."""
+    def objective(params: Any, target: Any, drawn: Transition) -> tuple[jax.Array, Any]:
+        """Huber's mean loss over transitions [M], and what is shown of it."""
         own = jnp.take_along_axis(values(params, drawn.observation), drawn.action[:, None], -1)
         then = values(target, drawn.following)
         chooser = values(params, drawn.following) if config.double else then
-        best = jnp.argmax(chooser, axis=-1, keepdims=True)
-        after = jnp.where(drawn.terminated, 0, jnp.take_along_axis(then, best, -1)[:, 0])
-        wanted = jax.lax.stop_gradient(drawn.reward + config.discount * after)
-        return losses.huber(own, wanted[:, None]), own[:, 0]
+        wanted = jax.lax.stop_gradient(
+            returns.after_one(drawn.reward, drawn.terminated, then, chooser, config.discount)
+        )
+        loss = jnp.mean(losses.huber(own, wanted[:, None]))
+        return loss, {"loss": loss, "value": jnp.mean(own)}
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         del batch  # the environments are all there is
@@ -110,11 +111,7 @@ def build(config: Config, data: Episodes) -> Task:
         memory = replay.remember(state.memory, jax.tree.map(lambda a: a[0], lived))
         drawn = replay.recall(memory, drawing, config.draws)
 
-        def loss(params: Any) -> tuple[jax.Array, Any]:
-            each, own = error(params, state.target, drawn)
-            return jnp.mean(each), {"loss": jnp.mean(each), "value": jnp.mean(own)}
-
-        gradient, found = jax.grad(loss, has_aux=True)(state.params)
+        gradient, found = jax.grad(objective, has_aux=True)(state.params, state.target, drawn)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         learnt = optax.apply_updates(state.params, updates), opt_state
         params, opt_state = jax.tree.map(
@@ -137,10 +134,7 @@ def build(config: Config, data: Episodes) -> Task:
 
 def act(model: MLP, state: State) -> Act:
     """The action of the greatest value."""
-
-    def values(x: jax.Array) -> Any:
-        return model.apply({"params": state.params}, x, train=False)
-
+    values: Any = functools.partial(model.apply, {"params": state.params}, train=False)
     return agents.greedy(values)
 
 

@@ -37,6 +37,7 @@ class Config(agents.AgentConfig):
     entropy: float = flag(0.01, "times the policy's entropy, in nats", low=0.0, high=10.0)
     value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
+    hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
     num_steps: int = 500
     learning_rate: float = 1e-3
     log_every: int = 10

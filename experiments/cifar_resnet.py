@@ -24,7 +24,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """ResNet-18, as it is usually trained on CIFAR-10."""
 
     dataset: str = "cifar10"

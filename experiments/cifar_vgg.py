@@ -23,7 +23,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """VGG-16 with batch normalisation, as it is usually trained on CIFAR-10."""
 
     dataset: str = "cifar10"

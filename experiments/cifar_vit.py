@@ -22,7 +22,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """Six blocks of 192 features."""
 
     dataset: str = "cifar10"

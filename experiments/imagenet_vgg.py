@@ -23,7 +23,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """Configuration D and the training of the paper's section 3.1, with a cosine rate."""
 
     dataset: str = "imagenet2012"

@@ -16,41 +16,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import cli, judge, loop, metrics, plots, probe
+from jaxdl import cli, judge, loop, metrics, plots, probe, vision
 from jaxdl.config import flag
-from jaxdl.data import images
 from jaxdl.data.batches import Split, padded_batches, size
 from jaxdl.data.images import Images
 from jaxdl.models.vae import Autoencoder
 from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated, predict
 from jaxdl.task import Batch, Key, Task
+from jaxdl.vision import load
 
 PROBED = 10_000  # training examples that the probe is fitted to, at most
 SHOWN = 32  # reconstructions
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SupervisedConfig):
+class Config(vision.ImageConfig, SupervisedConfig):
     """Two perceptrons; a pixel is a probability."""
 
-    dataset: str = flag("mnist", "of TFDS, or embedded (digits), or a folder of images")
+    dataset: str = "mnist"
     image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
-    validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
     latents: int = flag(32, "numbers that an image is coded by", low=1, high=65536)
     noise: float = flag(0.0, "share of pixels that are blackened", low=0.0, high=1.0)
     num_epochs: int = 10
     learning_rate: float = 1e-3
-
-
-def load(config: Config) -> Images:
-    """The images that --dataset names."""
-    return images.load(
-        config.dataset,
-        embedded="digits",
-        data_dir=config.data_dir,
-        image_size=config.image_size,
-        validation_fraction=config.validation_fraction,
-    )
 
 
 def network(config: Config, data: Images) -> Autoencoder:

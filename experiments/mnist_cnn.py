@@ -24,7 +24,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """Two convolutions of 3x3, each with a pooling, and a dense layer."""
 
     dataset: str = "mnist"

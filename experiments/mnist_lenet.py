@@ -23,7 +23,7 @@ from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ImageConfig):
+class Config(vision.ClassifierConfig):
     """LeNet-5, trained for ten epochs."""
 
     dataset: str = "mnist"

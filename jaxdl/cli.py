@@ -91,8 +91,9 @@ def describe(config_class: type[configs.RunConfig]) -> str:
     """
     classes = [cls for cls in config_class.__mro__ if issubclass(cls, configs.RunConfig)]
     lines = []
-    for cls, *above in (classes[n:] for n in range(len(classes))):
-        inherited = {field.name for parent in above[:1] for field in dataclasses.fields(parent)}
+    for cls in classes:
+        parents = filter(dataclasses.is_dataclass, cls.__bases__)
+        inherited = {field.name for parent in parents for field in dataclasses.fields(parent)}
         own = {field.name for field in dataclasses.fields(cls)} - inherited
         title = (inspect.getdoc(cls) or cls.__name__).partition("\n")[0].rstrip(".")
         lines += ["", f"{title}:"] if own else []

@@ -1,4 +1,4 @@
-"""Image classification, as several experiments do it: data, augmentation, loss and measures.
+"""Images, as several experiments have them: flags and data; and what classifies them.
 
 Shapes: B images of S by S pixels with C channels, of K classes.
 """
@@ -8,15 +8,15 @@ import dataclasses
 import jax
 
 from jaxdl import augment, losses, metrics
-from jaxdl.config import absolute, flag
+from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data import images
 from jaxdl.supervised import Model, SupervisedConfig, classification, configured
 from jaxdl.task import Batch, Key, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageConfig(SupervisedConfig):
-    """Images, their augmentation, and the loss."""
+class ImageConfig(RunConfig):
+    """Everything that learns from images."""
 
     dataset: str = flag(
         "embedded",
@@ -25,6 +25,18 @@ class ImageConfig(SupervisedConfig):
     )
     image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
     validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
+
+    def __post_init__(self) -> None:
+        """Makes a folder of images absolute: a run is opened again from other folders."""
+        super().__post_init__()
+        if images.is_folder(self.dataset):
+            object.__setattr__(self, "dataset", absolute(self.dataset))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig(ImageConfig, SupervisedConfig):
+    """Images, their augmentation, and the loss."""
+
     loss: str = flag("cross_entropy", "of the logits", choices=tuple(losses.CLASSIFICATION))
     label_smoothing: float = flag(
         0.0, "share spread over all classes, in the losses that are logged too", low=0.0, high=1.0
@@ -40,12 +52,6 @@ class ImageConfig(SupervisedConfig):
     )
     mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
 
-    def __post_init__(self) -> None:
-        """Makes a folder of images absolute: a run is opened again from other folders."""
-        super().__post_init__()
-        if images.is_folder(self.dataset):
-            object.__setattr__(self, "dataset", absolute(self.dataset))
-
 
 def load(config: ImageConfig) -> images.Images:
     """The data set that --dataset names; embedded is scikit-learn's digits."""
@@ -58,7 +64,7 @@ def load(config: ImageConfig) -> images.Images:
     )
 
 
-def classify(config: ImageConfig, model: Model, data: images.Images) -> Task:
+def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Task:
     """The task of fitting a model [B, S, S, C] -> logits [B, K] to the labels of images.
 
     Training crops, flips, erases, adds noise and mixes, as the flags say; then, as in evaluation,

@@ -30,12 +30,13 @@ FLOORS = [
     },
     {"config", "environment"},
     {"models", "data", "text"},
-    {"task", "supervised", "evaluate", "parallel", "finite", "buckets"},
+    {"task", "supervised", "adversarial", "evaluate", "parallel", "finite", "buckets"},
     {"checkpoint", "record", "plots", "program", "detours", "marked"},
     {"estimate"},
     {
         "vision",
         "translation",
+        "judge",
         "rl",
         "loop",
         "results",
@@ -54,7 +55,8 @@ ROOMS = {
     "matplotlib": {"jaxdl/plots.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},
     "absl": {"jaxdl/cli.py"},
-    "torch": {"experiments/benchmarks/torch_side.py"},
+    "torch": {"experiments/benchmarks/torch_side.py", "experiments/benchmarks/torch_agent.py"},
+    "gymnasium": {"experiments/benchmarks/torch_agent.py"},
 }
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxdl import augment, losses, vision
-from jaxdl.vision import ImageConfig
+from jaxdl.vision import ClassifierConfig
 
-CONFIG = ImageConfig(dataset="embedded", image_size=8, batch_size=16, optimizer="sgd")
+CONFIG = ClassifierConfig(dataset="embedded", image_size=8, batch_size=16, optimizer="sgd")
 
 
 class Spy(nn.Module):
@@ -91,5 +91,5 @@ def test_the_loss_is_the_one_named_on_smoothed_labels(data, loss):
 def test_a_folder_means_the_same_from_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("./photographs", "./photographs/", f"{tmp_path}/photographs"):
-        assert ImageConfig(dataset=name).dataset == str(tmp_path / "photographs")
-    assert ImageConfig(dataset="imagenette/320px-v2").dataset == "imagenette/320px-v2"
+        assert ClassifierConfig(dataset=name).dataset == str(tmp_path / "photographs")
+    assert ClassifierConfig(dataset="imagenette/320px-v2").dataset == "imagenette/320px-v2"

@@ -12,6 +12,7 @@ CELLS = ("lstm", "gru", "rnn")  # language models of two layers of 256 features
 EPOCH = 60_000  # images, as many as MNIST's
 CHARACTERS = 64  # that a language model tells apart, 4 of them no characters
 WINDOW = 128  # characters that it is given at once
+ROLLOUT = 128  # steps in each environment that PPO learns from at once
 TOKENS, SENTENCE = 8000, 32  # that the Transformer tells apart; of each source, and of each target
 
 
@@ -33,6 +34,8 @@ class Case(NamedTuple):
     @property
     def batch(self) -> str:
         """How much an update is of, in words."""
+        if self.model == "ppo":
+            return f"{self.batch_size} x {ROLLOUT} steps of CartPole"
         if self.model in IMAGES:
             return f"{self.batch_size} images"
         length = WINDOW if self.model in CELLS else SENTENCE
@@ -54,6 +57,8 @@ CASES = (
     Case("rnn", 32, "float32", 8, "torch"),
     Case("transformer", 64, "float32", 1, "torch"),
     Case("transformer", 64, "bfloat16", 1, "torch"),
+    Case("ppo", 8, "float32", 1, "torch"),
+    Case("ppo", 128, "float32", 1, "torch"),
 )
 
 
@@ -87,7 +92,7 @@ def write(case: Case, path: Path) -> None:
     """Writes what a case trains on: noise, the same every time, for time does not depend on it.
 
     `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes, or `source` and `target` int64
-    [N, T], or `text` int64 [N]. N is an epoch's, or 16 batches.
+    [N, T], or `text` int64 [N]. N is an epoch's, or 16 batches. An agent's is nothing.
     """
     random = np.random.default_rng(0)
     count = 16 * case.batch_size if case.steps else EPOCH
@@ -97,6 +102,8 @@ def write(case: Case, path: Path) -> None:
             "image": random.integers(0, 256, (count, *IMAGES[case.model]), dtype=np.uint8),
             "label": random.integers(0, 10, count),
         }
+    elif case.model == "ppo":
+        arrays = {}
     elif case.model in CELLS:
         arrays = {"text": random.integers(4, CHARACTERS, count * WINDOW)}
     else:

@@ -17,7 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cifar_resnet, cifar_vgg, mnist_lenet, multi30k_transformer, shakespeare_lm
+from experiments import (
+    cartpole_ppo,
+    cifar_resnet,
+    cifar_vgg,
+    mnist_lenet,
+    multi30k_transformer,
+    shakespeare_lm,
+)
 from experiments.benchmarks import cases, pair
 from jaxdl import cli, environment, loop, memory, parallel
 from jaxdl.data import batches
@@ -33,6 +40,7 @@ EXPERIMENTS = {
     "lenet5": mnist_lenet,
     "resnet18": cifar_resnet,
     "transformer": multi30k_transformer,
+    "ppo": cartpole_ppo,
 } | dict.fromkeys(cases.CELLS, shakespeare_lm)
 LAYERS = {"features": 256, "layers": 2, "length": cases.WINDOW}  # of the recurrent models
 WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
@@ -67,7 +75,8 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     experiment = EXPERIMENTS[spec["model"]]
     options = {"model": spec["model"], **LAYERS} if spec["model"] in cases.CELLS else {}
     config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"], **options)
-    data = dataset(spec["model"], spec["data"])
+    made_here = isinstance(config, cartpole_ppo.Config)
+    data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
     task = experiment.build(config, data)
     device = jax.devices()[:1]  # as many as the other sides use
     mesh = parallel.data_mesh(config.batch_size, device)

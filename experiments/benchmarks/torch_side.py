@@ -188,6 +188,11 @@ def inputs(arrays: Any) -> tuple[Callable[..., Any], TensorDataset]:
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     """Builds and warms up; returns a report, and a turn that takes seconds a step or epoch."""
     name, batch_size, steps = spec["model"], spec["batch_size"], spec["steps"]
+    if name == "ppo":
+        import torch_agent  # beside this file; needs gymnasium
+
+        parameters, update = torch_agent.side(batch_size, steps)
+        return described(parameters, "cpu"), warmed(update)
     model = MODELS[name]().to(DEVICE, memory_format=torch.channels_last)
     rule = optimizer(name, model)
     run = torch.compile(model) if DEVICE.type == "cuda" else model
@@ -222,8 +227,6 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
             torch.cuda.synchronize()
         return (time.perf_counter() - began) / (steps or 1)
 
-    for _ in range(WARM_UP):
-        turn()
     # PyTorch's recurrent layers have two biases of which only the sum counts, but in a GRU's last
     # gate; the second one is no parameter more.
     twice = sum(
@@ -231,11 +234,21 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
         for n, p in model.named_parameters()
         if "bias_hh" in n
     )
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()) - twice,
-        "backend": "gpu" if DEVICE.type == "cuda" else "cpu",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-    }, turn
+    parameters = sum(p.numel() for p in model.parameters()) - twice
+    return described(parameters, "gpu" if DEVICE.type == "cuda" else "cpu"), warmed(turn)
+
+
+def warmed(turn: Callable[[], float]) -> Callable[[], float]:
+    """A turn that was taken before."""
+    for _ in range(WARM_UP):
+        turn()
+    return turn
+
+
+def described(parameters: int, backend: str) -> dict[str, Any]:
+    """A side's report."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"parameters": parameters, "backend": backend, "versions": versions}
 
 
 if __name__ == "__main__":

@@ -3,16 +3,20 @@
 Shapes: B images of S by S pixels with C channels, L latent numbers.
 """
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import DTypeLike
 
+from jaxdl.losses import normal_divergence
 from jaxdl.models.mlp import MLP
 
 
-class VAE(nn.Module):
-    """A normal distribution of latents for each image, and images for latents.
+class Coder(nn.Module):
+    """Two perceptrons: from images to numbers of their latents, and from latents to images.
 
     Attributes:
       shape: S, S, C.
@@ -25,52 +29,67 @@ class VAE(nn.Module):
     latents: int
     hidden: tuple[int, ...] = (512, 256)
     dtype: DTypeLike = jnp.float32
+    numbers = 1  # that the encoder gives for each latent
 
     def setup(self) -> None:
         """Makes both perceptrons."""
         S, _, C = self.shape
-        self.encoder = MLP(2 * self.latents, self.hidden, dtype=self.dtype)
+        self.encoder = MLP(self.numbers * self.latents, self.hidden, dtype=self.dtype)
         self.decoder = MLP(S * S * C, self.hidden[::-1], dtype=self.dtype)
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """The logits for the mean latents of x [B, S, S, C]."""
-        return self.decode(self.encode(x, train=train)[0], train=train)
+    def encode(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """The numbers of x [B, S, S, C]: [B, numbers * L]."""
+        return self.encoder(x, train=train)
 
-    def encode(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Mean and logarithm of the variance of latents: [B, L] each."""
-        mean, log_variance = jnp.split(self.encoder(x, train=train), 2, axis=-1)
-        return mean, log_variance
-
-    def decode(self, z: jax.Array, *, train: bool) -> jax.Array:
-        """Logits of the pixels' brightness for latents z [B, L]: [B, S, S, C]."""
+    def decode(self, z: jax.Array, *, train: bool = False) -> jax.Array:
+        """Logits of the brightness of the images of z [B, L]: [B, S, S, C]."""
         return self.decoder(z, train=train).reshape(-1, *self.shape)
 
 
-class Autoencoder(nn.Module):
-    """A code of each image, and an image of each code.
-
-    Attributes:
-      shape: S, S, C.
-      latents: L.
-      hidden: units of the hidden layers, in the decoder the other way round.
-      dtype: of the computation; parameters and outputs are float32.
-    """
-
-    shape: tuple[int, int, int]
-    latents: int
-    hidden: tuple[int, ...] = (512, 256)
-    dtype: DTypeLike = jnp.float32
-
-    def setup(self) -> None:
-        """Makes both perceptrons."""
-        S, _, C = self.shape
-        self.encoder = MLP(self.latents, self.hidden, dtype=self.dtype)
-        self.decoder = MLP(S * S * C, self.hidden[::-1], dtype=self.dtype)
+class Autoencoder(Coder):
+    """A code of each image, and an image of each code."""
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Logits of the brightness of x [B, S, S, C], by its code."""
-        return self.decoder(self.encode(x, train=train), train=train).reshape(x.shape)
+        return self.decode(self.encode(x, train=train), train=train)
 
-    def encode(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """The codes of x: [B, L]."""
-        return self.encoder(x, train=train)
+
+class Drawn(NamedTuple):
+    """What a VAE makes of images and noise."""
+
+    logits: jax.Array  # of the brightness [B, S, S, C], for the latents that were drawn
+    mean: jax.Array  # of the latents, [B, L]
+    log_variance: jax.Array  # [B, L]
+
+
+class VAE(Coder):
+    """A normal distribution of latents for each image, and an image for each draw of them."""
+
+    numbers = 2
+
+    def __call__(self, inputs: tuple[jax.Array, jax.Array], *, train: bool) -> Drawn:
+        """For images [B, S, S, C] and standard normal noise [B, L]."""
+        x, noise = inputs
+        mean, log_variance = jnp.split(self.encode(x, train=train), 2, axis=-1)
+        z = mean + jnp.exp(0.5 * log_variance) * noise
+        return Drawn(self.decode(z, train=train), mean, log_variance)
+
+
+def terms(drawn: Drawn, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The reconstruction's and the divergence's term of the negative lower bound, nats [B] each.
+
+    Pixels x [B, S, S, C] are means of Bernoulli variables, in 0 to 1.
+    """
+    each = optax.sigmoid_binary_cross_entropy(drawn.logits, x)
+    return jnp.sum(each, axis=(1, 2, 3)), normal_divergence(drawn.mean, drawn.log_variance)
+
+
+def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
+    """Of the latents z that noise [B, L] drew, log of p(x, z) / q(z | x): [B].
+
+    The mean of the weights of many draws is an estimate of p(x) (Burda et al., 2016).
+    """
+    z = drawn.mean + jnp.exp(0.5 * drawn.log_variance) * noise
+    prior = -0.5 * jnp.sum(z**2, axis=-1)
+    own = -0.5 * jnp.sum(noise**2 + drawn.log_variance, axis=-1)
+    return prior - terms(drawn, x)[0] - own

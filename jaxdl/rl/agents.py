@@ -46,7 +46,6 @@ class AgentConfig(RunConfig):
     )
     batch_size: int = flag(8, "environments side by side", low=1, high=65536)
     discount: float = flag(0.99, "of rewards, for each step that they come later", low=0, high=1)
-    hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a step was worth: discounted returns, and advantages (Schulman et al., 2016).
 
-Shapes: T steps, B episodes side by side.
+Shapes: T steps, B episodes side by side, A actions.
 """
 
 import jax
@@ -57,3 +57,28 @@ def advantages(
     """
     errors = rewards + discount * jnp.where(terminated, 0, following) - values
     return discounted(errors, ended, jnp.zeros_like(errors[0]), discount * trace)
+
+
+def after_one(
+    rewards: jax.Array,
+    terminated: jax.Array,
+    following: jax.Array,
+    chooser: jax.Array,
+    discount: Number,
+) -> jax.Array:
+    """A reward and the discounted value of one action after it: what Q-learning wants values to be.
+
+    Args:
+      rewards: [B].
+      terminated: bool [B]: nothing follows.
+      following: [B, A], values of the actions after it.
+      chooser: [B, A], of which the greatest says what action is taken: `following` itself (Mnih et
+        al., 2015), or other values of the same actions (van Hasselt et al., 2016).
+      discount: from 0 to 1.
+
+    Returns:
+      [B].
+    """
+    best = jnp.argmax(chooser, axis=-1, keepdims=True)
+    value = jnp.take_along_axis(following, best, axis=-1)[..., 0]
+    return rewards + discount * jnp.where(terminated, 0, value)

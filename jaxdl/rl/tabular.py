@@ -6,6 +6,7 @@ Shapes: S squares, A actions, B transitions.
 import jax
 import jax.numpy as jnp
 
+from jaxdl.rl import returns
 from jaxdl.rl.grid import Table
 from jaxdl.rl.returns import Number
 
@@ -42,6 +43,7 @@ def q_learning(
     Transitions of one square and action add up their moves, as if they came one after the other
     from the same values.
     """
-    after = jnp.where(terminated, 0, jnp.max(values[following], axis=-1))
-    error = reward + discount * after - values[square, action]
+    then = values[following]
+    wanted = returns.after_one(reward, terminated, then, then, discount)
+    error = wanted - values[square, action]
     return values.at[square, action].add(rate * error)

@@ -13,7 +13,17 @@ from jaxdl.__main__ import run as command
 
 THIN = ["--dataset=synthetic", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
 TINY = ["--batch_size=200", "--layers=1", "--features=8"]
-METRICS = {"diabetes_regression": "r_squared", "shakespeare_lm": "bits_per_character"}
+DIGITS = ["--dataset=embedded", "--num_epochs=1", "--image_size=8"]
+AGENT = ["--num_steps=2", "--hidden=4"]
+METRICS = {
+    "diabetes_regression": "r_squared",
+    "shakespeare_lm": "bits_per_character",
+    "mnist_gan": "fooled",
+    "mnist_vae": "negative_elbo",
+    "mnist_autoencoder": "squared_error",
+} | dict.fromkeys(
+    ("cartpole_reinforce", "cartpole_dqn", "cartpole_ppo", "grid_qlearning"), "return"
+)
 SMALL = {  # one epoch of seconds
     "iris_mlp": ["--num_epochs=1"],
     "diabetes_regression": ["--num_epochs=1"],
@@ -28,6 +38,13 @@ SMALL = {  # one epoch of seconds
     "shakespeare_lm": [*TINY, "--dataset=embedded", "--num_steps=2", "--length=256"],
     "multi30k_transformer": [*TINY, "--dataset=embedded", "--num_steps=2", "--widths=1"],
     "multi30k_seq2seq": [TINY[0], TINY[2], "--dataset=embedded", "--num_steps=2", "--widths=1"],
+    "mnist_gan": [*DIGITS, "--width=4"],
+    "mnist_vae": [*DIGITS, "--draws=3", "--beta=2"],
+    "mnist_autoencoder": [*DIGITS, "--noise=0.2"],
+    "cartpole_reinforce": AGENT,
+    "cartpole_dqn": [*AGENT, "--memory=64", "--learn_from=8"],
+    "cartpole_ppo": [*AGENT, "--rollout=8"],
+    "grid_qlearning": AGENT[:1],
     "imagenet_vgg": [*THIN, "--depth=11", "--image_size=32"],
 }
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]

@@ -38,6 +38,21 @@ def test_discounted_returns_against_a_loop(given, discount):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.tuples(st.integers(1, 6), st.integers(1, 4)), st.floats(0, 1), st.integers(0, 1000))
+def test_what_q_learning_wants_against_a_loop(shape, discount, seed):
+    B, A = shape
+    random = np.random.RandomState(seed)
+    rewards, terminated = random.randn(B), random.rand(B) < 0.3
+    following, chooser = random.randn(2, B, A)
+    wanted = rewards.copy()
+    for b in range(B):
+        if not terminated[b]:
+            wanted[b] += discount * following[b, max(range(A), key=lambda a: chooser[b, a])]
+    arrays = map(jnp.asarray, (rewards, terminated, following, chooser))
+    np.testing.assert_allclose(returns.after_one(*arrays, discount), wanted, rtol=1e-5, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=40)
 @given(LIVES, st.floats(0, 1), st.floats(0, 1))
 def test_advantages_against_a_loop(given, discount, trace):
