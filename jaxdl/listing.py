@@ -9,7 +9,11 @@ from typing import Any
 import jaxdl
 from jaxdl import losses, optim, schedules
 from jaxdl.data import images, prepare, tables
+from jaxdl.rl.agents import ENVIRONMENTS
 from jaxdl.text.pairs import PUZZLES
+
+# Attributes of models, and of no other module of theirs.
+COUNTS = {"num_classes", "outputs", "vocabulary", "actions", "latents", "channels"}
 
 
 def contents(experiments: Path) -> dict[str, dict[str, str]]:
@@ -29,6 +33,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             "docstrings": "Of Python's library, to be continued: shakespeare_lm, embedded.",
             **dict.fromkeys(PUZZLES, "A puzzle that is made here, for translators."),
             "files": "Any parallel text, by --source_file and --target_file, for translators.",
+            **dict.fromkeys(ENVIRONMENTS, "An environment, for agents."),
             "a name of TFDS": "any of its image-classification data sets, in --data_dir",
             "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
         },
@@ -55,16 +60,21 @@ def _modules(folder: Path) -> dict[str, str]:
 
 
 def _models(folder: Path) -> dict[str, str]:
-    """Classes with a number of classes, outputs or tokens, each with its module's first line."""
+    """Classes with a number of what they give or are given, each with its module's first line."""
     found = {}
     for path in sorted(folder.glob("*.py")):
         module = ast.parse(path.read_text())
-        for node in module.body:
-            fields = ast.walk(node) if isinstance(node, ast.ClassDef) else ()
-            names = {f.target.id for f in fields if isinstance(f, ast.AnnAssign)}  # type: ignore[union-attr]
-            if names & {"num_classes", "outputs", "vocabulary"}:
-                found[node.name] = _first(module)  # type: ignore[attr-defined]
-    return found
+        classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
+        above = {
+            name: [b.id for b in classes[name].bases if isinstance(b, ast.Name)] for name in classes
+        }
+        inherited = {base for bases in above.values() for base in bases}
+        for name in classes.keys() - inherited:
+            own = [classes[n] for n in (name, *above[name]) if n in classes]
+            fields = [f for node in own for f in ast.walk(node) if isinstance(f, ast.AnnAssign)]
+            if COUNTS & {f.target.id for f in fields if isinstance(f.target, ast.Name)}:
+                found[name] = _first(module)
+    return dict(sorted(found.items()))
 
 
 def _first(module: ast.Module) -> str:
