@@ -4,6 +4,7 @@ import os
 import socket
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -12,6 +13,10 @@ from jaxdl import memory
 # Read when the first device is asked for, here and in the processes that tests start: compiles a
 # third faster, to programs that are slower, where none runs for long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+# The same examples every time: a test that fails, fails again.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same")
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 

@@ -14,7 +14,7 @@ def pictures(shape, seed=0):
     return jnp.asarray(np.random.RandomState(seed).normal(size=shape).astype(np.float32))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(shape=shapes, padding=st.integers(0, 2), seed=st.integers(0, 999))
 def test_a_crop_is_a_window_of_the_reflected_image(shape, padding, seed):
     x = pictures(shape)
@@ -66,7 +66,7 @@ def test_flips_alternate_from_epoch_to_epoch():
     np.testing.assert_array_equal(out, epochs[0][some])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(shape=shapes, down=st.integers(-2, 2), right=st.integers(-2, 2))
 def test_a_shift_moves_and_reflects(shape, down, right):
     x = pictures(shape)
@@ -97,7 +97,7 @@ def test_views_of_what_has_sides_are_not_mirrored():
     assert len(augment.views(x, 1, False)) == 1
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(shape=shapes, size=st.integers(0, 12), seed=st.integers(0, 999))
 def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
     x = jnp.abs(pictures(shape)) + 1
@@ -112,7 +112,7 @@ def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
         assert gone.any() == (size > 0)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(alpha=st.floats(0, 4, width=32), seed=st.integers(0, 999))
 def test_mixup_mixes_images_as_it_mixes_labels(alpha, seed):
     x, labels = jnp.eye(5).reshape(5, 1, 5, 1), jnp.arange(5)

@@ -16,7 +16,7 @@ def padded(lengths, chosen):
     return sum(min(width for width in chosen if width >= n) for n in lengths)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=40), st.integers(1, 4))
 def test_widths_are_the_best_of_all_choices(lengths, count):
     found = buckets.widths(np.array(lengths), count)
@@ -37,7 +37,7 @@ def test_places_are_few_and_reach_the_longest(longest):
     assert all(n % 2 == 0 for n in places[:-1])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
 def test_an_epoch_in_like_lengths_is_a_permutation(examples, batch_size, epoch):
     lengths = jnp.asarray(np.random.RandomState(0).randint(1, 50, examples))

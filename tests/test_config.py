@@ -17,7 +17,7 @@ class Config(RunConfig):
     kind: str = flag("a", "a choice", choices=("a", "b"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     share=st.floats(0, 1),
     clip=st.floats(0, allow_infinity=True, allow_nan=False),

@@ -126,7 +126,7 @@ def test_class_indices_at_extremes_with_smoothing():
         np.testing.assert_allclose(gradient.sum(axis=-1), 0, atol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(c=st.integers(2, 9), share=st.floats(0, 1, width=32), seed=st.integers(0, 99))
 def test_label_smoothing_spreads_a_share_evenly(c, share, seed):
     random = np.random.RandomState(seed)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from jaxdl import metrics
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 30), cut=st.integers(0, 30), seed=st.integers(0, 99))
 def test_parts_add_up_to_the_whole(n, cut, seed):
     random = np.random.RandomState(seed)

@@ -26,7 +26,7 @@ def test_corners(name):
         assert float(factor(jnp.int32(step))) == pytest.approx(value, rel=2e-5, abs=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(sorted(schedules.SCHEDULES)),
     steps=st.integers(1, 60),

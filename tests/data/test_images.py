@@ -7,7 +7,7 @@ from jaxdl.data import batches, images, pixels
 from jaxdl.errors import UserError
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(2, 200), fraction=st.floats(0.01, 0.99))
 def test_carving_keeps_every_example_once(n, fraction):
     train = {"image": np.arange(n), "label": np.arange(n) * 2}
@@ -66,7 +66,7 @@ def test_an_unknown_data_set_is_one_line(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     h=st.integers(1, 20), w=st.integers(1, 20), c=st.sampled_from([1, 3]), size=st.integers(1, 24)
 )

@@ -54,7 +54,7 @@ def by_loops(params, x, memory, mask, rotary):
     return out
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.tuples(*(st.integers(1, most) for most in (2, 4, 4))), st.booleans(), st.integers(0, 99))
 def test_is_the_published_equations(sizes, rotary, seed):
     B, T, S = sizes
@@ -86,7 +86,7 @@ def test_what_is_masked_gets_no_gradient():
     np.testing.assert_array_equal(np.any(gradient != 0, axis=-1), mask[:, 0])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
 def test_turned_vectors_see_distances_alone(first, second, shift):
     q, k = normal(0, 1, 1, 1, 6), normal(1, 1, 1, 1, 6)

@@ -26,7 +26,7 @@ def plain(x, kernel, bias, *, padding, activation, pool):
     return pool(activation(y + bias[None, None, None]))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     size=st.integers(1, 6),
     padding=st.integers(0, 3),

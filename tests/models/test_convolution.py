@@ -47,7 +47,7 @@ def convolutions(draw):
     return (B, *image, inputs), (*kernel, inputs, outputs), strides, tuple(padding)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(convolutions(), st.sampled_from(["float32", "bfloat16"]))
 def test_equals_xla_in_value_and_derivatives(given_shapes, dtype):
     x_shape, w_shape, strides, padding = given_shapes
@@ -66,7 +66,7 @@ def test_equals_xla_in_value_and_derivatives(given_shapes, dtype):
         assert_close(found, wanted, dtype)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(convolutions(), st.sampled_from([(0, 0), (0, None), (None, 0)]))
 def test_batches_of_members(given_shapes, axes):
     x_shape, w_shape, strides, padding = given_shapes

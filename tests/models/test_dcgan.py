@@ -11,7 +11,7 @@ from jaxdl.models.conv import ConvTranspose
 from jaxdl.models.dcgan import Discriminator, Generator
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     size=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),

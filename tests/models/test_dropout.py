@@ -13,7 +13,7 @@ def drop(rate, x, seed=0):
     return Dropout(rate, deterministic=False).apply({}, x, rngs={"dropout": jax.random.key(seed)})
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=4),
     rate=st.floats(0, 1),

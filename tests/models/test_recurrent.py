@@ -95,7 +95,7 @@ def test_is_flaxs_cell_with_its_gradients(cell):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *both)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.sampled_from(list(CELLS)), st.booleans(), st.integers(1, 2),
     st.lists(st.integers(0, 4), min_size=1, max_size=3), st.integers(0, 2),

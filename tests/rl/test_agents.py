@@ -10,7 +10,7 @@ from jaxdl.rl.cartpole import environment
 from jaxdl.rl.environment import live
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), clip=st.floats(0.01, 0.5))
 def test_the_clipped_objective_against_a_loop(seed, clip):
     random = np.random.RandomState(seed)

@@ -115,7 +115,7 @@ def test_an_episode_played_stands_still_after_its_end():
     assert bool(lived.terminated)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(square=st.integers(0, 63), action=st.integers(0, 3))
 def test_the_grid_is_its_map(square, action):
     rows = grid.MAP.strip().splitlines()

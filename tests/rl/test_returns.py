@@ -17,7 +17,7 @@ def life(given):
     return random, random.randn(T, B), ended, terminated
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(LIVES, st.floats(0, 1))
 def test_discounted_returns_against_a_loop(given, discount):
     random, rewards, ended, _ = life(given)
@@ -38,7 +38,7 @@ def test_discounted_returns_against_a_loop(given, discount):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.tuples(st.integers(1, 6), st.integers(1, 4)), st.floats(0, 1), st.integers(0, 1000))
 def test_what_q_learning_wants_against_a_loop(shape, discount, seed):
     B, A = shape
@@ -53,7 +53,7 @@ def test_what_q_learning_wants_against_a_loop(shape, discount, seed):
     np.testing.assert_allclose(returns.after_one(*arrays, discount), wanted, rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(LIVES, st.floats(0, 1), st.floats(0, 1))
 def test_advantages_against_a_loop(given, discount, trace):
     random, rewards, ended, terminated = life(given)
@@ -75,7 +75,7 @@ def test_advantages_against_a_loop(given, discount, trace):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(size=st.integers(1, 6), count=st.integers(1, 3), rounds=st.integers(1, 9))
 def test_memory_keeps_the_newest(size, count, rounds):
     size *= count

@@ -22,7 +22,7 @@ def predicted(data, split):
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     sizes=st.tuples(st.integers(2, 60), st.integers(1, 60), st.integers(1, 60)),
     length=st.integers(1, 20),

@@ -48,7 +48,7 @@ def all_sequences(length):
     yield from itertools.product(others, repeat=length)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 99), st.sampled_from([0.0, 0.6, 2.0]))
 def test_a_wide_beam_finds_the_true_best(seed, penalty):
     length = 3
@@ -69,7 +69,7 @@ def test_a_wide_beam_finds_the_true_best(seed, penalty):
             assert found == wanted[place][1]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(0, 99), st.integers(1, 6))
 def test_a_beam_of_one_is_greedy(seed, length):
     logits, following = table(seed, length)

@@ -141,7 +141,7 @@ def test_only_line_feeds_end_a_line(tmp_path):
     assert found.target == ["a", "b"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"),
                              min_size=1).filter(str.strip), min_size=1, max_size=5))  # fmt: skip
 def test_what_is_written_is_read(rows, tmp_path_factory):
@@ -173,7 +173,7 @@ def test_multi30k(above, tmp_path):
         pairs.multi30k(data_dir, vocabulary=300, length=40)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     kind=st.sampled_from(sorted(pairs.PUZZLES)), length=st.integers(3, 9), seed=st.integers(0, 99)
 )

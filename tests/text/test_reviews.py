@@ -44,7 +44,7 @@ def own_cache(monkeypatch, tmp_path):
 WORDS = st.lists(st.sampled_from(["a", "b", "it's", "dé", "x9"]), max_size=8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(texts=st.lists(WORDS, min_size=3, max_size=9), length=st.integers(1, 9))
 def test_the_last_words_are_kept_and_pad_is_at_the_end(texts, length):
     texts = [*texts, ["a", "b"]]  # no vocabulary is empty

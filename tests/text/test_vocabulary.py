@@ -20,7 +20,7 @@ def pairs():
     return BytePairs.train(LINES * 3, 280)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text())
 def test_characters_come_back(text):
     characters = Characters(text)
@@ -42,7 +42,7 @@ def test_an_unseen_character_is_named_or_unknown():
     assert str(caught.value).isascii()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text())
 def test_words_come_back_lower_cased(text):
     words = vocabulary.split(text)
@@ -64,7 +64,7 @@ def test_the_most_frequent_words_in_a_fixed_order():
     assert words.decode([5, UNKNOWN, 6]) == "a \ufffd b"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=TEXT)
 def test_byte_pairs_come_back_exactly(pairs, text):
     ids = pairs.encode(text)
@@ -144,7 +144,7 @@ def test_decoding_ends_at_the_end(known):
     assert known.decode([BEGIN, END]) == known.decode([]) == known.decode([PAD]) == ""
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.lists(st.lists(st.integers(1, 99), max_size=7), max_size=5), more=st.integers(0, 3))
 def test_rows_are_padded_at_their_end(rows, more):
     longest = max(map(len, rows), default=0)
