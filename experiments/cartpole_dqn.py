@@ -30,16 +30,15 @@ from jaxdl.task import Batch, Key, Task
 class Config(agents.AgentConfig):
     """DQN; doubled, the next action is chosen by the network that learns (van Hasselt, 2016)."""
 
-    memory: int = flag(16_384, "transitions kept; --batch_size divides it", low=1, high=10**8)
+    memory: int = flag(65_536, "transitions kept; --batch_size divides it", low=1, high=10**8)
     draws: int = flag(128, "transitions an update is made from", low=1, high=10**6)
     learn_from: int = flag(1024, "transitions lived before the first update", low=1, high=10**8)
-    target_every: int = flag(200, "steps between two copies into the target", low=1, high=10**8)
+    tau: float = flag(0.01, "share of the parameters that the target takes on", low=0.0, high=1.0)
     explore: float = flag(0.5, "share of the run until epsilon is at its end", low=0.0, high=1.0)
     epsilon: float = flag(0.05, "share of random actions from there on", low=0.0, high=1.0)
     double: bool = flag(True, "choose by one network, value by the other")
-    clip_norm: float = flag(10.0, "greatest global norm of the gradient", low=1e-9)
     hidden: int = flag(128, "units of each of two hidden layers", low=1, high=65536)
-    num_steps: int = 30_000
+    num_steps: int = 40_000
     learning_rate: float = 1e-3
     log_every: int = 500
     eval_every: int = 2000
@@ -73,7 +72,7 @@ def build(config: Config, data: Episodes) -> Task:
     environment, model = data.environment, network(config, data)
     total = config.total_steps(config.batch_size)
     rate = schedules.schedule("linear", total, 0)
-    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
+    optimizer = optim.optimizer("adam", config.learning_rate, rate)
 
     def values(params: Any, x: jax.Array) -> jax.Array:
         return model.apply({"params": params}, x, train=False)  # type: ignore[return-value]
@@ -90,14 +89,16 @@ def build(config: Config, data: Episodes) -> Task:
         return State(jnp.int32(0), key, params, target, optimizer.init(params), episodes, memory)
 
     def objective(params: Any, target: Any, drawn: Transition) -> tuple[jax.Array, Any]:
-        """Huber's mean loss over transitions [M], and what is shown of it."""
+        """The mean squared error over transitions [M], and what is shown of it."""
         own = jnp.take_along_axis(values(params, drawn.observation), drawn.action[:, None], -1)
         then = values(target, drawn.following)
         chooser = values(params, drawn.following) if config.double else then
         wanted = jax.lax.stop_gradient(
             returns.after_one(drawn.reward, drawn.terminated, then, chooser, config.discount)
         )
-        loss = jnp.mean(losses.huber(own, wanted[:, None]))
+        # Not clipped, as by Huber's: the many errors would outvote those of the few last steps,
+        # which alone know how much is to come, and values would grow without bounds.
+        loss = jnp.mean(losses.squared_error(own, wanted[:, None]))
         return loss, {"loss": loss, "value": jnp.mean(own)}
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -119,8 +120,7 @@ def build(config: Config, data: Episodes) -> Task:
             learnt,
             (state.params, state.opt_state),
         )
-        copies = (state.step + 1) % config.target_every == 0
-        target = jax.tree.map(lambda new, old: jnp.where(copies, new, old), params, state.target)
+        target = optax.incremental_update(params, state.target, config.tau)
         found |= {"epsilon": epsilon, "gradient_norm": optax.tree.norm(gradient)}
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         new = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
