@@ -4,7 +4,8 @@
     python -m experiments.cartpole_ppo --dataset=acrobot
 
 An update, all of it inside XLA: so many steps in environments side by side, then several passes
-over them in minibatches. What it reaches stands in the README's table of results.
+over them in minibatches. The flags are those that RL Baselines3 Zoo found for CartPole. What it
+reaches stands in the README's table of results.
 """
 
 import dataclasses
@@ -29,16 +30,17 @@ from jaxdl.task import Batch, Key, Task
 class Config(agents.AgentConfig):
     """PPO's clipped objective with generalised advantages."""
 
-    rollout: int = flag(128, "steps in each environment before an update", low=1, high=10**6)
-    passes: int = flag(4, "over what was lived, an update", low=1, high=1000)
-    minibatches: int = flag(4, "in a pass; divides rollout * batch_size", low=1, high=10**6)
+    rollout: int = flag(32, "steps in each environment before an update", low=1, high=10**6)
+    passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
+    minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
     clip: float = flag(0.2, "of the ratio of probabilities, around 1", low=0.0, high=10.0)
-    trace: float = flag(0.95, "lambda of generalised advantages", low=0.0, high=1.0)
-    entropy: float = flag(0.01, "times the policy's entropy, in nats", low=0.0, high=10.0)
+    trace: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
+    entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
     value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
     hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
-    num_steps: int = 500
+    num_steps: int = 400
+    discount: float = 0.98
     learning_rate: float = 1e-3
     log_every: int = 10
     eval_every: int = 50

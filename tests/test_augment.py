@@ -18,7 +18,8 @@ def pictures(shape, seed=0):
 @given(shape=shapes, padding=st.integers(0, 2), seed=st.integers(0, 999))
 def test_a_crop_is_a_window_of_the_reflected_image(shape, padding, seed):
     x = pictures(shape)
-    out = np.asarray(augment.random_crop(jax.random.key(seed), x, padding))
+    crop = jax.jit(augment.random_crop, static_argnums=2)
+    out = np.asarray(crop(jax.random.key(seed), x, padding))
     assert out.shape == shape
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = np.pad(np.asarray(x), edges, mode="reflect")
@@ -101,7 +102,8 @@ def test_views_of_what_has_sides_are_not_mirrored():
 @given(shape=shapes, size=st.integers(0, 12), seed=st.integers(0, 999))
 def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
     x = jnp.abs(pictures(shape)) + 1
-    out = np.asarray(augment.cutout(jax.random.key(seed), x, size))
+    cut = jax.jit(augment.cutout, static_argnums=2)
+    out = np.asarray(cut(jax.random.key(seed), x, size))
     for image, source in zip(out, np.asarray(x), strict=True):
         gone = (image == 0).all(-1)
         np.testing.assert_array_equal(image[~gone], source[~gone])
@@ -116,7 +118,8 @@ def test_cutout_zeroes_one_rectangle_and_nothing_else(shape, size, seed):
 @given(alpha=st.floats(0, 4, width=32), seed=st.integers(0, 999))
 def test_mixup_mixes_images_as_it_mixes_labels(alpha, seed):
     x, labels = jnp.eye(5).reshape(5, 1, 5, 1), jnp.arange(5)
-    images, targets = augment.mixup(jax.random.key(seed), x, labels, 5, alpha)
+    mix = jax.jit(augment.mixup, static_argnums=3)  # whatever alpha is
+    images, targets = mix(jax.random.key(seed), x, labels, 5, alpha)
     # The image of class k is the k-th unit vector, so that mixing shows the weights themselves.
     np.testing.assert_allclose(images.reshape(5, 5), targets, atol=1e-6)
     np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
@@ -127,7 +130,7 @@ def test_mixup_mixes_images_as_it_mixes_labels(alpha, seed):
 def test_mixup_weight_is_beta():
     x, labels = jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1), jnp.arange(2)
     keys = jax.random.split(jax.random.key(0), 4000)
-    images, _ = jax.vmap(lambda key: augment.mixup(key, x, labels, 2, 0.4))(keys)
+    images, _ = jax.jit(jax.vmap(lambda key: augment.mixup(key, x, labels, 2, 0.4)))(keys)
     swapped = np.asarray(images)[:, 0].ravel()
     swapped = swapped[swapped > 0]  # about half of the orders leave image 0 where it is
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).

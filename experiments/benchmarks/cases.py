@@ -12,7 +12,7 @@ CELLS = ("lstm", "gru", "rnn")  # language models of two layers of 256 features
 EPOCH = 60_000  # images, as many as MNIST's
 CHARACTERS = 64  # that a language model tells apart, 4 of them no characters
 WINDOW = 128  # characters that it is given at once
-ROLLOUT = 128  # steps in each environment that PPO learns from at once
+ROLLOUT = 32  # steps in each environment that PPO learns from at once
 TOKENS, SENTENCE = 8000, 32  # that the Transformer tells apart; of each source, and of each target
 
 

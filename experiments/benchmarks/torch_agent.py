@@ -15,8 +15,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
-ROLLOUT, PASSES, MINIBATCHES = 128, 4, 4
-DISCOUNT, TRACE, CLIP, ENTROPY, VALUE, CLIP_NORM = 0.99, 0.95, 0.2, 0.01, 0.5, 0.5
+ROLLOUT, PASSES, MINIBATCHES = 32, 20, 1
+DISCOUNT, TRACE, CLIP, ENTROPY, VALUE, CLIP_NORM = 0.98, 0.8, 0.2, 0.0, 0.5, 0.5
 
 
 def perceptron(outputs: int) -> nn.Sequential:

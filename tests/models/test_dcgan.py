@@ -22,14 +22,15 @@ def test_transposed_convolution_is_flaxs(size, channels, seed):
     x = jax.random.normal(jax.random.key(seed), (*size, inputs))
     own = ConvTranspose(outputs)
     theirs = nn.ConvTranspose(outputs, (4, 4), (2, 2), padding="SAME")
-    variables = theirs.init(jax.random.key(1), x)
-    shapes = jax.tree.map(jnp.shape, own.init(jax.random.key(1), x))
+    variables = jax.jit(theirs.init)(jax.random.key(1), x)
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(own.init, jax.random.key(1), x))
     assert shapes == jax.tree.map(jnp.shape, variables)
-    weights = jax.random.normal(jax.random.key(2), theirs.apply(variables, x).shape)
+    shape = jax.eval_shape(theirs.apply, variables, x).shape
+    weights = jax.random.normal(jax.random.key(2), shape)
 
     def gradients(module):
         value = lambda v, x: jnp.sum(module.apply(v, x) * weights)  # noqa: E731
-        return jax.value_and_grad(value, argnums=(0, 1))(variables, x)
+        return jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(variables, x)
 
     for a, b in zip(
         jax.tree.leaves(gradients(own)), jax.tree.leaves(gradients(theirs)), strict=True
@@ -40,11 +41,13 @@ def test_transposed_convolution_is_flaxs(size, channels, seed):
 def test_images_and_judgements_have_their_shapes():
     made, told = Generator(12, 3, 4), Discriminator(4)
     z = jax.random.normal(jax.random.key(0), (5, 7))
-    variables = made.init(jax.random.key(1), z, train=False)
-    x = made.apply(variables, z, train=False)
+    variables = jax.jit(made.init, static_argnames="train")(jax.random.key(1), z, train=False)
+    x = jax.jit(made.apply, static_argnames="train")(variables, z, train=False)
     assert x.shape == (5, 12, 12, 3)
     assert float(jnp.max(jnp.abs(x))) <= 1
-    logits = told.apply(told.init(jax.random.key(2), x, train=False), x, train=False)
+    logits, _ = jax.jit(told.init_with_output, static_argnames="train")(
+        jax.random.key(2), x, train=False
+    )
     assert logits.shape == (5,)
     assert logits.dtype == jnp.float32
 
@@ -55,14 +58,15 @@ def critic():
     x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     variables = told.init(jax.random.key(1), x, train=False)
     variables = jax.tree.map(lambda a: 20 * a, variables)
-    return lambda v, x: told.apply(v, x, train=False), variables, x
+    return jax.jit(lambda v, x: told.apply(v, x, train=False)), variables, x
 
 
 def test_the_penalty_is_of_each_images_own_slope(critic):
     apply, variables, x = critic
-    found = losses.gradient_penalty(lambda x: apply(variables, x), x)
+    found = jax.jit(lambda x: losses.gradient_penalty(lambda x: apply(variables, x), x))(x)
+    slope_at = jax.jit(jax.grad(lambda one: apply(variables, one[None])[0]))
     for n in range(len(x)):
-        slope = jax.grad(lambda one: apply(variables, one[None])[0])(x[n])
+        slope = slope_at(x[n])
         wanted = (np.linalg.norm(np.asarray(slope, np.float64)) - 1) ** 2
         assert float(found[n]) == pytest.approx(wanted, rel=1e-4)
 
@@ -74,7 +78,7 @@ def test_the_penaltys_gradient_is_its_finite_difference(critic):
         return jnp.mean(losses.gradient_penalty(lambda x: apply(v, x), x))
 
     penalty = jax.jit(penalty)
-    gradient = jax.grad(penalty)(variables)
+    gradient = jax.jit(jax.grad(penalty))(variables)
     for seed in range(3):
         keys = iter(jax.random.split(jax.random.key(seed), 20))
         along = jax.tree.map(lambda a: jax.random.normal(next(keys), a.shape), variables)  # noqa: B023

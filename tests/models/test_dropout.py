@@ -10,7 +10,10 @@ from jaxdl.models.dropout import LEVELS, Dropout, at_random
 
 
 def drop(rate, x, seed=0):
-    return Dropout(rate, deterministic=False).apply({}, x, rngs={"dropout": jax.random.key(seed)})
+    module = Dropout(rate, deterministic=False)
+    return jax.jit(lambda x, key: module.apply({}, x, rngs={"dropout": key}))(
+        x, jax.random.key(seed)
+    )
 
 
 @settings(max_examples=10)
