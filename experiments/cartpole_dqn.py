@@ -34,7 +34,7 @@ class Config(agents.AgentConfig):
     draws: int = flag(128, "transitions an update is made from", low=1, high=10**6)
     learn_from: int = flag(1024, "transitions lived before the first update", low=1, high=10**8)
     tau: float = flag(0.01, "share of the parameters that the target takes on", low=0.0, high=1.0)
-    explore: float = flag(0.5, "share of the run until epsilon is at its end", low=0.0, high=1.0)
+    explore: float = flag(0.25, "share of the run until epsilon is at its end", low=0.0, high=1.0)
     epsilon: float = flag(0.05, "share of random actions from there on", low=0.0, high=1.0)
     double: bool = flag(True, "choose by one network, value by the other")
     hidden: int = flag(128, "units of each of two hidden layers", low=1, high=65536)

@@ -33,12 +33,15 @@ class Config(agents.AgentConfig):
     rollout: int = flag(32, "steps in each environment before an update", low=1, high=10**6)
     passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
     minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
-    clip: float = flag(0.2, "of the ratio of probabilities, around 1", low=0.0, high=10.0)
+    clip: float = flag(
+        0.2, "of the ratio of probabilities, around 1; falls to 0", low=0.0, high=10.0
+    )
     trace: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
     entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
     value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
     hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
+    batch_size: int = 16
     num_steps: int = 400
     discount: float = 0.98
     learning_rate: float = 1e-3
@@ -71,13 +74,9 @@ def network(config: Config, data: Episodes) -> ActorCritic:
 def build(config: Config, data: Episodes) -> Task:
     """The task, from constructors only."""
     environment, model = data.environment, network(config, data)
-    updates = config.total_steps(config.batch_size) * config.passes * config.minibatches
-    optimizer = optim.optimizer(
-        "adam",
-        config.learning_rate,
-        schedules.schedule("linear", updates, 0),
-        clip_norm=config.clip_norm,
-    )
+    total, each = config.total_steps(config.batch_size), config.passes * config.minibatches
+    falling, rate = (schedules.schedule("linear", steps, 0) for steps in (total, total * each))
+    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
 
     def init(key: Key) -> State:
         key, params_key, first = jax.random.split(key, 3)
@@ -104,9 +103,8 @@ def build(config: Config, data: Episodes) -> Task:
 
             def loss(params: Any) -> tuple[jax.Array, Metrics]:
                 logits, values = think(params, part.observation)
-                return proximal.objective(
-                    logits, values, part, config.clip, config.value, config.entropy
-                )
+                clip = config.clip * falling(state.step)
+                return proximal.objective(logits, values, part, clip, config.value, config.entropy)
 
             gradient, found = jax.grad(loss, has_aux=True)(params)
             updates, opt_state = optimizer.update(gradient, opt_state, params)

@@ -57,7 +57,7 @@ CASES = (
     Case("rnn", 32, "float32", 8, "torch"),
     Case("transformer", 64, "float32", 1, "torch"),
     Case("transformer", 64, "bfloat16", 1, "torch"),
-    Case("ppo", 8, "float32", 1, "torch"),
+    Case("ppo", 16, "float32", 1, "torch"),
     Case("ppo", 128, "float32", 1, "torch"),
 )
 
