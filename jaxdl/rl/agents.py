@@ -45,6 +45,9 @@ class AgentConfig(RunConfig):
         choices=("embedded", *ENVIRONMENTS),
     )
     batch_size: int = flag(8, "environments side by side", low=1, high=65536)
+    # Not to stop early: what an agent can comes and goes, and its final state is to be the one that
+    # was best in the episodes of validation.
+    patience: int = 1000
     discount: float = flag(0.99, "of rewards, for each step that they come later", low=0, high=1)
 
 
