@@ -8,7 +8,7 @@ part of the state. What it reaches stands in the README's table of results.
 """
 
 import dataclasses
-import functools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import optax
 
 from jaxdl import cli, losses, metrics, optim, schedules
 from jaxdl.config import flag
+from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.models.mlp import MLP
 from jaxdl.rl import agents, replay, returns
@@ -45,9 +46,12 @@ class Config(agents.AgentConfig):
     checkpoint_every: int = 5000
 
     def __post_init__(self) -> None:
-        """Refuses a memory that does not end with the rows of a step."""
+        """Refuses a memory that does not end with the rows of a step, or begins too late."""
         super().__post_init__()
         agents.divides("batch_size", self.batch_size, self.memory)
+        most = min(self.memory, self.total_steps(self.batch_size) * self.batch_size)
+        if self.learn_from > most:
+            raise UserError(f"--learn_from={self.learn_from}: of {most} kept none is learnt from")
 
 
 class State(NamedTuple):
@@ -111,20 +115,16 @@ def build(config: Config, data: Episodes) -> Task:
         episodes, lived = live(environment, choose, state.episodes, living, 1)
         memory = replay.remember(state.memory, jax.tree.map(lambda a: a[0], lived))
         drawn = replay.recall(memory, drawing, config.draws)
-
         gradient, found = jax.grad(objective, has_aux=True)(state.params, state.target, drawn)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        learnt = optax.apply_updates(state.params, updates), opt_state
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(memory.added >= config.learn_from, new, old),
-            learnt,
-            (state.params, state.opt_state),
-        )
+        new = optax.apply_updates(state.params, updates), opt_state
+        learns = partial(jnp.where, memory.added >= config.learn_from)
+        params, opt_state = jax.tree.map(learns, new, (state.params, state.opt_state))
         target = optax.incremental_update(params, state.target, config.tau)
         found |= {"epsilon": epsilon, "gradient_norm": optax.tree.norm(gradient)}
         shown = {name: metrics.scalar(value) for name, value in found.items()}
-        new = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
-        return new, shown | agents.finished(lived)
+        state = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
+        return state, shown | agents.finished(lived)
 
     def evaluate(state: State, batch: Batch) -> Metrics:
         return agents.evaluation(environment, act(model, state), batch)
@@ -134,14 +134,14 @@ def build(config: Config, data: Episodes) -> Task:
 
 def act(model: MLP, state: State) -> Act:
     """The action of the greatest value."""
-    values: Any = functools.partial(model.apply, {"params": state.params}, train=False)
+    values: Any = partial(model.apply, {"params": state.params}, train=False)
     return agents.greedy(values)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
     data = load(config)
-    policy = functools.partial(act, network(config, data))
+    policy = partial(act, network(config, data))
     return agents.train(config, build(config, data), data, policy)
 
 

@@ -30,7 +30,7 @@ from jaxdl.task import Batch, Key, Task
 class Config(agents.AgentConfig):
     """PPO's clipped objective with generalised advantages."""
 
-    rollout: int = flag(32, "steps in each environment before an update", low=1, high=10**6)
+    rollout: int = flag(32, "steps in each environment before an update", low=1, high=10_000)
     passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
     minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
     clip: float = flag(

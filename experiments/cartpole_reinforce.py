@@ -97,7 +97,8 @@ def build(config: Config, data: Episodes) -> Task:
             entropy = -mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
             total = policy + config.value * value - config.entropy * entropy
             found = {"loss": total, "policy_loss": policy, "value_loss": value, "entropy": entropy}
-            return total, found
+            spread = mean(jnp.square(wanted - mean(wanted)))
+            return total, found | {"explained_variance": 1 - 2 * value / (spread + 1e-8)}
 
         gradient, found = jax.grad(loss, has_aux=True)(state.params)
         found["gradient_norm"] = optax.tree.norm(gradient)

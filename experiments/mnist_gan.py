@@ -46,13 +46,20 @@ class Config(vision.ImageConfig, AdversarialConfig):
         """Makes the judge's folder absolute, and refuses what cannot be built.
 
         Raises:
-          UserError: the size is no multiple of 4, or a penalty is asked of a batch's norm.
+          UserError: the size is no multiple of 4; a penalty is lacking, or is asked of a batch's
+            norm; or patience, and there is no judge.
         """
         super().__post_init__()
         if self.classifier:
             object.__setattr__(self, "classifier", absolute(self.classifier))
         if self.image_size % 4:
             raise UserError(f"--image_size={self.image_size}: give a multiple of 4")
+        if self.loss == "wasserstein" and not self.penalty:
+            raise UserError(
+                "--loss=wasserstein without --penalty bounds no slope: give one, say 10"
+            )
+        if self.patience and not self.classifier:
+            raise UserError(f"--patience={self.patience} of what? Give a --classifier that judges")
         if self.penalty and self.norm == "batch":
             raise UserError(
                 f"--penalty={self.penalty} is of each image, and --norm=batch looks at all: give "
@@ -106,9 +113,9 @@ def brightness(made: jax.Array) -> jax.Array:
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, with a grid of samples at each evaluation; returns what `summary.json` holds."""
+    data = load(config)
     if not config.classifier:
         say("no --classifier: the quality of what is drawn is not measured")
-    data = load(config)
     generator, _ = networks(config, data)
     fixed = judge.latents(jnp.arange(SHOWN), config.latents)
     draw = jax.jit(lambda state: brightness(generated(generator, state, fixed)))

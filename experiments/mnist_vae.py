@@ -37,7 +37,7 @@ class Config(vision.ImageConfig, SupervisedConfig):
     image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
     latents: int = flag(20, "numbers that an image is coded by", low=1, high=65536)
     beta: float = flag(1.0, "times the KL divergence (Higgins et al., 2017)", low=0.0, high=1e6)
-    draws: int = flag(50, "latents an image, for `nll_bound`", low=1, high=10**5)
+    draws: int = flag(50, "latents an image, for `nll_bound`", low=1, high=1000)
     num_epochs: int = 10
     learning_rate: float = 1e-3
 

@@ -27,7 +27,7 @@ class AdversarialConfig(RunConfig):
     critic_steps: int = flag(1, "of the discriminator for one of the generator", low=1, high=1000)
     latents: int = flag(64, "numbers that an example is drawn from", low=1, high=65536)
     momentum: float = flag(0.5, "first decay of Adam", low=0.0, high=0.9999)
-    ema_decay: float = flag(0.999, "of the generator that is evaluated", low=0.0, high=1.0)
+    ema_decay: float = flag(0.999, "of the generator that is evaluated", low=0.0, high=0.999999)
 
 
 class Network(NamedTuple):

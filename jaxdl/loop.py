@@ -406,6 +406,9 @@ class _Run:
                 self._record.picture(path, step, name)
             in_vain = (step - self._best["since"]) // self._eval_every
             ends = 0 < config.patience <= in_vain
+            if ends:
+                name, step_of_best = self._best_metric[0], self._best["step"]
+                say(f"--patience={config.patience}: no better {name} since step {step_of_best}")
         if saves or ends:
             if step % self._checkpoint_every == 0:
                 self._anchor = [step, self._best["step"]]

@@ -34,7 +34,7 @@ class Entropy(NamedTuple):
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
         """Of the shares."""
-        return -np.sum(mean * np.log(np.where(mean > 0, mean, 1)))
+        return np.sum(mean * -np.log(np.where(mean > 0, mean, 1))) + 0.0  # not -0
 
 
 class Frechet(NamedTuple):

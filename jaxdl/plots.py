@@ -168,21 +168,30 @@ def _legible(token: str) -> str:
     return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
 
 
-def film(frames: list[np.ndarray], path: Path, side: int = 240) -> None:
-    """Draws strokes [S, 5] a frame (x, y, x, y and width in a unit square) as an animated GIF."""
+def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) -> None:
+    """Draws strokes as an animated GIF; the last frame stays for a second.
+
+    Args:
+      frames: [S, 6] each: x, y, x, y and width in a unit square, and a shade from 0, black, to 1.
+      path: of the file.
+      seconds: that a frame is seen.
+      side: pixels.
+    """
     from PIL import Image, ImageDraw
 
     pictures = []
     for strokes in frames:
         picture = Image.new("L", (side, side), 255)
         drawing = ImageDraw.Draw(picture)
-        for number, (*ends, width) in enumerate(np.asarray(strokes) * side):
+        for *place, shade in np.asarray(strokes):
+            *ends, width = (number * side for number in place)
             across = [(ends[n], side - ends[n + 1]) for n in (0, 2)]
-            drawing.line(across, fill=(160, 70, 0)[min(number, 2)], width=max(round(width), 1))
+            drawing.line(across, fill=round(255 * shade), width=max(round(width), 1))
         pictures.append(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path):
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40, loop=0)
+        times = [*[round(1000 * seconds)] * (len(pictures) - 1), 1000]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
 
 
 def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:

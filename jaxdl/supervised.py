@@ -53,7 +53,10 @@ class SupervisedConfig(RunConfig):
         float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=1e-9
     )
     ema_decay: float = flag(
-        0.0, "of an average of the parameters, evaluated in their place; 0: none", low=0.0, high=1.0
+        0.0,
+        "of an average of the parameters, evaluated in their place; 0: none",
+        low=0.0,
+        high=0.999999,
     )
     accumulate: int = flag(
         1,

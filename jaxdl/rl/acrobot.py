@@ -68,7 +68,7 @@ def _sketch(physics: Physics) -> np.ndarray:
     joint = 0.5 + 0.2 * np.sin(a), 0.5 - 0.2 * np.cos(a)
     end = joint[0] + 0.2 * np.sin(a + b), joint[1] - 0.2 * np.cos(a + b)
     return np.array([
-        [0.05, 0.7, 0.95, 0.7, 0.005],
-        [0.5, 0.5, *joint, 0.03],
-        [*joint, *end, 0.03],
+        [0.05, 0.7, 0.95, 0.7, 0.005, 0.6],
+        [0.5, 0.5, *joint, 0.03, 0.3],
+        [*joint, *end, 0.03, 0.0],
     ])  # fmt: skip

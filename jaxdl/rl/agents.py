@@ -32,6 +32,7 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "grid": grid.environment,
 }
 EPISODES = 100  # of validation, and as many others of the test
+SHORT = 50  # steps of an episode that is shown slowly
 OFFSET = 1_000_000  # between the numbers of theirs
 
 
@@ -156,6 +157,9 @@ def film(environment: Environment, act: Act, path: Path) -> None:
     """Draws an episode of the test as an animated GIF."""
     key = jax.random.fold_in(jax.random.key(0), OFFSET)
     played = jax.device_get(jax.jit(lambda key: play(environment, act, key))(key))
-    moments = range(0, int(played.running.sum()), 2)
-    physics = [jax.tree.map(lambda a, n=n: a[n], played.physics) for n in moments]
-    plots.film([environment.sketch(now) for now in physics], path)
+    steps = int(played.running.sum())
+    physics = [jax.tree.map(lambda a, n=n: a[n], played.physics) for n in range(steps)]
+    end, *_ = environment.step(physics[-1], played.last.action)
+    every = 1 if steps < SHORT else 2
+    frames = [environment.sketch(now) for now in (*physics[::every], end)]
+    plots.film(frames, path, seconds=0.2 if steps < SHORT else 0.04)

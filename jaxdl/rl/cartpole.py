@@ -42,7 +42,7 @@ def _sketch(physics: Physics) -> np.ndarray:
     at, track = 0.5 + 0.4 * x / FARTHEST, 0.3
     tip = at + 0.4 * np.sin(angle), track + 0.4 * np.cos(angle)
     return np.array([
-        [0.02, track - 0.04, 0.98, track - 0.04, 0.005],
-        [at - 0.06, track, at + 0.06, track, 0.06],
-        [at, track, *tip, 0.02],
+        [0.02, track - 0.04, 0.98, track - 0.04, 0.005, 0.6],
+        [at - 0.06, track, at + 0.06, track, 0.06, 0.3],
+        [at, track, *tip, 0.02, 0.0],
     ])  # fmt: skip

@@ -28,8 +28,8 @@ class Environment(NamedTuple):
       reset: key -> physics at the beginning of an episode.
       step: (physics, action) -> (physics, reward, whether the episode has come to its end).
       observe: physics -> float32 [D].
-      sketch: physics -> strokes [S, 5]: from x, y to x, y and how wide, in a square from 0 to 1,
-        with y upwards.
+      sketch: physics -> strokes [S, 6]: from x, y to x, y and how wide, in a square from 0 to 1,
+        with y upwards, and a shade from 0, black, to 1; later ones cover earlier ones.
     """
 
     name: str

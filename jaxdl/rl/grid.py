@@ -79,15 +79,15 @@ def environment(text: str = MAP) -> Environment:
 
 
 def _strokes(rows: list[str], square: int) -> np.ndarray:
-    """Walls as full squares, the goal and the pit as flat ones, the agent as a small one."""
+    """Walls as pale squares, the goal as a dark one, the pit as a bar, the agent as a small one."""
     height, width = len(rows), len(rows[0])
     side = 1 / max(height, width)
 
-    def bar(cell: int, wide: float, high: float) -> list[float]:
+    def bar(cell: int, wide: float, high: float, shade: float) -> list[float]:
         y, x = 1 - (cell // width + 0.5) * side, (cell % width + 0.5) * side
-        return [x - wide * side / 2, y, x + wide * side / 2, y, high * side]
+        return [x - wide * side / 2, y, x + wide * side / 2, y, high * side, shade]
 
-    shapes = {"#": (1.0, 1.0), "G": (0.9, 0.2), "P": (0.9, 0.1)}
+    shapes = {"#": (1.0, 1.0, 0.8), "G": (0.9, 0.9, 0.5), "P": (0.9, 0.2, 0.0)}
     cells = enumerate("".join(rows))
     made = [bar(cell, *shapes[kind]) for cell, kind in cells if kind in shapes]
-    return np.array([*made, bar(square, 0.5, 0.5)])
+    return np.array([*made, bar(square, 0.5, 0.5, 0.0)])

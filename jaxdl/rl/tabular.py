@@ -40,10 +40,12 @@ def q_learning(
 ) -> jax.Array:
     """Moves values [S, A] towards what transitions [B] found (Watkins, 1989).
 
-    Transitions of one square and action add up their moves, as if they came one after the other
-    from the same values.
+    Transitions of one square and action move its value by their mean: the sum of many would go
+    beyond what each of them wants.
     """
     then = values[following]
     wanted = returns.after_one(reward, terminated, then, then, discount)
     error = wanted - values[square, action]
-    return values.at[square, action].add(rate * error)
+    at = square, action
+    same = jnp.zeros_like(values).at[at].add(1.0)[at]
+    return values.at[at].add(rate * error / same)

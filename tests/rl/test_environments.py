@@ -135,5 +135,5 @@ def test_the_grid_is_its_map(square, action):
 def test_sketches_are_inside_the_picture(made):
     physics = made.reset(jax.random.key(0))
     strokes = made.sketch(physics)
-    assert strokes.shape[1] == 5
+    assert strokes.shape[1] == 6
     assert np.all((strokes >= 0) & (strokes <= 1))

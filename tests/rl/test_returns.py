@@ -128,5 +128,7 @@ def test_q_learning_moves_by_its_formula_and_stays_at_the_exact_values():
     for s, a, r, t, end in zip(squares, actions, *given, strict=True):
         wanted[s, a] += 0.3 * (r + 0.9 * (0 if end else start[t].max()) - start[s, a])
     np.testing.assert_allclose(tabular.q_learning(*arrays, 0.3, 0.9), wanted, atol=1e-5)
+    twice = [arrays[0], *(jnp.concatenate([a, a[:7]]) for a in arrays[1:])]
+    np.testing.assert_allclose(tabular.q_learning(*twice, 0.3, 0.9), wanted, atol=1e-5)
     best = jnp.asarray(exact(process, 0.9), jnp.float32)
     np.testing.assert_allclose(tabular.q_learning(best, *arrays[1:], 0.3, 0.9), best, atol=1e-5)
