@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_lenet
+from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_gan, mnist_lenet
 from jaxdl import parallel
 from jaxdl.program import Feed, compile_program
 
@@ -15,6 +15,7 @@ CASES = {
     "cifar_cnn": (cifar_cnn, {}),
     "vgg": (cifar_vgg, {"width_multiplier": 0.05}),
     "resnet18": (cifar_resnet, {"width_multiplier": 0.05}),
+    "gan": (mnist_gan, {"width": 16}),
     "preactivated": (cifar_resnet, {"width_multiplier": 0.05, "pre_activation": True}),
 }
 
