@@ -105,7 +105,8 @@ def test_is_the_published_equations(cell, bidirectional, layers, lengths, more):
     x = normal(1, len(lengths), max(T, 1), 3)
     model = Recurrent(cell, 2, layers, bidirectional)
     variables = filled(model, x, jnp.array(lengths))
-    y, states = model.apply(variables, x, jnp.array(lengths), train=False)
+    run = jax.jit(partial(model.apply, train=False))
+    y, states = run(variables, x, jnp.array(lengths))
     assert len(states) == layers * (1 + bidirectional)
     for row, length in enumerate(lengths):
         h = x[row, :length]

@@ -40,7 +40,8 @@ def small():
     model = VAE((4, 4, 1), 2, (8,))
     x = jax.random.uniform(jax.random.key(0), (3, 4, 4, 1))
     inputs = x, jnp.zeros((3, 2))
-    params = model.init(jax.random.key(1), inputs, train=False)["params"]
+    variables = jax.jit(lambda: model.init(jax.random.key(1), inputs, train=False))()
+    params = variables["params"]
     return model, params, x
 
 
@@ -59,7 +60,7 @@ def test_both_bounds_are_below_the_evidence_and_the_tighter_is_near(small):
         drawn = model.apply({"params": params}, (x, noise), train=False)
         return *vae.terms(drawn, x), vae.log_weight(drawn, x, noise)
 
-    reconstruction, divergence, weights = jax.vmap(once)(draws)
+    reconstruction, divergence, weights = jax.jit(jax.vmap(once))(draws)
     bound = -jnp.mean(reconstruction + divergence, axis=0)
     tight = jax.nn.logsumexp(weights, axis=0) - jnp.log(len(draws))
     np.testing.assert_allclose(tight, evidence, atol=0.02)
