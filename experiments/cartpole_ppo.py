@@ -99,7 +99,8 @@ def build(config: Config, data: Episodes) -> Task:
 
         def minibatch(now: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
             params, opt_state = now
-            part = jax.tree.map(lambda a: a[rows], flat)
+            # A whole pass needs no order, and XLA then draws none.
+            part = jax.tree.map(lambda a: a[rows], flat) if config.minibatches > 1 else flat
 
             def loss(params: Any) -> tuple[jax.Array, Metrics]:
                 logits, values = think(params, part.observation)
