@@ -37,7 +37,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
     image_size: int = flag(28, "pixels a side, a multiple of 4", low=8, high=1024)
     width: int = flag(32, "channels next to the image; further in, twice as many", low=1, high=4096)
     norm: str = flag("none", "in the discriminator", choices=tuple(NORMS))
-    classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does")
+    classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does", place=True)
     num_epochs: int = 15
     batch_size: int = 64
     learning_rate: float = 2e-4
