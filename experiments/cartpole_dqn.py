@@ -51,7 +51,7 @@ class Config(agents.AgentConfig):
         agents.divides("batch_size", self.batch_size, self.memory)
         most = min(self.memory, self.total_steps(self.batch_size) * self.batch_size)
         if self.learn_from > most:
-            raise UserError(f"--learn_from={self.learn_from}: of {most} kept none is learnt from")
+            raise UserError(f"--learn_from={self.learn_from}: give at most {most}, all it keeps")
 
 
 class State(NamedTuple):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import cli, judge, loop, metrics, plots, probe, vision
+from jaxdl import cli, loop, metrics, plots, probe, vision
 from jaxdl.config import flag
 from jaxdl.data.batches import Split, padded_batches, size
 from jaxdl.data.images import Images
@@ -90,7 +90,7 @@ def run(config: Config) -> dict[str, Any]:
         x = jnp.asarray(data.validation["image"][:SHOWN], jnp.float32)
         made = 255 * jax.nn.sigmoid(predict(model, state, x / 255))
         pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
-        return {"reconstructions": plots.grid(judge.pixels(pairs))}
+        return {"reconstructions": plots.grid(np.asarray(pairs))}
 
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         del folder

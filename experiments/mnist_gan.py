@@ -86,7 +86,7 @@ def build(config: Config, data: Images) -> Task:
     judging = judge.from_run(Path(config.classifier), data) if config.classifier else None
 
     def evaluate(state: AdversarialState, batch: Batch) -> metrics.Metrics:
-        made = generated(generator, state, judge.latents(batch["number"], config.latents))
+        made = generated(generator, state, vision.latents(batch["number"], config.latents))
         second = state.discriminator
         variables = {"params": second.params, **second.model_state}
         taken: Any = discriminator.apply(variables, made, train=False)
@@ -117,11 +117,11 @@ def run(config: Config) -> dict[str, Any]:
     if not config.classifier:
         say("no --classifier: the quality of what is drawn is not measured")
     generator, _ = networks(config, data)
-    fixed = judge.latents(jnp.arange(SHOWN), config.latents)
+    fixed = vision.latents(jnp.arange(SHOWN), config.latents)
     draw = jax.jit(lambda state: brightness(generated(generator, state, fixed)))
 
     def show(state: AdversarialState) -> dict[str, np.ndarray]:
-        return {"samples": plots.grid(judge.pixels(draw(state)))}
+        return {"samples": plots.grid(np.asarray(draw(state)))}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
     return loop.train(config, build(config, data), data, best=best, show=show)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import cli, judge, loop, metrics, plots, vision
+from jaxdl import cli, loop, metrics, plots, vision
 from jaxdl.config import flag
 from jaxdl.data.batches import padded_batches, size
 from jaxdl.data.images import Images, numbered
@@ -64,7 +64,7 @@ def build(config: Config, data: Images) -> Task:
     def preprocess(batch: Batch) -> dict[str, Any]:
         x = batch["image"].astype(jnp.float32) / 255
         drawn = "noise" in batch  # in training; else an image always has the same
-        noise = batch["noise"] if drawn else judge.latents(batch["number"], config.latents)
+        noise = batch["noise"] if drawn else vision.latents(batch["number"], config.latents)
         return batch | {"image": x, "inputs": (x, noise)}
 
     def loss(drawn: Drawn, batch: Batch) -> jax.Array:
@@ -97,7 +97,7 @@ def nll_bound(config: Config, model: VAE, state: TrainState, data: Images) -> fl
         x = image.astype(jnp.float32) / 255
 
         def once(draw: jax.Array) -> jax.Array:
-            noise = judge.latents(number, config.latents, draw)
+            noise = vision.latents(number, config.latents, draw)
             return vae.log_weight(predict(model, state, (x, noise)), x, noise)
 
         weights = jax.lax.map(once, jnp.arange(config.draws))
@@ -126,11 +126,11 @@ def run(config: Config) -> dict[str, Any]:
         quiet = x, jnp.zeros((len(x), config.latents))
         made = jax.nn.sigmoid(predict(model, state, quiet).logits)
         beside = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
-        samples = decoded(judge.latents(jnp.arange(2 * SHOWN), config.latents))
+        samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
 
     def show(state: TrainState) -> dict[str, np.ndarray]:
-        return {name: plots.grid(judge.pixels(255 * x)) for name, x in draw(state).items()}
+        return {name: plots.grid(np.asarray(255 * x)) for name, x in draw(state).items()}
 
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         del folder

@@ -5,11 +5,9 @@ Shapes: B images of S by S pixels with C channels, K classes, F features.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdl import augment, metrics, reopen
 from jaxdl.data.images import Images
@@ -20,10 +18,8 @@ from jaxdl.supervised import evaluated
 CONFIDENT = 0.9  # the probability of a class from which on an image is one of it
 
 
-class Judge(NamedTuple):
-    """A classifier: images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F]."""
-
-    classify: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+# A classifier: images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F].
+Judge = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def from_run(folder: Path, data: Images) -> Judge:
@@ -57,7 +53,7 @@ def from_run(folder: Path, data: Images) -> Judge:
         )
         return logits, kept["intermediates"]["Dense_0"]["__call__"][0].astype(jnp.float32)
 
-    return Judge(classify)
+    return classify
 
 
 def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> Metrics:
@@ -67,24 +63,13 @@ def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> 
     class with a probability of 0.9 or more. `class_entropy`: of the shares of the classes, in
     nats; log K where all are as frequent, 0 where all images are one class.
     """
-    logits, features = judge.classify(made)
+    logits, features = judge(made)
     probabilities = jax.nn.softmax(logits)
     likeliest = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     counts = jnp.sum(likeliest * mask[:, None], axis=0)
     sure = (jnp.max(probabilities, axis=-1) >= CONFIDENT).astype(jnp.float32)
     return {
-        "frechet": metrics.frechet(judge.classify(real)[1], features, mask),
+        "frechet": metrics.frechet(judge(real)[1], features, mask),
         "confident": metrics.mean(sure, mask),
         "class_entropy": metrics.Entropy(counts, jnp.sum(mask)),
     }
-
-
-def latents(numbers: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
-    """The standard normal latents that always go with numbers [B]: [B, L]; others for each draw."""
-    key = jax.random.fold_in(jax.random.key(0), draw)
-    return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(numbers)
-
-
-def pixels(images: jax.Array) -> np.ndarray:
-    """Images in 0 to 255 as uint8."""
-    return np.asarray(jnp.clip(jnp.round(images), 0, 255)).astype(np.uint8)

@@ -195,11 +195,11 @@ def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) 
 
 
 def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Pictures uint8 [N, S, S, C] side by side, row by row, white where there is none."""
+    """Pictures [N, S, S, C] in 0 to 255, white where there is none, as one: uint8 [H, W, C]."""
     N, S, _, C = pictures.shape
     rows = -(-N // columns)
     whole = np.full((rows * columns, S + 2, S + 2, C), 255, np.uint8)
-    whole[:N, 1:-1, 1:-1] = pictures
+    whole[:N, 1:-1, 1:-1] = np.clip(np.round(pictures), 0, 255)
     whole = whole.reshape(rows, columns, S + 2, S + 2, C).swapaxes(1, 2)
     return whole.reshape(rows * (S + 2), columns * (S + 2), C)
 

@@ -1,6 +1,6 @@
 """Images, as several experiments have them: flags and data; and what classifies them.
 
-Shapes: B images of S by S pixels with C channels, of K classes.
+Shapes: B images of S by S pixels with C channels, of K classes; L latent numbers.
 """
 
 import dataclasses
@@ -62,6 +62,12 @@ def load(config: ImageConfig) -> images.Images:
         image_size=config.image_size,
         validation_fraction=config.validation_fraction,
     )
+
+
+def latents(numbers: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
+    """The standard normal latents that always go with numbers [B]: [B, L]; others for each draw."""
+    key = jax.random.fold_in(jax.random.key(0), draw)
+    return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(numbers)
 
 
 def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Task:

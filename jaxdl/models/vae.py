@@ -54,6 +54,11 @@ class Autoencoder(Coder):
         return self.decode(self.encode(x, train=train), train=train)
 
 
+def draw(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Array:
+    """Latents by standard normal noise: [B, L] each, and differentiable by the first two."""
+    return mean + jnp.exp(0.5 * log_variance) * noise
+
+
 class Drawn(NamedTuple):
     """What a VAE makes of images and noise."""
 
@@ -71,7 +76,7 @@ class VAE(Coder):
         """For images [B, S, S, C] and standard normal noise [B, L]."""
         x, noise = inputs
         mean, log_variance = jnp.split(self.encode(x, train=train), 2, axis=-1)
-        z = mean + jnp.exp(0.5 * log_variance) * noise
+        z = draw(mean, log_variance, noise)
         return Drawn(self.decode(z, train=train), mean, log_variance)
 
 
@@ -89,7 +94,7 @@ def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
 
     The mean of the weights of many draws is an estimate of p(x) (Burda et al., 2016).
     """
-    z = drawn.mean + jnp.exp(0.5 * drawn.log_variance) * noise
+    z = draw(drawn.mean, drawn.log_variance, noise)
     prior = -0.5 * jnp.sum(z**2, axis=-1)
     own = -0.5 * jnp.sum(noise**2 + drawn.log_variance, axis=-1)
     return prior - terms(drawn, x)[0] - own

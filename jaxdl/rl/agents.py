@@ -87,7 +87,7 @@ def load(config: AgentConfig) -> Episodes:
 
 
 def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
-    """Mean return and length of the episodes [B] whose numbers a batch has."""
+    """Mean return of the episodes [B] whose numbers a batch has."""
 
     def one(number: jax.Array) -> Transition:
         return play(environment, act, jax.random.fold_in(jax.random.key(0), number)).last

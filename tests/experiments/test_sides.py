@@ -1,11 +1,14 @@
 """The sides of benchmarks train the same models, of as many parameters."""
 
+import ast
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import cartpole_ppo
 from experiments.benchmarks import cases, flax_side, jaxdl_side
 
 
@@ -70,3 +73,17 @@ def test_the_side_of_pytorch(model, parameters, tmp_path):
         report, turn = torch_side.side(spec(tmp_path, model, steps))
         assert report["parameters"] == parameters
         assert turn() > 0
+
+
+def test_pytorchs_agent_has_the_flags_of_ours():
+    """Read as text: this Python need not have PyTorch."""
+    path = Path(cases.__file__).with_name("torch_agent.py")
+    found = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign):
+            names = [name.id.lower() for name in node.targets[0].elts]
+            found |= dict(zip(names, ast.literal_eval(node.value), strict=True))
+    assert len(found) == 9
+    config = cartpole_ppo.Config()
+    assert found == {name: getattr(config, name) for name in found}
+    assert config.rollout == cases.ROLLOUT
