@@ -68,9 +68,16 @@ class Config(vision.ImageConfig, AdversarialConfig):
 
 
 def load(config: Config) -> Images:
-    """The images that --dataset names; those of evaluation know their number."""
+    """The images that --dataset names; those of evaluation know their number.
+
+    Who judges is part of their fingerprint: a run does not go on under another judge.
+    """
     data = vision.load(config)
-    return dataclasses.replace(data, validation=numbered(data.validation), test=numbered(data.test))
+    data = dataclasses.replace(data, validation=numbered(data.validation), test=numbered(data.test))
+    if not config.classifier:
+        return data
+    known = f"{data.fingerprint}, judged by {judge.fingerprint(Path(config.classifier))}"
+    return dataclasses.replace(data, fingerprint=known)
 
 
 def networks(config: Config, data: Images) -> tuple[Generator, Discriminator]:

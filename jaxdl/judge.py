@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl import augment, metrics, reopen
+from jaxdl.checkpoint import Checkpoints
 from jaxdl.data.images import Images
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
@@ -54,6 +55,16 @@ def from_run(folder: Path, data: Images) -> Judge:
         return logits, kept["intermediates"]["Dense_0"]["__call__"][0].astype(jnp.float32)
 
     return classify
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the state that judges: another one's figures are others.
+
+    Raises:
+      UserError: the folder holds no run with a best checkpoint.
+    """
+    step = reopen.choose_checkpoint(reopen.open_run(folder), "best")
+    return str(Checkpoints(folder / "checkpoints").read(step)[0]["state_sha256"])
 
 
 def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> Metrics:

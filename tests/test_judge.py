@@ -1,6 +1,7 @@
 """A judge of a few seconds, and what it finds in real digits, in one of them, and in noise."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,12 @@ def test_a_gan_is_judged_by_it(trained, tmp_path):
     summary = mnist_gan.run(config)
     assert {"test/frechet", "test/confident", "test/class_entropy"} <= set(summary)
     assert len(list((tmp_path / "gan" / "plots" / "samples").glob("*.png"))) == 1
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(trained, elsewhere)
+    again = mnist_gan.run(dataclasses.replace(config, classifier=str(elsewhere)))
+    assert again["state_sha256"] == summary["state_sha256"]
+    with pytest.raises(UserError, match=r"judged by .* there, .* here"):
+        mnist_gan.run(dataclasses.replace(config, classifier=""))
 
 
 def test_other_runs_and_other_images_are_refused(trained, digits, tmp_path):
