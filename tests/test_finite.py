@@ -52,7 +52,7 @@ def test_abort_changes_nothing_names_the_place_and_keeps_the_step(small, tmp_pat
     with pytest.raises(TrainingError, match=r"step 7 .*poison \(exp, forward\).*jaxdl replay"):
         train(small, 7, workdir=str(tmp_path / "run"))
     config = small.Config(workdir=str(tmp_path / "until"), num_steps=7)
-    clean = loop.train(config, *poisoned(small, small.Config(**FLAGS)))
+    clean = loop.train(config, *poisoned(small, small.Config(**FLAGS), 99))  # the same program
     kept = loop.Checkpoints(tmp_path / "run" / "nonfinite")
     assert kept.steps() == [7]
     task, data = poisoned(small, small.Config(**FLAGS), 7)
