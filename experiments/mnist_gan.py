@@ -2,7 +2,7 @@
 
     python -m experiments.mnist_cnn --workdir=runs/judge       # who judges what is drawn
     python -m experiments.mnist_gan --classifier=runs/judge
-    python -m experiments.mnist_gan --loss=wasserstein --critic_steps=5 --penalty=10
+    python -m experiments.mnist_gan --loss=wasserstein --critic_steps=5 --penalty=10 --norm=layer
 
 A DCGAN (Radford et al., 2016). Without --classifier its quality is not measured. What it reaches
 stands in the README's table of results.
@@ -19,6 +19,7 @@ import numpy as np
 from jaxdl import cli, judge, loop, metrics, plots, vision
 from jaxdl.adversarial import AdversarialConfig, AdversarialState, adversarial, generated
 from jaxdl.config import absolute, flag
+from jaxdl.data.batches import size
 from jaxdl.data.images import Images, numbered
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
@@ -31,16 +32,17 @@ SHOWN = 64  # images of the grid
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.ImageConfig, AdversarialConfig):
-    """Two networks of two convolutions each."""
+    """Two networks of two convolutions and a hidden dense layer each."""
 
     dataset: str = "mnist"
     image_size: int = flag(28, "pixels a side, a multiple of 4", low=8, high=1024)
     width: int = flag(32, "channels next to the image; further in, twice as many", low=1, high=4096)
-    norm: str = flag("none", "in the discriminator", choices=tuple(NORMS))
+    hidden: int = flag(512, "units of the dense layer of each", low=1, high=65536)
+    norm: str = flag("batch", "in the discriminator", choices=tuple(NORMS))
     classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does", place=True)
     num_epochs: int = 15
     batch_size: int = 64
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
 
     def __post_init__(self) -> None:
         """Makes the judge's folder absolute, and refuses what cannot be built.
@@ -83,8 +85,9 @@ def load(config: Config) -> Images:
 def networks(config: Config, data: Images) -> tuple[Generator, Discriminator]:
     """Latents [B, L] -> images in -1 to 1 [B, S, S, C], and images -> [B]."""
     channels, dtype = data.train["image"].shape[-1], jnp.dtype(config.dtype)
-    generator = Generator(config.image_size, channels, config.width, dtype=dtype)
-    return generator, Discriminator(config.width, NORMS[config.norm], dtype)
+    sizes = config.width, config.hidden
+    generator = Generator(config.image_size, channels, *sizes, dtype=dtype)
+    return generator, Discriminator(*sizes, NORMS[config.norm], dtype)
 
 
 def build(config: Config, data: Images) -> Task:
@@ -107,6 +110,7 @@ def build(config: Config, data: Images) -> Task:
         config,
         generator,
         discriminator,
+        steps=config.total_steps(size(data.train)),
         example=data.train["image"][:1],
         real=lambda batch: batch["image"].astype(jnp.float32) / 127.5 - 1,
         evaluate=evaluate,

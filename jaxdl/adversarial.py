@@ -26,6 +26,7 @@ class AdversarialConfig(RunConfig):
     penalty: float = flag(0.0, "times the critic's slope minus 1, squared", low=0.0, high=1e6)
     critic_steps: int = flag(1, "of the discriminator for one of the generator", low=1, high=1000)
     latents: int = flag(64, "numbers that an example is drawn from", low=1, high=65536)
+    schedule: str = flag("cosine", "of both rates", choices=tuple(schedules.SCHEDULES))
     momentum: float = flag(0.5, "first decay of Adam", low=0.0, high=0.9999)
     ema_decay: float = flag(0.999, "of the generator that is evaluated", low=0.0, high=0.999999)
 
@@ -53,6 +54,7 @@ def adversarial(
     generator: Model,
     discriminator: Model,
     *,
+    steps: int,
     example: jax.Array,
     real: Callable[[Batch], jax.Array],
     evaluate: Callable[[AdversarialState, Batch], Metrics],
@@ -64,23 +66,28 @@ def adversarial(
       generator: latents [B, L] -> examples [B, ...]; an average of it is evaluated.
       discriminator: examples -> [B], the greater, the more real; `losses.ADVERSARIAL` has what both
         make small.
+      steps: of the discriminator, in which the rates follow their schedule.
       example: data of the right shape, [1, ...]; only the shape is used.
       real: a batch -> its examples, in the range of the generator's.
       evaluate: as the contract has it.
     """
     loss = losses.ADVERSARIAL[config.loss]
-    constant = schedules.schedule("constant", 1, 0)
-    rule = optim.optimizer("adam", config.learning_rate, constant, momentum=config.momentum)
 
-    def started(model: Model, key: Key, x: jax.Array) -> Network:
+    def optimizer(steps: int) -> optax.GradientTransformationExtraArgs:
+        schedule = schedules.schedule(config.schedule, steps, 0)
+        return optim.optimizer("adam", config.learning_rate, schedule, momentum=config.momentum)
+
+    makers, tellers = optimizer(max(steps // config.critic_steps, 1)), optimizer(steps)
+
+    def started(model: Model, rule: optax.GradientTransformation, key: Key, x: Any) -> Network:
         variables = dict(model.init(key, x, train=False))
         params = variables.pop("params")
         return Network(params, variables, rule.init(params))
 
     def init(key: Key) -> AdversarialState:
         key, *keys = jax.random.split(key, 3)
-        first = started(generator, keys[0], jnp.zeros((1, config.latents)))
-        second = started(discriminator, keys[1], jnp.zeros(example.shape))
+        first = started(generator, makers, keys[0], jnp.zeros((1, config.latents)))
+        second = started(discriminator, tellers, keys[1], jnp.zeros(example.shape))
         average = jax.tree.map(jnp.copy, first[:2])
         return AdversarialState(jnp.int32(0), key, first, second, average)
 
@@ -89,7 +96,9 @@ def adversarial(
         found, new = model.apply(variables, x, train=True, mutable=list(model_state))
         return found, dict(new)
 
-    def updated(old: Network, gradient: Any, model_state: Any) -> Network:
+    def updated(
+        old: Network, rule: optax.GradientTransformation, gradient: Any, model_state: Any
+    ) -> Network:
         updates, opt_state = rule.update(gradient, old.opt_state, old.params)
         return Network(optax.apply_updates(old.params, updates), model_state, opt_state)
 
@@ -116,7 +125,7 @@ def adversarial(
 
         gradient, (rest, found) = jax.grad(objective, has_aux=True)(old.params)
         found["discriminator_gradient_norm"] = optax.tree.norm(gradient)
-        return updated(old, gradient, rest), found
+        return updated(old, tellers, gradient, rest), found
 
     def made_better(
         old: Network, judge: Network, z: jax.Array
@@ -129,7 +138,7 @@ def adversarial(
 
         (value, rest), gradient = jax.value_and_grad(objective, has_aux=True)(old.params)
         found = {"generator_loss": value, "generator_gradient_norm": optax.tree.norm(gradient)}
-        return updated(old, gradient, rest), found
+        return updated(old, makers, gradient, rest), found
 
     def step(state: AdversarialState, batch: Batch) -> tuple[AdversarialState, Metrics]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)

@@ -24,13 +24,15 @@ class Slope(nn.Module):
 
 
 def tasks(**options):
+    given = {"schedule": "constant"} | options
     config = AdversarialConfig(
-        latents=1, learning_rate=RATE, batch_size=4, loss="wasserstein", **options
+        latents=1, learning_rate=RATE, batch_size=4, loss="wasserstein", **given
     )
     return adversarial(
         config,
         Scale(),
         Slope(),
+        steps=100,
         example=np.zeros((1, 1), np.float32),
         real=lambda batch: batch["x"],
         evaluate=lambda state, batch: {},
@@ -90,3 +92,18 @@ def test_the_generators_turn_comes_once_in_so_many_steps():
 
 def _adam(leaf):
     return hasattr(leaf, "mu")
+
+
+def test_both_rates_fall_to_zero_over_the_run():
+    task = tasks(schedule="linear", critic_steps=5)
+    state = task.init(jax.random.key(0))
+    sizes = []
+    for _ in range(100):
+        new, _ = jax.jit(task.step)(state, BATCH)
+        moved = (abs(b - a) for a, b in zip(numbers(state), numbers(new), strict=True))
+        sizes.append(tuple(moved))
+        state = new
+    generator = [first for first, _ in sizes if first > 0]
+    assert len(generator) == 20
+    assert generator[-1] < 0.1 * max(generator)
+    assert sizes[-1][1] < 0.1 * max(second for _, second in sizes)

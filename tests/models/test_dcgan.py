@@ -54,7 +54,7 @@ def test_images_and_judgements_have_their_shapes():
 
 @pytest.fixture(scope="module")
 def critic():
-    told = Discriminator(2)
+    told = Discriminator(2, 6)
     x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     variables = told.init(jax.random.key(1), x, train=False)
     variables = jax.tree.map(lambda a: 20 * a, variables)
