@@ -17,14 +17,13 @@ import jax.numpy as jnp
 from jaxdl import cli, loop, vision
 from jaxdl.config import flag
 from jaxdl.data.images import Images
-from jaxdl.models.norm import NORMS
 from jaxdl.models.resnet import BLOCKS, STEMS, ResNet
 from jaxdl.task import Task
 from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ClassifierConfig):
+class Config(vision.NormalizedConfig):
     """ResNet-18, as it is usually trained on CIFAR-10."""
 
     dataset: str = "cifar10"
@@ -32,7 +31,6 @@ class Config(vision.ClassifierConfig):
     depth: str = flag("18", "layers with weights", choices=tuple(map(str, BLOCKS)))
     stem: str = flag("cifar", "cifar: 3x3; imagenet: 7x7 of stride 2 and pooling", choices=STEMS)
     pre_activation: bool = flag(False, "normalise and rectify before each convolution")
-    norm: str = flag("batch", "of each convolution", choices=tuple(NORMS))
     stochastic_depth: float = flag(0.0, "rate of the last block", low=0.0, high=0.99)
     width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
     optimizer: str = "nesterov"
@@ -51,7 +49,7 @@ def build(config: Config, data: Images) -> Task:
         depth=int(config.depth),
         stem=config.stem,
         pre_activation=config.pre_activation,
-        norm=NORMS[config.norm],
+        norm=vision.norm(config),
         stochastic_depth=config.stochastic_depth,
         width_multiplier=config.width_multiplier,
         dtype=jnp.dtype(config.dtype),

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 from jaxdl import cli, loop, vision
 from jaxdl.config import flag
 from jaxdl.data.images import Images
-from jaxdl.models.norm import NORMS
 from jaxdl.models.vgg import CONVOLUTIONS, VGG
 from jaxdl.task import Task
 from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ClassifierConfig):
+class Config(vision.NormalizedConfig):
     """VGG-16 with batch normalisation, as it is usually trained on CIFAR-10."""
 
     dataset: str = "cifar10"
@@ -31,7 +30,6 @@ class Config(vision.ClassifierConfig):
     num_epochs: int = 30
     depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
     width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
-    norm: str = flag("batch", "before each rectifier", choices=tuple(NORMS))
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     optimizer: str = "nesterov"
     warmup_epochs: int = 1
@@ -47,7 +45,7 @@ def build(config: Config, data: Images) -> Task:
     model = VGG(
         data.num_classes,
         depth=int(config.depth),
-        norm=NORMS[config.norm],
+        norm=vision.norm(config),
         dropout=config.dropout,
         width_multiplier=config.width_multiplier,
         dtype=jnp.dtype(config.dtype),

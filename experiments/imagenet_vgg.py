@@ -16,14 +16,13 @@ import jax.numpy as jnp
 from jaxdl import cli, loop, vision
 from jaxdl.config import flag
 from jaxdl.data.images import Images
-from jaxdl.models.norm import NORMS
 from jaxdl.models.vgg import CONVOLUTIONS, VGG
 from jaxdl.task import Task
 from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ClassifierConfig):
+class Config(vision.NormalizedConfig):
     """Configuration D and the training of the paper's section 3.1, with a cosine rate."""
 
     dataset: str = "imagenet2012"
@@ -33,7 +32,7 @@ class Config(vision.ClassifierConfig):
     learning_rate: float = 0.01
     depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
     width_multiplier: float = flag(1.0, "scales all widths but the last", low=0.01, high=8.0)
-    norm: str = flag("none", "before each rectifier", choices=tuple(NORMS))
+    norm: str = "none"
     dropout: float = flag(0.5, "rate after each hidden layer", low=0.0, high=0.99)
     optimizer: str = "momentum"
     warmup_epochs: int = 1
@@ -48,7 +47,7 @@ def build(config: Config, data: Images) -> Task:
     model = VGG(
         data.num_classes,
         depth=int(config.depth),
-        norm=NORMS[config.norm],
+        norm=vision.norm(config),
         hidden=(4096, 4096),
         dropout=config.dropout,
         width_multiplier=config.width_multiplier,

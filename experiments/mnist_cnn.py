@@ -17,21 +17,20 @@ from jaxdl.config import flag
 from jaxdl.data.images import Images
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.cnn import CNN
-from jaxdl.models.norm import NORMS
 from jaxdl.models.pool import POOLS
 from jaxdl.task import Task
 from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(vision.ClassifierConfig):
+class Config(vision.NormalizedConfig):
     """Two convolutions of 3x3, each with a pooling, and a dense layer."""
 
     dataset: str = "mnist"
     image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
     activation: str = flag("relu", "of all layers but the last", choices=tuple(ACTIVATIONS))
     pool: str = flag("max", "after each convolution", choices=tuple(POOLS))
-    norm: str = flag("none", "before each activation", choices=tuple(NORMS))
+    norm: str = "none"
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     num_epochs: int = 10
     learning_rate: float = 0.002
@@ -44,7 +43,7 @@ def network(config: Config, data: Images) -> CNN:
         data.num_classes,
         activation=ACTIVATIONS[config.activation],
         pool=POOLS[config.pool],
-        norm=NORMS[config.norm],
+        norm=vision.norm(config),
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
     )

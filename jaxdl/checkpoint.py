@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl import manifest, tree
+from jaxdl import manifest, parallel, tree
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.progress import say
 
@@ -39,6 +39,8 @@ RECORD = {
     "leaves": dict,  # type and shape by path
     "state_sha256": str,
 }
+# Orbax's words for: the first process, without the others.
+_ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
 BEST: dict[str, tuple[type, ...]] = {
     "step": (int,),  # of the best evaluation
     "value": (float, int, type(None)),  # what it found; None: there was none yet
@@ -87,8 +89,9 @@ class Checkpoints:
           TrainingError: the save before this one failed.
         """
         self.wait()
-        # Copies: a view of a buffer on the CPU would change with the next step.
-        flat = {path: np.array(leaf) for path, leaf in tree.flatten(state).items()}
+        flat = parallel.on_host(state)
+        if not parallel.is_first():
+            return
         self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
 
     def wait(self, patiently: bool = True) -> None:
@@ -143,8 +146,6 @@ class Checkpoints:
           DamagedError: it is not what was written.
           UserError: it is of another model.
         """
-        from orbax.checkpoint import v1 as orbax
-
         folder = self._folder / str(step)
         record, log = self.read(step)
         target = tree.flatten(like)
@@ -162,7 +163,7 @@ class Checkpoints:
             if leaf.size
         }
         try:
-            state = tree.unflatten(like, target | orbax.load(folder / "state", stored))
+            state = tree.unflatten(like, target | _loaded(folder / "state", stored))
             if tree.digest(state) != record["state_sha256"]:
                 raise ValueError("the state's SHA-256 is another")
         except Exception as error:  # as in wait
@@ -209,17 +210,11 @@ class Checkpoints:
         keep: set[int],
     ) -> None:
         """In the background: writes a checkpoint whole, then deletes what is not kept."""
-        from orbax.checkpoint import v1 as orbax
-
         part = self._folder / f"part-{step}"
         try:
             _delete(part)
             part.mkdir(parents=True)
-            # Else a save that fails leaves threads behind that wait for minutes at exit.
-            context = orbax.Context()
-            context.asynchronous.create_directories_asynchronously = False
-            with context:
-                orbax.save(part / "state", {path: a for path, a in flat.items() if a.size})
+            _keep(part / "state", {path: a for path, a in flat.items() if a.size})
             known = {"leaves": tree.shapes(flat), "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known))
             (part / "metrics.jsonl").write_text(log)
@@ -262,6 +257,62 @@ def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | No
     if damaged:
         raise UserError(f"{damaged[0][1]}, and no other is whole: give another --workdir")
     return None
+
+
+def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
+    """What the first process of a run finds, on all of them, in the shardings of `like`."""
+    if jax.process_count() == 1:
+        return find()
+    found: list[Saved | None] = []
+
+    def look() -> Any:
+        found.append(find())
+        return found[0] and [found[0].step, found[0].record, found[0].log]
+
+    told = parallel.by_first(look)
+    if told is None:
+        return None
+    target = tree.flatten(like)
+    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in target.items()}
+    if found and found[0] is not None:
+        arrays = parallel.on_host(found[0].state)
+    arrays = parallel.from_first(arrays)
+    placed = {path: parallel.put(arrays[path], leaf.sharding) for path, leaf in target.items()}
+    step, record, log = told
+    return Saved(step, tree.unflatten(like, placed), record, log)
+
+
+def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
+    """Writes arrays by orbax, in this process alone."""
+    if jax.process_count() > 1:  # v1 would hold a meeting of all processes, wherever they are now
+        from orbax import checkpoint as old
+
+        alone = old.options.MultiprocessingOptions(**_ALONE)
+        handler = old.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with old.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            checkpointer.save(folder, flat)
+        return
+    from orbax.checkpoint import v1 as orbax
+
+    # Else a save that fails leaves threads behind that wait for minutes at exit.
+    context = orbax.Context()
+    context.asynchronous.create_directories_asynchronously = False
+    with context:
+        orbax.save(folder, flat)
+
+
+def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """What `_keep` wrote, in the shardings of `stored`; of several processes, on this one alone."""
+    from orbax.checkpoint import v1 as orbax
+
+    context = orbax.Context()
+    if jax.process_count() > 1:
+        for name, value in _ALONE.items():
+            setattr(context.multiprocessing, name, value)
+        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        stored = {path: leaf.update(sharding=own) for path, leaf in stored.items()}
+    with context:
+        return orbax.load(folder, stored)
 
 
 def _damaged(folder: Path, error: Exception) -> DamagedError:

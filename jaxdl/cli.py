@@ -1,12 +1,13 @@
 """From the command line to a config, and from an exception to an exit status. Flags live here."""
 
+import contextlib
 import dataclasses
 import inspect
 import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from absl import flags, logging
@@ -38,12 +39,21 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
             print(f"{doc}\n\n{describe(config_class)}")
             return
-        from jaxdl import record  # imports jax, as experiments do, but `jaxdl --help` need not
+        from jaxdl import (
+            company,
+            parallel,
+            record,
+        )  # import jax, as experiments do; `jaxdl --help` need not
 
-        record.refuse_if_used(config)
+        if not parallel.several(config):  # else the first of them looks, when they have met
+            record.refuse_if_used(config)
         set_up_jax(config.deterministic)
-        for name, value in run(config).items():
-            print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
+        parallel.join(config)
+        host = config.coordinator.rpartition(":")[0]
+        silent = contextlib.nullcontext() if parallel.is_first() else _silence()
+        with company.watched(host, config.workdir), silent:
+            for name, value in run(config).items():
+                print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
     status = guard(command)
     # All is said and done, and it ends anyway. Python would undo another handler at its end.
@@ -99,6 +109,17 @@ def describe(config_class: type[configs.RunConfig]) -> str:
         lines += ["", f"{title}:"] if own else []
         lines += [_line(field) for field in dataclasses.fields(config_class) if field.name in own]
     return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"]).lstrip()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Within it nothing is printed: of several processes the first speaks for all."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 def _line(field: Any) -> str:

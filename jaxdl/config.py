@@ -84,6 +84,22 @@ class RunConfig:
     profile: str = flag(
         "", "START:STOP: steps to trace, into the run folder's profile/", place=True
     )
+    mesh: str = flag(
+        "",
+        "how devices share the work: data:8, or data:4,model:2; default: all on data",
+        place=True,
+    )
+    fsdp: bool = flag(
+        False, "each device keeps a part of large parameters and of their optimizer", place=True
+    )
+    coordinator: str = flag(
+        "", "HOST:PORT of the first of several processes; Slurm and TPU slices tell", place=True
+    )
+    num_processes: int = flag(0, "of the run; with --coordinator", low=0, high=2**20, place=True)
+    process_id: int = flag(-1, "of this one; 0 logs and writes", low=-1, high=2**20, place=True)
+    join_timeout: int = flag(
+        300, "seconds in which all processes have to meet", low=1, high=86400, place=True
+    )
     deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
 
     def __init_subclass__(cls) -> None:

@@ -27,7 +27,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     The run's own program is compiled, and makes some steps and evaluations that nothing keeps.
     Nothing is written but compiled programs to JAX's cache.
     """
-    mesh = parallel.data_mesh(config.batch_size)
+    mesh = parallel.mesh(config)
     program = compile_program(task, config, data.train, mesh)
     key = jax.random.key(config.seed)
     split = jax.device_put(data.train, parallel.replicated(mesh))

@@ -10,9 +10,10 @@ that step again, with the same results. So a run can be left anywhere, in an eva
 
 import math
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from jaxdl import (
     signals,
     tree,
 )
-from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole
+from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
@@ -97,12 +98,12 @@ def train(
     """
     # Refuses before anything is written.
     config.check_steps(batches.size(data.train))
+    task = Task(*(jax.jit(function, inline=True) for function in task))
     jax.eval_shape(task.init, jax.random.key(0))  # a model that cannot be built says so here
     if config.dry_run:
         return estimate(config, task, data)
-    mesh = parallel.data_mesh(config.batch_size)
-    folder = record.choose_workdir(config)
-    with signals.graceful() as request, record.claim(folder, config):
+    mesh = parallel.mesh(config)
+    with signals.graceful() as request, _claimed(config) as folder:
         try:
             run = _Run(config, task, data, best, show, folder, mesh, request)
             try:
@@ -117,6 +118,21 @@ def train(
                 f"cannot write {error.filename or folder} ({error.strerror}): mend that, and the "
                 f"same command with --workdir={folder} goes on"
             ) from error
+
+
+@contextmanager
+def _claimed(config: RunConfig) -> Iterator[Path]:
+    """The run's folder, and nobody else's; of a process that is not the first, one for no reader.
+
+    Raises:
+      UserError: the folder is not the run's to write; on all processes.
+    """
+    folder = record.choose_workdir(config)
+    with ExitStack() as stack:
+        parallel.by_first(lambda: stack.enter_context(record.claim(folder, config)) and None)
+        if not parallel.is_first():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield folder
 
 
 class _Run:
@@ -154,8 +170,9 @@ class _Run:
         self._checkpoints = Checkpoints(folder / "checkpoints")
         self._checkpoints.clear_leftovers()
         self._detours: detours.Detours = []
-        if config.on_nonfinite == "rewind" or (folder / detours.NAME).exists():
-            self._detours = detours.known(folder, self._checkpoints)
+        rewinds = config.on_nonfinite == "rewind"
+        if parallel.by_first(lambda: rewinds or (folder / detours.NAME).exists()):
+            self._detours = parallel.by_first(lambda: detours.known(folder, self._checkpoints))
         saved = self._restore()
         self._seconds = saved.record["seconds"] if saved else 0.0
         self._timed: list[float] = saved.record["timed"] if saved else [0, 0.0]
@@ -190,7 +207,8 @@ class _Run:
                 self._lap = self._step, time.monotonic()
             else:
                 each = (time.monotonic() - began[1]) / max(self._step - began[0], 1)
-                self._stride = max(1, min(2 * self._stride, int(DISPATCH / max(each, 1e-9))))
+                stride = max(1, min(2 * self._stride, int(DISPATCH / max(each, 1e-9))))
+                self._stride = parallel.agreed(stride) or 1
             self._poll()
             ends = self._events()
         self._end_trace()
@@ -223,7 +241,7 @@ class _Run:
             "seconds": round(self._elapsed(), 3),
             **(self._speed(steps / max(seconds, 1e-9)) if steps else {}),
             "parameters": parameters(state),
-            "state_sha256": tree.digest(state),
+            "state_sha256": tree.flat_digest(parallel.on_host(state)),
         }
         self._record.sync()
         self._draw(final)
@@ -269,9 +287,8 @@ class _Run:
         # None evaluated yet. Patience counts `since` one was better than the value `than`.
         self._best: dict[str, Any] = {"step": 0, "value": None, "since": 0, "than": None}
         self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
-        saved = newest_whole(
-            self._checkpoints, self._carry, partial(detours.on_course, self._detours)
-        )
+        on_course = partial(detours.on_course, self._detours)
+        saved = on_all(lambda: newest_whole(self._checkpoints, self._carry, on_course), self._carry)
         if saved is None:
             self._find_order(0)
             return None
@@ -304,7 +321,7 @@ class _Run:
         split, room = self._data.train, parallel.room(mesh)
         size = sum(array.nbytes for array in split.values())
         if size <= room:
-            split = jax.device_put(split, parallel.replicated(mesh))
+            split = parallel.put(split, parallel.replicated(mesh))
             return Feed(split, self._data_key, order(0)), None
         say(
             f"{size / 1e9:.1f} GB of training data: batches stream from the host, for a device "
@@ -465,11 +482,16 @@ class _Run:
         step = self._best["step"]
         if step == self._step:
             return self._carry.state
-        try:
-            return self._checkpoints.restore(step, self._carry).state.state
-        except DamagedError as error:
-            say(f"{error}; it was the best, so the summary has no figures of the best")
-            return None
+
+        def restored() -> Saved | None:
+            try:
+                return self._checkpoints.restore(step, self._carry)
+            except DamagedError as error:
+                say(f"{error}; it was the best, so the summary has no figures of the best")
+                return None
+
+        saved = on_all(restored, self._carry)
+        return saved and saved.state.state
 
     def _save(self) -> None:
         if self._last_saved == self._step:

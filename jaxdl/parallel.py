@@ -1,28 +1,160 @@
-"""One run on many devices: a mesh, the batch sharded over it, the state replicated."""
+"""One run on many devices and hosts: a mesh, the batch sharded over it, the state on each or split.
 
+Every process of a run runs the same program on the same numbers. What only one of them may do, such
+as to look at a run folder, the first does, and tells the others.
+"""
+
+import json
 import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from jaxdl.errors import UserError
+from jaxdl import tree
+from jaxdl.config import RunConfig
+from jaxdl.errors import TrainingError, UserError, first_line
+
+DATA, MODEL = "data", "model"  # the axes that a mesh may have
+Gradient = Callable[..., Any]  # (params, model_state, batch, key, ...) -> (its, (state, metrics))
+NO_FLAGS = "", 0, -1  # what the three flags of several processes are where they are not given
+LARGE = 2**14  # entries of an array from which on it is worth splitting
 
 
-def data_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis, `data`, over all devices (or those given).
+def join(config: RunConfig) -> None:
+    """Makes this process one of a run's, where the flags or the environment say that it is.
+
+    Slurm with several tasks, and a TPU slice with several workers, say so by their environment.
+    Must come before the first device is asked for. Where they do not meet within --join_timeout the
+    process ends with status 1 and a line.
 
     Raises:
-      UserError: `batch_size` does not divide into equal shards.
+      UserError: the flags do not fit together.
+      TrainingError: the environment does not say where the others are.
+    """
+    if not several(config):
+        return
+    given: dict[str, Any] = {}
+    if _flags(config) != NO_FLAGS:
+        if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
+            raise UserError(
+                f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
+                f"--process_id={config.process_id}: give all three, or none of them"
+            )
+        if config.process_id >= config.num_processes:
+            raise UserError(
+                f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
+                f"give one from 0 to {config.num_processes - 1}"
+            )
+        host, _, port = config.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
+        given = {
+            "coordinator_address": config.coordinator,
+            "num_processes": config.num_processes,
+            "process_id": config.process_id,
+        }
+    # The service would take SIGTERM for itself; a run agrees on signals by `agreed`.
+    jax.config.update("jax_enable_preemption_service", False)
+    # JAX's own deadline ends the process in the middle of C++, with a page of addresses.
+    late = threading.Timer(config.join_timeout, _too_late, [config.join_timeout])
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=config.join_timeout + 60)
+    except Exception as error:
+        raise TrainingError(
+            f"the processes of the run cannot meet ({first_line(error)}): give --coordinator, "
+            "--num_processes and --process_id"
+        ) from error
+    finally:
+        late.cancel()
+
+
+def _too_late(seconds: int) -> None:
+    text = (
+        f"error: the processes of the run did not meet within --join_timeout={seconds} seconds: "
+        "start all of them, with a --coordinator that they can reach\n"
+    )
+    os.write(2, text.encode())
+    os._exit(1)
+
+
+def several(config: RunConfig) -> bool:
+    """Whether the flags or the environment say that this is one process of several."""
+    slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
+    tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return _flags(config) != NO_FLAGS or slurm not in ("", "1") or "," in tpu
+
+
+def _flags(config: RunConfig) -> tuple[str, int, int]:
+    return config.coordinator, config.num_processes, config.process_id
+
+
+def is_first() -> bool:
+    """Whether this process is the one that logs and writes."""
+    return jax.process_index() == 0
+
+
+def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh that --mesh describes, over all devices (or those given).
+
+    Raises:
+      UserError: it cannot be read, asks for another number of devices, or `--batch_size` does not
+        divide into equal shards.
     """
     devices = devices or jax.devices()
-    if batch_size % len(devices):
+    sizes = {DATA: len(devices)}
+    if config.mesh:
+        parts = [part.split(":") for part in config.mesh.split(",")]
+        fits = all(len(p) == 2 and p[0] in (DATA, MODEL) and p[1].isdecimal() for p in parts)
+        sizes = {name: int(size) for name, size in parts} if fits else {}
+        if DATA not in sizes or len(sizes) != len(parts) or min(sizes.values()) < 1:
+            raise UserError(f"--mesh={config.mesh}: give axes and sizes, data:8 or data:4,model:2")
+    if math.prod(sizes.values()) != len(devices):
         raise UserError(
-            f"--batch_size={batch_size} does not divide over {len(devices)} devices: "
-            f"give a multiple of {len(devices)}"
+            f"--mesh={config.mesh} is of {math.prod(sizes.values())} devices, and there are "
+            f"{len(devices)}: give sizes whose product is {len(devices)}"
+        )
+    if config.batch_size % sizes[DATA]:
+        raise UserError(
+            f"--batch_size={config.batch_size} does not divide over {sizes[DATA]} devices: "
+            f"give a multiple of {sizes[DATA]}"
         )
     # Auto axes: the compiler places the collectives, and indexing works as on one device.
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    kinds = (AxisType.Auto,) * len(sizes)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=kinds, devices=devices)
+
+
+def on_each_device(gradient: Gradient, mesh: Mesh) -> Gradient:
+    """The gradient that each device makes of its share of a batch, summed over all devices.
+
+    What `jax.pmap` stands for, and has been made of since jax 0.8: a program for each device, in
+    which the sums over devices are written down. `gradient` must be a sum over examples. What looks
+    at a whole batch sees a device's share of it; running statistics are averaged.
+    """
+
+    def of_share(params: Any, model_state: Any, batch: Any, key: jax.Array, *rest: Any) -> Any:
+        own = jax.random.fold_in(key, jax.lax.axis_index(DATA))
+        found, (model_state, metrics) = gradient(params, model_state, batch, own, *rest)
+        found, metrics = jax.lax.psum((found, metrics), DATA)
+        return found, (jax.lax.pmean(model_state, DATA), metrics)
+
+    whole, share = PartitionSpec(), PartitionSpec(DATA)
+
+    def everywhere(params: Any, model_state: Any, batch: Any, key: jax.Array, *rest: Any) -> Any:
+        given = (params, model_state, batch, key, *rest)
+        specs = (whole, whole, share, *[whole] * (len(given) - 3))
+        mapped = jax.shard_map(
+            of_share, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False
+        )
+        return mapped(*given)
+
+    return everywhere
 
 
 def room(mesh: Mesh) -> float:
@@ -39,17 +171,7 @@ def memory(mesh: Mesh) -> list[float]:
     return [float(limit) for limit in limits if limit]
 
 
-def agreed(number: int | None) -> int | None:
-    """The greatest of the numbers that the processes of a run have; None where none has one.
-
-    With several processes this is a collective: all must call it, at the same place.
-    """
-    if jax.process_count() == 1:
-        return number
-    from jax.experimental import multihost_utils
-
-    greatest = int(np.max(multihost_utils.process_allgather(np.int32(number or 0))))
-    return greatest or None
+# Where arrays are.
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -59,4 +181,107 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def sharded(mesh: Mesh) -> NamedSharding:
     """The leading axis is split over the mesh's `data` axis."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
+    """A sharding for each leaf of a state.
+
+    Large arrays of two axes or more are split over `model`, if the mesh has it, by their last axis,
+    which of a kernel is its outputs; with `fsdp` all large ones over `data` by the longest axis
+    that is left (Rajbhandari et al., 2020). What does not divide stays whole.
+
+    Args:
+      mesh: the devices.
+      like: the state, or its shapes.
+      fsdp: whether parameters and the optimizer's state are split over `data`.
+    """
+
+    def one(leaf: Any) -> NamedSharding:
+        axes: list[str | None] = [None] * leaf.ndim
+        if leaf.size >= LARGE:
+            if leaf.ndim > 1 and leaf.shape[-1] % mesh.shape.get(MODEL, 1) == 0:
+                axes[-1] = MODEL if MODEL in mesh.shape else None
+            left = [n for n, axis in enumerate(axes) if axis is None]
+            fits = [n for n in left if leaf.shape[n] % mesh.shape[DATA] == 0]
+            if fsdp and fits:
+                axes[max(fits, key=lambda n: leaf.shape[n])] = DATA
+        return NamedSharding(mesh, PartitionSpec(*axes))
+
+    return jax.tree.map(one, like)
+
+
+def put(arrays: Any, sharding: Sharding) -> Any:
+    """Arrays of the host on the devices; each process sends what its own devices hold."""
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, sharding)
+
+    def one(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(one, arrays)
+
+
+def fetched(leaf: Any) -> np.ndarray:
+    """A copy on the host of a whole array, wherever its parts are; all processes must call it."""
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+    # A copy: a view of a buffer on the CPU would change with the next step.
+    return np.array(leaf)
+
+
+def on_host(state: Any) -> dict[str, np.ndarray]:
+    """The leaves of a state by path, `fetched`; keys as raw data."""
+    return {path: fetched(leaf) for path, leaf in tree.flatten(state).items()}
+
+
+# What the processes of a run agree on. All must call these, at the same place.
+
+
+def agreed(number: int | None) -> int | None:
+    """The greatest of the numbers that the processes of a run have; None where none has one."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    greatest = int(np.max(multihost_utils.process_allgather(np.int32(number or 0))))
+    return greatest or None
+
+
+def by_first(compute: Callable[[], Any]) -> Any:
+    """What the first process computes, which JSON can hold, on all of them.
+
+    Raises:
+      UserError: it did, there; on all of them.
+    """
+    if jax.process_count() == 1:
+        return compute()
+    told = {}
+    if is_first():
+        try:
+            told = {"value": compute()}
+        except UserError as error:
+            told = {"error": str(error)}
+    told = json.loads(_from_first_bytes(json.dumps(told).encode()))
+    if "error" in told:
+        raise UserError(told["error"])
+    return told["value"]
+
+
+def from_first(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first process's arrays, on all; of the same names and shapes everywhere."""
+    if jax.process_count() == 1:
+        return arrays
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(arrays)
+
+
+def _from_first_bytes(text: bytes) -> bytes:
+    length = int(from_first({"length": np.array(len(text), np.int32)})["length"])
+    padded = np.zeros(length, np.uint8)
+    if is_first():
+        padded = np.frombuffer(text, np.uint8)
+    return from_first({"text": padded})["text"].astype(np.uint8).tobytes()

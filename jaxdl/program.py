@@ -55,7 +55,7 @@ class Program(NamedTuple):
 
 
 def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: Mesh) -> Program:
-    """Jits a task's functions: the state replicated and donated, the batch sharded over `mesh`.
+    """Jits a task's functions: the state donated, the batch sharded over `mesh`.
 
     Steps are the iterations of a loop inside XLA, which draws the order of each epoch and gathers
     each batch. However many of them a call of `advance` makes, their bits are the same: all go
@@ -131,10 +131,12 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         lowered = many.lower(*arguments, np.int32(1)) if loops else one.lower(*arguments)
         return lowered.compile()
 
-    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    many, one = jit(loop), jit(lambda now, split, key: step(now, Feed(split, key, now[1])))
+    where = parallel.of_state(mesh, jax.eval_shape(start, key), config.fsdp)
+    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=where)
+    moving = functools.partial(jit, out_shardings=(where, whole))
+    many, one = moving(loop), moving(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
-        start=jax.jit(start, out_shardings=whole),
+        start=jax.jit(start, out_shardings=where),
         order=jax.jit(order, out_shardings=whole),
         batch=jax.jit(batch),
         advance=advance,
@@ -142,7 +144,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         reset=jit(lambda c: c._replace(metrics=_zeros(found), skipped=c.skipped.at[1].set(0))),
         leave_out=jit(lambda c: _with(c, step=c.state.step + 1)),
         turn=jit(lambda c, number: _with(c, key=jax.random.fold_in(c.state.key, number))),
-        evaluate=evaluator(task, mesh),
+        evaluate=evaluator(task, mesh, where.state),
         flops=cost.flops(traced),
         compiled=compiled,
         loops=loops,

@@ -80,7 +80,7 @@ def _rebuild(run: Run) -> tuple[Dataset, Task, Program, Carry]:
     """A run's data, task and compiled functions, and a carry of its structure."""
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
-    mesh = parallel.data_mesh(run.config.batch_size)
+    mesh = parallel.mesh(run.config)
     program = compile_program(task, run.config, data.train, mesh)
     key = jax.random.key(run.config.seed)
     return data, task, program, program.start(key)

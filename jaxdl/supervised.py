@@ -4,6 +4,7 @@ Shapes: B examples.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from jaxdl import metrics, optim, regularizers, schedules
+from jaxdl import metrics, optim, parallel, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.batches import size
 from jaxdl.errors import UserError
@@ -65,13 +66,26 @@ class SupervisedConfig(RunConfig):
         low=1,
     )
 
+    parallel: str = flag(
+        "jit",
+        "jit: the compiler spreads a step over the devices; pmap: each makes the gradient of its "
+        "share of the batch, and these are summed",
+        choices=("jit", "pmap"),
+    )
+
     def __post_init__(self) -> None:
-        """Refuses parts of a batch that are not equal.
+        """Refuses parts of a batch that are not equal, and what pmap does not do.
 
         Raises:
-          UserError: --accumulate does not divide --batch_size.
+          UserError: --accumulate does not divide --batch_size; --parallel=pmap with a state that is
+            split.
         """
         super().__post_init__()
+        if self.parallel == "pmap" and (self.fsdp or parallel.MODEL in self.mesh):
+            raise UserError(
+                "--parallel=pmap keeps the whole state on each device: leave out --fsdp and the "
+                "mesh's model axis, or give --parallel=jit"
+            )
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"--accumulate={self.accumulate} does not divide --batch_size={self.batch_size}: "
@@ -171,6 +185,7 @@ def supervised(
     penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
     ema_decay: Rate = 0.0,
     accumulate: int = 1,
+    across: Callable[[parallel.Gradient], parallel.Gradient] = lambda gradient: gradient,
 ) -> Task:
     """A task that fits a model's outputs to its batches.
 
@@ -193,6 +208,8 @@ def supervised(
       accumulate: parts of a batch whose gradients are added up before the one update. The update is
         that of the whole batch, to rounding, but for what looks over examples (batch norm sees a
         part at a time) and dropout, which is drawn for each part.
+      across: how a gradient is made on several devices, such as `parallel.on_each_device`; else
+        the compiler decides.
     """
     measure_train = measure_train or measure
     optimizer = optax.with_extra_args_support(optimizer)
@@ -217,26 +234,27 @@ def supervised(
             rngs={"dropout": key},
         )
 
+    def objective(params: Any, model_state: Any, part: Batch, key: Key, examples: jax.Array) -> Any:
+        """The part's share of the mean loss of a batch of so many examples."""
+        outputs, model_state = apply(params, model_state, part[inputs], key)
+        total, count = metrics.mean(loss(outputs, part), part["mask"])
+        found = {"loss": (total, count), **measure_train(outputs, part)}
+        share = count / examples
+        return total / examples + penalty(params) * share, (dict(model_state), found)
+
+    differentiate = jax.grad(objective, has_aux=True)
+    if accumulate > 1:
+        differentiate = _added_up(differentiate, accumulate)
+    differentiate = across(differentiate)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = preprocess(augment(augment_key, batch))
         examples = jnp.sum(batch["mask"])
 
-        def objective(params: Any, model_state: Any, part: Batch, key: Key) -> Any:
-            outputs, model_state = apply(params, model_state, part[inputs], key)
-            total, count = metrics.mean(loss(outputs, part), part["mask"])
-            found = {"loss": (total, count), **measure_train(outputs, part)}
-            return total / examples + penalty(params) / accumulate, (dict(model_state), found)
-
-        differentiate = jax.grad(objective, has_aux=True)
-        if accumulate == 1:
-            gradient, (model_state, found) = differentiate(
-                state.params, state.model_state, batch, dropout_key
-            )
-        else:
-            gradient, (model_state, found) = _added_up(
-                differentiate, accumulate, state.params, state.model_state, batch, dropout_key
-            )
+        gradient, (model_state, found) = differentiate(
+            state.params, state.model_state, batch, dropout_key, examples
+        )
         total, count = found["loss"]
         updates, opt_state = optimizer.update(
             gradient, state.opt_state, state.params, value=total / count
@@ -280,6 +298,15 @@ def configured(
     Raises:
       UserError: flags that the optimizer cannot have together.
     """
+    across: dict[str, Any] = {}
+    if config.parallel == "pmap":
+        mesh = parallel.mesh(config)
+        across["across"] = functools.partial(parallel.on_each_device, mesh=mesh)
+        if (config.batch_size // mesh.size) % config.accumulate:
+            raise UserError(
+                f"--accumulate={config.accumulate} does not divide a device's share of "
+                f"--batch_size={config.batch_size} on {mesh.size} devices: give one that does"
+            )
     return supervised(
         model,
         optimizer(config, size(data.train)),
@@ -289,35 +316,33 @@ def configured(
         penalty=penalty(config),
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
+        **across,
         **rest,
     )
 
 
-def _added_up(
-    differentiate: Callable[..., Any],
-    parts: int,
-    params: Any,
-    model_state: Any,
-    batch: Batch,
-    key: Key,
-) -> Any:
+def _added_up(differentiate: parallel.Gradient, parts: int) -> parallel.Gradient:
     """The sum of the gradients of a batch's parts, the model's state after all, and all metrics."""
-    # Every device has its share of each part: example i is in part i % parts.
-    split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), batch)
 
-    def one(
-        now: tuple[Any, Any], given: tuple[Batch, jax.Array]
-    ) -> tuple[tuple[Any, Any], Metrics]:
-        part, number = given
-        gradient, model_state = now
-        more, (model_state, found) = differentiate(
-            params, model_state, part, jax.random.fold_in(key, number)
-        )
-        return (jax.tree.map(jnp.add, gradient, more), model_state), found
+    def whole(params: Any, model_state: Any, batch: Batch, key: Key, examples: jax.Array) -> Any:
+        # Every device has its share of each part: example i is in part i % parts.
+        split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), batch)
 
-    start = jax.tree.map(jnp.zeros_like, params), model_state
-    (gradient, model_state), found = jax.lax.scan(one, start, (split, jnp.arange(parts)))
-    return gradient, (model_state, jax.tree.map(lambda a: jnp.sum(a, axis=0), found))
+        def one(
+            now: tuple[Any, Any], given: tuple[Batch, jax.Array]
+        ) -> tuple[tuple[Any, Any], Metrics]:
+            part, number = given
+            gradient, model_state = now
+            more, (model_state, found) = differentiate(
+                params, model_state, part, jax.random.fold_in(key, number), examples
+            )
+            return (jax.tree.map(jnp.add, gradient, more), model_state), found
+
+        start = jax.tree.map(jnp.zeros_like, params), model_state
+        (gradient, model_state), found = jax.lax.scan(one, start, (split, jnp.arange(parts)))
+        return gradient, (model_state, jax.tree.map(lambda a: jnp.sum(a, axis=0), found))
+
+    return whole
 
 
 def evaluated(state: TrainState) -> dict[str, Any]:

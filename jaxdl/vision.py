@@ -10,6 +10,8 @@ import jax
 from jaxdl import augment, losses, metrics
 from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data import images
+from jaxdl.errors import UserError
+from jaxdl.models.norm import NORMS, Norm, batch_of_all
 from jaxdl.supervised import Model, SupervisedConfig, classification, configured
 from jaxdl.task import Batch, Key, Task
 
@@ -51,6 +53,34 @@ class ClassifierConfig(ImageConfig, SupervisedConfig):
         high=255.0,
     )
     mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalizedConfig(ClassifierConfig):
+    """Normalisation."""
+
+    norm: str = flag("batch", "of the hidden layers", choices=tuple(NORMS))
+    sync_batch_norm: bool = flag(
+        False, "with --parallel=pmap: over all devices' examples, as --parallel=jit has it"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses what has no effect.
+
+        Raises:
+          UserError: --sync_batch_norm where there is nothing to synchronise.
+        """
+        super().__post_init__()
+        if self.sync_batch_norm and (self.norm, self.parallel) != ("batch", "pmap"):
+            raise UserError(
+                f"--sync_batch_norm with --norm={self.norm} --parallel={self.parallel}: it is of "
+                "--norm=batch and --parallel=pmap, leave it out"
+            )
+
+
+def norm(config: NormalizedConfig) -> Norm:
+    """The layer that the flags describe."""
+    return batch_of_all if config.sync_batch_norm else NORMS[config.norm]
 
 
 def load(config: ImageConfig) -> images.Images:

@@ -1,5 +1,6 @@
 """What holds for every test: warnings are errors, no network, no silent broadcasting of ranks."""
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxdl import memory
 # Read when the first device is asked for, here and in the processes that tests start: compiles in
 # half the time, to programs that are slower, where none runs for long. The second flag is gone from
 # later versions, and XLA ends a process that names one it does not know.
-QUICK = "--xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.version.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
@@ -43,6 +44,9 @@ def _shared_programs(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         # A process of tests compiles hundreds of programs, and would keep what each of them took.
         patch.setattr(memory, "keep", lambda: None)
+        # Tracing makes many small objects; looking for circles among them took a tenth of the time.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 20)
         yield
 
 

@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 
 from jaxdl import parallel
+from jaxdl.config import RunConfig
 from jaxdl.evaluate import evaluator
+
+ONE = parallel.mesh(RunConfig(), jax.devices()[:1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 11, 64])
@@ -12,7 +15,7 @@ def test_every_example_counts_once_whatever_the_batch_size(batch_size, small):
     data = small.load(config)
     task = small.build(config, data)
     state = task.init(jax.random.key(0))
-    evaluate = evaluator(task, parallel.data_mesh(1, jax.devices()[:1]))
+    evaluate = evaluator(task, ONE)
     found = evaluate(state, data.validation, batch_size)
     n = len(data.validation["label"])
     whole = {**data.validation, "mask": np.ones(n, np.float32)}
@@ -32,7 +35,7 @@ def test_one_program_for_all_splits(small):
         return small.build(config, data).evaluate(state, batch)
 
     task = small.build(config, data)._replace(evaluate=counting)
-    evaluate = evaluator(task, parallel.data_mesh(1, jax.devices()[:1]))
+    evaluate = evaluator(task, ONE)
     state = task.init(jax.random.key(0))
     for split in (data.validation, data.test, data.train):
         evaluate(state, split, 10)

@@ -29,7 +29,7 @@ flags = dict(workdir=str(disk / "run"), log_every=2, eval_every=4, checkpoint_ev
 config = small.Config(**flags)
 data = small.load(config)
 task = small.build(config, data)
-program = compile_program(task, config, data.train, parallel.data_mesh(config.batch_size))
+program = compile_program(task, config, data.train, parallel.mesh(config))
 loop.compile_program = lambda *_: program  # once for all
 
 def train():

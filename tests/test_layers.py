@@ -31,7 +31,7 @@ FLOORS = [
     {"config", "environment"},
     {"models", "data", "text"},
     {"task", "supervised", "adversarial", "evaluate", "parallel", "finite", "buckets"},
-    {"checkpoint", "record", "plots", "program", "detours", "marked"},
+    {"company", "checkpoint", "record", "plots", "program", "detours", "marked"},
     {"estimate"},
     {
         "vision",

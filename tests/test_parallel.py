@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from jaxdl import parallel
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 
 # Runs in a process of its own, since the number of devices is fixed when JAX starts.
@@ -32,7 +34,7 @@ def look(batch):
     return augment.normalize(image, mean, std), label, jax.random.bernoulli(key, 0.3, (16,))
 
 for n in (1, 2, 4, 8):
-    mesh = parallel.data_mesh(16, jax.devices()[:n])
+    mesh = parallel.mesh(config, jax.devices()[:n])
     made = program.compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(1)
@@ -53,7 +55,8 @@ print(json.dumps(found))
 
 
 def test_one_device_equals_eight(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    monkeypatch.setenv("XLA_FLAGS", eight)
     out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     one, *others = json.loads(out.stdout)
@@ -68,7 +71,26 @@ def test_one_device_equals_eight(monkeypatch):
 
 def test_a_batch_that_does_not_divide():
     with pytest.raises(UserError, match=r"--batch_size=3 .* 2 devices.* multiple of 2"):
-        parallel.data_mesh(3, [jax.devices()[0]] * 2)
+        parallel.mesh(RunConfig(batch_size=3), [jax.devices()[0]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "match"),
+    [
+        ("data:3", "of 3 devices, and there are 2"),
+        ("data:2,model:2", "of 4 devices, and there are 2"),
+        ("rows:2", "data:8 or data:4,model:2"),
+        ("data:2,data:1", "data:8 or"),
+        ("model:2", "data:8 or"),
+        ("data", "data:8 or"),
+        ("data:0", "data:8 or"),
+        ("data:-2", "data:8 or"),
+        ("data:2,", "data:8 or"),
+    ],
+)
+def test_a_mesh_that_cannot_be(mesh, match):
+    with pytest.raises(UserError, match=match):
+        parallel.mesh(RunConfig(batch_size=4, mesh=mesh), [jax.devices()[0]] * 2)
 
 
 # Two processes, as on two hosts; a signal reaches one of them, both stop at the same step.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdl import parallel, program, supervised, tree
+from jaxdl.config import RunConfig
 from jaxdl.data.stream import Stream
 from jaxdl.models.conv import Conv
 from jaxdl.supervised import classification
@@ -18,7 +19,7 @@ from tests.test_loop import train, without_seconds
 def parts(small):
     config = small.Config()
     data = small.load(config)
-    mesh = parallel.data_mesh(config.batch_size)
+    mesh = parallel.mesh(config)
     made = program.compile_program(small.build(config, data), config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(1)
@@ -89,7 +90,7 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
     """Their gradients leave XLA's fast path there: a step at a time, then."""
     config = dataclasses.replace(small.Config(), batch_size=8)
     data = small.load(config)
-    mesh = parallel.data_mesh(8)
+    mesh = parallel.mesh(RunConfig(batch_size=8))
     ends = []
     for conv in (Conv, nn.Conv):
         task = supervised.supervised(

@@ -36,7 +36,7 @@ def run(config: Config) -> dict[str, Any]:
     """Times both sides; returns the median of the turns' ratios and its quartiles."""
     data = cifar_vgg.load(config)
     task = cifar_vgg.build(config, data)
-    mesh = parallel.data_mesh(config.batch_size)
+    mesh = parallel.mesh(config)
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
     program = compile_program(task, config, data.train, mesh)
     key = jax.random.key(config.seed)

@@ -42,7 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     origin = performance.origin(Path(config.results))
     data = images.load("embedded", image_size=config.image_size)
     task = cifar_vgg.build(config, data)
-    program = compile_program(task, config, data.train, parallel.data_mesh(config.batch_size))
+    program = compile_program(task, config, data.train, parallel.mesh(config))
     carry = jax.block_until_ready(program.start(jax.random.key(config.seed)))
     size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}

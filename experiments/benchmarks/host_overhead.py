@@ -70,7 +70,7 @@ def softmax(config: RunConfig, data: images.Images) -> Task:
 
 def times(config: RunConfig, task: Task, data: images.Images, turns: int) -> list[float]:
     """The seconds of a run's steps over those of the bare loop, of each turn."""
-    mesh = parallel.data_mesh(config.batch_size)
+    mesh = parallel.mesh(config)
     program = compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(0)

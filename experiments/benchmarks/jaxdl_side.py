@@ -79,7 +79,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
     task = experiment.build(config, data)
     device = jax.devices()[:1]  # as many as the other sides use
-    mesh = parallel.data_mesh(config.batch_size, device)
+    mesh = parallel.mesh(config, device)
     examples = batches.size(data.train)
     program = compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))

@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
     """Times the trials; returns mean and deviation of accuracy, and medians of seconds."""
     data = cifar_speedrun.load(config)
     task = cifar_speedrun.build(config, data)
-    mesh = parallel.data_mesh(config.batch_size, jax.devices()[:1])
+    mesh = parallel.mesh(config, jax.devices()[:1])
     split = jax.device_put(data.train, parallel.replicated(mesh))
     train = jax.jit(training(task, config, batches.size(data.train)))
     measure = evaluate.evaluator(task, mesh)

@@ -5,6 +5,7 @@ Shapes: N examples of a split, B of a batch.
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,6 +52,14 @@ class Stream:
             self._known = epoch, np.asarray(self._order(epoch))
         start = position * self._batch_size
         rows = self._known[1][start : start + self._batch_size]
-        batch = {name: array[rows] for name, array in self._split.items()}
-        batch["mask"] = np.ones(self._batch_size, np.float32)
-        return jax.device_put(batch, self._sharding)
+
+        def placed(array: np.ndarray, rows: np.ndarray) -> jax.Array:
+            shape = (len(rows), *array.shape[1:])
+
+            def held(index: Any) -> np.ndarray:  # only what this process's devices hold is read
+                return array[rows[index[0]]]
+
+            return jax.make_array_from_callback(shape, self._sharding, held)
+
+        batch = {name: placed(array, rows) for name, array in self._split.items()}
+        return batch | {"mask": placed(np.ones(1, np.float32), np.zeros_like(rows))}

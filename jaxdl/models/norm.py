@@ -21,6 +21,12 @@ def batch(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
     return nn.BatchNorm(not train, momentum=0.9, dtype=dtype)(x)
 
 
+def batch_of_all(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
+    """As `batch`, over the examples of all devices where each has a program of its own."""
+    axis = "data" if train else None  # the axis of `jaxdl.parallel`
+    return nn.BatchNorm(not train, momentum=0.9, dtype=dtype, axis_name=axis)(x)
+
+
 def layer(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
     """Over the channels, each position of each example apart (Ba et al., 2016)."""
     del train

@@ -28,7 +28,7 @@ def test_no_convolution_leaves_the_fast_path(case, dtype):
     experiment, flags = CASES[case]
     config = experiment.Config(dataset="synthetic", batch_size=8, dtype=dtype, **flags)
     data = experiment.load(config)
-    mesh = parallel.data_mesh(8)
+    mesh = parallel.mesh(config)
     program = compile_program(experiment.build(config, data), config, data.train, mesh)
     assert program.loops
     key = jax.random.key(0)

@@ -1,0 +1,88 @@
+"""One run on eight devices, however the work is shared, is the run on one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Runs in a process of its own, since the number of devices is fixed when JAX starts.
+PROGRAM = """
+import json, jax, numpy as np
+from experiments import mnist_cnn
+from jaxdl import cli, parallel, program
+
+TINY = ["--dataset=digits", "--image_size=8", "--batch_size=16", "--norm=batch", "--dropout=0"]
+TINY += ["--optimizer=nesterov", "--learning_rate=0.01", "--weight_decay=0.01", "--clip_norm=1"]
+found = {}
+def train(name, *flags, devices=8):
+    config = cli.parse(mnist_cnn.Config, [*TINY, *flags])
+    data = mnist_cnn.load(config)
+    mesh = parallel.mesh(config, jax.devices()[:devices])
+    made = program.compile_program(mnist_cnn.build(config, data), config, data.train, mesh)
+    key = jax.random.key(1)
+    split = parallel.put(data.train, parallel.replicated(mesh))
+    feed = program.Feed(split, key, made.order(key, 0))
+    carry = made.start(jax.random.key(0))
+    memory = made.compiled(carry, feed).memory_analysis()
+    losses = []
+    for _ in range(20):
+        carry, feed = made.advance(made.reset(carry), feed, 1)
+        losses.append(float(carry.metrics["loss"][0]) / float(carry.metrics["loss"][1]))
+    value = made.evaluate(carry.state, data.test, 16)
+    kernel = carry.state.params["Dense_0"]["kernel"]
+    found[name] = {
+        "losses": losses, "test": float(value["loss"]), "accuracy": float(value["accuracy"]),
+        "part": [kernel.addressable_shards[0].data.size, kernel.size],
+        "arguments": memory.argument_size_in_bytes,
+    }
+
+train("one", devices=1)
+train("jit")
+train("fsdp", "--fsdp")
+train("model", "--mesh=data:4,model:2")
+train("both", "--mesh=data:4,model:2", "--fsdp")
+train("pmap", "--parallel=pmap", "--sync_batch_norm")
+train("apart", "--parallel=pmap")
+train("accumulated", "--parallel=pmap", "--sync_batch_norm", "--accumulate=2")
+train("accumulated one", "--accumulate=2", devices=1)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    command = [sys.executable, "-c", PROGRAM]
+    out = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}
+    )
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout)
+
+
+@pytest.mark.parametrize("way", ["jit", "fsdp", "model", "both", "pmap"])
+def test_losses_are_those_of_one_device(found, way):
+    assert found[way]["losses"] == pytest.approx(found["one"]["losses"], rel=1e-5)
+    assert found[way]["test"] == pytest.approx(found["one"]["test"], rel=1e-4)
+    assert found[way]["accuracy"] == pytest.approx(found["one"]["accuracy"], abs=0.003)
+
+
+def test_without_synchronisation_each_device_normalises_its_own(found):
+    losses, one = found["apart"]["losses"], found["one"]["losses"]
+    assert losses != pytest.approx(one, rel=1e-3)
+    assert losses == pytest.approx(one, rel=0.5)
+
+
+def test_parts_of_a_devices_share_are_other_parts_of_the_batch(found):
+    # Their batch norm sees two examples of each device, or eight of the whole batch.
+    one = found["accumulated one"]["losses"]
+    assert found["accumulated"]["losses"] == pytest.approx(one, rel=0.3)
+
+
+def test_each_device_keeps_its_part(found):
+    parts = {way: value["part"][1] / value["part"][0] for way, value in found.items()}
+    assert {w: parts[w] for w in ("one", "jit", "pmap")} == {"one": 1, "jit": 1, "pmap": 1}
+    assert {w: parts[w] for w in ("fsdp", "model", "both")} == {"fsdp": 8, "model": 2, "both": 8}
+    assert found["fsdp"]["arguments"] < 0.8 * found["jit"]["arguments"]
