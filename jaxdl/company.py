@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import jax
@@ -17,6 +18,7 @@ from jaxdl import parallel
 
 DONE = b"."  # said before a connection is closed on purpose
 MEET = 30.0  # seconds that the first waits for the others to connect
+NOTICE = 2.0  # seconds in which a connection's end is noticed
 
 
 @contextlib.contextmanager
@@ -46,7 +48,11 @@ def watched(host: str, folder: str) -> Iterator[None]:
         others[0].sendall(jax.process_index().to_bytes(4))
     for number, other in others.items():
         threading.Thread(target=_wait, args=(number, other, folder), daemon=True).start()
-    yield
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        time.sleep(NOTICE)  # a collective may fail before the loss of its other side is noticed
+        raise
     for other in others.values():
         with contextlib.suppress(OSError):
             other.sendall(DONE)

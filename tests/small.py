@@ -19,6 +19,7 @@ class Config(RunConfig):
     """Running statistics, dropout, momentum, a schedule with warm-up."""
 
     dropout: float = flag(0.2, "rate", low=0.0, high=1.0)
+    width: int = flag(16, "units of the hidden layer", low=1)
     num_epochs: int = flag(2, "passes", low=1)
     batch_size: int = flag(16, "examples an update", low=1)
 
@@ -27,10 +28,11 @@ class Net(nn.Module):
     """Dense layers with running statistics and dropout."""
 
     dropout: float
+    width: int
 
     @nn.compact
     def __call__(self, x, *, train):
-        x = nn.Dense(16)(x.reshape(x.shape[0], -1))
+        x = nn.Dense(self.width)(x.reshape(x.shape[0], -1))
         x = nn.relu(nn.BatchNorm(not train)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(10)(x)
@@ -55,7 +57,7 @@ def build(config, data) -> Task:
 
     total = config.total_steps(len(data.train["label"]))
     return supervised(
-        Net(config.dropout),
+        Net(config.dropout, config.width),
         optim.optimizer(
             "nesterov",
             config.learning_rate,

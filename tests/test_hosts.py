@@ -16,6 +16,7 @@ from jaxdl.errors import UserError
 from jaxdl.parallel import join
 
 FLAGS = ["--num_steps=60", "--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
+FLAGS += ["--width=128"]  # a kernel of 24,576 entries: large enough to be split
 
 
 def start(folder, *flags, processes=2, devices=2):
@@ -62,7 +63,7 @@ def losses(folder):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     assert ends(start(folder / "one", processes=1, devices=4))[0][0] == 0
-    (first, out, _), (second, nothing, quiet) = ends(start(folder / "two"))
+    (first, out, _), (second, nothing, quiet) = ends(start(folder / "two", "--fsdp"))
     assert (first, second) == (0, 0)
     assert "state_sha256" in out
     # What its library for collectives prints is not ours to silence.
@@ -77,28 +78,24 @@ def test_two_processes_of_two_devices_are_one_of_four(whole):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_others_and_the_run_goes_on(victim, whole, tmp_path):
-    folder = tmp_path / "run"
+def test_a_killed_process_ends_the_others(victim, tmp_path):
     # More steps than are made until then, so that it is not at its end.
-    processes = start(folder, "--num_steps=100000")
-    until(folder, 40)
+    processes = start(tmp_path / "run", "--num_steps=100000")
+    until(tmp_path / "run", 20)
     processes[victim].kill()
     other = ends(processes)[1 - victim]
     assert other[0] == 1
     assert f"error: process {victim} of the run is gone" in other[2]
     assert "Traceback" not in other[2]
-    lines = record.read_metrics(folder)
-    at = max(x["step"] for x in lines) + 20
-    found = ends(start(folder, f"--num_steps={at}", "--resume=force"))
-    assert [x[0] for x in found] == [0, 0]
-    assert "going on from step" in found[0][2]
 
 
 def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path):
     folder = tmp_path / "run"
+    # The state is in parts, each on a device of one of the processes.
     processes = start(folder, "--fsdp")
     until(folder, 20)
     processes[1].send_signal(signal.SIGTERM)
+    # It may have come after the last step.
     assert {x[0] for x in ends(processes)} <= {143, 0}
     assert [x[0] for x in ends(start(folder, "--fsdp"))] == [0, 0]
     summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole / "two")]

@@ -311,7 +311,7 @@ def test_another_config_may_be_forced_and_is_the_runs_from_then_on(copy, small):
 
 
 def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):
-    monkeypatch.setattr(small, "Net", lambda dropout: OtherNet())
+    monkeypatch.setattr(small, "Net", lambda dropout, width: OtherNet())
     with pytest.raises(UserError, match="of another model"):
         train(small, workdir=str(copy), resume="force", **FLAGS)
 
