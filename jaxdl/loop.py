@@ -98,6 +98,7 @@ def train(
     """
     # Refuses before anything is written.
     config.check_steps(batches.size(data.train))
+    # Each is traced once, for all of the run's programs.
     task = Task(*(jax.jit(function, inline=True) for function in task))
     jax.eval_shape(task.init, jax.random.key(0))  # a model that cannot be built says so here
     if config.dry_run:
