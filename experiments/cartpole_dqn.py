@@ -48,7 +48,7 @@ class Config(agents.AgentConfig):
     def __post_init__(self) -> None:
         """Refuses a memory that does not end with the rows of a step, or begins too late."""
         super().__post_init__()
-        agents.divides("batch_size", self.batch_size, self.memory)
+        agents.divides("batch_size", self.batch_size, self.memory, "--memory")
         most = min(self.memory, self.total_steps(self.batch_size) * self.batch_size)
         if self.learn_from > most:
             raise UserError(f"--learn_from={self.learn_from}: give at most {most}, all it keeps")

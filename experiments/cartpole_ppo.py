@@ -52,7 +52,8 @@ class Config(agents.AgentConfig):
     def __post_init__(self) -> None:
         """Refuses minibatches that are not equal."""
         super().__post_init__()
-        agents.divides("minibatches", self.minibatches, self.rollout * self.batch_size)
+        whole = self.rollout * self.batch_size
+        agents.divides("minibatches", self.minibatches, whole, "--rollout times --batch_size")
 
 
 class State(NamedTuple):

@@ -62,7 +62,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
             )
         if self.patience and not self.classifier:
             raise UserError(f"--patience={self.patience} of what? Give a --classifier that judges")
-        if self.penalty and self.norm == "batch":
+        if self.penalty > 0 and self.norm == "batch":
             raise UserError(
                 f"--penalty={self.penalty} is of each image, and --norm=batch looks at all: give "
                 "--norm=layer"

@@ -56,6 +56,9 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
                 print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
     status = guard(command)
+    if status and "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(status)  # else JAX waits for the others, and then ends in the middle of C++
     # All is said and done, and it ends anyway. Python would undo another handler at its end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(status)

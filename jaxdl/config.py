@@ -10,6 +10,9 @@ from typing import Any
 
 from jaxdl.errors import UserError
 
+# Which process of several this is, and the values that say it is alone.
+ALONE: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
+
 
 def flag(
     default: Any,
@@ -240,11 +243,11 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
 
 
 def to_flags(config: RunConfig) -> str:
-    """One `--name=value` a line, for --flagfile; without workdir and resume, so a replay is new."""
+    """One `--name=value` a line, for --flagfile; a replay is new, and of one process."""
     lines = [
         f"--{field.name}={_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
-        if field.name not in ("workdir", "resume")
+        if field.name not in ("workdir", "resume", *ALONE)
     ]
     return "\n".join(lines) + "\n"
 

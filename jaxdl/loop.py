@@ -104,9 +104,11 @@ def train(
     if config.dry_run:
         return estimate(config, task, data)
     mesh = parallel.mesh(config)
-    with signals.graceful() as request, _claimed(config) as folder:
+    ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
+    parallel.check_same(configs.identity(config) | {"data": data.fingerprint} | ways)
+    with signals.graceful() as request, _claimed(config) as (folder, named):
         try:
-            run = _Run(config, task, data, best, show, folder, mesh, request)
+            run = _Run(config, task, data, best, show, folder, mesh, request, named)
             try:
                 run.train()
                 return run.finish(conclude)
@@ -117,23 +119,30 @@ def train(
         except OSError as error:
             raise TrainingError(
                 f"cannot write {error.filename or folder} ({error.strerror}): mend that, and the "
-                f"same command with --workdir={folder} goes on"
+                f"same command with --workdir={named} goes on"
             ) from error
 
 
 @contextmanager
-def _claimed(config: RunConfig) -> Iterator[Path]:
-    """The run's folder, and nobody else's; of a process that is not the first, one for no reader.
+def _claimed(config: RunConfig) -> Iterator[tuple[Path, str]]:
+    """A folder to write, which is nobody else's, and the run's: of the first process the same.
+
+    What another process writes has no reader, and is gone at its end.
 
     Raises:
       UserError: the folder is not the run's to write; on all processes.
     """
     folder = record.choose_workdir(config)
     with ExitStack() as stack:
-        parallel.by_first(lambda: stack.enter_context(record.claim(folder, config)) and None)
+
+        def claim() -> str:
+            stack.enter_context(record.claim(folder, config))
+            return str(folder)
+
+        named = parallel.by_first(claim)
         if not parallel.is_first():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        yield folder
+        yield folder, named
 
 
 class _Run:
@@ -149,10 +158,11 @@ class _Run:
         folder: Path,
         mesh: Mesh,
         request: signals.Request,
+        named: str,
     ):
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
-        self._show, self._folder, self._request = show, folder, request
+        self._show, self._folder, self._request, self._named = show, folder, request, named
         self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
@@ -267,7 +277,7 @@ class _Run:
         return signals.Stopped(
             number,
             f"stopped by signal {number}; checkpoint of step {self._step} made: the same command "
-            f"with --workdir={self._folder} goes on",
+            f"with --workdir={self._named} goes on",
         )
 
     def close(self) -> None:
@@ -303,7 +313,7 @@ class _Run:
             say(f"{'; '.join(changed)}: the run goes on, equal to rounding, not to the last bit")
         if saved.step > self._total:
             raise UserError(
-                f"{self._folder} is at step {saved.step}, and this run would end at {self._total}: "
+                f"{self._named} is at step {saved.step}, and this run would end at {self._total}: "
                 "give more --num_steps or --num_epochs, or another --workdir"
             )
         self._step = self._last_saved = saved.step
@@ -441,7 +451,7 @@ class _Run:
         """Leaves the run where a signal came; all its processes at the same step."""
         if self._alone:
             self._request.poll()
-        elif self._step % self._config.log_every == 0:  # to agree costs them a meeting
+        else:
             # Kept apart from the request: a signal that comes meanwhile waits for the next one.
             number = parallel.agreed(self._request.number)
             if number is not None:
@@ -563,7 +573,7 @@ class _Run:
         kept.close()
         return TrainingError(
             f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
-            f"`jaxdl replay {self._folder}` makes it again: lower --learning_rate, or give "
+            f"`jaxdl replay {self._named}` makes it again: lower --learning_rate, or give "
             "--on_nonfinite=skip (with --resume=force to go on from here)"
         )
 

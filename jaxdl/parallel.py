@@ -7,6 +7,7 @@ as to look at a run folder, the first does, and tells the others.
 import json
 import math
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxdl import tree
-from jaxdl.config import RunConfig
+from jaxdl.config import ALONE, RunConfig
 from jaxdl.errors import TrainingError, UserError, first_line
 
 DATA, MODEL = "data", "model"  # the axes that a mesh may have
 Gradient = Callable[..., Any]  # (params, model_state, batch, key, ...) -> (its, (state, metrics))
-NO_FLAGS = "", 0, -1  # what the three flags of several processes are where they are not given
 LARGE = 2**14  # entries of an array from which on it is worth splitting
 
 
@@ -39,7 +39,7 @@ def join(config: RunConfig) -> None:
     if not several(config):
         return
     given: dict[str, Any] = {}
-    if _flags(config) != NO_FLAGS:
+    if _asked(config):
         if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
             raise UserError(
                 f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
@@ -53,6 +53,14 @@ def join(config: RunConfig) -> None:
         host, _, port = config.coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
+        if config.process_id == 0:
+            try:  # JAX would end in a segmentation fault
+                socket.create_server(("", int(port))).close()
+            except OSError as error:
+                raise UserError(
+                    f"--coordinator={config.coordinator}: port {port} cannot be had here "
+                    f"({error.strerror}): give another"
+                ) from error
         given = {
             "coordinator_address": config.coordinator,
             "num_processes": config.num_processes,
@@ -88,11 +96,11 @@ def several(config: RunConfig) -> bool:
     """Whether the flags or the environment say that this is one process of several."""
     slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
     tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return _flags(config) != NO_FLAGS or slurm not in ("", "1") or "," in tpu
+    return _asked(config) or slurm not in ("", "1") or "," in tpu
 
 
-def _flags(config: RunConfig) -> tuple[str, int, int]:
-    return config.coordinator, config.num_processes, config.process_id
+def _asked(config: RunConfig) -> bool:
+    return any(getattr(config, name) != value for name, value in ALONE.items())
 
 
 def is_first() -> bool:
@@ -268,6 +276,25 @@ def by_first(compute: Callable[[], Any]) -> Any:
     if "error" in told:
         raise UserError(told["error"])
     return told["value"]
+
+
+def check_same(mine: dict[str, Any]) -> None:
+    """Holds what each process has against what the first has.
+
+    Raises:
+      UserError: they differ; on all of them.
+    """
+    theirs = by_first(lambda: mine)
+    differing = [
+        f"{name}={theirs.get(name)} there, {mine.get(name)} here"
+        for name in sorted(theirs.keys() | mine.keys())
+        if theirs.get(name) != mine.get(name)
+    ]
+    if agreed(len(differing)):
+        what = "; ".join(differing) or "another process has others than the first and this one"
+        raise UserError(
+            f"the processes of a run have other flags or data ({what}): give all the same"
+        )
 
 
 def from_first(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -52,7 +52,9 @@ def open_run(folder: Path, **changes: Any) -> Run:
         raise UserError(f"{folder} is a run of {name}, which is not here: {error}") from error
     if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
         raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
-    config = configs.from_dict(experiment.Config, values | changes)
+    # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
+    here = {"mesh": "", "fsdp": False, **configs.ALONE}
+    config = configs.from_dict(experiment.Config, values | here | changes)
     return Run(folder, experiment, config)
 
 

@@ -10,17 +10,18 @@ import time
 
 import pytest
 
-from jaxdl import record
+from jaxdl import cli, record
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 from jaxdl.parallel import join
+from tests import small
 
 FLAGS = ["--num_steps=60", "--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
 FLAGS += ["--width=128"]  # a kernel of 24,576 entries: large enough to be split
 
 
-def start(folder, *flags, processes=2, devices=2):
-    """A run of `tests.small` in so many processes."""
+def start(folder, *flags, processes=2, devices=2, own=None):
+    """A run of `tests.small` in so many processes, some of which have flags of their `own`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -29,7 +30,11 @@ def start(folder, *flags, processes=2, devices=2):
     command = [sys.executable, "-m", "tests.small", f"--workdir={folder}", *FLAGS, *flags]
     return [
         subprocess.Popen(
-            [*command, *([*together, f"--process_id={n}"] if processes > 1 else [])],
+            [
+                *command,
+                *([*together, f"--process_id={n}"] if processes > 1 else []),
+                *(own or {}).get(n, []),
+            ],
             env=os.environ | {"XLA_FLAGS": many},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,7 +89,7 @@ def test_a_killed_process_ends_the_others(victim, tmp_path):
     until(tmp_path / "run", 20)
     processes[victim].kill()
     other = ends(processes)[1 - victim]
-    assert other[0] == 1
+    assert other[0] == 1, other[2]
     assert f"error: process {victim} of the run is gone" in other[2]
     assert "Traceback" not in other[2]
 
@@ -100,6 +105,21 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path):
     assert [x[0] for x in ends(start(folder, "--fsdp"))] == [0, 0]
     summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole / "two")]
     assert summaries[0]["state_sha256"] == summaries[1]["state_sha256"]
+
+
+def test_other_flags_in_one_of_them_are_refused(tmp_path):
+    processes = start(tmp_path / "run", own={1: ["--log_every=3"]})
+    for status, _, err in ends(processes):
+        assert status == 2
+        assert "have other flags or data (" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with socket.create_server(("", 0)) as taken:
+        flags = [f"--coordinator=h:{taken.getsockname()[1]}", "--num_processes=2"]
+        with pytest.raises(UserError, match=r"port \d+ cannot be had here"):
+            join(cli.parse(small.Config, [*flags, "--process_id=0"]))
 
 
 @pytest.mark.parametrize(

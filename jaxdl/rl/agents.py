@@ -59,14 +59,14 @@ class Episodes(Dataset):
     environment: Environment
 
 
-def divides(flag: str, parts: int, whole: int) -> None:
-    """Refuses parts that are not equal.
+def divides(flag: str, parts: int, whole: int, of: str) -> None:
+    """Refuses parts that are not equal; `of` says which flags make the whole.
 
     Raises:
       UserError: they are not.
     """
     if whole % parts:
-        raise UserError(f"--{flag}={parts} does not divide {whole}: give one that does")
+        raise UserError(f"--{flag}={parts} does not divide {of}, {whole}: give one that does")
 
 
 def load(config: AgentConfig) -> Episodes:
