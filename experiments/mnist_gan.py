@@ -42,7 +42,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
     classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does", place=True)
     num_epochs: int = 15
     batch_size: int = 64
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         """Makes the judge's folder absolute, and refuses what cannot be built.

@@ -26,7 +26,7 @@ class AdversarialConfig(RunConfig):
     penalty: float = flag(0.0, "times the critic's slope minus 1, squared", low=0.0, high=1e6)
     critic_steps: int = flag(1, "of the discriminator for one of the generator", low=1, high=1000)
     latents: int = flag(64, "numbers that an example is drawn from", low=1, high=65536)
-    schedule: str = flag("cosine", "of both rates", choices=tuple(schedules.SCHEDULES))
+    schedule: str = flag("constant", "of both rates", choices=tuple(schedules.SCHEDULES))
     momentum: float = flag(0.5, "first decay of Adam", low=0.0, high=0.9999)
     ema_decay: float = flag(0.999, "of the generator that is evaluated", low=0.0, high=0.999999)
 
