@@ -39,11 +39,8 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
             print(f"{doc}\n\n{describe(config_class)}")
             return
-        from jaxdl import (
-            company,
-            parallel,
-            record,
-        )  # import jax, as experiments do; `jaxdl --help` need not
+        # They import jax, as experiments do, but `jaxdl --help` need not.
+        from jaxdl import company, parallel, record
 
         if not parallel.several(config):  # else the first of them looks, when they have met
             record.refuse_if_used(config)
