@@ -42,10 +42,10 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         # They import jax, as experiments do, but `jaxdl --help` need not.
         from jaxdl import company, parallel, record
 
-        if not parallel.several(config):  # else the first of them looks, when they have met
+        if not company.several(config):  # else the first of them looks, when they have met
             record.refuse_if_used(config)
         set_up_jax(config.deterministic)
-        parallel.join(config)
+        company.join(config)
         host = config.coordinator.rpartition(":")[0]
         silent = contextlib.nullcontext() if parallel.is_first() else _silence()
         with company.watched(host, config.workdir), silent:

@@ -1,4 +1,4 @@
-"""The processes of a run watch each other: when one is gone, the others end at once, and say so.
+"""The processes of a run meet, and watch each other: when one is gone, the others end and say so.
 
 Otherwise they would wait for it in the next collective. Each holds a connection to the first, which
 the system closes when either of the two dies; what takes a whole machine away, JAX's own heartbeats
@@ -11,17 +11,96 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
 from jaxdl import parallel
-from jaxdl.errors import TrainingError, UserError
+from jaxdl.config import ALONE, RunConfig
+from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.signals import Stopped
 
 DONE, FAILED = b".", b"!"  # said before a connection is closed on purpose
 MEET = 30.0  # seconds that the first waits for the others to connect
 NOTICE = 2.0  # seconds in which a connection's end is noticed
 GRACE = 5.0  # seconds for what all processes end for, each with its own words
+
+
+def join(config: RunConfig) -> None:
+    """Makes this process one of a run's, where the flags or the environment say that it is.
+
+    Slurm with several tasks, and a TPU slice with several workers, say so by their environment.
+    Must come before the first device is asked for. Where they do not meet within --join_timeout the
+    process ends with status 1 and a line.
+
+    Raises:
+      UserError: the flags do not fit together.
+      TrainingError: the environment does not say where the others are.
+    """
+    if not several(config):
+        return
+    given: dict[str, Any] = {}
+    if _asked(config):
+        if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
+            raise UserError(
+                f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
+                f"--process_id={config.process_id}: give all three, or none of them"
+            )
+        if config.process_id >= config.num_processes:
+            raise UserError(
+                f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
+                f"give one from 0 to {config.num_processes - 1}"
+            )
+        host, _, port = config.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
+        if config.process_id == 0:
+            try:  # JAX would end in a segmentation fault
+                socket.create_server(("", int(port))).close()
+            except OSError as error:
+                raise UserError(
+                    f"--coordinator={config.coordinator}: port {port} cannot be had here "
+                    f"({error.strerror}): give another"
+                ) from error
+        given = {
+            "coordinator_address": config.coordinator,
+            "num_processes": config.num_processes,
+            "process_id": config.process_id,
+        }
+    # The service would take SIGTERM for itself; a run agrees on signals by `agreed`.
+    jax.config.update("jax_enable_preemption_service", False)
+    # JAX's own deadline ends the process in the middle of C++, with a page of addresses.
+    late = threading.Timer(
+        config.join_timeout,
+        _end,
+        [
+            "the processes of the run did not meet within "
+            f"--join_timeout={config.join_timeout} seconds: start all of them, with a "
+            "--coordinator that they can reach"
+        ],
+    )
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=config.join_timeout + 60)
+    except Exception as error:
+        raise TrainingError(
+            f"the processes of the run cannot meet ({first_line(error)}): give --coordinator, "
+            "--num_processes and --process_id"
+        ) from error
+    finally:
+        late.cancel()
+
+
+def several(config: RunConfig) -> bool:
+    """Whether the flags or the environment say that this is one process of several."""
+    slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
+    tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return _asked(config) or slurm not in ("", "1") or "," in tpu
+
+
+def _asked(config: RunConfig) -> bool:
+    return any(getattr(config, name) != value for name, value in ALONE.items())
 
 
 @contextlib.contextmanager
@@ -104,6 +183,13 @@ def _wait(number: int, other: socket.socket, folder: str) -> None:
     if said != DONE:
         place = f" with --workdir={folder}" if folder else ""
         how = "has failed, and says why" if said == FAILED else "is gone"
-        text = f"error: process {number} of the run {how}: start all of them again{place}, and "
-        os.write(2, f"{text}they go on from the last checkpoint\n".encode())
-        os._exit(1)
+        _end(
+            f"process {number} of the run {how}: start all of them again{place}, and they go on "
+            "from the last checkpoint"
+        )
+
+
+def _end(text: str) -> None:
+    """Ends this process with a line and status 1, wherever its main thread waits."""
+    os.write(2, f"error: {text}\n".encode())
+    os._exit(1)

@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,18 @@ def places(config: RunConfig | type[RunConfig]) -> set[str]:
 def identity(config: RunConfig) -> dict[str, Any]:
     """What decides the bits of a run: all of `to_dict` but the fields that are places."""
     return {k: v for k, v in to_dict(config).items() if k not in places(config)}
+
+
+def differences(
+    here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
+) -> list[str]:
+    """A phrase for each field that has another value there than here, or is lacking in one."""
+    missing = object()
+    return [
+        f"{name}={there.get(name)} there, {here.get(name)} here"
+        for name in sorted((set(there) | set(here)) - set(ignored))
+        if there.get(name, missing) != here.get(name, missing)
+    ]
 
 
 def limits(low: float | None, high: float | None) -> str:

@@ -6,9 +6,6 @@ as to look at a run folder, the first does, and tells the others.
 
 import json
 import math
-import os
-import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,90 +14,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxdl import tree
-from jaxdl.config import ALONE, RunConfig
-from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.config import RunConfig, differences
+from jaxdl.errors import UserError
 
 DATA, MODEL = "data", "model"  # the axes that a mesh may have
 Gradient = Callable[..., Any]  # (params, model_state, batch, key, ...) -> (its, (state, metrics))
 LARGE = 2**14  # entries of an array from which on it is worth splitting
-
-
-def join(config: RunConfig) -> None:
-    """Makes this process one of a run's, where the flags or the environment say that it is.
-
-    Slurm with several tasks, and a TPU slice with several workers, say so by their environment.
-    Must come before the first device is asked for. Where they do not meet within --join_timeout the
-    process ends with status 1 and a line.
-
-    Raises:
-      UserError: the flags do not fit together.
-      TrainingError: the environment does not say where the others are.
-    """
-    if not several(config):
-        return
-    given: dict[str, Any] = {}
-    if _asked(config):
-        if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
-            raise UserError(
-                f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
-                f"--process_id={config.process_id}: give all three, or none of them"
-            )
-        if config.process_id >= config.num_processes:
-            raise UserError(
-                f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
-                f"give one from 0 to {config.num_processes - 1}"
-            )
-        host, _, port = config.coordinator.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
-        if config.process_id == 0:
-            try:  # JAX would end in a segmentation fault
-                socket.create_server(("", int(port))).close()
-            except OSError as error:
-                raise UserError(
-                    f"--coordinator={config.coordinator}: port {port} cannot be had here "
-                    f"({error.strerror}): give another"
-                ) from error
-        given = {
-            "coordinator_address": config.coordinator,
-            "num_processes": config.num_processes,
-            "process_id": config.process_id,
-        }
-    # The service would take SIGTERM for itself; a run agrees on signals by `agreed`.
-    jax.config.update("jax_enable_preemption_service", False)
-    # JAX's own deadline ends the process in the middle of C++, with a page of addresses.
-    late = threading.Timer(config.join_timeout, _too_late, [config.join_timeout])
-    late.daemon = True
-    late.start()
-    try:
-        jax.distributed.initialize(**given, initialization_timeout=config.join_timeout + 60)
-    except Exception as error:
-        raise TrainingError(
-            f"the processes of the run cannot meet ({first_line(error)}): give --coordinator, "
-            "--num_processes and --process_id"
-        ) from error
-    finally:
-        late.cancel()
-
-
-def _too_late(seconds: int) -> None:
-    text = (
-        f"error: the processes of the run did not meet within --join_timeout={seconds} seconds: "
-        "start all of them, with a --coordinator that they can reach\n"
-    )
-    os.write(2, text.encode())
-    os._exit(1)
-
-
-def several(config: RunConfig) -> bool:
-    """Whether the flags or the environment say that this is one process of several."""
-    slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
-    tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return _asked(config) or slurm not in ("", "1") or "," in tpu
-
-
-def _asked(config: RunConfig) -> bool:
-    return any(getattr(config, name) != value for name, value in ALONE.items())
 
 
 def is_first() -> bool:
@@ -142,8 +61,8 @@ def on_each_device(gradient: Gradient, mesh: Mesh) -> Gradient:
     """The gradient that each device makes of its share of a batch, summed over all devices.
 
     What `jax.pmap` stands for, and has been made of since jax 0.8: a program for each device, in
-    which the sums over devices are written down. `gradient` must be a sum over examples. What looks
-    at a whole batch sees a device's share of it; running statistics are averaged.
+    which the sums over devices are written down. `gradient` must be a sum over examples [B, ...].
+    What looks at a whole batch sees a device's share of it; running statistics are averaged.
     """
 
     def of_share(params: Any, model_state: Any, batch: Any, key: jax.Array, *rest: Any) -> Any:
@@ -284,12 +203,7 @@ def check_same(mine: dict[str, Any]) -> None:
     Raises:
       UserError: they differ; on all of them.
     """
-    theirs = by_first(lambda: mine)
-    differing = [
-        f"{name}={theirs.get(name)} there, {mine.get(name)} here"
-        for name in sorted(theirs.keys() | mine.keys())
-        if theirs.get(name) != mine.get(name)
-    ]
+    differing = differences(mine, by_first(lambda: mine))
     if agreed(len(differing)):
         what = "; ".join(differing) or "another process has others than the first and this one"
         raise UserError(

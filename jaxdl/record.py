@@ -107,12 +107,7 @@ def check_same(
     Raises:
       UserError: they differ; it names each field.
     """
-    missing = object()
-    differing = [
-        f"{name}={there.get(name)} there, {here.get(name)} here"
-        for name in sorted((set(there) | set(here)) - set(ignored))
-        if there.get(name, missing) != here.get(name, missing)
-    ]
+    differing = configs.differences(here, there, ignored)
     if differing:
         raise UserError(
             f"--workdir={folder} holds the run of another config ({'; '.join(differing)}): give "
