@@ -30,7 +30,10 @@ def main() -> None:
 def run(arguments: list[str]) -> None:
     """Runs one subcommand; what stands after `--` is for the experiment that it runs."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    chosen = _parser().parse_args(arguments[:end])
+    chosen, others = _parser().parse_known_args(arguments[:end])
+    chosen.lists = others
+    if chosen.lists and chosen.handler is not _sweep:
+        raise UserError(f"unrecognized arguments: {' '.join(chosen.lists)} (jaxdl --help)")
     chosen.flags = arguments[end + 1 :]
     chosen.handler(chosen)
 
@@ -86,8 +89,31 @@ def _parser() -> Parser:
     command.add_argument("--workdir", type=Path, help="keeps both runs; default: a temporary one")
     command.set_defaults(handler=_verify)
 
-    command = commands.add_parser("report", help="compare runs: a table and a picture of curves")
-    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    command = commands.add_parser(
+        "sweep",
+        help="many runs: flags with lists (A,B), ranges (0..4) and --random=N of LOW..HIGH:log",
+        usage="jaxdl sweep EXPERIMENT [options] --FLAG=A,B ... [-- FLAGS THAT ARE NO LISTS]",
+        allow_abbrev=False,
+    )
+    command.add_argument("experiment", help="module, such as experiments.mnist_lenet")
+    command.add_argument(
+        "--jobs", type=_count, default=0, help="trials at a time; default: a GPU each"
+    )
+    command.add_argument(
+        "--random", type=_count, default=0, help="combinations to draw; 0: all; seeds are not drawn"
+    )
+    command.add_argument("--engine", default="local", choices=["local", "slurm", "ray"])
+    command.add_argument("--retries", type=_count, default=2, help="of a trial that was killed (2)")
+    command.add_argument("--cpus", type=_count, default=1, help="of a trial: Slurm, Ray (1)")
+    command.add_argument("--gpus", type=_count, default=0, help="of a trial: Slurm, Ray (0)")
+    command.add_argument("--workdir", default="", help="of the sweep; default: by what it tries")
+    command.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
+    command.set_defaults(handler=_sweep)
+
+    command = commands.add_parser("report", help="compare runs, or show a sweep: table, picture")
+    command.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or of one sweep"
+    )
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
     command.set_defaults(handler=_report)
 
@@ -180,10 +206,37 @@ def _print(values: dict[str, Any]) -> None:
         print(f"{name} = {value}")
 
 
-def _report(chosen: argparse.Namespace) -> None:
-    from jaxdl.report import report
+def _sweep(chosen: argparse.Namespace) -> None:
+    from jaxdl.sweep import driver, table
 
-    report(chosen.runs, chosen.output)
+    options = driver.Options(
+        chosen.engine,
+        chosen.jobs,
+        chosen.random,
+        chosen.retries,
+        chosen.cpus,
+        chosen.gpus,
+        chosen.workdir,
+    )
+    given = chosen.experiment, chosen.lists, chosen.flags
+    if chosen.dry_run:
+        trials = driver.planned(*given, chosen.random)
+        folder = driver.place(*given, options)
+        print("\n".join(driver.commands(chosen.experiment, trials, folder)))
+        return
+    folder = driver.sweep(*given, options)
+    table.report(folder, folder / "report.png")
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from jaxdl import report
+    from jaxdl.sweep import ledger, table
+
+    if len(chosen.runs) == 1 and (chosen.runs[0] / ledger.NAME).exists():
+        report.check_picture(chosen.output)
+        table.report(chosen.runs[0], chosen.output)
+    else:
+        report.report(chosen.runs, chosen.output)
 
 
 def _results(chosen: argparse.Namespace) -> None:

@@ -249,6 +249,8 @@ class _Run:
         summary |= {
             "step": self._step,
             "best_step": self._best["step"],
+            "best_metric": self._best_metric[0],
+            "better": self._best_metric[1].__name__,
             "seconds": round(self._elapsed(), 3),
             **(self._speed(steps / max(seconds, 1e-9)) if steps else {}),
             "parameters": parameters(state),

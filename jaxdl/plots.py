@@ -64,6 +64,58 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     _save(figure, path)
 
 
+def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
+    """Draws a metric against each hyperparameter: a point a combination, over it its seeds' spread.
+
+    Numbers stand on an axis of numbers, a logarithmic one where they span a factor of ten; words
+    stand side by side. A line goes through the mean of the combinations at each value.
+
+    Args:
+      panels: by the hyperparameter's name, pairs of its value and the metric of each seed.
+      title: of the metric.
+      path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    for number, (name, pairs) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, number + 1, ylabel=title.replace("_", " "))
+        axes.set_xlabel(name.replace("_", " "))
+        axes.grid(alpha=0.25)
+        pairs = [(value, seeds) for value, seeds in pairs if seeds]
+        words = sorted({value for value, _ in pairs})
+        numbers = _numbers(words)
+        if numbers is None:
+            places = {word: float(n) for n, word in enumerate(words)}
+            axes.set_xticks(list(places.values()), words)
+            axes.set_xlim(-0.5, len(words) - 0.5)
+        else:
+            places = dict(zip(words, numbers, strict=True))
+            if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+                axes.set_xscale("log")
+        means: dict[float, list[float]] = {}
+        for value, seeds in pairs:
+            mean, spread = (
+                np.mean(seeds),
+                np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0,
+            )
+            axes.errorbar(places[value], mean, spread, fmt="o", markersize=4, color="C0", alpha=0.6)
+            means.setdefault(places[value], []).append(float(mean))
+        if numbers is not None and len(means) < len(pairs):
+            line = [(x, np.mean(means[x])) for x in sorted(means)]
+            axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
+    _save(figure, path)
+
+
+def _numbers(words: list[str]) -> list[float] | None:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
 def matrix(values: np.ndarray, title: str, path: Path) -> None:
     """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones."""
     from matplotlib.figure import Figure

@@ -23,8 +23,7 @@ def report(folders: list[Path], picture: Path) -> None:
     Raises:
       UserError: one of `folders` is not a run folder.
     """
-    if picture.suffix != ".png" or picture.is_dir():
-        raise UserError(f"--output={picture}: name a file that ends in .png")
+    check_picture(picture)
     configs = [record.read_json(folder / "config.json") for folder in folders]
     table = Table(box=None, header_style="bold", pad_edge=False)
     differing = [
@@ -50,6 +49,16 @@ def report(folders: list[Path], picture: Path) -> None:
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
         console.print(f"curves: {picture}")
+
+
+def check_picture(path: Path) -> None:
+    """Refuses early what is no place for a picture.
+
+    Raises:
+      UserError: it is a folder, or no PNG.
+    """
+    if path.suffix != ".png" or path.is_dir():
+        raise UserError(f"--output={path}: name a file that ends in .png")
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ FLOORS = [
         "reopen",
         "cli",
         "verify",
+        "sweep",
     },
     {"__main__", "experiments"},
 ]
@@ -57,6 +58,7 @@ ROOMS = {
     "absl": {"jaxdl/cli.py"},
     "torch": {"experiments/benchmarks/torch_side.py", "experiments/benchmarks/torch_agent.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
+    "ray": {"jaxdl/sweep/cluster.py"},
 }
 
 

@@ -1,0 +1,76 @@
+"""Trials on a Ray cluster, whose hosts share the sweep's folder under the same path."""
+
+import logging
+import os
+import time
+from collections import deque
+from typing import Any
+
+from jaxdl.errors import UserError
+from jaxdl.sweep import ledger as ledgers
+from jaxdl.sweep.ledger import Ledger, Line
+
+WAIT = 0.2  # seconds, for a process left over from a worker that is gone
+
+
+def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gpus: int) -> None:
+    """Runs trials to their ends, and keeps the ledger.
+
+    Args:
+      ledger: of the sweep.
+      names: of the trials that are to be run.
+      jobs: trials at a time; 0: as many as the cluster has room for.
+      retries: times that a trial is started again that was killed, or whose host was lost.
+      cpus: of a trial.
+      gpus: of a trial.
+
+    Raises:
+      UserError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--engine=ray needs Ray: pip install 'jaxdl[ray]'") from error
+
+    # The cluster of RAY_ADDRESS or of this host; without one, this host alone.
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    remote: Any = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_trial)
+    waiting, left = deque(names), dict.fromkeys(names, retries)
+    running: dict[Any, str] = {}
+    try:
+        while waiting or running:
+            while waiting and (not jobs or len(running) < jobs):
+                name = waiting.popleft()
+                running[remote.remote(ledger.lines[name], os.getcwd())] = name
+                starts = ledger.lines[name]["starts"] + 1
+                ledger.set(name, state="running", starts=starts)
+            for reference in ray.wait(list(running), timeout=1.0)[0]:
+                name = running.pop(reference)
+                try:
+                    status = ray.get(reference)
+                except ray.exceptions.RayTaskError:
+                    raise  # a mistake of ours
+                except ray.exceptions.RayError:
+                    status = -9  # the host, or its worker, is gone
+                if ledgers.ended(ledger, name, status, again=left[name] > 0):
+                    left[name] -= 1
+                    waiting.append(name)
+    finally:
+        ray.shutdown()
+
+
+def _trial(line: Line, folder: str) -> int:
+    """Runs a trial where Ray has room; returns the status of its process."""
+    os.chdir(folder)
+    while True:
+        with ledgers.claim(line) as log:
+            if log is not None:
+                process = None if ledgers.result(line) else ledgers.start(line, log)
+                break
+        time.sleep(WAIT)
+    if process is None:
+        return 0
+    try:
+        return process.wait()
+    finally:
+        process.terminate()

@@ -1,0 +1,169 @@
+"""From flags that hold lists and ranges to the trials of a sweep.
+
+`--learning_rate=0.1,0.03` lists values, `--seed=0..4` whole numbers, both ends among them, and
+`--learning_rate=1e-4..1e-1:log` is a range to draw from (without `:log` evenly).
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import math
+import random
+import re
+from typing import NamedTuple
+
+from jaxdl import config as configs
+from jaxdl.config import RunConfig
+from jaxdl.errors import UserError
+
+FLAG = re.compile(r"--?(\w+)=(.*)", re.DOTALL)
+NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(:log)?")
+MOST = 10_000  # trials of a sweep; a folder of more is of no use to anybody
+LONGEST = 120  # characters of a trial's name
+
+
+class Trial(NamedTuple):
+    """A run of a sweep."""
+
+    name: str  # of its folder: what varies, and its values
+    varied: dict[str, str]  # flag -> value
+    flags: list[str]  # of the experiment, all but --workdir
+
+
+class Range(NamedTuple):
+    """Numbers to draw from: evenly, or their logarithms evenly."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def draw(self, chance: random.Random) -> str:
+        """A number of four digits, or a whole one, as a flag has it."""
+        if self.log:
+            number = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            number = chance.uniform(self.low, self.high)
+        return str(round(number)) if self.whole else f"{number:.4g}"
+
+
+Axis = list[str] | Range
+
+
+def trials(config: type[RunConfig], flags: list[str], fixed: list[str], draws: int) -> list[Trial]:
+    """The trials of a sweep, in the order in which the flags are written, the last one fastest.
+
+    Args:
+      config: of the experiment; a flag that is a place, such as --data_dir, is never a list.
+      flags: as the shell has them, with lists and ranges.
+      fixed: flags of all trials that are taken as they are.
+      draws: how many combinations to draw; 0 makes all. Seeds are not drawn: each combination
+        gets each of them. The first of them are the same for every number.
+
+    Raises:
+      UserError: a range is empty or too long, a flag is given twice, a range needs `draws`, or
+        there is nothing to draw.
+    """
+    axes, common = _axes(config, flags)
+    given = [match[1] for match in map(FLAG.fullmatch, [*flags, *fixed]) if match]
+    twice = next((name for name in given if given.count(name) > 1), None)
+    if twice:
+        raise UserError(f"--{twice} is given twice: write --{twice}=A,B to try both")
+    if draws:
+        crossed = {name: axis for name, axis in axes.items() if name == "seed"}
+        drawn = _drawn({n: a for n, a in axes.items() if n != "seed"}, draws)
+        found = [a | b for a in drawn for b in _product(crossed)]
+    else:
+        found = _product(axes)
+    return [_trial(varied, [*common, *fixed]) for varied in found]
+
+
+def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], list[str]]:
+    """What varies, and the other flags."""
+    types = {field.name: type(field.default) for field in dataclasses.fields(config)}
+    axes: dict[str, Axis] = {}
+    common = []
+    for flag in flags:
+        match = FLAG.fullmatch(flag)
+        axis = None
+        if match and match[1] in types and match[1] not in configs.places(config):
+            axis = _axis(match[1], match[2], types[match[1]] is int)
+        if match and axis is not None:
+            axes[match[1]] = axis
+        else:
+            common.append(flag)
+    return axes, common
+
+
+def _axis(name: str, text: str, whole: bool) -> Axis | None:
+    """The values of a flag; None where it has but one."""
+    values: list[str] = []
+    for part in text.split(","):
+        match = RANGE.fullmatch(part)
+        if not match:
+            values.append(part)
+            continue
+        low, high, log = float(match[1]), float(match[2]), bool(match[3])
+        if not low < high or (log and low <= 0) or not math.isfinite(high - low):
+            rule = "a smaller number above 0, then a larger one" if log else "the smaller one first"
+            raise UserError(f"--{name}={part} is no range: write {rule}")
+        if log or not whole:
+            if "," in text:
+                raise UserError(f"--{name}={text}: a range to draw from stands alone")
+            return Range(low, high, log, whole)
+        if not (low.is_integer() and high.is_integer()):
+            raise UserError(f"--{name}={part}: both ends have to be whole numbers")
+        if high - low >= MOST:
+            raise UserError(f"--{name}={part} has more than {MOST} numbers: name fewer")
+        values += map(str, range(int(low), int(high) + 1))
+    if len(set(values)) < len(values):
+        raise UserError(f"--{name}={text} names a value twice")
+    return values if len(values) > 1 else None
+
+
+def _product(axes: dict[str, Axis]) -> list[dict[str, str]]:
+    """All combinations.
+
+    Raises:
+      UserError: they are too many, or there is a range to draw from.
+    """
+    lists = []
+    for name, axis in axes.items():
+        if isinstance(axis, Range):
+            raise UserError(
+                f"--{name} is a range to draw from: give --random=N, or list its values as A,B,C"
+            )
+        lists.append(axis)
+    if math.prod(map(len, lists)) > MOST:
+        raise UserError(
+            f"these are {math.prod(map(len, lists))} trials, more than {MOST}: try fewer"
+        )
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def _drawn(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
+    if not axes:
+        raise UserError(
+            f"--random={draws}, and no flag has values to draw from: write --name=A,B or "
+            "--name=LOW..HIGH:log (seeds are not drawn)"
+        )
+    found: list[dict[str, str]] = []
+    for number in range(draws):
+        chance = random.Random(number)
+        found.append(
+            {
+                name: axis.draw(chance) if isinstance(axis, Range) else chance.choice(axis)
+                for name, axis in axes.items()
+            }
+        )
+    return [one for number, one in enumerate(found) if one not in found[:number]]
+
+
+def _trial(varied: dict[str, str], common: list[str]) -> Trial:
+    text = ",".join(f"{name}={value}" for name, value in varied.items()) or "alone"
+    name = re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)
+    if name != text or len(name) > LONGEST:  # two names must not become one
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        name = f"{name[:LONGEST]}-{digest}"
+    return Trial(name, varied, [*common, *(f"--{n}={value}" for n, value in varied.items())])

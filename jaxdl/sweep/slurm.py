@@ -1,0 +1,104 @@
+"""Trials as a job array of Slurm, whose hosts share the sweep's folder under the same path.
+
+Slurm keeps the queue, so the driver ends when it has handed its trials in. Started again it asks
+what is still queued, and hands in what is neither queued nor done. Partition, time and account are
+set as for any job, by variables such as SBATCH_PARTITION and SBATCH_TIMELIMIT.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from jaxdl.errors import UserError
+from jaxdl.progress import say
+from jaxdl.sweep import ledger as ledgers
+from jaxdl.sweep.ledger import Ledger
+
+FOLDER = "slurm"
+
+
+def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) -> None:
+    """Hands in the trials that Slurm does not have yet.
+
+    Args:
+      ledger: of the sweep.
+      names: of the trials that are not done.
+      jobs: trials at a time; 0: as many as there is room for.
+      cpus: of a trial.
+      gpus: of a trial.
+    """
+    digest = hashlib.sha256(str(ledger.folder).encode()).hexdigest()[:8]
+    queued = _queued(ledger.folder / FOLDER, f"jaxdl-{digest}")
+    missing = [name for name in names if name not in queued]
+    for name in names:
+        ledger.lines[name]["state"] = "queued"
+    if missing:
+        folder = ledger.folder / FOLDER
+        folder.mkdir(exist_ok=True)
+        number = len(list(folder.glob("*.jsonl")))
+        path = folder / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(ledger.lines[name]) + "\n" for name in missing))
+        room = [f"--cpus-per-task={cpus}", *([f"--gpus-per-task={gpus}"] if gpus else [])]
+        at_once = f"%{jobs}" if jobs else ""
+        command = [
+            *("sbatch", "--parsable", f"--job-name=jaxdl-{digest}-{number}", "--requeue"),
+            *(f"--array=0-{len(missing) - 1}{at_once}", "--ntasks=1", *room),
+            f"--chdir={os.getcwd()}",
+            f"--output={folder}/%A_%a.log",
+        ]
+        job = _ask(command, script(path)).strip()
+        for name in missing:
+            ledger.lines[name].update(job=job, starts=ledger.lines[name]["starts"] + 1)
+        say(f"{len(missing)} trials handed in as Slurm's job {job}")
+    ledger.write()
+    if names:
+        say("the same command shows how they stand, and hands in what ended without a result")
+
+
+def script(path: Path) -> str:
+    """What a task of the array runs."""
+    words = shlex.join([sys.executable, "-m", "jaxdl.sweep.slurm", str(path)])
+    return f'#!/bin/sh\nexec {words} "$SLURM_ARRAY_TASK_ID"\n'
+
+
+def _queued(folder: Path, job: str) -> set[str]:
+    """Names of the trials that Slurm has, running or waiting."""
+    found = set()
+    for line in _ask(["squeue", "--noheader", "--array", "--format=%j %K"]).splitlines():
+        name, _, task = line.strip().partition(" ")
+        if name.rpartition("-")[0] == job:
+            path = folder / f"{name.rpartition('-')[2]}.jsonl"
+            found.add(json.loads(path.read_text().splitlines()[int(task)])["trial"])
+    return found
+
+
+def _ask(command: list[str], text: str = "") -> str:
+    try:
+        asked = subprocess.run(command, input=text, capture_output=True, text=True)
+    except OSError as error:
+        why = f"{command[0]} is not here ({error.strerror})"
+        raise UserError(f"--engine=slurm: {why}: start it where Slurm is") from error
+    if asked.returncode:
+        words = " ".join(asked.stderr.split())[:300]
+        raise UserError(f"--engine=slurm: {command[0]} says: {words or asked.returncode}")
+    return asked.stdout
+
+
+def main(path: str, number: str) -> None:
+    """Becomes the process of a trial, unless it is done or another process runs it."""
+    line = json.loads(Path(path).read_text().splitlines()[int(number)])
+    with ledgers.claim(line) as log:
+        if log is None:
+            sys.exit(f"{line['trial']} runs already: see {line['log']}")
+        if not ledgers.result(line):
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            os.execv(sys.executable, ledgers.argv(line))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

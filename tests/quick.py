@@ -1,0 +1,58 @@
+"""An experiment of a moment, without JAX: what a sweep sees of one, and nothing more.
+
+python -m tests.quick --workdir=runs/quick
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from jaxdl import cli
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+from jaxdl.lock import Lock
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """How it goes."""
+
+    sleep: float = flag(0.2, "seconds that it takes", low=0.0)
+    how: str = flag("well", "it ends", choices=("well", "badly", "killed", "killed once"))
+
+
+def command() -> None:
+    """Begins and ends a line of `starts` in the run folder, and leaves a summary."""
+    config = cli.parse(Config, sys.argv[1:])
+    folder = Path(config.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder / ".lock"):
+        first = not (folder / "starts").exists()
+        with (folder / "starts").open("a") as file:
+            file.write("begun\n")
+        if config.how == "badly":
+            raise UserError("--how=badly: it ends badly")
+        if config.how == "killed" or (config.how == "killed once" and first):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(config.sleep)
+        value = config.learning_rate + config.seed / 100
+        summary = {
+            "best/validation/loss": value,
+            "best/test/loss": value + 1,
+            "best_metric": "loss",
+            "better": "min",
+            "seconds": config.sleep,
+            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
+        with (folder / "starts").open("a") as file:
+            file.write("ended\n")
+    print("done")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(command))

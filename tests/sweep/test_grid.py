@@ -1,0 +1,104 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxdl import cli
+from jaxdl.errors import UserError
+from jaxdl.sweep import grid
+from tests.quick import Config
+
+
+def trials(*flags, fixed=(), draws=0):
+    return grid.trials(Config, list(flags), list(fixed), draws)
+
+
+def test_lists_and_ranges_are_crossed():
+    found = trials(
+        "--learning_rate=0.1,0.03", "--sleep=0", "--seed=0..2", fixed=["--how=killed once"]
+    )
+    assert [trial.name for trial in found] == [
+        f"learning_rate={rate},seed={seed}" for rate in ("0.1", "0.03") for seed in range(3)
+    ]
+    assert found[1].varied == {"learning_rate": "0.1", "seed": "1"}
+    assert found[1].flags == ["--sleep=0", "--how=killed once", "--learning_rate=0.1", "--seed=1"]
+
+
+@given(
+    st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
+    st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=4, unique=True),
+)
+def test_each_combination_is_there_once_and_the_experiment_takes_it(seeds, rates):
+    flags = [f"--seed={','.join(map(str, seeds))}", f"--learning_rate={','.join(map(str, rates))}"]
+    found = [cli.parse(Config, trial.flags) for trial in trials(*flags)]
+    wanted = [(seed, rate) for seed in seeds for rate in rates]
+    assert [(config.seed, config.learning_rate) for config in found] == wanted
+
+
+def test_what_stands_alone_is_one_trial():
+    (one,) = trials("--learning_rate=0.1")
+    assert (one.name, one.varied, one.flags) == ("alone", {}, ["--learning_rate=0.1"])
+
+
+def test_places_and_what_is_fixed_are_no_lists():
+    (one,) = trials("--mesh=data:4,model:2", "--data_dir=../a,b", fixed=["--dataset=a,b"])
+    assert one.flags == ["--mesh=data:4,model:2", "--data_dir=../a,b", "--dataset=a,b"]
+
+
+def test_draws_are_in_their_range_the_same_each_time_and_crossed_with_seeds():
+    flags = ["--learning_rate=1e-4..1e-1:log", "--batch_size=16..256:log", "--seed=0..2"]
+    found = trials(*flags, draws=20)
+    assert len(found) == 60
+    assert found == trials(*flags, draws=20)
+    assert found[:15] == trials(*flags, draws=5)
+    for trial in found:
+        config = cli.parse(Config, trial.flags)
+        assert 1e-4 <= config.learning_rate <= 1e-1
+        assert 16 <= config.batch_size <= 256
+    assert {trial.varied["seed"] for trial in found} == {"0", "1", "2"}
+
+
+def test_logarithms_are_even():
+    chance = random.Random(0)
+    drawn = [float(grid.Range(1e-4, 1e-1, True, False).draw(chance)) for _ in range(3000)]
+    below = [sum(number < edge for number in drawn) / 3000 for edge in (1e-3, 1e-2)]
+    assert below == pytest.approx([1 / 3, 2 / 3], abs=0.03)
+    even = [float(grid.Range(-1, 3, False, False).draw(chance)) for _ in range(3000)]
+    assert sum(even) / 3000 == pytest.approx(1, abs=0.1)
+
+
+def test_draws_of_lists_are_distinct():
+    found = trials("--learning_rate=0.1,0.2", draws=50)
+    assert sorted(trial.name for trial in found) == ["learning_rate=0.1", "learning_rate=0.2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "draws", "said"),
+    [
+        (["--learning_rate=0.1..0.2"], 0, "give --random=N"),
+        (["--learning_rate=0.2..0.1"], 3, "the smaller one first"),
+        (["--learning_rate=0..1:log"], 3, "above 0"),
+        (["--learning_rate=0.1..0.2,0.5"], 3, "stands alone"),
+        (["--seed=0.5..3"], 0, "whole numbers"),
+        (["--seed=0..100000"], 0, "more than 10000"),
+        (["--seed=0..999", "--batch_size=1..99"], 0, "99000 trials"),
+        (["--seed=1,1"], 0, "twice"),
+        (["--seed=0..3,2"], 0, "twice"),
+        (["--seed=1,2", "--seed=3"], 0, "given twice"),
+        (["--seed=0..3"], 5, "nothing to draw|no flag has values"),
+    ],
+)
+def test_what_makes_no_sense(flags, draws, said):
+    with pytest.raises(UserError, match=said):
+        trials(*flags, draws=draws)
+
+
+@given(st.lists(st.text(min_size=1, max_size=200), min_size=2, max_size=3, unique=True))
+def test_names_are_folders_and_differ(values):
+    names = [grid._trial({"dataset": value}, []).name for value in values]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert "/" not in name
+        assert len(name.encode()) < 200
+        assert name not in (".", "..")

@@ -1,0 +1,206 @@
+"""Sweeps of an experiment that only sleeps, on this machine; drivers are killed for real."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxdl.__main__ import run as command
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.sweep import local
+from jaxdl.sweep.ledger import Ledger
+
+SIX = ["tests.quick", "--learning_rate=0.1,0.2", "--seed=0..2"]
+
+
+def sweep(folder, *flags):
+    command(["sweep", *SIX, f"--workdir={folder}", *flags])
+
+
+def starts(folder):
+    """How often each trial began, and ended."""
+    return {
+        path.parent.name: (text.count("begun"), text.count("ended"))
+        for path in folder.glob("trials/*/starts")
+        for text in [path.read_text()]
+    }
+
+
+def states(folder):
+    return [line["state"] for line in Ledger.read(folder).lines.values()]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep") / "sweep"
+    sweep(folder, "--jobs=3", "--sleep=0")
+    return folder
+
+
+def test_each_trial_runs_once(done):
+    assert set(starts(done).values()) == {(1, 1)}
+    assert len(starts(done)) == 6
+
+
+def test_the_ledger_says_what_came_out(done):
+    lines = Ledger.read(done).lines
+    line = lines["learning_rate=0.2,seed=1"]
+    assert line["state"] == "done"
+    assert (line["metric"], line["better"], line["starts"]) == ("validation/loss", "min", 1)
+    assert line["value"] == pytest.approx(0.21)
+    assert line["varied"] == {"learning_rate": "0.2", "seed": "1"}
+    assert line["command"] == (
+        "python -m tests.quick --sleep=0 --learning_rate=0.2 --seed=1 "
+        f"--workdir={done}/trials/learning_rate=0.2,seed=1"
+    )
+    assert Path(line["log"]).read_text() == "done\n"
+
+
+def test_again_nothing_runs_and_the_table_stands(done, capsys):
+    sweep(done, "--jobs=3", "--sleep=0")
+    assert set(starts(done).values()) == {(1, 1)}
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1] == ["0.1", "3/3", "0.11", "±", "0.0058", "1.11", "±", "0.0058"]
+    assert rows[2][0] == "0.2"
+
+
+def test_more_seeds_go_into_the_same_folder(done):
+    command(["sweep", *SIX[:2], "--seed=2..3", "--sleep=0", f"--workdir={done}"])
+    assert set(starts(done).values()) == {(1, 1)}
+    assert len(starts(done)) == 8
+
+
+def test_other_flags_are_refused(done):
+    with pytest.raises(UserError, match=r"sweep of other flags .*--sleep=0 "):
+        sweep(done, "--sleep=1")
+
+
+def test_killed_drivers_lose_nothing_and_repeat_nothing(tmp_path):
+    folder = tmp_path / "sweep"
+    flags = [*SIX, "--sleep=0.4", "--jobs=2", f"--workdir={folder}"]
+    for wait in (0.1, 0.3, 0.5):
+        driver = subprocess.Popen([sys.executable, "-m", "jaxdl", "sweep", *flags])
+        until = time.monotonic() + 60
+        before = len(starts(folder))
+        while len(starts(folder)) == before and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(wait)  # others come and go
+        driver.kill()
+        driver.wait()
+    command(["sweep", *flags])
+    assert starts(folder) == {
+        f"learning_rate={r},seed={s}": (1, 1) for r in (0.1, 0.2) for s in range(3)
+    }
+    assert states(folder) == ["done"] * 6
+
+
+def test_a_signal_stops_the_trials_too(tmp_path):
+    folder = tmp_path / "sweep"
+    flags = [*SIX, "--sleep=60", "--jobs=2", f"--workdir={folder}"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "jaxdl", "sweep", *flags], stderr=-1, text=True
+    )
+    while len(starts(folder)) < 2:
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGTERM)
+    assert "the same command goes on" in driver.communicate()[1]
+    assert driver.returncode == 143
+    assert states(folder) == ["waiting"] * 6
+    sleepers = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True)
+    assert sleepers.stdout == ""
+
+
+def test_two_drivers_are_one_too_many(done):
+    from jaxdl.lock import Lock
+
+    with Lock(done / ".lock"), pytest.raises(UserError, match="in use by process"):
+        sweep(done, "--sleep=0")
+
+
+def test_failures_are_named_and_tried_again_by_the_next_call(tmp_path, capsys):
+    for times in (1, 2):
+        with pytest.raises(TrainingError, match="6 of 6 trials failed"):
+            sweep(tmp_path / "sweep", "--how=badly", "--jobs=3")
+        assert set(starts(tmp_path / "sweep").values()) == {(times, 0)}
+    assert "failed (status 2): error: --how=badly" in capsys.readouterr().err
+    assert states(tmp_path / "sweep") == ["failed"] * 6
+
+
+@pytest.mark.parametrize(("how", "begun"), [("killed once", 2), ("killed", 3)])
+def test_what_is_killed_goes_on(how, begun, tmp_path):
+    flags = ["tests.quick", f"--how={how}", "--sleep=0", f"--workdir={tmp_path / 'sweep'}"]
+    if how == "killed":
+        with pytest.raises(TrainingError, match="1 of 1 trials failed"):
+            command(["sweep", *flags, "--retries=2"])
+    else:
+        command(["sweep", *flags])
+    assert starts(tmp_path / "sweep") == {"alone": (begun, int(begun == 2))}
+
+
+def test_each_place_has_its_device(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    sweep(tmp_path / "sweep", "--sleep=0.3")
+    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("sweep/trials/*/summary.json")]
+    assert sorted(summary["visible"] for summary in summaries) == ["4"] * 3 + ["7"] * 3
+
+
+def test_devices_that_are_shared():
+    assert local.environment(["4", "7"], 2, 4) == {
+        "CUDA_VISIBLE_DEVICES": "4",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450",
+    }
+    assert local.environment([], 1, 2) == {}
+
+
+def test_a_dry_run_prints_what_would_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command(["sweep", *SIX, "--dry_run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    folder = lines[0].split("--workdir=")[1].partition("/trials")[0]
+    assert lines[0].startswith("python -m tests.quick --learning_rate=0.1 --seed=0 --workdir=")
+    assert folder.startswith(f"{tmp_path}/runs/quick/sweep-")
+    assert not list(tmp_path.iterdir())
+    command(["sweep", *SIX, "--dry_run"])
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--learning_rate=0.1,-1"], "at least|from 0"),
+        (["--wrong=1,2"], "wrong"),
+        (["--how=well,ill"], "choose one of"),
+        (["--resume=force"], "leave it out"),
+        (["--", "--workdir=x"], "leave it out"),
+        (["--jobs=-1"], "less than 0"),
+        (["--engine=cloud"], "invalid choice"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(flags, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", *flags])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tests.nothing", "json"])
+def test_no_experiment(name, tmp_path):
+    with pytest.raises(UserError, match="experiment"):
+        command(["sweep", name, f"--workdir={tmp_path / 'sweep'}"])
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="not empty and no sweep"):
+        sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_garbled_ledger_is_named(tmp_path):
+    (tmp_path / "sweep.jsonl").write_text("[1]\n")
+    with pytest.raises(UserError, match=r"sweep\.jsonl is no ledger"):
+        sweep(tmp_path)

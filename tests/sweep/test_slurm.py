@@ -1,0 +1,114 @@
+"""A stand-in for Slurm: `sbatch` checks its arguments and keeps the job; `squeue` lists jobs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxdl.__main__ import run as command
+from jaxdl.errors import UserError
+from jaxdl.sweep.ledger import Ledger, locked
+
+SBATCH = r"""#!/usr/bin/env bash
+set -eu
+for argument in "$@"; do
+  case $argument in
+    --parsable | --requeue | --ntasks=1 | --cpus-per-task=2 | --gpus-per-task=1) ;;
+    --job-name=*) name=${argument#*=} ;;
+    --array=0-*%2) last=${argument##*-}; last=${last%\%*} ;;
+    --chdir=*) test -d "${argument#*=}" ;;
+    --output=*/%A_%a.log) test -d "$(dirname "${argument#*=}")" ;;
+    *) echo "sbatch: unknown $argument" >&2; exit 1 ;;
+  esac
+done
+cat > "$QUEUE/$name.sh"
+for task in $(seq 0 "$last"); do echo "$name $task" >> "$QUEUE/waiting"; done
+echo 4711
+"""
+SQUEUE = r"""#!/usr/bin/env bash
+test "$*" = "--noheader --array --format=%j %K" || { echo "squeue: $*" >&2; exit 1; }
+echo "somebody-else N/A"
+cat "$QUEUE/waiting" 2> /dev/null || true
+"""
+FLAGS = ["--engine=slurm", "--jobs=2", "--cpus=2", "--gpus=1", "--seed=0..3", "--sleep=0"]
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("QUEUE", str(folder))
+    return folder
+
+
+def waiting(queue):
+    path = queue / "waiting"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def work(queue, times):
+    """Runs the first jobs that wait, as Slurm would."""
+    for line in waiting(queue)[:times]:
+        name, task = line.split()
+        environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
+        subprocess.run(["sh", str(queue / f"{name}.sh")], env=environment, check=True)
+    left = waiting(queue)[times:]
+    (queue / "waiting").write_text("".join(f"{line}\n" for line in left))
+
+
+def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+
+    def sweep():
+        command(["sweep", "tests.quick", f"--workdir={folder}", *FLAGS])
+        return [line["state"] for line in Ledger.read(folder).lines.values()]
+
+    assert sweep() == ["queued"] * 4
+    assert len(waiting(queue)) == 4
+    assert "4 trials handed in as Slurm's job 4711" in capsys.readouterr().err
+    work(queue, 2)
+    assert sweep() == ["done", "done", "queued", "queued"]
+    assert len(waiting(queue)) == 2  # what waits is not handed in again
+    (queue / "waiting").write_text(waiting(queue)[1] + "\n")  # one is lost
+    assert sweep() == ["done", "done", "queued", "queued"]
+    assert len(waiting(queue)) == 2
+    work(queue, 2)
+    assert sweep() == ["done"] * 4
+    assert waiting(queue) == []
+    starts = [path.read_text() for path in folder.glob("trials/*/starts")]
+    assert starts == ["begun\nended\n"] * 4
+    assert (folder / "logs" / "seed=0.log").read_text() == "done\n"
+
+
+def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
+    folder = tmp_path / "sweep"
+    command(["sweep", "tests.quick", f"--workdir={folder}", *FLAGS])
+    log = folder / "logs" / "seed=0.log"
+    log.parent.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "jaxdl.sweep.slurm", str(folder / "slurm" / "0.jsonl"), "0"]
+    with log.open("ab") as file:
+        assert locked(file)
+        found = subprocess.run(words, capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "seed=0 runs already" in found.stderr
+    assert not (folder / "trials").exists()
+    subprocess.run(words, check=True)
+    subprocess.run(words, check=True)  # done: nothing happens
+    assert (folder / "trials" / "seed=0" / "starts").read_text() == "begun\nended\n"
+
+
+def test_what_slurm_does_not_take_is_said(queue, tmp_path):
+    flags = [flag for flag in FLAGS if flag != "--cpus=2"]
+    with pytest.raises(UserError, match="sbatch says: sbatch: unknown --cpus-per-task=1"):
+        command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", *flags])
+
+
+def test_no_slurm(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="squeue is not here"):
+        command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", "--engine=slurm"])
