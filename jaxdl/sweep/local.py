@@ -1,12 +1,14 @@
 """Trials on this machine, some at a time, each on a device of its own where there are several."""
 
 import contextlib
+import glob
 import os
 import subprocess
 import time
 from collections import deque
 from typing import NamedTuple
 
+from jaxdl.errors import UserError
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger
 
@@ -31,8 +33,9 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
       jobs: trials at a time; 0: as many as there are devices.
       retries: times that a trial that was killed is started again.
     """
-    devices = accelerators()
-    places = jobs or len(devices) or 1
+    found = devices()
+    places = jobs or len(found) or 1
+    own = [environment(found, place, places) for place in range(places)]
     waiting = deque(names)
     left = dict.fromkeys(names, retries)
     running: dict[int, Running] = {}
@@ -40,9 +43,9 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
         while waiting or running:
             for place in range(places):
                 if place not in running and waiting:
-                    found = _start_one(ledger, waiting, place, environment(devices, place, places))
-                    if found:
-                        running[place] = found
+                    started = _start_one(ledger, waiting, place, own[place])
+                    if started:
+                        running[place] = started
             for place, (name, process) in list(running.items()):
                 status = process.poll()
                 if status is None:
@@ -57,25 +60,39 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
         raise
 
 
-def accelerators() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+def devices() -> list[dict[str, str]]:
+    """For each GPU or TPU chip that this process may use, the variables that leave but it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name and name != "-1"]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [str(n) for n in range(listed.stdout.count("GPU "))] if listed.returncode == 0 else []
+    if visible is None:
+        listed = 0
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            words = ["nvidia-smi", "-L"]
+            text = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+            listed = text.stdout.count("GPU ")
+        visible = ",".join(map(str, range(listed)))
+    gpus = [name for name in visible.split(",") if name not in ("", "-1")]
+    chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    one = {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in gpus] or [
+        {"TPU_VISIBLE_CHIPS": str(number), **one} for number in range(len(chips))
+    ]
 
 
-def environment(devices: list[str], place: int, places: int) -> dict[str, str]:
-    """What gives a trial its device, and of a device that several share its part of the memory."""
+def environment(devices: list[dict[str, str]], place: int, places: int) -> dict[str, str]:
+    """What gives a trial its device, and of a GPU that several share its part of the memory.
+
+    Raises:
+      UserError: several would share a TPU chip, which takes but one process.
+    """
     if not devices:
         return {}
-    own = {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]}
+    own = devices[place % len(devices)]
     shared = -(-places // len(devices))
-    return own | ({"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / shared:.3f}"} if shared > 1 else {})
+    if shared == 1:
+        return own
+    if "TPU_VISIBLE_CHIPS" in own:
+        raise UserError(f"--jobs={places} on {len(devices)} TPU chips: give at most {len(devices)}")
+    return own | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / shared:.3f}"}
 
 
 def _start_one(

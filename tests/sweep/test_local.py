@@ -149,11 +149,28 @@ def test_each_place_has_its_device(tmp_path, monkeypatch):
 
 
 def test_devices_that_are_shared():
-    assert local.environment(["4", "7"], 2, 4) == {
-        "CUDA_VISIBLE_DEVICES": "4",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450",
-    }
+    gpus = [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]
+    assert local.environment(gpus, 1, 2) == gpus[1]
+    shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"}
+    assert local.environment(gpus, 2, 4) == gpus[0] | shared
     assert local.environment([], 1, 2) == {}
+    with pytest.raises(UserError, match="give at most 1"):
+        local.environment([{"TPU_VISIBLE_CHIPS": "0"}], 0, 2)
+
+
+def test_devices_are_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(
+        local.glob, "glob", lambda pattern: ["a", "b"] if "accel" in pattern else []
+    )
+    assert [found["TPU_VISIBLE_CHIPS"] for found in local.devices()] == ["0", "1"]
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n")
+    listing.chmod(0o755)
+    assert local.devices() == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "TPU_VISIBLE_CHIPS" in local.devices()[0]
 
 
 def test_a_dry_run_prints_what_would_run(tmp_path, capsys, monkeypatch):

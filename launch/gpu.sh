@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# A run on all GPUs of this machine, with a process for each:
+#   launch/gpu.sh experiments.cifar_vgg --workdir=runs/vgg --batch_size=1024
+# One process drives them all without this script: python -m experiments.cifar_vgg. A process for
+# each keeps their hosts' work apart; the result is the same. Ctrl-C and SIGTERM reach all of them.
+# CUDA_VISIBLE_DEVICES=0,2 chooses GPUs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# -ge 1 ] || { echo "error: give an experiment: launch/gpu.sh experiments.NAME" >&2; exit 2; }
+if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+  IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
+else
+  count=$(nvidia-smi -L | grep -c '^GPU ') || { echo "error: nvidia-smi finds no GPU" >&2; exit 2; }
+  mapfile -t gpus < <(seq 0 $((count - 1)))
+fi
+if [ ${#gpus[@]} -eq 1 ]; then exec python -m "$@"; fi
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+pids=()
+trap 'kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
+for number in "${!gpus[@]}"; do
+  CUDA_VISIBLE_DEVICES=${gpus[number]} python -m "$@" --coordinator="localhost:$port" \
+    --num_processes=${#gpus[@]} --process_id="$number" &
+  pids+=($!)
+done
+status=0
+for pid in "${pids[@]}"; do
+  # A signal ends `wait` early, and the process is still making its checkpoint.
+  while true; do
+    code=0
+    wait "$pid" || code=$?
+    kill -0 "$pid" 2> /dev/null || break
+  done
+  [ "$status" != 0 ] || status=$code
+done
+exit "$status"

@@ -1,0 +1,304 @@
+"""The shell scripts, against stand-ins for what a laptop has not: they check what they are told."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """Writes programs that are found before all others; they log into `said` in their folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("STAND_INS", str(folder))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def write(**programs):
+        for name, text in programs.items():
+            path = folder / name.replace("_", "-")
+            path.write_text(f"#!/usr/bin/env bash\nset -eu\n{text}")
+            path.chmod(0o755)
+        return folder
+
+    return write
+
+
+def launch(script, *arguments, **options):
+    command = ["bash", str(LAUNCH / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck(path):
+    found = subprocess.run(["shellcheck", str(path)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    assert os.access(path, os.X_OK) or path.suffix == ".sbatch"
+
+
+def test_a_sweep_from_the_shell(stand_ins):
+    stand_ins()
+    found = launch("sweep.sh", "tests.quick", "--seed=0..1", "--workdir=/sweep", "--dry_run")
+    assert found.stdout.splitlines() == [
+        f"python -m tests.quick --seed={n} --workdir=/sweep/trials/seed={n}" for n in range(2)
+    ]
+
+
+GPUS = 'echo "GPU 0: A (UUID: a)"; echo "GPU 1: A (UUID: b)"'
+PYTHON = """
+if [ "$1" = -c ]; then exec {real} "$@"; fi
+echo "$CUDA_VISIBLE_DEVICES $*" >> "$STAND_INS/said"
+trap 'sleep 0.3; echo checkpoint >> "$STAND_INS/said"; exit 143' TERM
+case "$*" in *--wait*) while true; do sleep 0.05; done ;; *--process_id=1*) exit 3 ;; esac
+"""
+
+
+def test_a_process_for_each_gpu(stand_ins):
+    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
+    found = launch("gpu.sh", "experiments.cifar_vgg", "--batch_size=64")
+    said = sorted((folder / "said").read_text().splitlines())
+    port = said[0].partition("localhost:")[2].partition(" ")[0]
+    assert int(port) > 0
+    assert said == [
+        f"{n} -m experiments.cifar_vgg --batch_size=64 --coordinator=localhost:{port} "
+        f"--num_processes=2 --process_id={n}"
+        for n in range(2)
+    ]
+    assert found.returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_processes_of_all_gpus(number, stand_ins):
+    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
+    words = ["bash", str(LAUNCH / "gpu.sh"), "experiments.cifar_vgg", "--wait"]
+    process = subprocess.Popen(words)
+    while not (folder / "said").exists() or (folder / "said").read_text().count("\n") < 2:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 143
+    assert (folder / "said").read_text().count("checkpoint") == 2
+
+
+def test_one_gpu_needs_no_other_process(stand_ins, monkeypatch):
+    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi="exit 9")
+    assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 0
+    assert (folder / "said").read_text() == "5 -m experiments.cifar_vgg\n"
+
+
+SRUN = """
+test "$1" = --kill-on-bad-exit=0
+shift
+echo $$ > "$STAND_INS/srun.pid"
+pids=()
+trap 'kill -TERM "${pids[@]}"' TERM
+for n in 0 1; do
+  SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2 SLURM_PROCID=$n SLURM_LOCALID=$n \
+    SLURM_STEP_NODELIST=localhost "$@" &
+  pids+=($!)
+done
+worst=0
+for pid in "${pids[@]}"; do
+  while true; do
+    code=0; wait "$pid" || code=$?
+    kill -0 "$pid" 2> /dev/null || break
+  done
+  [ "$code" -le "$worst" ] || worst=$code
+done
+exit "$worst"
+"""
+FLAGS = ["--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
+
+
+def test_slurm_runs_it_on_its_tasks_and_goes_on_after_a_signal(stand_ins, tmp_path, monkeypatch):
+    folder = stand_ins(srun=SRUN, scontrol='echo "$*" >> "$STAND_INS/said"')
+    # The number decides on the port on which processes meet.
+    monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["bash", str(LAUNCH / "slurm.sbatch"), "tests.small", *FLAGS]
+    run = tmp_path / "runs" / f"slurm-{os.getpid()}"
+    first = subprocess.Popen([*words, "--num_epochs=1000"], cwd=tmp_path, stderr=subprocess.PIPE)
+    while not (run / "metrics.jsonl").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    os.kill(int((folder / "srun.pid").read_text()), signal.SIGTERM)
+    said = first.communicate(timeout=120)[1].decode()
+    assert first.returncode == 143, said
+    assert (folder / "said").read_text() == f"requeue {os.getpid()}\n"
+    about = json.loads((run / "environment.json").read_text())
+    assert about["processes"] == 2
+    config = json.loads((run / "config.json").read_text())
+    assert config["num_epochs"] == 1000
+    assert "checkpoint of step" in said
+
+
+def test_slurm_without_an_experiment():
+    assert launch("slurm.sbatch").returncode == 2
+
+
+# A slice of two workers, each with a home folder; it is taken away once, where `preempt` says so.
+GCLOUD = """
+echo "$*" >> "$STAND_INS/said"
+work=$STAND_INS/..
+case "$*" in
+  "compute tpus queued-resources create "*)
+    test "$*" = "compute tpus queued-resources create mine --node-id=mine --accelerator-type=v4-16 \
+--runtime-version=base --spot --zone=z --project=p"
+    rm -rf "$work/home-0" "$work/home-1"; mkdir -p "$work/home-0" "$work/home-1"
+    echo WAITING_FOR_RESOURCES > "$work/state" ;;
+  "compute tpus queued-resources describe mine --format=value(state.state) --zone=z --project=p")
+    cat "$work/state" 2> /dev/null || exit 1
+    case $(cat "$work/state") in
+      WAITING_FOR_RESOURCES) echo PROVISIONING > "$work/state" ;;
+      PROVISIONING) echo ACTIVE > "$work/state" ;;
+      ACTIVE) if [ -e "$work/preempt" ] && [ -e "$work/bucket/mine/step" ]; then
+        pkill -KILL -f 'tpu_worker.sh mine gs://b'; rm "$work/preempt"
+        echo SUSPENDED > "$work/state"; fi ;;
+    esac ;;
+  "compute tpus queued-resources delete mine --force --quiet --zone=z --project=p")
+    rm "$work/state" ;;
+  "compute tpus tpu-vm ssh mine --worker="*" --zone=z --project=p")
+    grep -q ACTIVE "$work/state"
+    workers="0 1"; [ "$6" = --worker=all ] || workers=${6#*=}
+    script=${7#--command=}
+    for n in $workers; do
+      (cd "$work/home-$n" && HOME=$PWD WORKER=$n bash -c "$script")
+    done ;;
+  "compute tpus tpu-vm scp "*" mine:jaxdl.tgz --worker=all --zone=z --project=p")
+    for n in 0 1; do cp "$5" "$work/home-$n/jaxdl.tgz"; done ;;
+  "storage ls gs://b/mine") test -d "$work/bucket/mine" ;;
+  "storage rsync --recursive gs://b/mine runs/mine") cp -r "$work/bucket/mine/." runs/mine ;;
+  "storage rsync --recursive --delete-unmatched-destination-objects runs/mine gs://b/mine")
+    mkdir -p "$work/bucket"; rm -rf "$work/bucket/mine"; cp -r runs/mine "$work/bucket/mine" ;;
+  *) echo "gcloud: what is $*?" >&2; exit 1 ;;
+esac
+"""
+CURL = """
+case "$*" in
+  *" http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number")
+    echo "$WORKER" ;;
+  *"/attributes/worker-network-endpoints") echo "unused:8470:10.0.0.5,unused:8470:10.0.0.6" ;;
+  *) exit 1 ;;
+esac
+"""
+# On a worker: `python3 -m venv`, whose pip and python only say what they were asked.
+PYTHON3 = """
+test "$*" = "-m venv .venv"
+mkdir -p .venv/bin
+printf '%s\\n' '#!/bin/sh' 'echo "pip $WORKER $*" >> "$STAND_INS/said"' > .venv/bin/pip
+cat > .venv/bin/python << 'END'
+#!/bin/bash
+echo "python $WORKER $(cat runs/mine/step 2> /dev/null) $*" >> "$STAND_INS/said"
+mkdir -p runs/mine
+if [ "$WORKER" = 0 ]; then echo 10 > runs/mine/step; fi
+if [ -e "$STAND_INS/../preempt" ]; then sleep 600; fi
+END
+chmod +x .venv/bin/pip .venv/bin/python
+"""
+SLEEP = """case "$1" in 600) exec /bin/sleep 5 ;; *) exec /bin/sleep 0.05 ;; esac"""
+
+
+@pytest.fixture
+def tpu(stand_ins, monkeypatch, tmp_path):
+    folder = stand_ins(gcloud=GCLOUD, curl=CURL, python3=PYTHON3, sleep=SLEEP)
+    about = {"ZONE": "z", "PROJECT": "p", "TYPE": "v4-16", "VERSION": "base", "SPOT": "1"}
+    for name, value in (about | {"BUCKET": "gs://b", "REVISION": "rsync"}).items():
+        monkeypatch.setenv(name, value)
+
+    def said():
+        return (folder / "said").read_text().splitlines()
+
+    return said
+
+
+def test_a_slice_that_is_taken_away_goes_on(tpu, tmp_path):
+    (tmp_path / "preempt").touch()
+    assert launch("tpu_vm.sh", "create", "mine").returncode == 0
+    assert launch("tpu_vm.sh", "setup", "mine").returncode == 0
+    assert (tmp_path / "home-1" / "jaxdl" / "launch" / "tpu_vm.sh").exists()
+    found = launch("tpu_vm.sh", "run", "mine", "experiments.cifar_vgg", "--num_epochs=3")
+    assert found.returncode == 0, found.stderr
+    assert "mine was taken away: asking for it again" in found.stderr
+    lines = tpu()
+    assert sum("queued-resources create" in line for line in lines) == 2
+    assert sum("queued-resources delete" in line for line in lines) == 1
+    assert [line for line in lines if line[:3] == "pip"] == [
+        f"pip {n} install -q -e .[tpu]" for n in (0, 1, 0, 1)
+    ]
+    words = (
+        "-m experiments.cifar_vgg --num_epochs=3 --workdir=runs/mine --coordinator=10.0.0.5:8476"
+    )
+    pythons = [line for line in lines if line[:6] == "python"]
+    # The second time the first worker has what the bucket kept.
+    assert sorted(pythons[:2]) == [
+        f"python {n}  {words} --num_processes=2 --process_id={n}" for n in (0, 1)
+    ]
+    assert sorted(pythons[2:]) == [
+        f"python 0 10 {words} --num_processes=2 --process_id=0",
+        f"python 1  {words} --num_processes=2 --process_id=1",
+    ]
+    assert launch("tpu_vm.sh", "stop", "mine").returncode == 0
+    assert launch("tpu_vm.sh", "delete", "mine").returncode == 0
+    assert launch("tpu_vm.sh", "delete", "mine").returncode != 0
+
+
+def test_code_by_revision(tpu, tmp_path, monkeypatch):
+    # A repository and its origin, both here.
+    origin, mine = tmp_path / "origin", tmp_path / "mine"
+    shutil.copytree(LAUNCH, mine / "launch")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(mine)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(mine), str(origin)], check=True)
+    subprocess.run([*git, "remote", "add", "origin", str(origin)], check=True)
+    monkeypatch.delenv("REVISION")
+    (tmp_path / "state").write_text("ACTIVE\n")
+    for n in (0, 1):
+        (tmp_path / f"home-{n}").mkdir()
+    script = ["bash", str(mine / "launch" / "tpu_vm.sh"), "setup", "mine"]
+    subprocess.run(script, check=True)
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+    for n in (0, 1):
+        there = ["git", "-C", str(tmp_path / f"home-{n}" / "jaxdl"), "rev-parse", "HEAD"]
+        assert subprocess.check_output(there, text=True) == head
+    subprocess.run(script, check=True)  # again: it is there
+    monkeypatch.setenv("REVISION", "nothing")
+    assert subprocess.run(script, capture_output=True).returncode == 2
+
+
+def test_a_dry_run_prints_what_gcloud_would_be_told(tpu, tmp_path):
+    for command in (["create"], ["setup"], ["run", "mine", "experiments.x"], ["stop"], ["delete"]):
+        name = [] if command[1:] else ["mine"]
+        found = launch("tpu_vm.sh", "--dry_run", *command, *name)
+        assert found.returncode == 0, found.stderr
+        assert found.stderr.startswith("'gcloud' 'compute' 'tpus' ")
+        assert found.stdout == ""
+    assert not (tmp_path / "bin" / "said").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "mine"], "give an experiment"),
+        (["create"], "give a command and a name"),
+        (["destroy", "mine"], "destroy: give create"),
+        (["create", "Mine"], "small letters"),
+    ],
+)
+def test_mistakes(words, said, tpu, tmp_path):
+    found = launch("tpu_vm.sh", *words)
+    assert (found.returncode, said in found.stderr) == (2, True)
+    assert not (tmp_path / "bin" / "said").exists()
