@@ -2,10 +2,11 @@
 
     python -m experiments.imagenet_vgg --dataset=imagenette/320px-v2
     python -m experiments.imagenet_vgg --dataset=./FOLDER    # FOLDER/train/CLASS/*.jpg and test/
+    python -m experiments.imagenet_vgg --stream --crop_area=0.08 --workers=32
 
 Any image-classification data set that TFDS prepared in --data_dir, by name, or any folder of
-images; all of it is held in memory (150 KB an image), so ImageNet itself wants a machine of 200 GB.
-Not measured.
+images. All of it is held in memory (150 KB an image; ImageNet wants 200 GB), or with --stream read
+and decoded while training. Not measured.
 """
 
 import dataclasses

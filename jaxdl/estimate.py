@@ -8,11 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdl import cost, memory, parallel, tree
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.data.pipeline import AHEAD, Pipeline
+from jaxdl.data.records import Records
 from jaxdl.program import Carry, Feed, Program, compile_program
 from jaxdl.progress import say
 from jaxdl.task import Task
@@ -30,7 +33,10 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     mesh = parallel.mesh(config)
     program = compile_program(task, config, data.train, mesh)
     key = jax.random.key(config.seed)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
+    few = data.train
+    if isinstance(few, Records):  # other rows than these are taken for the last of them
+        few = few.read(np.arange(config.batch_size))
+    split = jax.device_put(few, parallel.replicated(mesh))
     carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
     params = tree.trained(carry.state)
     for line in layers(program.flops, params):
@@ -43,6 +49,8 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     compiling = time.monotonic() - began
     memory.keep()  # as the run does
     each = _seconds_a_step(program, carry, feed)
+    if isinstance(data.train, Records):
+        each = max(each, _seconds_to_read(data.train, key, config, mesh))
     evaluating = _seconds_to_evaluate(program, config, data, key)
     steps = config.total_steps(batches.size(data.train))
     evaluations = -(-steps // (config.eval_every or config.steps_per_epoch(len(feed.order))))
@@ -129,13 +137,32 @@ def _seconds_a_step(program: Program, carry: Carry, feed: Feed) -> float:
     return best
 
 
+def _seconds_to_read(split: Records, key: jax.Array, config: RunConfig, mesh: Mesh) -> float:
+    """Of a batch, from workers that have nothing else to wait for."""
+    pipeline = Pipeline(split, key, config.batch_size, parallel.sharded(mesh))
+    try:
+        pipeline.batch(0)
+        # What they had made before the clock began is not counted.
+        skipped = (AHEAD + 1) * split.workers
+        for step in range(1, 1 + skipped):
+            pipeline.batch(step)
+        began, made = time.monotonic(), 0
+        while time.monotonic() - began < TIMED:
+            pipeline.batch(1 + skipped + made)
+            made += 1
+        return (time.monotonic() - began) / made
+    finally:
+        pipeline.close()
+
+
 def _seconds_to_evaluate(
     program: Program, config: RunConfig, data: Dataset, key: jax.Array
 ) -> float:
     """What an evaluation on validation takes, from some of its batches."""
     state = program.start(key).state
     size = config.batch_size
-    few = {name: array[: 8 * size] for name, array in data.validation.items()}
+    rows = np.arange(min(8 * size, batches.size(data.validation)))
+    few = batches.part(data.validation, rows)
     program.evaluate(state, few, size)  # compiles
     began = time.monotonic()
     program.evaluate(state, few, size)
@@ -143,7 +170,7 @@ def _seconds_to_evaluate(
     return spent * -(-batches.size(data.validation) // size) / -(-batches.size(few) // size)
 
 
-def _free_memory(mesh: jax.sharding.Mesh) -> float:
+def _free_memory(mesh: Mesh) -> float:
     """Bytes that a device has, or on a CPU those that the system would give."""
     limits = parallel.memory(mesh)
     if limits:

@@ -41,6 +41,8 @@ from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.data.pipeline import Pipeline
+from jaxdl.data.records import Records
 from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.estimate import estimate
@@ -328,10 +330,14 @@ class _Run:
         order = self._program.order(self._data_key, step // self._per_epoch)
         self._feed = self._feed._replace(order=order)
 
-    def _feeding(self, mesh: Mesh) -> tuple[Feed, Stream | None]:
+    def _feeding(self, mesh: Mesh) -> tuple[Feed, Stream | Pipeline | None]:
         """Puts the training split on the devices; or where it is too large, streams its batches."""
         order = partial(self._program.order, self._data_key)
         split, room = self._data.train, parallel.room(mesh)
+        shards, batch_size = parallel.sharded(mesh), self._config.batch_size
+        if isinstance(split, Records):
+            pipeline = Pipeline(split, self._data_key, batch_size, shards)
+            return Feed({}, self._data_key, order(0)), pipeline
         size = sum(array.nbytes for array in split.values())
         if size <= room:
             split = parallel.put(split, parallel.replicated(mesh))
@@ -340,8 +346,7 @@ class _Run:
             f"{size / 1e9:.1f} GB of training data: batches stream from the host, for a device "
             f"has {room / 1e9:.1f} GB to spare"
         )
-        shards = parallel.sharded(mesh)
-        stream = Stream(split, order, self._config.batch_size, shards)
+        stream = Stream(split, order, batch_size, shards)
         return Feed({}, self._data_key, order(0)), stream
 
     def _announce(self, devices: int) -> None:

@@ -74,7 +74,8 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
     rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
-    one_batch = jax.eval_shape(lambda s, r: batches.take(s, r, 0, len(r)), split, rows)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in split.items()}
+    one_batch = jax.eval_shape(lambda s, r: batches.take(s, r, 0, len(r)), shapes, rows)
     traced, (_, found) = jax.make_jaxpr(task.step, return_shape=True)(
         jax.eval_shape(task.init, key), one_batch
     )

@@ -4,6 +4,7 @@ Shapes: B images of S by S pixels with C channels, of K classes; L latent number
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -53,6 +54,26 @@ class ClassifierConfig(ImageConfig, SupervisedConfig):
         high=255.0,
     )
     mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
+    stream: bool = flag(False, "read and decode while training, for images that no memory holds")
+    crop_area: float = flag(
+        1.0, "with --stream: part of an image that a random crop has at least", low=0.01, high=1.0
+    )
+    workers: int = flag(
+        0, "with --stream: processes that read; 0: one a processor", low=0, high=4096, place=True
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses what has no effect.
+
+        Raises:
+          UserError: --crop_area of images that are not streamed.
+        """
+        super().__post_init__()
+        if self.crop_area < 1 and not self.stream:
+            raise UserError(
+                f"--crop_area={self.crop_area} without --stream, which alone sees images at their "
+                "own size: give both"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +106,16 @@ def norm(config: NormalizedConfig) -> Norm:
 
 def load(config: ImageConfig) -> images.Images:
     """The data set that --dataset names; embedded is scikit-learn's digits."""
+    streamed: dict[str, Any] = {}
+    if isinstance(config, ClassifierConfig) and config.stream:
+        streamed = {"stream": True, "workers": config.workers, "smallest": config.crop_area}
     return images.load(
         config.dataset,
         embedded="digits",
         data_dir=config.data_dir,
         image_size=config.image_size,
         validation_fraction=config.validation_fraction,
+        **streamed,
     )
 
 

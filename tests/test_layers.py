@@ -55,7 +55,9 @@ ROOMS = {
     "tensorboardX": {"jaxdl/record.py"},
     "matplotlib": {"jaxdl/plots.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},
-    "absl": {"jaxdl/cli.py"},
+    # What Grain needs of it stands where Grain does.
+    "absl": {"jaxdl/cli.py", "jaxdl/data/pipeline.py"},
+    "grain": {"jaxdl/data/pipeline.py"},
     "torch": {"experiments/benchmarks/torch_side.py", "experiments/benchmarks/torch_agent.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/cluster.py"},

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data.records import Records
 from jaxdl.errors import UserError
 
 Split = dict[str, Any]  # arrays with a leading axis N
@@ -59,7 +60,21 @@ def carve(
     # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
     order = np.random.RandomState(0).permutation(size(train))
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return {k: v[kept] for k, v in train.items()}, {k: v[held] for k, v in train.items()}
+    return part(train, kept), part(train, held)
+
+
+def part(split: Split, rows: np.ndarray) -> Split:
+    """A split of some rows; of one that is not in memory, nothing is read yet."""
+    if isinstance(split, Records):
+        return split.of(rows)
+    return {name: array[rows] for name, array in split.items()}
+
+
+def read(split: Split, rows: np.ndarray) -> dict[str, Any]:
+    """The arrays of some rows."""
+    if isinstance(split, Records):
+        return split.read(rows)
+    return {name: array[rows] for name, array in split.items()}
 
 
 def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Array:
@@ -103,4 +118,4 @@ def padded_batches(split: Split, batch_size: int) -> Iterator[Split]:
         rows = np.arange(start, start + batch_size)
         mask = (rows < size(split)).astype(np.float32)
         rows = np.where(mask > 0, rows, 0)
-        yield {name: array[rows] for name, array in split.items()} | {"mask": mask}
+        yield read(split, rows) | {"mask": mask}

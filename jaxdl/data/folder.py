@@ -72,15 +72,14 @@ class ImageFolder:
                 "smaller size or fewer images"
             )
         image = np.empty(shape, np.uint8)
-        for row, (path, _) in enumerate(track(files, f"decoding {self.folder.name} {name}")):
-            try:
-                image[row] = pixels.resize(pixels.read(path), image_size)
-            except Exception as error:  # decoders raise whatever a damaged byte leads them to
-                raise UserError(
-                    f"{path} is not an image that can be read ({first_line(error)}): mend or "
-                    "delete it"
-                ) from error
+        source = self.source(name)
+        for row in track(range(len(files)), f"decoding {self.folder.name} {name}"):
+            image[row] = pixels.resize(source.read(row)[0], image_size)
         return {"image": image, "label": np.asarray([label for _, label in files], np.int32)}
+
+    def source(self, name: str) -> "Files":
+        """A split's files, to be read one by one."""
+        return Files(self._files[name])
 
     def _list(self, name: str) -> list[tuple[Path, int]]:
         found = []
@@ -97,6 +96,30 @@ class ImageFolder:
                 "another --dataset"
             )
         return found
+
+
+class Files:
+    """Image files and their labels."""
+
+    def __init__(self, files: list[tuple[Path, int]]):
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, row: int) -> tuple[np.ndarray, int]:
+        """Decodes a file: uint8 [H, W, 3], and its label.
+
+        Raises:
+          UserError: it is no image.
+        """
+        path, label = self._files[row]
+        try:
+            return pixels.read(path), label
+        except Exception as error:  # decoders raise whatever a damaged byte leads them to
+            raise UserError(
+                f"{path} is not an image that can be read ({first_line(error)}): mend or delete it"
+            ) from error
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ Shapes: N images of S by S pixels with C channels, of K classes.
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,14 @@ from jaxdl.config import absolute
 from jaxdl.data import cache, pixels, prepare, tfds
 from jaxdl.data.batches import Dataset, Split, carve, size
 from jaxdl.data.folder import ImageFolder
+from jaxdl.data.records import Records, Source
+from jaxdl.errors import UserError
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
 ONE_WAY = frozenset(
     "digits mnist emnist kmnist svhn_cropped omniglot cmaterdb synthetic".split()  # noqa: SIM905
 )
+SAMPLE = 10_000  # images whose pixels stand for those of all, where they are not in memory
 
 
 class Raw(NamedTuple):
@@ -44,8 +48,14 @@ class Images(Dataset):
         return self.name.split("/")[0] not in ONE_WAY
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the training split's pixels, 0 to 255: float32 [C] each."""
+        """Mean and deviation of the training split's pixels, 0 to 255: float32 [C] each.
+
+        Of a split that is not in memory, those of SAMPLE of its images, evenly spread.
+        """
         images = self.train["image"]
+        if isinstance(self.train, Records):
+            rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).round()
+            images = images[rows.astype(np.int64)]
         counts = np.stack(
             [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
         )
@@ -62,6 +72,9 @@ def load(
     data_dir: str = "",
     image_size: int = 32,
     validation_fraction: float = 0.1,
+    stream: bool = False,
+    workers: int = 0,
+    smallest: float = 1.0,
 ) -> Images:
     """Loads a data set and carves a validation split out of its training split.
 
@@ -73,11 +86,17 @@ def load(
       image_size: S; images of another size are resized, bilinearly.
       validation_fraction: of the training images. The same ones for every seed, so that runs
         can be compared.
+      stream: leave the images where they are, and read them when they are asked for.
+      workers: that read them then; 0: one for each processor.
+      smallest: part of an image that training may see then; 1: all of it.
 
     Raises:
-      UserError: there is no such data set, or it is absent, damaged or too small.
+      UserError: there is no such data set, or it is absent, damaged or too small, or has no files
+        to stream.
     """
     name = embedded if name == "embedded" else name
+    if stream:
+        return _streamed(name, data_dir, image_size, validation_fraction, workers, smallest)
     if name == "digits":
         raw = digits()
     elif name == "synthetic":
@@ -89,6 +108,31 @@ def load(
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
     train, validation = carve(train, validation_fraction)
     return Images(name, **raw._asdict() | {"train": train, "validation": validation, "test": test})
+
+
+def _streamed(
+    name: str, data_dir: str, image_size: int, fraction: float, workers: int, smallest: float
+) -> Images:
+    if is_folder(name):
+        folder = ImageFolder(Path(absolute(name)))
+        kind = "1", folder.fingerprint(), f"folder {folder.folder}", len(folder.classes)
+        sources: list[Source] = [folder.source(split) for split in folder.splits]
+    elif name in ("digits", "synthetic"):
+        raise UserError(f"--stream with --dataset={name}, which lies in no file: leave it out")
+    else:
+        stored = _prepared(name, data_dir)
+        kind = stored.version, stored.fingerprint(), f"TFDS, {stored.folder}", stored.num_classes
+        sources = [stored.source(split) for split in ("train", stored.test_split())]
+    channels = sources[0].read(0)[0].shape[-1]
+    workers = workers or len(os.sched_getaffinity(0))
+    train, test = (
+        Records(source, np.arange(len(source)), image_size, channels, workers) for source in sources
+    )
+    kept, validation = carve(train, fraction)
+    assert isinstance(kept, Records)
+    version, fingerprint, source, classes = kind
+    splits = kept.seen(workers, smallest), validation, test
+    return Images(name, version, fingerprint, f"{source}, not in memory", *splits, classes)
 
 
 def numbered(split: Split) -> Split:
@@ -144,11 +188,16 @@ def _from_folder(folder: Path, image_size: int) -> Raw:
     return Raw("1", stored.fingerprint(), source, len(stored.classes), *splits)
 
 
-def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
+def _prepared(name: str, data_dir: str) -> tfds.Stored:
     stored = tfds.open_dataset(name, data_dir, ("image", "label"))
     if not stored.is_prepared():
         prepare.prepare(name, data_dir)
         stored = tfds.open_dataset(name, data_dir, ("image", "label"))
+    return stored
+
+
+def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
+    stored = _prepared(name, data_dir)
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
     names = ("train", stored.test_split())

@@ -38,6 +38,15 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
+def cut(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """Scales a part of uint8 [H, W, C] to [size, size, C], bilinearly: left, top, right, bottom."""
+    from PIL import Image
+
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    scaled = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return scaled[..., None] if scaled.ndim == 2 else scaled
+
+
 def to_png(image: np.ndarray) -> bytes:
     """Encodes uint8 [H, W, C] (C of 1 or 3), without loss."""
     from PIL import Image

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
 
@@ -17,8 +19,9 @@ REMEDY = "delete that folder and prepare it again, or name another --data_dir or
 class Stored:
     """A data set of TFDS in a folder, whether it is there yet or not."""
 
-    def __init__(self, builder: Any):
-        self._builder = builder
+    def __init__(self, builder: Any, place: tuple[str, str]):
+        """Of TFDS's builder; `place` is its name and --data_dir."""
+        self._builder, self.place = builder, place
         self.folder = Path(builder.data_path)
         self.version = str(builder.version)
         self.slug = builder.info.full_name.replace("/", "-")
@@ -81,9 +84,17 @@ class Stored:
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Decodes the examples of a split one by one, within `reading`."""
-        source = self._builder.as_data_source(split=split)
+        source = self.open(split)
         for row in track(range(self.count(split)), f"decoding {self.slug} {split}"):
             yield source[row]
+
+    def open(self, split: str) -> Any:
+        """What decodes the example of a row when it is indexed, within `reading`."""
+        return self._builder.as_data_source(split=split)
+
+    def source(self, split: str) -> "Source":
+        """A split's images and labels, to be read one by one."""
+        return Source(self, split)
 
     def label(self, example: dict[str, Any]) -> int:
         """The label of an example, which is that of a class, within `reading`."""
@@ -107,6 +118,36 @@ class Stored:
 
     def _damaged(self, why: str) -> UserError:
         return UserError(f"{self.folder} is damaged ({why}): {REMEDY}")
+
+
+class Source:
+    """A split's images and labels; each process opens its files for itself."""
+
+    def __init__(self, stored: Stored, split: str):
+        self._stored, self._split = stored, split
+        self._opened: Any = None
+
+    def __len__(self) -> int:
+        return self._stored.count(self._split)
+
+    def read(self, row: int) -> tuple[np.ndarray, int]:
+        """Decodes an image, uint8 [H, W, C], and its label.
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        with self._stored.reading():
+            if self._opened is None:
+                self._opened = self._stored.open(self._split)
+            example = self._opened[row]
+            return example["image"], self._stored.label(example)
+
+    def __reduce__(self) -> Any:
+        return _reopened, (*self._stored.place, self._split)
+
+
+def _reopened(name: str, data_dir: str, split: str) -> Source:
+    return Source(open_dataset(name, data_dir, ()), split)
 
 
 def folder(data_dir: str) -> Path:
@@ -143,7 +184,7 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
             f"--dataset={name} has no {' and '.join(features)} (features: {', '.join(found)}): "
             "choose one that has"
         )
-    return Stored(builder)
+    return Stored(builder, (name, data_dir))
 
 
 def downloads(name: str) -> dict[str, tuple[int, str]]:
