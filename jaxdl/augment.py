@@ -24,13 +24,16 @@ def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
     """Crops each image at its own place from itself, reflected `padding` pixels past the edges."""
     if padding == 0:
         return images
-    B, H, W, _ = images.shape
+    B, *image_shape = images.shape
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(images, edges, mode="reflect")
     corner = jax.random.randint(key, (B, 2), 0, 2 * padding + 1)
-    rows = corner[:, :1] + jnp.arange(H)[None, :]  # [B, H]
-    columns = corner[:, 1:] + jnp.arange(W)[None, :]  # [B, W]
-    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), image_shape)
+
+    # One slice an image, which devices that share the batch can make apart.
+    return jax.vmap(crop)(padded, corner)
 
 
 def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:

@@ -44,7 +44,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
 
     began = time.monotonic()
-    peak = _peak_memory(program.compiled(carry, feed))
+    peak = peak_memory(program.compiled(carry, feed))
     carry, feed = jax.block_until_ready(program.advance(carry, feed, 1))
     compiling = time.monotonic() - began
     memory.keep()  # as the run does
@@ -113,7 +113,7 @@ def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
     ]
 
 
-def _peak_memory(program: jax.stages.Compiled) -> int:
+def peak_memory(program: jax.stages.Compiled) -> int:
     """Bytes that a call takes of each device: what goes in and out, and what stands between."""
     found: Any = program.memory_analysis()
     own = found.argument_size_in_bytes + found.output_size_in_bytes

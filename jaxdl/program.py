@@ -89,7 +89,8 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         return batches.epoch_order(key, epoch, examples)
 
     def batch(feed: Feed, step: jax.Array) -> Batch:
-        taken = batches.take(feed.split, feed.order, step % per_epoch, config.batch_size)
+        position, size = step % per_epoch, config.batch_size
+        taken = batches.take(feed.split, feed.order, position, size, shards)
         return jax.lax.with_sharding_constraint(taken, shards)
 
     def start(key: jax.Array) -> Carry:

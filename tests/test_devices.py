@@ -47,6 +47,16 @@ train("pmap", "--parallel=pmap", "--sync_batch_norm")
 train("apart", "--parallel=pmap")
 train("accumulated", "--parallel=pmap", "--sync_batch_norm", "--accumulate=2")
 train("accumulated one", "--accumulate=2", devices=1)
+
+from experiments.benchmarks import devices
+SMALL = ["--dataset=synthetic", "--image_size=8", "--batch_size=64", "--layers=1", "--heads=1"]
+config = cli.parse(devices.Config, [*SMALL, "--features=32", "--crop_padding=1", "--flip"])
+data = devices.cifar_vit.load(config)
+shapes = jax.eval_shape(devices.cifar_vit.build(config, data).init, jax.random.key(0)).params
+found["exchanged"] = {
+    "sent": devices.cost(config, data, jax.devices())[1],
+    "parameters": sum(x.size for x in jax.tree.leaves(shapes)),
+}
 print(json.dumps(found))
 """
 
@@ -82,7 +92,14 @@ def test_parts_of_a_devices_share_are_other_parts_of_the_batch(found):
 
 
 def test_each_device_keeps_its_part(found):
-    parts = {way: value["part"][1] / value["part"][0] for way, value in found.items()}
+    ways = {way: value for way, value in found.items() if "part" in value}
+    parts = {way: value["part"][1] / value["part"][0] for way, value in ways.items()}
     assert {w: parts[w] for w in ("one", "jit", "pmap")} == {"one": 1, "jit": 1, "pmap": 1}
     assert {w: parts[w] for w in ("fsdp", "model", "both")} == {"fsdp": 8, "model": 2, "both": 8}
     assert found["fsdp"]["arguments"] < 0.8 * found["jit"]["arguments"]
+
+
+def test_nothing_but_gradients_is_exchanged(found):
+    # A ring of eight sends 7/8 of them twice; beside them some metrics.
+    ring = 2 * 7 / 8 * 4 * found["exchanged"]["parameters"]
+    assert ring <= found["exchanged"]["sent"] <= ring + 100

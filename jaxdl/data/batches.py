@@ -105,9 +105,20 @@ def like_lengths(
     return jnp.concatenate([batches[turns].reshape(-1), rest])
 
 
-def take(split: Split, order: jax.Array, position: int | jax.Array, batch_size: int) -> Split:
-    """Batch number `position` of the epoch whose order is `order`; its mask is all ones."""
+def take(
+    split: Split,
+    order: jax.Array,
+    position: int | jax.Array,
+    batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Split:
+    """Batch number `position` of the epoch whose order is `order`; its mask is all ones.
+
+    With a sharding each device takes the rows that it holds, of a split that is whole on each.
+    """
     rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
+    if sharding is not None:  # else devices would gather parts of all rows, and add them up
+        rows = jax.lax.with_sharding_constraint(rows, sharding)
     batch = {name: jnp.asarray(array)[rows] for name, array in split.items()}
     return batch | {"mask": jnp.ones((batch_size,), jnp.float32)}
 
