@@ -42,7 +42,9 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         # They import jax, as experiments do, but `jaxdl --help` need not.
         from jaxdl import company, parallel, record
 
-        if not company.several(config):  # else the first of them looks, when they have met
+        if company.several(config):
+            _python_alone()
+        else:  # of several the first looks, when they have met
             record.refuse_if_used(config)
         set_up_jax(config.deterministic)
         company.join(config)
@@ -109,6 +111,18 @@ def describe(config_class: type[configs.RunConfig]) -> str:
         lines += ["", f"{title}:"] if own else []
         lines += [_line(field) for field in dataclasses.fields(config_class) if field.name in own]
     return "\n".join([*lines, f"{'  --flagfile':<24} file of flags, one a line"]).lstrip()
+
+
+def _python_alone() -> None:
+    """From here on Python alone prints to stdout, and nothing of what libraries print in C is seen.
+
+    Such as what carries sums between processes on CPUs, which tells each connection.
+    """
+    sys.stdout.flush()
+    ours = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    sys.stdout = open(ours, "w")  # noqa: SIM115
 
 
 @contextlib.contextmanager
