@@ -104,7 +104,7 @@ def _parser() -> Parser:
     )
     command.add_argument("--engine", default="local", choices=["local", "slurm", "ray"])
     command.add_argument("--retries", type=_count, default=2, help="of a trial that was killed (2)")
-    command.add_argument("--cpus", type=_count, default=1, help="of a trial: Slurm, Ray (1)")
+    command.add_argument("--cpus", type=_count, default=0, help="of a trial: Slurm, Ray (1)")
     command.add_argument("--gpus", type=_count, default=0, help="of a trial: Slurm, Ray (0)")
     command.add_argument("--workdir", default="", help="of the sweep; default: by what it tries")
     command.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
@@ -186,10 +186,9 @@ def _delete(folder: Path, wanted: Path | None) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is less than 0")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 on")
+    return int(text)
 
 
 def _reopened(chosen: argparse.Namespace) -> Any:
@@ -207,7 +206,7 @@ def _print(values: dict[str, Any]) -> None:
 
 
 def _sweep(chosen: argparse.Namespace) -> None:
-    from jaxdl.sweep import driver, table
+    from jaxdl.sweep import driver, ledger, table
 
     options = driver.Options(
         chosen.engine,
@@ -225,16 +224,19 @@ def _sweep(chosen: argparse.Namespace) -> None:
         print("\n".join(driver.commands(chosen.experiment, trials, folder)))
         return
     folder = driver.sweep(*given, options)
-    table.report(folder, folder / "report.png")
+    table.report(folder, folder / ledger.PICTURE)
 
 
 def _report(chosen: argparse.Namespace) -> None:
     from jaxdl import report
     from jaxdl.sweep import ledger, table
 
-    if len(chosen.runs) == 1 and (chosen.runs[0] / ledger.NAME).exists():
+    sweeps = [folder for folder in chosen.runs if (folder / ledger.NAME).exists()]
+    if sweeps and len(chosen.runs) > 1:
+        raise UserError(f"{sweeps[0]} holds a sweep: report it alone, or name runs in its trials/")
+    if sweeps:
         report.check_picture(chosen.output)
-        table.report(chosen.runs[0], chosen.output)
+        table.report(sweeps[0], chosen.output)
     else:
         report.report(chosen.runs, chosen.output)
 

@@ -95,6 +95,8 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
             places = dict(zip(words, numbers, strict=True))
             if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
                 axes.set_xscale("log")
+            elif len(numbers) <= 8:
+                axes.set_xticks(numbers, words)
         means: dict[float, list[float]] = {}
         for value, seeds in pairs:
             mean, spread = (
@@ -103,7 +105,7 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
             )
             axes.errorbar(places[value], mean, spread, fmt="o", markersize=4, color="C0", alpha=0.6)
             means.setdefault(places[value], []).append(float(mean))
-        if numbers is not None and len(means) < len(pairs):
+        if numbers is not None and len(means) > 1:
             line = [(x, np.mean(means[x])) for x in sorted(means)]
             axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
     _save(figure, path)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from jaxdl import cli
-from jaxdl.config import RunConfig, flag
+from jaxdl.config import RunConfig, flag, to_dict
 from jaxdl.errors import UserError
 from jaxdl.lock import Lock
 
@@ -32,6 +32,7 @@ def command() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):
         first = not (folder / "starts").exists()
+        (folder / "config.json").write_text(json.dumps(to_dict(config)))
         with (folder / "starts").open("a") as file:
             file.write("begun\n")
         if config.how == "badly":

@@ -23,14 +23,8 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
       retries: times that a trial is started again that was killed, or whose host was lost.
       cpus: of a trial.
       gpus: of a trial.
-
-    Raises:
-      UserError: Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--engine=ray needs Ray: pip install 'jaxdl[ray]'") from error
+    import ray
 
     # The cluster of RAY_ADDRESS or of this host; without one, this host alone.
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -57,6 +51,18 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
                     waiting.append(name)
     finally:
         ray.shutdown()
+
+
+def check() -> None:
+    """Refuses early where Ray is not installed.
+
+    Raises:
+      UserError: it is not.
+    """
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise UserError("--engine=ray needs Ray: pip install 'jaxdl[ray]'") from error
 
 
 def _trial(line: Line, folder: str) -> int:

@@ -11,24 +11,25 @@ from typing import Any, NamedTuple
 from jaxdl import cli
 from jaxdl import config as configs
 from jaxdl.config import RunConfig
-from jaxdl.errors import TrainingError, UserError
+from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.lock import Lock
 from jaxdl.progress import say
 from jaxdl.signals import Stopped
 from jaxdl.sweep import cluster, grid, ledger, local, slurm
+from jaxdl.sweep.ledger import Ledger
 
-ENGINES = ("local", "slurm", "ray")
+Trials = list[tuple[grid.Trial, dict[str, Any]]]  # with what decides their bits
 OURS = ("workdir", "resume", "dry_run")  # flags of a run that a sweep gives its trials itself
 
 
 class Options(NamedTuple):
     """How a sweep is run."""
 
-    engine: str  # one of ENGINES
+    engine: str  # local, slurm or ray
     jobs: int  # trials at a time; 0: as the engine has room
     draws: int  # combinations to draw; 0: all
     retries: int  # of a trial that was killed
-    cpus: int  # of a trial, for Slurm and Ray
+    cpus: int  # of a trial, for Slurm and Ray; 0: one
     gpus: int
     workdir: str  # of the sweep; "": by what it tries
 
@@ -43,30 +44,48 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
       options: how.
 
     Raises:
-      UserError: a flag is wrong in any of the trials, or the folder holds something else.
+      UserError: a flag is wrong in any of the trials, the folder holds something else, or there is
+        no such engine here.
       TrainingError: trials failed.
     """
     trials = planned(experiment, flags, fixed, options.draws)
     folder = place(experiment, flags, fixed, options)
-    known = ledger.Ledger.read(folder)
-    known.add(experiment, trials)  # refuses before anything is written
-    if (
-        folder.is_dir()
-        and not (folder / ledger.NAME).exists()
-        and any(p.name[0] != "." for p in folder.iterdir())
-    ):
-        raise UserError(f"--workdir={folder} is not empty and no sweep: give a new or empty one")
+    _check(folder, experiment, trials, options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder / ".lock"):
-            _run(ledger.Ledger.read(folder), experiment, trials, options)
+        lock = Lock(folder / ".lock")
     except OSError as error:
         raise UserError(f"--workdir={folder} cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            _run(Ledger.read(folder), experiment, trials, options)
+        except OSError as error:
+            raise TrainingError(
+                f"{error.filename}: {error.strerror}: mend it, and the same command goes on"
+            ) from error
     return folder
 
 
-def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> list[grid.Trial]:
-    """The trials, each with flags that the experiment takes.
+def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> None:
+    """Refuses, before anything is written, what cannot be run there."""
+    if options.engine == "local" and (options.cpus or options.gpus):
+        raise UserError(
+            "--cpus and --gpus are for Slurm and Ray: here --jobs share the processors, and each "
+            "has a GPU of its own where there are some"
+        )
+    if options.engine == "slurm":
+        slurm.check()
+    if options.engine == "ray":
+        cluster.check()
+    Ledger.read(folder).add(experiment, trials)
+    ours = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if any(name not in ours and name[0] != "." for name in names):
+        raise UserError(f"--workdir={folder} holds other things: give a new or empty one")
+
+
+def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> Trials:
+    """The trials, each with the config that its flags make.
 
     Raises:
       UserError: there is no such experiment, or it does not take the flags of a trial.
@@ -75,18 +94,19 @@ def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> 
         if flag.lstrip("-").split("=")[0] in OURS and flag[:1] == "-":
             raise UserError(f"{flag}: a sweep gives that to its trials itself: leave it out")
     config = _config(experiment)
-    trials = grid.trials(config, flags, fixed, draws)
-    for trial in trials:
-        if cli.parse(config, trial.flags) is None:
+    found = []
+    for trial in grid.trials(config, flags, fixed, draws):
+        parsed = cli.parse(config, trial.flags)
+        if parsed is None:
             raise UserError(f"--help: ask python -m {experiment} --help")
-    return trials
+        found.append((trial, configs.identity(parsed)))
+    return found
 
 
-def commands(experiment: str, trials: list[grid.Trial], folder: Path) -> list[str]:
+def commands(experiment: str, trials: Trials, folder: Path) -> list[str]:
     """The command of each trial."""
-    plan = ledger.Ledger(folder, [])
-    plan.add(experiment, trials)
-    return [line["command"] for line in plan.lines.values()]
+    plan = Ledger.read(folder)
+    return [plan.lines[name]["command"] for name in plan.add(experiment, trials)]
 
 
 def place(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
@@ -98,21 +118,21 @@ def place(experiment: str, flags: list[str], fixed: list[str], options: Options)
     return Path(configs.absolute(f"runs/{experiment.rpartition('.')[2]}/sweep-{digest}"))
 
 
-def _run(known: ledger.Ledger, experiment: str, trials: list[grid.Trial], options: Options) -> None:
-    known.add(experiment, trials)
-    names = [trial.name for trial in trials]
+def _run(known: Ledger, experiment: str, trials: Trials, options: Options) -> None:
+    names = known.add(experiment, trials)
     for name in names:
-        known.lines[name].update(ledger.result(known.lines[name]) or {"state": "waiting"})
+        found = ledger.result(known.lines[name])
+        handed_in = options.engine == "slurm" and known.lines[name]["state"] == "queued"
+        known.lines[name].update(found or ({} if handed_in else {"state": "waiting"}))
     known.write()
     left = [name for name in names if known.lines[name]["state"] != "done"]
     say(f"sweep: {known.folder}, {len(names)} trials, {len(names) - len(left)} of them done")
-    if options.engine == "slurm":
-        slurm.submit(known, left, options.jobs, options.cpus, options.gpus)
-        return
-    how = options.jobs, options.retries
+    how, room = (options.jobs, options.retries), (options.cpus or 1, options.gpus)
     try:
-        if options.engine == "ray":
-            cluster.run(known, left, *how, options.cpus, options.gpus)
+        if options.engine == "slurm":
+            slurm.submit(known, left, options.jobs, *room)
+        elif options.engine == "ray":
+            cluster.run(known, left, *how, *room)
         else:
             local.run(known, left, *how)
     except Stopped as stop:
@@ -123,7 +143,7 @@ def _run(known: ledger.Ledger, experiment: str, trials: list[grid.Trial], option
             f"stopped by signal {number}; {done} of {len(names)} trials are done: the same command "
             "goes on",
         ) from stop
-    failed = [name for name in names if known.lines[name]["state"] != "done"]
+    failed = [name for name in names if known.lines[name]["state"] == "failed"]
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(names)} trials failed ({', '.join(failed[:3])}"
@@ -141,8 +161,9 @@ def _config(experiment: str) -> type[RunConfig]:
         sys.path.insert(0, os.getcwd())
     try:
         module: Any = importlib.import_module(experiment)
-    except ImportError as error:
-        text = f"{experiment} is no experiment that can be imported ({error}): jaxdl list"
+    except Exception as error:  # whatever the module does when it is imported
+        why = first_line(error)
+        text = f"{experiment} is no experiment that can be imported ({why}): jaxdl list"
         raise UserError(text) from error
     config = getattr(module, "Config", None)
     if not (isinstance(config, type) and issubclass(config, RunConfig)):

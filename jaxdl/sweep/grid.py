@@ -27,7 +27,6 @@ class Trial(NamedTuple):
     """A run of a sweep."""
 
     name: str  # of its folder: what varies, and its values
-    varied: dict[str, str]  # flag -> value
     flags: list[str]  # of the experiment, all but --workdir
 
 
@@ -59,7 +58,7 @@ def trials(config: type[RunConfig], flags: list[str], fixed: list[str], draws: i
       flags: as the shell has them, with lists and ranges.
       fixed: flags of all trials that are taken as they are.
       draws: how many combinations to draw; 0 makes all. Seeds are not drawn: each combination
-        gets each of them. The first of them are the same for every number.
+        gets each of them. The first draws are the same for every number.
 
     Raises:
       UserError: a range is empty or too long, a flag is given twice, a range needs `draws`, or
@@ -149,15 +148,16 @@ def _drawn(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
             "--name=LOW..HIGH:log (seeds are not drawn)"
         )
     found: list[dict[str, str]] = []
-    for number in range(draws):
-        chance = random.Random(number)
-        found.append(
-            {
-                name: axis.draw(chance) if isinstance(axis, Range) else chance.choice(axis)
-                for name, axis in axes.items()
-            }
-        )
-    return [one for number, one in enumerate(found) if one not in found[:number]]
+    for number in range(100 * draws):
+        one = {}
+        for name, axis in axes.items():
+            chance = random.Random(f"{name} {number}")  # whatever else there is to draw
+            one[name] = axis.draw(chance) if isinstance(axis, Range) else chance.choice(axis)
+        if one not in found:
+            found.append(one)
+        if len(found) == draws:
+            return found
+    raise UserError(f"--random={draws}: there are but {len(found)} combinations, leave it out")
 
 
 def _trial(varied: dict[str, str], common: list[str]) -> Trial:
@@ -166,4 +166,4 @@ def _trial(varied: dict[str, str], common: list[str]) -> Trial:
     if name != text or len(name) > LONGEST:  # two names must not become one
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"{name[:LONGEST]}-{digest}"
-    return Trial(name, varied, [*common, *(f"--{n}={value}" for n, value in varied.items())])
+    return Trial(name, [*common, *(f"--{n}={value}" for n, value in varied.items())])

@@ -8,6 +8,7 @@ output, so the kernel lets it go when the last of its writers is gone, whoever s
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from jaxdl import record
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, first_line
 from jaxdl.progress import say
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
-TRIALS, LOGS = "trials", "logs"
+TRIALS, LOGS, PICTURE = "trials", "logs", "report.png"
+FIELDS = {"trial": str, "state": str, "experiment": str, "flags": list, "config": dict}
+REMEDY = "mend it, or delete it, and the same command takes its trials up again"
 KILLED = (130, 137, 143)  # statuses after SIGINT, SIGKILL and SIGTERM, as a shell has them
 Line = dict[str, Any]
 
@@ -32,8 +35,14 @@ class Ledger:
     """The trials of a sweep by name, in a folder."""
 
     def __init__(self, folder: Path, lines: Iterable[Line]):
+        """Of a folder, wherever it was when the lines were written."""
         self.folder = folder
         self.lines = {line["trial"]: line for line in lines}
+        for name, line in self.lines.items():
+            workdir = folder / TRIALS / name
+            words = ["python", "-m", line["experiment"], *line["flags"], f"--workdir={workdir}"]
+            line |= {"command": shlex.join(words), "workdir": str(workdir)}
+            line["log"] = str(folder / LOGS / f"{name}.log")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -45,39 +54,54 @@ class Ledger:
         path = folder / NAME
         try:
             lines = [json.loads(text) for text in path.read_text().splitlines()]
-            known = [line for line in lines if {"trial", "command", "state"} <= line.keys()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return cls(folder, [])
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is no ledger of a sweep: mend or delete it") from error
-        return cls(folder, known)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from error
+        for number, line in enumerate(lines, 1):
+            if not isinstance(line, dict) or any(
+                not isinstance(line.get(name), kind) for name, kind in FIELDS.items()
+            ):
+                raise UserError(f"{path}, line {number}, is no trial's: {REMEDY}")
+        return cls(folder, lines)
 
-    def add(self, experiment: str, trials: list[Trial]) -> None:
-        """Takes trials up; those that are there keep what is known of them.
+    def add(self, experiment: str, trials: list[tuple[Trial, Line]]) -> list[str]:
+        """Takes trials up, each with its config; returns their names here.
+
+        One that has the config of another is that one, whatever it is called.
 
         Raises:
-          UserError: one of them is there with other flags.
+          UserError: the folder has trials of another experiment.
         """
-        for trial in trials:
-            workdir = self.folder / TRIALS / trial.name
-            words = ["python", "-m", experiment, *trial.flags, f"--workdir={workdir}"]
-            command = shlex.join(words)
-            old = self.lines.get(trial.name)
-            if old and old["command"] != command:
+        names = []
+        for line in self.lines.values():
+            if line["experiment"] != experiment:
                 raise UserError(
-                    f"--workdir={self.folder} holds a sweep of other flags ({old['command']}): "
-                    "give another --workdir"
+                    f"--workdir={self.folder} holds a sweep of {line['experiment']}: give another"
                 )
-            new = {
-                "trial": trial.name,
-                "state": "waiting",
-                "starts": 0,
-                "varied": trial.varied,
-                "command": command,
-                "workdir": str(workdir),
-                "log": str(self.folder / LOGS / f"{trial.name}.log"),
-            }
-            self.lines.setdefault(trial.name, new)
+        known = {_digest(line["config"]): line["trial"] for line in self.lines.values()}
+        new = []
+        for trial, config in trials:
+            digest = _digest(config)
+            if digest not in known:
+                taken = trial.name in known.values()
+                known[digest] = f"{trial.name}-{digest[:8]}" if taken else trial.name
+                new.append(
+                    {
+                        "trial": known[digest],
+                        "state": "waiting",
+                        "starts": 0,
+                        "experiment": experiment,
+                        "flags": trial.flags,
+                        "config": config,
+                    }
+                )
+            names.append(known[digest])
+        self.lines |= Ledger(self.folder, new).lines
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{twice} is tried twice, in other words: leave one of them out")
+        return names
 
     def set(self, name: str, **values: Any) -> None:
         """Changes a trial's line, on the disk too."""
@@ -90,21 +114,40 @@ class Ledger:
         record.write_text(self.folder / NAME, text)
 
 
+def _digest(config: Line) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
 def result(line: Line) -> dict[str, Any] | None:
     """What the ledger says of a trial that is done, from its summary; None: it is not.
 
-    `metric`, `value` and `better` (max or min) are of the best state on validation; of one that was
-    never evaluated on it they are null.
+    `metric`, `value` and `better` (max or min) are of the best state on validation, `tested` is the
+    same metric of it on the test split; of one that was never evaluated they are null.
+
+    Raises:
+      UserError: its folder holds something else.
     """
-    path = Path(line["workdir"]) / "summary.json"
-    if not path.exists():
+    folder = Path(line["workdir"])
+    if not (folder / "summary.json").exists():
         return None
-    summary = record.read_json(path)
+    try:
+        summary = record.read_json(folder / "summary.json")
+        config = record.read_json(folder / "config.json")
+    except UserError as error:
+        remedy = f"delete {folder}, and the trial runs again"
+        raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
+    if any(config.get(name) != value for name, value in line["config"].items()):
+        raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
     name = f"validation/{summary.get('best_metric')}"
     value = summary.get(f"best/{name}")
-    metric = None if value is None else name
-    found = {"metric": metric, "value": value, "better": summary.get("better")}
-    return {"state": "done", **found, "seconds": summary.get("seconds")}
+    return {
+        "state": "done",
+        "metric": None if value is None else name,
+        "value": value,
+        "tested": summary.get(f"best/test/{summary.get('best_metric')}"),
+        "better": summary.get("better"),
+        "seconds": summary.get("seconds"),
+    }
 
 
 @contextlib.contextmanager
@@ -155,15 +198,24 @@ def locked(file: IO[bytes]) -> bool:
     return True
 
 
-def ended(ledger: Ledger, name: str, status: int, again: bool) -> bool:
-    """Notes how a trial's process ended, and says so.
+def runs(line: Line) -> bool:
+    """Whether a process holds the trial's log, on this host or on a disk that tells."""
+    try:
+        with open(line["log"], "rb") as file:
+            return not locked(file)
+    except OSError:
+        return False
+
+
+def ended(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
+    """Notes how a trial's process ended, with which status if that is known, and says so.
 
     Returns:
       Whether to start it again: it was killed, and not by an error of its own; and `again`.
     """
     line = ledger.lines[name]
     done = result(line)
-    if done is None and again and (status < 0 or status in KILLED):
+    if done is None and again and status is not None and (status < 0 or status in KILLED):
         say(f"{name}: killed (status {status}): it goes on")
         return True
     ledger.set(name, **(done or {"state": "failed", "status": status}))
@@ -172,7 +224,8 @@ def ended(ledger: Ledger, name: str, status: int, again: bool) -> bool:
         value = "" if done["value"] is None else f"{done['metric']} {done['value']:.4g}, "
         words = f"{value}{done['seconds']:.1f} s"
     else:
-        words = f"failed (status {status}): {_last_words(line)}; see {line['log']}"
+        known = "" if status is None else f" (status {status})"
+        words = f"failed{known}: {_last_words(line)}; see {line['log']}"
     say(f"{states.count('done')}/{len(states)}  {name}: {words}")
     return False
 

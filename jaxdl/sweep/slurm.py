@@ -1,14 +1,16 @@
 """Trials as a job array of Slurm, whose hosts share the sweep's folder under the same path.
 
 Slurm keeps the queue, so the driver ends when it has handed its trials in. Started again it asks
-what is still queued, and hands in what is neither queued nor done. Partition, time and account are
-set as for any job, by variables such as SBATCH_PARTITION and SBATCH_TIMELIMIT.
+what is still queued: what is neither queued nor done has failed, and the next start hands it in.
+Partition, time and account are set as for any job, by variables such as SBATCH_PARTITION and
+SBATCH_TIMELIMIT.
 """
 
 import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +35,13 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
     """
     digest = hashlib.sha256(str(ledger.folder).encode()).hexdigest()[:8]
     queued = _queued(ledger.folder / FOLDER, f"jaxdl-{digest}")
-    missing = [name for name in names if name not in queued]
+    missing = []
     for name in names:
-        ledger.lines[name]["state"] = "queued"
+        line = ledger.lines[name]
+        if line["state"] == "queued" and name not in queued:
+            ledgers.ended(ledger, name, None, again=False)
+        elif name not in queued:
+            missing.append(name)
     if missing:
         folder = ledger.folder / FOLDER
         folder.mkdir(exist_ok=True)
@@ -50,13 +56,29 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
             f"--chdir={os.getcwd()}",
             f"--output={folder}/%A_%a.log",
         ]
-        job = _ask(command, script(path)).strip()
+        try:
+            job = _ask(command, script(path)).strip()
+        except UserError:
+            path.unlink()
+            raise
         for name in missing:
-            ledger.lines[name].update(job=job, starts=ledger.lines[name]["starts"] + 1)
+            line = ledger.lines[name]
+            line.update(state="queued", job=job, starts=line["starts"] + 1)
         say(f"{len(missing)} trials handed in as Slurm's job {job}")
     ledger.write()
-    if names:
-        say("the same command shows how they stand, and hands in what ended without a result")
+    if any(ledger.lines[name]["state"] == "queued" for name in names):
+        say("the same command shows how they stand")
+
+
+def check() -> None:
+    """Refuses early where there is no Slurm.
+
+    Raises:
+      UserError: there is none.
+    """
+    for name in ("sbatch", "squeue"):
+        if not shutil.which(name):
+            raise UserError(f"--engine=slurm: {name} is not here: start it where Slurm is")
 
 
 def script(path: Path) -> str:
@@ -72,16 +94,18 @@ def _queued(folder: Path, job: str) -> set[str]:
         name, _, task = line.strip().partition(" ")
         if name.rpartition("-")[0] == job:
             path = folder / f"{name.rpartition('-')[2]}.jsonl"
-            found.add(json.loads(path.read_text().splitlines()[int(task)])["trial"])
+            try:
+                found.add(json.loads(path.read_text().splitlines()[int(task)])["trial"])
+            except (OSError, ValueError, IndexError) as error:
+                raise UserError(
+                    f"{path}, which says what Slurm's job {name} runs, cannot be read: scancel "
+                    f"--name={name}, or bring it back"
+                ) from error
     return found
 
 
 def _ask(command: list[str], text: str = "") -> str:
-    try:
-        asked = subprocess.run(command, input=text, capture_output=True, text=True)
-    except OSError as error:
-        why = f"{command[0]} is not here ({error.strerror})"
-        raise UserError(f"--engine=slurm: {why}: start it where Slurm is") from error
+    asked = subprocess.run(command, input=text, capture_output=True, text=True)
     if asked.returncode:
         words = " ".join(asked.stderr.split())[:300]
         raise UserError(f"--engine=slurm: {command[0]} says: {words or asked.returncode}")

@@ -1,15 +1,16 @@
 """A sweep's results: its combinations, best first, over their seeds, and a picture of each flag."""
 
+import json
 import math
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from jaxdl import plots, record
+from jaxdl import plots
 from jaxdl.errors import UserError, first_line
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger, Line
@@ -20,7 +21,7 @@ SEED = "seed"
 class Group(NamedTuple):
     """Trials that differ in the seed alone."""
 
-    varied: dict[str, str]  # without the seed
+    varied: dict[str, str]  # in what groups differ
     trials: int
     values: list[float]  # of the metric, of those that are done
     tested: list[float]  # the same metric of the same states on the test split
@@ -35,22 +36,22 @@ def report(folder: Path, picture: Path) -> None:
     Raises:
       UserError: the folder holds no sweep, or the picture cannot be written.
     """
-    lines = [line | (ledger.result(line) or {}) for line in Ledger.read(folder).lines.values()]
-    done = [line for line in lines if line.get("value") is not None]
+    lines = [line | _now(line) for line in Ledger.read(folder).lines.values()]
+    done = [line for line in lines if line["value"] is not None]
     metrics = {line["metric"] for line in done}
     if len(metrics) > 1:
         raise UserError(f"{folder} has trials of several metrics ({', '.join(sorted(metrics))})")
     metric = next(iter(metrics), "validation")
     largest = not done or done[0]["better"] == "max"
-    groups = sorted(_groups(lines), key=lambda group: _rank(group, largest))
-    names = list(dict.fromkeys(name for group in groups for name in group.varied))
+    names = _differing(lines)
+    groups = sorted(_groups(lines, names), key=lambda group: _rank(group, largest))
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (*names, "done", metric, metric.replace("validation", "test")):
         table.add_column(name, justify="right")
     for group in groups:
-        cells = [group.varied.get(name, "-") for name in names]
         count = f"{len(group.values)}/{group.trials}"
-        table.add_row(*cells, count, _figure(group.values), _figure(group.tested))
+        cells = [*group.varied.values(), count, _figure(group.values), _figure(group.tested)]
+        table.add_row(*cells)
     # A pipe has no width of its own: leave every cell whole there.
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     console.print(table)
@@ -58,38 +59,41 @@ def report(folder: Path, picture: Path) -> None:
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     console.print(f"{folder}: {counts}", highlight=False, soft_wrap=True)
     if done:
+        panels = {name: [(g.varied[name], g.values) for g in groups] for name in names}
+        seeds = [(str(line["config"].get(SEED)), [line["value"]]) for line in done]
         try:
-            plots.against(
-                {
-                    name: [(g.varied[name], g.values) for g in groups if name in g.varied]
-                    for name in names
-                }
-                or {SEED: [(line["varied"].get(SEED, "-"), [line["value"]]) for line in done]},
-                metric,
-                picture,
-            )
+            plots.against(panels or {SEED: seeds}, metric, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {first_line(error)}") from error
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
 
 
-def _groups(lines: list[Line]) -> list[Group]:
-    found: dict[tuple[tuple[str, str], ...], Group] = {}
+def _now(line: Line) -> Line:
+    """How a trial stands, whatever the ledger says: its driver may be gone."""
+    state = line["state"]
+    if state == "done" or (state == "running" and not ledger.runs(line)):
+        state = "stopped"
+    return ledger.result(line) or {"state": state, "value": None}
+
+
+def _differing(lines: list[Line]) -> list[str]:
+    """The flags, but for the seed, in which trials differ."""
+    names = dict.fromkeys(name for line in lines for name in line["config"])
+    found = {n: {json.dumps(line["config"].get(n)) for line in lines} for n in names}
+    return [name for name, values in found.items() if len(values) > 1 and name != SEED]
+
+
+def _groups(lines: list[Line], names: list[str]) -> list[Group]:
+    found: dict[tuple[str, ...], Group] = {}
     for line in lines:
-        varied = {name: value for name, value in line["varied"].items() if name != SEED}
-        group = found.setdefault(tuple(varied.items()), Group(varied, 0, [], []))
-        found[tuple(varied.items())] = group._replace(trials=group.trials + 1)
-        if line.get("value") is not None:
-            group.values.append(line["value"])
-            tested = _tested(line)
-            if tested is not None:
-                group.tested.append(tested)
+        varied = {name: str(line["config"].get(name)) for name in names}
+        place = tuple(varied.values())
+        group = found.get(place, Group(varied, 0, [], []))
+        found[place] = group._replace(trials=group.trials + 1)
+        for values, value in ((group.values, line["value"]), (group.tested, line.get("tested"))):
+            if value is not None:
+                values.append(value)
     return list(found.values())
-
-
-def _tested(line: Line) -> Any:
-    summary = record.read_json(Path(line["workdir"]) / "summary.json")
-    return summary.get(f"best/{line['metric'].replace('validation', 'test')}")
 
 
 def _rank(group: Group, largest: bool) -> float:

@@ -1,6 +1,7 @@
 """Sweeps of an experiment that only sleeps, on this machine; drivers are killed for real."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def test_the_ledger_says_what_came_out(done):
     assert line["state"] == "done"
     assert (line["metric"], line["better"], line["starts"]) == ("validation/loss", "min", 1)
     assert line["value"] == pytest.approx(0.21)
-    assert line["varied"] == {"learning_rate": "0.2", "seed": "1"}
+    assert line["tested"] == pytest.approx(1.21)
+    assert (line["config"]["learning_rate"], line["config"]["seed"]) == (0.2, 1)
     assert line["command"] == (
         "python -m tests.quick --sleep=0 --learning_rate=0.2 --seed=1 "
         f"--workdir={done}/trials/learning_rate=0.2,seed=1"
@@ -74,9 +76,76 @@ def test_more_seeds_go_into_the_same_folder(done):
     assert len(starts(done)) == 8
 
 
-def test_other_flags_are_refused(done):
-    with pytest.raises(UserError, match=r"sweep of other flags .*--sleep=0 "):
-        sweep(done, "--sleep=1")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--seed=0..2", "--learning_rate=0.1,0.2"],
+        ["--learning_rate=0.10,0.2", "--seed=0,2"],
+        ["--seed=1", "--learning_rate=0.2"],
+    ],
+)
+def test_the_same_trials_in_other_words_are_the_same(done, flags):
+    command(["sweep", SIX[0], *flags, "--sleep=0.0", f"--workdir={done}"])
+    assert set(starts(done).values()) == {(1, 1)}
+    assert len(starts(done)) == 8
+
+
+def test_what_differs_stands_apart_in_the_table(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    for rate in (0.1, 0.9):
+        fixed = ["--", "--sleep=0", f"--learning_rate={rate}"]
+        command(["sweep", "tests.quick", "--seed=0,1", f"--workdir={folder}", *fixed])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][0] != "learning_rate"
+    assert rows[-4:-2] == [
+        ["0.1", "2/2", "0.105", "±", "0.005", "1.105", "±", "0.005"],
+        ["0.9", "2/2", "0.905", "±", "0.005", "1.905", "±", "0.005"],
+    ]
+    assert len(starts(folder)) == 4
+
+
+def test_a_value_twice_in_other_words(tmp_path):
+    with pytest.raises(UserError, match="in other words"):
+        command(["sweep", "tests.quick", "--seed=0,00", f"--workdir={tmp_path / 'sweep'}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_experiment_is_refused(done):
+    with pytest.raises(UserError, match=r"holds a sweep of tests\.quick"):
+        command(["sweep", "tests.small", "--seed=0,1", f"--workdir={done}"])
+
+
+def test_a_sweep_that_moved_goes_on(done, tmp_path, capsys):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(done, copy)
+    shutil.rmtree(copy / "trials" / "learning_rate=0.1,seed=1")
+    command(["report", str(copy), f"--output={tmp_path / 'report.png'}"])
+    assert "7 done, 1 stopped" in capsys.readouterr().out
+    sweep(copy, "--sleep=0")
+    command(["report", str(copy), f"--output={tmp_path / 'report.png'}"])
+    assert f"{copy}: 8 done" in capsys.readouterr().out
+
+
+def test_a_ledger_that_is_gone_is_written_anew(done, tmp_path):
+    copy = tmp_path / "sweep"
+    shutil.copytree(done, copy)
+    (copy / "sweep.jsonl").unlink()
+    sweep(copy, "--sleep=0")
+    assert set(starts(copy).values()) == {(1, 1)}
+    assert states(copy) == ["done"] * 6
+
+
+def test_a_trials_folder_with_something_else_is_named(done, tmp_path):
+    copy = tmp_path / "sweep"
+    shutil.copytree(done, copy)
+    folder = copy / "trials" / "learning_rate=0.1,seed=0"
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"delete .*, and the trial runs again"):
+        sweep(copy, "--sleep=0")
+    shutil.rmtree(folder)
+    shutil.copytree(copy / "trials" / "learning_rate=0.2,seed=0", folder)
+    with pytest.raises(UserError, match="holds the run of another config"):
+        sweep(copy, "--sleep=0")
 
 
 def test_killed_drivers_lose_nothing_and_repeat_nothing(tmp_path):
@@ -194,7 +263,8 @@ def test_a_dry_run_prints_what_would_run(tmp_path, capsys, monkeypatch):
         (["--how=well,ill"], "choose one of"),
         (["--resume=force"], "leave it out"),
         (["--", "--workdir=x"], "leave it out"),
-        (["--jobs=-1"], "less than 0"),
+        (["--jobs=-1"], "no whole number"),
+        (["--cpus=2"], "for Slurm and Ray"),
         (["--engine=cloud"], "invalid choice"),
     ],
 )
@@ -212,12 +282,27 @@ def test_no_experiment(name, tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
-    with pytest.raises(UserError, match="not empty and no sweep"):
+    with pytest.raises(UserError, match="holds other things"):
         sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_garbled_ledger_is_named(tmp_path):
-    (tmp_path / "sweep.jsonl").write_text("[1]\n")
-    with pytest.raises(UserError, match=r"sweep\.jsonl is no ledger"):
-        sweep(tmp_path)
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", "{}", '{"trial": "a", "state": "done", "flags": [], "config": null}']
+)
+def test_a_garbled_ledger_is_named(text, tmp_path):
+    (tmp_path / "sweep.jsonl").write_text(f"{text}\n")
+    for words in (["sweep", *SIX, f"--workdir={tmp_path}"], ["report", str(tmp_path)]):
+        with pytest.raises(UserError, match=r"sweep\.jsonl.*mend it, or delete it"):
+            command(words)
+
+
+def test_reports_of_sweeps_are_apart(done, tmp_path):
+    with pytest.raises(UserError, match="report it alone"):
+        command(["report", str(done), str(done / "trials")])
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        sweep(tmp_path / "file" / "sweep")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxdl.__main__ import run as command
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.sweep.ledger import Ledger, locked
 
 SBATCH = r"""#!/usr/bin/env bash
@@ -75,6 +75,9 @@ def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
     assert sweep() == ["done", "done", "queued", "queued"]
     assert len(waiting(queue)) == 2  # what waits is not handed in again
     (queue / "waiting").write_text(waiting(queue)[1] + "\n")  # one is lost
+    with pytest.raises(TrainingError, match="1 of 4 trials failed"):
+        sweep()
+    assert len(waiting(queue)) == 1
     assert sweep() == ["done", "done", "queued", "queued"]
     assert len(waiting(queue)) == 2
     work(queue, 2)
@@ -110,5 +113,6 @@ def test_what_slurm_does_not_take_is_said(queue, tmp_path):
 
 def test_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="squeue is not here"):
+    with pytest.raises(UserError, match="sbatch is not here"):
         command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", "--engine=slurm"])
+    assert not list(tmp_path.iterdir())
