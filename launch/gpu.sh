@@ -5,23 +5,30 @@
 # each keeps their hosts' work apart; the result is the same. Ctrl-C and SIGTERM reach all of them.
 # CUDA_VISIBLE_DEVICES=0,2 chooses GPUs.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { echo "error: give an experiment: launch/gpu.sh experiments.NAME" >&2; exit 2; }
-if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
   IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
 else
   count=$(nvidia-smi -L | grep -c '^GPU ') || { echo "error: nvidia-smi finds no GPU" >&2; exit 2; }
   mapfile -t gpus < <(seq 0 $((count - 1)))
 fi
-if [ ${#gpus[@]} -eq 1 ]; then exec python -m "$@"; fi
+if [ ${#gpus[@]} -lt 2 ]; then exec python -m "$@"; fi
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 pids=()
-trap 'kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
+stop=
+pass() {
+  stop=$1
+  if [ ${#pids[@]} -gt 0 ]; then kill -s "$1" "${pids[@]}" 2> /dev/null || true; fi
+}
+trap 'pass TERM' TERM HUP
+trap 'pass INT' INT
 for number in "${!gpus[@]}"; do
-  CUDA_VISIBLE_DEVICES=${gpus[number]} python -m "$@" --coordinator="localhost:$port" \
+  # In sessions of their own, or a terminal's Ctrl-C would come twice.
+  CUDA_VISIBLE_DEVICES=${gpus[number]} setsid python -m "$@" --coordinator="localhost:$port" \
     --num_processes=${#gpus[@]} --process_id="$number" &
   pids+=($!)
 done
+if [ -n "$stop" ]; then pass "$stop"; fi # it came in the middle of the loop
 status=0
 for pid in "${pids[@]}"; do
   # A signal ends `wait` early, and the process is still making its checkpoint.

@@ -7,9 +7,10 @@
 #   launch/tpu_vm.sh run    NAME experiments.cifar_vgg --batch_size=1024
 #   launch/tpu_vm.sh logs   NAME;  launch/tpu_vm.sh stop NAME;  launch/tpu_vm.sh delete NAME
 #
-# `run` starts the experiment on every worker and waits for its end. A slice that is taken away is
-# asked for again, set up, and goes on from the last checkpoint, which BUCKET keeps. `stop` lets it
-# make a checkpoint. --dry_run before the command prints what gcloud would be told, and does nothing.
+# `run` starts the experiment on every worker and waits for its end; where it runs already, it only
+# waits. A slice that is taken away is asked for again, set up, and goes on from the last checkpoint,
+# which BUCKET keeps. `stop` lets it make a checkpoint. --dry_run before the command prints what
+# gcloud would be told, and does nothing.
 #
 # ZONE, TYPE and VERSION are as `gcloud compute tpus queued-resources create` has them. Optional:
 #   PROJECT   default: gcloud's own
@@ -29,8 +30,16 @@ if [ "${1:-}" = --dry_run ]; then dry=1; shift; fi
 command=$1 name=$2
 shift 2
 [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || fail "$name: a TPU's name has small letters, digits and -"
-: "${ZONE:?set ZONE, such as us-central2-b}"
+[ -n "${ZONE:-}" ] || fail "set ZONE, such as us-central2-b"
+if [ "$command" = run ]; then
+  [[ "${1:-}" =~ ^[A-Za-z_] ]] || fail "give an experiment: launch/tpu_vm.sh run NAME experiments.cifar_vgg"
+  [[ " $*" != *" --workdir"* ]] || fail "--workdir is runs/$name on each worker: leave it out"
+elif [ $# -gt 0 ]; then
+  fail "$*: $command takes a name alone (--dry_run stands before the command)"
+fi
 where=(--zone="$ZONE" ${PROJECT:+--project="$PROJECT"})
+spot=()
+if [ "${SPOT:-0}" = 1 ]; then spot=(--spot); fi
 every=${POLL:-30}
 
 tpus() {
@@ -40,59 +49,92 @@ tpus() {
 
 on() { tpus tpu-vm ssh "$name" --worker="$1" --command="$2"; }
 
+# A slice that is there answers ssh a while later.
+patiently() {
+  local left
+  for left in 4 3 2 1 0; do
+    if "$@"; then return; fi
+    [ "$left" = 0 ] || sleep "$every"
+  done
+  echo "error: $name does not take a command: see above" >&2
+  return 1
+}
+
+# Of the queued resource; GONE where there is none, UNKNOWN where Google does not say.
 state() {
-  local found
-  found=$(tpus queued-resources describe "$name" --format='value(state.state)') || found=GONE
-  echo "${found:-${dry:+ACTIVE}}"
+  local said
+  if said=$(tpus queued-resources describe "$name" --format='value(state.state)' 2>&1); then
+    if [ -n "$dry" ]; then echo "$said" >&2; said=ACTIVE; fi
+    echo "${said##*$'\n'}"
+  elif [[ $said == *NOT_FOUND* ]]; then
+    echo GONE
+  else
+    echo "$said" >&2
+    echo UNKNOWN
+  fi
 }
 
 create() {
-  : "${TYPE:?set TYPE, such as v4-16}" "${VERSION:?set VERSION, such as tpu-ubuntu2204-base}"
+  [ -n "${TYPE:-}" ] || fail "set TYPE, such as v4-16"
+  [ -n "${VERSION:-}" ] || fail "set VERSION, such as tpu-ubuntu2204-base"
   tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$TYPE" \
-    --runtime-version="$VERSION" ${SPOT:+--spot}
+    --runtime-version="$VERSION" "${spot[@]}"
   while true; do
     case $(state) in
       ACTIVE) return ;;
-      FAILED | SUSPENDED | GONE) fail "$name came to nothing: try another ZONE, or without SPOT" ;;
+      FAILED | SUSPENDED | GONE) fail "$name came to nothing: delete it, and try another ZONE or time" ;;
     esac
     sleep "$every"
   done
 }
 
 setup() {
-  local revision=${REVISION:-} install
-  install='python3 -m venv .venv && .venv/bin/pip install -q -e ".[tpu]"'
+  local revision=${REVISION:-HEAD} install
+  # The image's own Python is older than the packages want.
+  install='python3 -m pip install -q --user uv && python3 -m uv venv -q --clear --python 3.12 .venv && '
+  install+='python3 -m uv pip install -q --python .venv -e ".[tpu,grain]"'
   if [ "$revision" = rsync ]; then
     local archive
-    archive=$(mktemp -t jaxdl-XXXXXX.tgz)
-    git ls-files -z --cached --others --exclude-standard | tar --null -T - -czf "$archive"
-    tpus tpu-vm scp "$archive" "$name:jaxdl.tgz" --worker=all
-    rm "$archive"
-    on all "mkdir -p jaxdl && tar -xzf jaxdl.tgz -C jaxdl && cd jaxdl && $install"
+    archive=$(mktemp -t jaxdl-XXXXXX)
+    # shellcheck disable=SC2064
+    trap "rm -f '$archive'" EXIT
+    git ls-files -z --cached --others --exclude-standard \
+      | while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done \
+      | tar --null -T - -czf "$archive"
+    patiently tpus tpu-vm scp "$archive" "$name:jaxdl.tgz" --worker=all
+    patiently on all "mkdir -p jaxdl && cd jaxdl && rm -rf jaxdl experiments launch && \
+tar -xzf ../jaxdl.tgz && $install"
   else
-    revision=$(git rev-parse --verify "${revision:-HEAD}^{commit}") || fail "$revision: no commit"
-    local origin
+    local commit origin
+    commit=$(git rev-parse --quiet --verify "$revision^{commit}") || fail "REVISION=$revision: no commit"
     origin=$(git remote get-url origin) || fail "no origin to fetch from: set REVISION=rsync"
-    on all "{ test -d jaxdl || git clone -q ${origin@Q} jaxdl; } && cd jaxdl && git fetch -q && \
-git checkout -q --detach $revision && $install"
+    patiently on all "{ test -d jaxdl || git clone -q ${origin@Q} jaxdl; } && cd jaxdl && git fetch -q && \
+git checkout -q --detach $commit && $install"
   fi
 }
 
+# Where a worker runs it already, nothing is started there.
 start() {
   local words=("$name" "${BUCKET:-}" "$@")
-  on all "cd jaxdl && rm -f $name.status && \
-{ nohup setsid launch/tpu_worker.sh ${words[*]@Q} > $name.log 2>&1 < /dev/null & }"
+  patiently on all "cd jaxdl && { pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || \
+{ rm -f $name.status; nohup setsid launch/tpu_worker.sh ${words[*]@Q} > $name.log 2>&1 < /dev/null & }; }"
 }
 
 run() {
   local status
   start "$@"
   while true; do
+    sleep "$every"
     case $(state) in
       ACTIVE)
-        status=$(on 0 "cat jaxdl/$name.status 2> /dev/null || true") || status=
+        # No answer: not to be reached just now. LOST: its host began anew.
+        status=$(on 0 "cat jaxdl/$name.status 2> /dev/null || \
+pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || echo LOST") || status=
         status=${status:-${dry:+0}}
-        [ -z "$status" ] || break
+        case $status in
+          LOST) start "$@" ;;
+          ?*) break ;;
+        esac
         ;;
       FAILED | SUSPENDED | GONE)
         echo "$name was taken away: asking for it again" >&2
@@ -102,18 +144,13 @@ run() {
         start "$@"
         ;;
     esac
-    sleep "$every"
   done
   on 0 "tail -n 20 jaxdl/$name.log"
   exit "$status"
 }
 
 case $command in
-  create | setup) "$command" ;;
-  run)
-    [ $# -ge 1 ] || fail "give an experiment: launch/tpu_vm.sh run NAME experiments.cifar_vgg --FLAGS"
-    run "$@"
-    ;;
+  create | setup | run) "$command" "$@" ;;
   logs) on 0 "tail -n 100 -f jaxdl/$name.log" ;;
   stop) on all "pkill -TERM -f -- '--workdir=runs/$name( |\$)' || true" ;;
   delete) tpus queued-resources delete "$name" --force --quiet ;;

@@ -7,13 +7,15 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 name=$1 bucket=$2
 shift 2
+status=1
+trap 'echo "$status" > "$name.status"' EXIT
 
 metadata() {
   curl -sf -H 'Metadata-Flavor: Google' \
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
 }
 
-number=$(metadata agent-worker-number)
+number=$(metadata agent-worker-number) || { echo "error: this is no TPU worker" >&2; exit 1; }
 IFS=, read -ra workers <<< "$(metadata worker-network-endpoints)" # each ID:PORT:ADDRESS
 together=()
 if [ ${#workers[@]} -gt 1 ]; then
@@ -25,19 +27,28 @@ folder=runs/$name
 keep() {
   gcloud storage rsync --recursive --delete-unmatched-destination-objects "$folder" "$bucket/$name"
 }
+copying=
 if [ -n "$bucket" ] && [ "$number" = 0 ]; then
-  mkdir -p "$folder"
-  if gcloud storage ls "$bucket/$name" > /dev/null 2>&1; then
+  # A bucket that does not answer is not an empty one, and what is in it must not be written over.
+  if said=$(gcloud storage ls "$bucket/$name" 2>&1); then
+    mkdir -p "$folder"
     gcloud storage rsync --recursive "$bucket/$name" "$folder" || exit 1
+  elif [[ $said != *"matched no objects"* ]]; then
+    echo "error: $said" >&2
+    exit 1
   fi
-  while sleep 60; do keep; done &
+  while sleep 60; do if [ -d "$folder" ]; then keep; fi; done &
   copying=$!
 fi
 .venv/bin/python -m "$@" --workdir="$folder" "${together[@]}"
 status=$?
-if [ -n "${copying:-}" ]; then
+if [ -n "$copying" ]; then
+  pkill -P "$copying"
   kill "$copying"
-  keep
+  wait "$copying"
+  if ! keep; then
+    echo "error: the run folder did not get to $bucket/$name: it is in ~/jaxdl/$folder" >&2
+    [ "$status" != 0 ] || status=1
+  fi
 fi
-echo "$status" > "$name.status"
 exit "$status"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxdl import record
+
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
@@ -59,8 +61,22 @@ GPUS = 'echo "GPU 0: A (UUID: a)"; echo "GPU 1: A (UUID: b)"'
 PYTHON = """
 if [ "$1" = -c ]; then exec {real} "$@"; fi
 echo "$CUDA_VISIBLE_DEVICES $*" >> "$STAND_INS/said"
-trap 'sleep 0.3; echo checkpoint >> "$STAND_INS/said"; exit 143' TERM
-case "$*" in *--wait*) while true; do sleep 0.05; done ;; *--process_id=1*) exit 3 ;; esac
+case "$*" in *--wait*) exec {real} "$STAND_INS/wait.py" ;; *--process_id=1*) exit 3 ;; esac
+"""
+WAIT = """
+import os, signal, time
+
+def stop(number, frame):
+    time.sleep(0.3)
+    with open(os.environ["STAND_INS"] + "/said", "a") as file:
+        file.write("checkpoint\\n")
+    os._exit(128 + number)
+
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+with open(os.environ["STAND_INS"] + "/said", "a") as file:
+    file.write("waits\\n")
+time.sleep(60)
 """
 
 
@@ -81,28 +97,30 @@ def test_a_process_for_each_gpu(stand_ins):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_processes_of_all_gpus(number, stand_ins):
     folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
+    (folder / "wait.py").write_text(WAIT)
     words = ["bash", str(LAUNCH / "gpu.sh"), "experiments.cifar_vgg", "--wait"]
-    process = subprocess.Popen(words)
-    while not (folder / "said").exists() or (folder / "said").read_text().count("\n") < 2:
+    process = subprocess.Popen(words, start_new_session=True)
+    while not (folder / "said").exists() or (folder / "said").read_text().count("waits") < 2:
         time.sleep(0.02)
-    time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(timeout=60) == 143
+    os.killpg(process.pid, number)  # as a terminal sends Ctrl-C, to all of its group
+    assert process.wait(timeout=60) == 128 + number
     assert (folder / "said").read_text().count("checkpoint") == 2
 
 
 def test_one_gpu_needs_no_other_process(stand_ins, monkeypatch):
     folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi="exit 9")
     assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 2
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 0
-    assert (folder / "said").read_text() == "5 -m experiments.cifar_vgg\n"
+    for chosen in ("5", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 0
+    said = (folder / "said").read_text().splitlines()
+    assert said == ["5 -m experiments.cifar_vgg", " -m experiments.cifar_vgg"]
 
 
 SRUN = """
 test "$1" = --kill-on-bad-exit=0
 shift
-echo $$ > "$STAND_INS/srun.pid"
+test "$SRUN_CPUS_PER_TASK" = 1
 pids=()
 trap 'kill -TERM "${pids[@]}"' TERM
 for n in 0 1; do
@@ -123,25 +141,24 @@ exit "$worst"
 FLAGS = ["--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
 
 
-def test_slurm_runs_it_on_its_tasks_and_goes_on_after_a_signal(stand_ins, tmp_path, monkeypatch):
-    folder = stand_ins(srun=SRUN, scontrol='echo "$*" >> "$STAND_INS/said"')
+def test_slurm_runs_it_on_its_tasks_and_goes_on_after_its_time(stand_ins, tmp_path, monkeypatch):
+    folder = stand_ins(srun=SRUN, scontrol='echo "$*" >> "$STAND_INS/said"; exit 1')
     # The number decides on the port on which processes meet.
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     words = ["bash", str(LAUNCH / "slurm.sbatch"), "tests.small", *FLAGS]
     run = tmp_path / "runs" / f"slurm-{os.getpid()}"
     first = subprocess.Popen([*words, "--num_epochs=1000"], cwd=tmp_path, stderr=subprocess.PIPE)
-    while not (run / "metrics.jsonl").exists():
+    while not record.read_metrics(run):
         assert first.poll() is None
         time.sleep(0.05)
-    os.kill(int((folder / "srun.pid").read_text()), signal.SIGTERM)
+    first.send_signal(signal.SIGUSR1)
     said = first.communicate(timeout=120)[1].decode()
     assert first.returncode == 143, said
     assert (folder / "said").read_text() == f"requeue {os.getpid()}\n"
-    about = json.loads((run / "environment.json").read_text())
-    assert about["processes"] == 2
-    config = json.loads((run / "config.json").read_text())
-    assert config["num_epochs"] == 1000
+    assert "error: not queued again" in said
+    assert json.loads((run / "environment.json").read_text())["processes"] == 2
+    assert json.loads((run / "config.json").read_text())["num_epochs"] == 1000
     assert "checkpoint of step" in said
 
 
@@ -153,6 +170,12 @@ def test_slurm_without_an_experiment():
 GCLOUD = """
 echo "$*" >> "$STAND_INS/said"
 work=$STAND_INS/..
+# One failure of each kind, where a test asks for it.
+for kind in describe ssh "storage ls" "storage rsync --recursive --delete"; do
+  if [[ $* == *"$kind"* ]] && [ -e "$work/fail-${kind// /-}" ]; then
+    rm "$work/fail-${kind// /-}"; echo "ERROR: 503 later" >&2; exit 1
+  fi
+done
 case "$*" in
   "compute tpus queued-resources create "*)
     test "$*" = "compute tpus queued-resources create mine --node-id=mine --accelerator-type=v4-16 \
@@ -160,7 +183,7 @@ case "$*" in
     rm -rf "$work/home-0" "$work/home-1"; mkdir -p "$work/home-0" "$work/home-1"
     echo WAITING_FOR_RESOURCES > "$work/state" ;;
   "compute tpus queued-resources describe mine --format=value(state.state) --zone=z --project=p")
-    cat "$work/state" 2> /dev/null || exit 1
+    cat "$work/state" 2> /dev/null || { echo "ERROR: NOT_FOUND" >&2; exit 1; }
     case $(cat "$work/state") in
       WAITING_FOR_RESOURCES) echo PROVISIONING > "$work/state" ;;
       PROVISIONING) echo ACTIVE > "$work/state" ;;
@@ -179,7 +202,9 @@ case "$*" in
     done ;;
   "compute tpus tpu-vm scp "*" mine:jaxdl.tgz --worker=all --zone=z --project=p")
     for n in 0 1; do cp "$5" "$work/home-$n/jaxdl.tgz"; done ;;
-  "storage ls gs://b/mine") test -d "$work/bucket/mine" ;;
+  "storage ls gs://b/mine")
+    test -d "$work/bucket/mine" || {
+      echo "ERROR: One or more URLs matched no objects." >&2; exit 1; } ;;
   "storage rsync --recursive gs://b/mine runs/mine") cp -r "$work/bucket/mine/." runs/mine ;;
   "storage rsync --recursive --delete-unmatched-destination-objects runs/mine gs://b/mine")
     mkdir -p "$work/bucket"; rm -rf "$work/bucket/mine"; cp -r runs/mine "$work/bucket/mine" ;;
@@ -194,26 +219,33 @@ case "$*" in
   *) exit 1 ;;
 esac
 """
-# On a worker: `python3 -m venv`, whose pip and python only say what they were asked.
+# On a worker: uv's pip and python say what they were asked; processes of others are hidden.
 PYTHON3 = """
-test "$*" = "-m venv .venv"
+echo "python3 $WORKER $*" >> "$STAND_INS/said"
+case "$*" in "-m uv venv "*) ;; *) exit 0 ;; esac
 mkdir -p .venv/bin
-printf '%s\\n' '#!/bin/sh' 'echo "pip $WORKER $*" >> "$STAND_INS/said"' > .venv/bin/pip
 cat > .venv/bin/python << 'END'
 #!/bin/bash
 echo "python $WORKER $(cat runs/mine/step 2> /dev/null) $*" >> "$STAND_INS/said"
 mkdir -p runs/mine
 if [ "$WORKER" = 0 ]; then echo 10 > runs/mine/step; fi
 if [ -e "$STAND_INS/../preempt" ]; then sleep 600; fi
+if [ -e "$STAND_INS/../slow" ]; then sleep 600; fi
 END
-chmod +x .venv/bin/pip .venv/bin/python
+chmod +x .venv/bin/python
+"""
+PGREP = """
+for pid in $(/usr/bin/pgrep "$@"); do
+  case $(readlink "/proc/$pid/cwd") in "$HOME"*) exit 0 ;; esac
+done
+exit 1
 """
 SLEEP = """case "$1" in 600) exec /bin/sleep 5 ;; *) exec /bin/sleep 0.05 ;; esac"""
 
 
 @pytest.fixture
 def tpu(stand_ins, monkeypatch, tmp_path):
-    folder = stand_ins(gcloud=GCLOUD, curl=CURL, python3=PYTHON3, sleep=SLEEP)
+    folder = stand_ins(gcloud=GCLOUD, curl=CURL, python3=PYTHON3, sleep=SLEEP, pgrep=PGREP)
     about = {"ZONE": "z", "PROJECT": "p", "TYPE": "v4-16", "VERSION": "base", "SPOT": "1"}
     for name, value in (about | {"BUCKET": "gs://b", "REVISION": "rsync"}).items():
         monkeypatch.setenv(name, value)
@@ -235,13 +267,14 @@ def test_a_slice_that_is_taken_away_goes_on(tpu, tmp_path):
     lines = tpu()
     assert sum("queued-resources create" in line for line in lines) == 2
     assert sum("queued-resources delete" in line for line in lines) == 1
-    assert [line for line in lines if line[:3] == "pip"] == [
-        f"pip {n} install -q -e .[tpu]" for n in (0, 1, 0, 1)
+    installs = [line for line in lines if line[:7] == "python3" and "uv pip install" in line]
+    assert installs == [
+        f"python3 {n} -m uv pip install -q --python .venv -e .[tpu,grain]" for n in (0, 1, 0, 1)
     ]
     words = (
         "-m experiments.cifar_vgg --num_epochs=3 --workdir=runs/mine --coordinator=10.0.0.5:8476"
     )
-    pythons = [line for line in lines if line[:6] == "python"]
+    pythons = [line for line in lines if line[:7] == "python "]
     # The second time the first worker has what the bucket kept.
     assert sorted(pythons[:2]) == [
         f"python {n}  {words} --num_processes=2 --process_id={n}" for n in (0, 1)
@@ -253,6 +286,78 @@ def test_a_slice_that_is_taken_away_goes_on(tpu, tmp_path):
     assert launch("tpu_vm.sh", "stop", "mine").returncode == 0
     assert launch("tpu_vm.sh", "delete", "mine").returncode == 0
     assert launch("tpu_vm.sh", "delete", "mine").returncode != 0
+
+
+@pytest.fixture
+def there(tpu, tmp_path):
+    """A slice that is set up."""
+    assert launch("tpu_vm.sh", "create", "mine").returncode == 0
+    assert launch("tpu_vm.sh", "setup", "mine").returncode == 0
+    return tpu
+
+
+def run_it():
+    return launch("tpu_vm.sh", "run", "mine", "experiments.cifar_vgg")
+
+
+@pytest.mark.parametrize("kind", ["describe", "ssh"])
+def test_a_command_that_fails_once_costs_nothing(kind, there, tmp_path):
+    (tmp_path / f"fail-{kind}").touch()
+    found = run_it()
+    assert found.returncode == 0, found.stderr
+    assert "ERROR: 503 later" in found.stderr
+    assert not any("delete" in line for line in there() if "queued-resources" in line)
+
+
+def test_a_bucket_that_does_not_answer_is_not_an_empty_one(there, tmp_path):
+    kept = tmp_path / "bucket" / "mine"
+    kept.mkdir(parents=True)
+    (kept / "step").write_text("5000")
+    (tmp_path / "fail-storage-ls").touch()
+    found = run_it()
+    assert found.returncode == 1
+    assert "error: ERROR: 503 later" in found.stdout
+    assert (kept / "step").read_text() == "5000"
+    assert [path.name for path in kept.iterdir()] == ["step"]
+
+
+def test_a_copy_that_fails_is_said(there, tmp_path):
+    (tmp_path / "fail-storage-rsync---recursive---delete").touch()
+    found = run_it()
+    assert found.returncode == 1
+    assert "did not get to gs://b/mine" in found.stdout
+
+
+def test_a_second_call_waits_for_the_run_that_is_there(there, tmp_path):
+    (tmp_path / "slow").touch()
+    words = ["bash", str(LAUNCH / "tpu_vm.sh"), "run", "mine", "experiments.cifar_vgg"]
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    while sum(line[:7] == "python " for line in there()) < 2:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    (tmp_path / "slow").unlink()
+    assert run_it().returncode == 0
+    assert sum(line[:7] == "python " for line in there()) == 2
+
+
+def test_a_worker_that_began_anew_is_started_again(there, tmp_path):
+    (tmp_path / "slow").touch()
+    words = ["bash", str(LAUNCH / "tpu_vm.sh"), "run", "mine", "experiments.cifar_vgg"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    while sum(line[:7] == "python " for line in there()) < 2:
+        time.sleep(0.02)
+    (tmp_path / "slow").unlink()
+    subprocess.run(["pkill", "-KILL", "-f", "tpu_worker.sh mine gs://b"], check=True)
+    assert process.wait(timeout=60) == 0
+    assert sum(line[:7] == "python " for line in there()) == 4
+
+
+def test_spot_is_asked_for(tpu, monkeypatch):
+    for value, wanted in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("SPOT", value)
+        found = launch("tpu_vm.sh", "--dry_run", "create", "mine")
+        assert ("'--spot'" in found.stderr) == wanted
 
 
 def test_code_by_revision(tpu, tmp_path, monkeypatch):
@@ -293,6 +398,10 @@ def test_a_dry_run_prints_what_gcloud_would_be_told(tpu, tmp_path):
     ("words", "said"),
     [
         (["run", "mine"], "give an experiment"),
+        (["run", "mine", "--batch_size=3"], "give an experiment"),
+        (["run", "mine", "experiments.x", "--workdir=y"], "leave it out"),
+        (["create", "mine", "--dry_run"], "a name alone"),
+        (["delete", "mine", "extra"], "a name alone"),
         (["create"], "give a command and a name"),
         (["destroy", "mine"], "destroy: give create"),
         (["create", "Mine"], "small letters"),

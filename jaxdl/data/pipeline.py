@@ -18,7 +18,8 @@ import numpy as np
 from jaxdl.data import batches
 from jaxdl.data.batches import Split
 from jaxdl.data.records import Draw, Records
-from jaxdl.errors import UserError, first_line
+from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.progress import say
 
 AHEAD = 2  # batches that a worker makes while others are used
 
@@ -77,7 +78,7 @@ class Pipeline:
         """That of a step; those of the next ones are being made.
 
         Raises:
-          UserError: an image of it is damaged.
+          TrainingError: an image of it is damaged, or workers end again and again.
         """
         if self._next != step:
             self._begin(step)
@@ -85,7 +86,13 @@ class Pipeline:
         try:
             found = next(self._iterator)
         except Exception as error:  # whatever a worker raised, in Grain's words
-            raise UserError(f"training data cannot be read ({_innermost(error)})") from error
+            # One that was killed, as where memory is short, leaves nothing that is not made again.
+            say(f"a worker ended ({_innermost(error)}): all of them are started anew")
+            self._begin(step)
+            try:
+                found = next(self._iterator)
+            except Exception as again:
+                raise TrainingError(f"no batch can be read: {_innermost(again)}") from again
         self._next = step + 1
 
         def placed(held: np.ndarray) -> jax.Array:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from jaxdl.data import pixels
+from jaxdl.errors import TrainingError, UserError
 
 RATIO = 4 / 3  # of the longer side of a random area to the shorter one, at most
 TRIES = 10
@@ -80,7 +81,24 @@ class Records(dict[str, Any]):
         return Records(self._source, self.rows, *self._shape[2:], workers, smallest)
 
     def read(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
-        """Reads rows [B] of the split; with a draw, a random area of each image."""
+        """Reads rows [B] while a run goes on; with a draw, a random area of each image.
+
+        Raises:
+          TrainingError: an image is damaged.
+        """
+        try:
+            return self.looked_at(rows, draw)
+        except UserError as error:
+            raise TrainingError(
+                f"{error}; other bytes are other data, so go on with --resume=force"
+            ) from error
+
+    def looked_at(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
+        """The same before a run begins.
+
+        Raises:
+          UserError: an image is damaged.
+        """
         places = [int(place) for place in self.rows[rows]]
         with ThreadPoolExecutor(self.workers) as threads:
             found = list(threads.map(lambda place: self._one(place, draw), places))
@@ -118,7 +136,7 @@ class Column:
 
     def __getitem__(self, index: Any) -> Any:
         rows = np.arange(len(self))[index]
-        found = self.records.read(np.atleast_1d(rows))[self.name]
+        found = self.records.looked_at(np.atleast_1d(rows))[self.name]
         return found if rows.ndim else found[0]
 
 

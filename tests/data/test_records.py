@@ -1,5 +1,6 @@
 """Images out of memory are those in memory, in the same order, whoever reads them."""
 
+import multiprocessing
 import pickle
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
 from jaxdl.data.records import Draw, area
 from jaxdl.data.stream import Stream
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 
 B = 4
 KEY = jax.random.key(7)
@@ -137,11 +138,32 @@ def test_a_damaged_image_is_named(folder, tmp_path):
     path = tmp_path / "copy" / "train" / "bee" / "05.png"
     path.write_bytes(path.read_bytes()[:90])
     read = load(tmp_path / "copy", stream=True, workers=1)
+    with pytest.raises(UserError, match=r"05\.png is not an image"):
+        read.statistics()  # before anything is written
+    with pytest.raises(TrainingError, match=r"05\.png .* go on with --resume=force"):
+        read.train.read(np.arange(18))
     shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=18)))
     pipeline = Pipeline(read.train, KEY, 18, shards)
     try:
-        with pytest.raises(UserError, match=r"05\.png is not an image"):
+        with pytest.raises(TrainingError, match=r"05\.png is not an image"):
             pipeline.batch(0)
+    finally:
+        pipeline.close()
+
+
+def test_a_worker_that_is_killed_is_started_again(folder):
+    split = load(folder, stream=True, workers=1).train
+    pipeline = Pipeline(split, KEY, B, parallel.sharded(parallel.mesh(RunConfig(batch_size=B))))
+    known = np.asarray(jax.random.key_data(KEY))
+    try:
+        for step in range(8):
+            if step == 2:
+                for process in multiprocessing.active_children():
+                    process.kill()
+            same(
+                pipeline.batch(step),
+                Steps(split, known, B, np.arange(B))[step] | {"mask": np.ones(B, np.float32)},
+            )
     finally:
         pipeline.close()
 
