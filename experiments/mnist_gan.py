@@ -1,7 +1,7 @@
 """Two networks, one that draws digits and one that tells them from real ones (GAN).
 
     python -m experiments.mnist_cnn --workdir=runs/judge       # who judges what is drawn
-    python -m experiments.mnist_gan --classifier=runs/judge
+    python -m experiments.mnist_gan --classifier=runs/judge --patience=15   # ends with the best
     python -m experiments.mnist_gan --loss=wasserstein --critic_steps=5 --penalty=10 --norm=layer
 
 A DCGAN (Radford et al., 2016). Without --classifier its quality is not measured. What it reaches
@@ -35,6 +35,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
     """Two networks of two convolutions and a hidden dense layer each."""
 
     dataset: str = "mnist"
+    loss: str = "hinge"
     image_size: int = flag(28, "pixels a side, a multiple of 4", low=8, high=1024)
     width: int = flag(32, "channels next to the image; further in, twice as many", low=1, high=4096)
     hidden: int = flag(512, "units of the dense layer of each", low=1, high=65536)

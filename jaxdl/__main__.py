@@ -223,7 +223,12 @@ def _sweep(chosen: argparse.Namespace) -> None:
         folder = driver.place(*given, options)
         print("\n".join(driver.commands(chosen.experiment, trials, folder)))
         return
-    folder = driver.sweep(*given, options)
+    folder = driver.place(*given, options)
+    try:
+        driver.sweep(*given, options)
+    except TrainingError:
+        table.report(folder, folder / ledger.PICTURE)
+        raise
     table.report(folder, folder / ledger.PICTURE)
 
 

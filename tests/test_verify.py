@@ -104,7 +104,7 @@ def test_the_plan_is_seeded_and_has_every_moment():
     [
         (["--", "--workdir=x"], "leave them out"),
         (["--", "--resume=never"], "leave them out"),
-        (["--kills=-1"], "less than 0"),
+        (["--kills=-1"], "no whole number"),
         (["--kills=x"], "kills"),
         (["--", "--nonsense=1"], "nonsense"),
         (["--workdir=."], "not empty"),

@@ -34,8 +34,8 @@ class Options(NamedTuple):
     workdir: str  # of the sweep; "": by what it tries
 
 
-def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
-    """Runs what is not done yet of a sweep; returns its folder.
+def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options) -> None:
+    """Runs what is not done yet of a sweep, in its `place`.
 
     Args:
       experiment: module, such as `experiments.mnist_lenet`.
@@ -60,10 +60,8 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
         try:
             _run(Ledger.read(folder), experiment, trials, options)
         except OSError as error:
-            raise TrainingError(
-                f"{error.filename}: {error.strerror}: mend it, and the same command goes on"
-            ) from error
-    return folder
+            text = f"{first_line(error)}: mend it, and the same command goes on"
+            raise TrainingError(text) from error
 
 
 def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> None:

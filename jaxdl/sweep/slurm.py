@@ -38,9 +38,11 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
     missing = []
     for name in names:
         line = ledger.lines[name]
-        if line["state"] == "queued" and name not in queued:
+        if name in queued:
+            line["state"] = "queued"
+        elif line["state"] == "queued":
             ledgers.ended(ledger, name, None, again=False)
-        elif name not in queued:
+        else:
             missing.append(name)
     if missing:
         folder = ledger.folder / FOLDER
