@@ -108,8 +108,10 @@ class RunConfig:
 
     def __init_subclass__(cls) -> None:
         """Lets `name: type = value` give an inherited flag another default, and keep its limits."""
+        # Dataclasses know their own fields and those above them: of several parents all are asked.
+        above = [vars(base).get("__dataclass_fields__", {}) for base in cls.__mro__[1:]]
         for name in inspect.get_annotations(cls):
-            inherited = getattr(cls, "__dataclass_fields__", {}).get(name)
+            inherited = next((fields[name] for fields in above if name in fields), None)
             default = cls.__dict__.get(name)
             if inherited is not None and not isinstance(default, dataclasses.Field):
                 changed = dataclasses.field(default=default, metadata=inherited.metadata)

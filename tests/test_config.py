@@ -95,3 +95,22 @@ def test_a_plain_value_is_another_default_of_the_same_flag():
     )
     with pytest.raises(UserError, match="--share=2"):
         config.check(Narrow(share=2.0))
+
+
+def test_another_default_of_any_parents_flag():
+    @dataclasses.dataclass(frozen=True)
+    class One(RunConfig):
+        one: int = flag(1, "of the first")
+
+    @dataclasses.dataclass(frozen=True)
+    class Other(RunConfig):
+        other: int = flag(2, "of the second", high=9)
+
+    @dataclasses.dataclass(frozen=True)
+    class Both(One, Other):
+        other: int = 3
+
+    (field,) = [field for field in dataclasses.fields(Both) if field.name == "other"]
+    assert (field.default, field.metadata["high"]) == (3, 9)
+    with pytest.raises(UserError, match="--other=10"):
+        config.check(Both(other=10))
