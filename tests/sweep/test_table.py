@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdl import plots
+from jaxdl.errors import UserError
+from jaxdl.sweep import table
+from jaxdl.sweep.ledger import Ledger
+
+
+def trial(folder, name, rate, norm, seed, value=None, better="max"):
+    """A line of a ledger, and where it has a value the folder of a run that is done."""
+    config = {"learning_rate": rate, "norm": norm, "seed": seed}
+    line = {
+        "trial": name,
+        "state": "failed",
+        "experiment": "tests.quick",
+        "flags": [],
+        "config": config,
+    }
+    if value is not None:
+        run = folder / "trials" / name
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps(config | {"workdir": str(run)}))
+        summary = {"best/validation/loss": value, "best/test/loss": 2 * value, "better": better}
+        (run / "summary.json").write_text(json.dumps(summary | {"best_metric": "loss"}))
+    return line
+
+
+@pytest.mark.parametrize("better", ["min", "max"])
+def test_combinations_are_ranked_by_their_mean_over_seeds(better, tmp_path, capsys):
+    values = {(0.1, "batch"): [3.0, 5.0, 7.5], (0.01, "layer"): [1.0], (0.1, "layer"): [2.0, 9.0]}
+    lines = [
+        trial(tmp_path, f"{rate}-{norm}-{seed}", rate, norm, seed, value, better)
+        for (rate, norm), found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    lines.append(trial(tmp_path, "lost", 0.01, "layer", 1))
+    ledger = Ledger(tmp_path, lines)
+    ledger.write()
+    table.report(tmp_path, tmp_path / "it.png")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["learning_rate", "norm", "done", "validation/loss", "test/loss"]
+    wanted = [["0.01", "layer", "1/2", "1", "2"]]
+    for (rate, norm), found in list(values.items())[::2]:
+        cells = [str(rate), norm, f"{len(found)}/{len(found)}"]
+        for times in (1, 2):
+            error = times * np.std(found, ddof=1) / np.sqrt(len(found))
+            cells += [f"{times * np.mean(found):.4g}", "±", f"{error:.2g}"]
+        wanted.append(cells)
+    assert rows[1:4] == (wanted if better == "min" else wanted[::-1])
+    assert " ".join(rows[4]) == f"{tmp_path}: 6 done, 1 failed"
+    with Image.open(tmp_path / "it.png") as picture:
+        assert picture.width > 1.5 * picture.height  # two panels
+
+
+def test_runs_of_two_metrics_are_not_compared(tmp_path):
+    lines = [trial(tmp_path, name, 0.1, name, 0, 1.0) for name in ("a", "b")]
+    path = tmp_path / "trials" / "b" / "summary.json"
+    path.write_text(path.read_text().replace("loss", "accuracy"))
+    Ledger(tmp_path, lines).write()
+    with pytest.raises(UserError, match="several metrics"):
+        table.report(tmp_path, tmp_path / "it.png")
+
+
+def test_a_sweep_without_a_result_has_a_table_and_no_picture(tmp_path, capsys):
+    Ledger(tmp_path, [trial(tmp_path, "a", 0.1, "x", 0)]).write()
+    table.report(tmp_path, tmp_path / "it.png")
+    assert "1 failed" in capsys.readouterr().out
+    assert not (tmp_path / "it.png").exists()
+
+
+@pytest.mark.parametrize("values", [["1", "2", "4"], ["0.01", "1"], ["sgd", "adam"], ["5"]])
+def test_pictures_of_numbers_and_words(values, tmp_path):
+    pairs = [(value, [0.1, 0.2]) for value in values] + [(values[0], [])]
+    plots.against({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
+    with Image.open(tmp_path / "it.png") as picture:
+        assert picture.getextrema() != ((255, 255),) * 4
