@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.config import absolute
-from jaxdl.data import cache, pixels, prepare, tfds
+from jaxdl.data import cache, pipeline, pixels, prepare, tfds
 from jaxdl.data.batches import Dataset, Split, carve, size
 from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
@@ -92,7 +92,7 @@ def load(
 
     Raises:
       UserError: there is no such data set, or it is absent, damaged or too small, or has no files
-        to stream.
+        to stream; or Grain is not installed, which streams.
     """
     name = embedded if name == "embedded" else name
     if stream:
@@ -113,6 +113,7 @@ def load(
 def _streamed(
     name: str, data_dir: str, image_size: int, fraction: float, workers: int, smallest: float
 ) -> Images:
+    pipeline.check()
     if is_folder(name):
         folder = ImageFolder(Path(absolute(name)))
         kind = "1", folder.fingerprint(), f"folder {folder.folder}", len(folder.classes)

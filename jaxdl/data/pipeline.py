@@ -24,6 +24,18 @@ from jaxdl.progress import say
 AHEAD = 2  # batches that a worker makes while others are used
 
 
+def check() -> None:
+    """Refuses early where there is nothing to stream with.
+
+    Raises:
+      UserError: Grain is not installed.
+    """
+    try:
+        import grain  # noqa: F401
+    except ImportError as error:
+        raise UserError("--stream needs Grain: pip install -e '.[grain]'") from error
+
+
 class Steps:
     """The rows of a step's batch that this host's devices hold, read when it is indexed."""
 
@@ -53,16 +65,10 @@ class Pipeline:
     def __init__(
         self, split: Records, key: jax.Array, batch_size: int, sharding: jax.sharding.Sharding
     ):
-        """Of `split`, in the orders that `key` gives its epochs, put where `sharding` says.
+        """Of `split`, in the orders that `key` gives its epochs, put where `sharding` says."""
+        import grain
+        from absl import flags
 
-        Raises:
-          UserError: Grain is not installed.
-        """
-        try:
-            import grain
-            from absl import flags
-        except ImportError as error:
-            raise UserError("--stream needs Grain: pip install 'jaxdl[grain]'") from error
         flags.FLAGS.mark_as_parsed()  # Grain's own, which it reads from there
         self._grain, self._batch_size, self._sharding = grain, batch_size, sharding
         places = sharding.addressable_devices_indices_map((batch_size,)).values()

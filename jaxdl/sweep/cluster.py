@@ -62,7 +62,7 @@ def check() -> None:
     try:
         import ray  # noqa: F401
     except ImportError as error:
-        raise UserError("--engine=ray needs Ray: pip install 'jaxdl[ray]'") from error
+        raise UserError("--engine=ray needs Ray: pip install -e '.[ray]'") from error
 
 
 def _trial(line: Line, folder: str) -> int:

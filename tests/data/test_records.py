@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from experiments import imagenet_vgg
-from jaxdl import parallel, record
+from jaxdl import cli, parallel, record
 from jaxdl.config import RunConfig
 from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
@@ -179,10 +179,12 @@ def test_areas_without_a_stream():
         imagenet_vgg.Config(crop_area=0.5)
 
 
-def test_no_grain(folder, monkeypatch):
+def test_no_grain(folder, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(UserError, match=r"pip install 'jaxdl\[grain\]'"):
-        Pipeline(load(folder, stream=True).train, KEY, B, None)
+    flags = [f"--dataset={folder}", "--stream", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match=r"pip install -e '\.\[grain\]'"):
+        imagenet_vgg.run(cli.parse(imagenet_vgg.Config, flags))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_streams_and_its_workers_end_with_it(folder, tmp_path):

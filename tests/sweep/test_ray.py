@@ -14,12 +14,12 @@ from jaxdl.sweep.ledger import Ledger
 
 def test_no_ray(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'jaxdl\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"):
         command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", "--engine=ray"])
 
 
 def test_a_node_is_killed_and_nothing_is_lost(tmp_path):
-    pytest.importorskip("ray", reason="an extra: pip install 'jaxdl[ray]'")
+    pytest.importorskip("ray", reason="an extra: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
