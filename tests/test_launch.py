@@ -328,33 +328,39 @@ def test_a_copy_that_fails_is_said(there, tmp_path):
     assert "did not get to gs://b/mine" in found.stdout
 
 
-def test_a_second_call_waits_for_the_run_that_is_there(there, tmp_path):
+def pythons(said):
+    return sum(line[:7] == "python " for line in said())
+
+
+def begun(there, tmp_path):
+    """A run that goes on until there is no file `slow`."""
     (tmp_path / "slow").touch()
     words = ["bash", str(LAUNCH / "tpu_vm.sh"), "run", "mine", "experiments.cifar_vgg"]
-    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    while sum(line[:7] == "python " for line in there()) < 2:
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    while pythons(there) < 2:
         time.sleep(0.02)
+    return process
+
+
+def test_a_second_call_waits_for_the_run_that_is_there(there, tmp_path):
+    first = begun(there, tmp_path)
     first.kill()
     first.wait()
     seen = len(there())
-    second = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    second = subprocess.Popen(first.args, stdout=subprocess.DEVNULL)
     while not any("describe" in line for line in there()[seen:]):
         time.sleep(0.02)
     (tmp_path / "slow").unlink()
     assert second.wait(timeout=60) == 0
-    assert sum(line[:7] == "python " for line in there()) == 2
+    assert pythons(there) == 2
 
 
 def test_a_worker_that_began_anew_is_started_again(there, tmp_path):
-    (tmp_path / "slow").touch()
-    words = ["bash", str(LAUNCH / "tpu_vm.sh"), "run", "mine", "experiments.cifar_vgg"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    while sum(line[:7] == "python " for line in there()) < 2:
-        time.sleep(0.02)
+    process = begun(there, tmp_path)
     subprocess.run(["pkill", "-KILL", "-f", "tpu_worker.sh mine gs://b"], check=True)
     (tmp_path / "slow").unlink()
     assert process.wait(timeout=60) == 0
-    assert sum(line[:7] == "python " for line in there()) == 4
+    assert pythons(there) == 4
 
 
 def test_spot_is_asked_for(tpu, monkeypatch):
