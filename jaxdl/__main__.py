@@ -89,6 +89,25 @@ def _parser() -> Parser:
     command.add_argument("--workdir", type=Path, help="keeps both runs; default: a temporary one")
     command.set_defaults(handler=_verify)
 
+    _add_sweep(commands)
+
+    command = commands.add_parser("report", help="compare runs, or show a sweep: table, picture")
+    command.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or of one sweep"
+    )
+    command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
+    command.set_defaults(handler=_report)
+
+    command = commands.add_parser("results", help="publish runs: the files and the README's table")
+    command.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="finished runs to add")
+    command.add_argument("--note", default="", help="what a reader has to know of their data")
+    command.add_argument("--results", type=Path, default=Path("experiments/results"), help="folder")
+    command.add_argument("--page", type=Path, default=Path("README.md"), help="has the table")
+    command.set_defaults(handler=_results)
+    return parser
+
+
+def _add_sweep(commands: Any) -> None:
     command = commands.add_parser(
         "sweep",
         help="many runs: flags with lists (A,B), ranges (0..4) and --random=N of LOW..HIGH:log",
@@ -109,21 +128,6 @@ def _parser() -> Parser:
     command.add_argument("--workdir", default="", help="of the sweep; default: by what it tries")
     command.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
     command.set_defaults(handler=_sweep)
-
-    command = commands.add_parser("report", help="compare runs, or show a sweep: table, picture")
-    command.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, or of one sweep"
-    )
-    command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
-    command.set_defaults(handler=_report)
-
-    command = commands.add_parser("results", help="publish runs: the files and the README's table")
-    command.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="finished runs to add")
-    command.add_argument("--note", default="", help="what a reader has to know of their data")
-    command.add_argument("--results", type=Path, default=Path("experiments/results"), help="folder")
-    command.add_argument("--page", type=Path, default=Path("README.md"), help="has the table")
-    command.set_defaults(handler=_results)
-    return parser
 
 
 def _list(chosen: argparse.Namespace) -> None:
@@ -218,12 +222,11 @@ def _sweep(chosen: argparse.Namespace) -> None:
         chosen.workdir,
     )
     given = chosen.experiment, chosen.lists, chosen.flags
+    folder = driver.place(*given, options)
     if chosen.dry_run:
         trials = driver.planned(*given, chosen.random)
-        folder = driver.place(*given, options)
         print("\n".join(driver.commands(chosen.experiment, trials, folder)))
         return
-    folder = driver.place(*given, options)
     try:
         driver.sweep(*given, options)
     except TrainingError:

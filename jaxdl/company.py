@@ -39,34 +39,7 @@ def join(config: RunConfig) -> None:
     """
     if not several(config):
         return
-    given: dict[str, Any] = {}
-    if _asked(config):
-        if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
-            raise UserError(
-                f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
-                f"--process_id={config.process_id}: give all three, or none of them"
-            )
-        if config.process_id >= config.num_processes:
-            raise UserError(
-                f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
-                f"give one from 0 to {config.num_processes - 1}"
-            )
-        host, _, port = config.coordinator.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
-        if config.process_id == 0:
-            try:  # JAX would end in a segmentation fault
-                socket.create_server(("", int(port))).close()
-            except OSError as error:
-                raise UserError(
-                    f"--coordinator={config.coordinator}: port {port} cannot be had here "
-                    f"({error.strerror}): give another"
-                ) from error
-        given = {
-            "coordinator_address": config.coordinator,
-            "num_processes": config.num_processes,
-            "process_id": config.process_id,
-        }
+    given = _given(config)
     # The service would take SIGTERM for itself; a run agrees on signals by `agreed`.
     jax.config.update("jax_enable_preemption_service", False)
     # JAX's own deadline ends the process in the middle of C++, with a page of addresses.
@@ -90,6 +63,42 @@ def join(config: RunConfig) -> None:
         ) from error
     finally:
         late.cancel()
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    """What the flags tell `jax.distributed.initialize`; nothing, where the environment does.
+
+    Raises:
+      UserError: they do not fit together, or the first one's port is taken.
+    """
+    if not _asked(config):
+        return {}
+    if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
+        raise UserError(
+            f"--coordinator={config.coordinator} --num_processes={config.num_processes} "
+            f"--process_id={config.process_id}: give all three, or none of them"
+        )
+    if config.process_id >= config.num_processes:
+        raise UserError(
+            f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
+            f"give one from 0 to {config.num_processes - 1}"
+        )
+    host, _, port = config.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
+    if config.process_id == 0:
+        try:  # JAX would end in a segmentation fault
+            socket.create_server(("", int(port))).close()
+        except OSError as error:
+            raise UserError(
+                f"--coordinator={config.coordinator}: port {port} cannot be had here "
+                f"({error.strerror}): give another"
+            ) from error
+    return {
+        "coordinator_address": config.coordinator,
+        "num_processes": config.num_processes,
+        "process_id": config.process_id,
+    }
 
 
 def several(config: RunConfig) -> bool:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from jaxdl.errors import UserError
 
@@ -23,7 +23,7 @@ class Lock:
     def __init__(self, path: Path):
         self._file = path.open("a+")
         until = time.monotonic() + PATIENCE
-        while not _try(self._file, fcntl.LOCK_EX):
+        while not locked(self._file):
             if time.monotonic() > until:
                 self._file.close()
                 raise _held(path)
@@ -51,13 +51,14 @@ def check_free(path: Path) -> None:
     """
     try:
         with path.open() as file:
-            if not _try(file, fcntl.LOCK_SH):
+            if not locked(file, fcntl.LOCK_SH):
                 raise _held(path)
     except OSError:
         return  # no lock there yet; whether one can be made is found out by `Lock`
 
 
-def _try(file: IO[str], kind: int) -> bool:
+def locked(file: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
+    """Locks an open file, without waiting; whoever inherits it holds the lock too."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True

@@ -99,10 +99,8 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
                 axes.set_xticks(numbers, words)
         means: dict[float, list[float]] = {}
         for value, seeds in pairs:
-            mean, spread = (
-                np.mean(seeds),
-                np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0,
-            )
+            mean = np.mean(seeds)
+            spread = np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0
             axes.errorbar(places[value], mean, spread, fmt="o", markersize=4, color="C0", alpha=0.6)
             means.setdefault(places[value], []).append(float(mean))
         if numbers is not None and len(means) > 1:

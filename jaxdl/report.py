@@ -39,8 +39,7 @@ def report(folders: list[Path], picture: Path) -> None:
     for folder, config, summary in zip(folders, configs, summaries, strict=True):
         cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in figures)]
         table.add_row(str(folder), *(_cell(value) for value in cells))
-    # A pipe has no width of its own: leave every cell whole there.
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    console = wide()
     console.print(table)
     runs = {str(folder): record.read_metrics(folder) for folder in folders}
     if any(runs.values()):
@@ -49,6 +48,11 @@ def report(folders: list[Path], picture: Path) -> None:
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
         console.print(f"curves: {picture}")
+
+
+def wide() -> Console:
+    """Where tables are printed: a pipe has no width of its own, and every cell is left whole."""
+    return Console(width=None if sys.stdout.isatty() else 10_000)
 
 
 def check_picture(path: Path) -> None:

@@ -64,14 +64,14 @@ def carve(
 
 
 def part(split: Split, rows: np.ndarray) -> Split:
-    """A split of some rows; of one that is not in memory, nothing is read yet."""
+    """The split of rows [M] of N; of one that is not in memory, nothing is read yet."""
     if isinstance(split, Records):
         return split.of(rows)
     return {name: array[rows] for name, array in split.items()}
 
 
 def read(split: Split, rows: np.ndarray) -> dict[str, Any]:
-    """The arrays of some rows."""
+    """The arrays of rows [M] of N: [M, ...] each."""
     if isinstance(split, Records):
         return split.read(rows)
     return {name: array[rows] for name, array in split.items()}

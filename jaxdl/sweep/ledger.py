@@ -7,7 +7,6 @@ output, so the kernel lets it go when the last of its writers is gone, whoever s
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import IO, Any, Self
 
 from jaxdl import record
 from jaxdl.errors import UserError, first_line
+from jaxdl.lock import locked
 from jaxdl.progress import say
 from jaxdl.sweep.grid import Trial
 
@@ -187,15 +187,6 @@ def start(
 def argv(line: Line) -> list[str]:
     """The words of a trial's command, with this Python."""
     return [sys.executable, *shlex.split(line["command"])[1:]]
-
-
-def locked(file: IO[bytes]) -> bool:
-    """Locks an open file, without waiting; whoever inherits it holds the lock too."""
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def runs(line: Line) -> bool:

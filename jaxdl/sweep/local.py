@@ -9,6 +9,7 @@ from collections import deque
 from typing import NamedTuple
 
 from jaxdl.errors import UserError
+from jaxdl.lock import locked
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger
 
@@ -102,7 +103,7 @@ def _start_one(
     path = ledger.folder / ledgers.LOGS / f".place-{place}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        if not ledgers.locked(file):
+        if not locked(file):
             return None
         for name in list(waiting):
             line = ledger.lines[name]

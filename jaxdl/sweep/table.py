@@ -3,15 +3,14 @@
 import json
 import math
 import statistics
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from jaxdl import plots
 from jaxdl.errors import UserError, first_line
+from jaxdl.report import wide
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger, Line
 
@@ -52,8 +51,7 @@ def report(folder: Path, picture: Path) -> None:
         count = f"{len(group.values)}/{group.trials}"
         cells = [*group.varied.values(), count, _figure(group.values), _figure(group.tested)]
         table.add_row(*cells)
-    # A pipe has no width of its own: leave every cell whole there.
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    console = wide()
     console.print(table)
     states = [line["state"] for line in lines]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))

@@ -8,7 +8,8 @@ import pytest
 
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.sweep.ledger import Ledger, locked
+from jaxdl.lock import locked
+from jaxdl.sweep.ledger import Ledger
 
 SBATCH = r"""#!/usr/bin/env bash
 set -eu
