@@ -10,6 +10,7 @@ from jaxdl.errors import writing
 from jaxdl.record import metric_names
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
+PANEL = (4.6, 3.3)  # inches: width and height, with its margins
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -25,7 +26,18 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))
     columns = min(len(names), 3) or 1
     rows = -(-len(names) // columns) or 1
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    # Margins in inches: room for six digits. To measure what is there takes as long as to draw it.
+    left, right, top, bottom, legend = 0.65, 0.2, 0.4, 0.5, 0.2 * len(runs)
+    width, height = PANEL[0] * columns, PANEL[1] * rows + legend
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=(bottom + legend) / height,
+        wspace=(left + right) / (PANEL[0] - left - right),
+        hspace=(top + bottom) / (PANEL[1] - top - bottom),
+    )
     styles = {"train": ("-", None, 1.0), "validation": ("-", "o", 1.6), "test": ("", "*", 1.6)}
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
@@ -49,6 +61,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
                     )
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("step")
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         axes.grid(alpha=0.25)
     # One legend below all panels, where it covers no curve.
     lines_by_label = {line.get_label(): line for axes in figure.axes for line in axes.lines}
@@ -56,7 +69,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
         figure.legend(
             list(lines_by_label.values()),
             [str(label) for label in lines_by_label],
-            loc="outside lower center",
+            loc="lower center",
             ncols=3,
             fontsize="small",
             frameon=False,
