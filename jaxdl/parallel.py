@@ -138,6 +138,11 @@ def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
     return jax.tree.map(one, like)
 
 
+def like(shapes: Any, sharding: Sharding) -> Any:
+    """Shapes of arrays that are there in this sharding."""
+    return jax.tree.map(lambda x: x.update(sharding=sharding), shapes)
+
+
 def put(arrays: Any, sharding: Sharding) -> Any:
     """Arrays of the host on the devices; each process sends what its own devices hold."""
     if jax.process_count() == 1:

@@ -76,9 +76,9 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in split.items()}
     one_batch = jax.eval_shape(lambda s, r: batches.take(s, r, 0, len(r)), shapes, rows)
-    traced, (_, found) = jax.make_jaxpr(task.step, return_shape=True)(
-        jax.eval_shape(task.init, key), one_batch
-    )
+    # As the compiled step will call it, mesh and all: so it is not traced again there.
+    given = parallel.like(jax.eval_shape(task.init, key), whole), parallel.like(one_batch, shards)
+    traced, (_, found) = jax.make_jaxpr(task.step, return_shape=True)(*given)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     loops = not (on_cpu and "conv_general_dilated" in cost.primitives(traced))
 

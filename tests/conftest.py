@@ -9,7 +9,9 @@ import hypothesis
 import jax
 import pytest
 
-from jaxdl import memory
+from jaxdl import loop, memory
+from jaxdl.program import compile_program
+from tests import small as experiment
 
 # Read when the first device is asked for, here and in the processes that tests start: compiles in
 # half the time, to programs that are slower, where none runs for long. The second flag is gone from
@@ -33,6 +35,25 @@ def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def _once():
+    """`compile_program`, which gives the same program for the same three functions and config."""
+    known = {}
+
+    def program(task, config, split, mesh):
+        if "length" in split:  # of which the values count
+            return compile_program(task, config, split, mesh)
+        functions = tuple(function.__wrapped__ for function in task)  # of `loop.train`'s jax.jit
+        shapes = tuple((name, x.shape, x.dtype) for name, x in split.items())
+        key = functions, experiment.plain(config), shapes, mesh
+        if key not in known:
+            known[key] = compile_program(task, config, split, mesh)
+        while len(known) > 20:
+            del known[next(iter(known))]
+        return known[key]
+
+    return program
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _shared_programs(tmp_path_factory):
     """Programs that several tests compile alike are compiled once a session."""
@@ -42,6 +63,7 @@ def _shared_programs(tmp_path_factory):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(loop, "compile_program", _once())
         # A process of tests compiles hundreds of programs, and would keep what each of them took.
         patch.setattr(memory, "keep", lambda: None)
         # Tracing makes many small objects; looking for circles among them took a tenth of the time.
@@ -76,9 +98,7 @@ def real_data():
 @pytest.fixture
 def small():
     """An experiment of a second, as a module."""
-    from tests import small
-
-    return small
+    return experiment
 
 
 @pytest.fixture

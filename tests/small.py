@@ -4,6 +4,7 @@ python -m tests.small --workdir=runs/small
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 
@@ -72,10 +73,22 @@ def build(config, data) -> Task:
     )
 
 
+def plain(config):
+    """What of a config a compiled program may depend on."""
+    events = {"log_every": 1, "eval_every": 0, "checkpoint_every": 0}
+    return dataclasses.replace(config, workdir="", resume="auto", **events)
+
+
+@functools.cache
+def made(config):
+    """Task and data of a plain config, the very same each time: so tests compile it once."""
+    data = load(config)
+    return build(config, data), data
+
+
 def run(config):
     """Trains it."""
-    data = load(config)
-    return loop.train(config, build(config, data), data)
+    return loop.train(config, *made(plain(config)))
 
 
 if __name__ == "__main__":

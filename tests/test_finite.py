@@ -1,5 +1,6 @@
 """Steps that are not finite: what they change (nothing), where they began, and what follows."""
 
+import functools
 import json
 
 import jax
@@ -18,10 +19,10 @@ from tests.test_loop import Crash, crash_at, without_seconds
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6, "num_steps": 18}
 
 
+@functools.cache
 def poisoned(small, config, *steps, sometimes=False):
-    """Data and task of a run with these steps bad; `sometimes`: only under its first key."""
-    data = small.load(config)
-    task = small.build(config, data)
+    """Task and data of a run with these steps bad; `sometimes`: only under its first key."""
+    task, data = small.made(small.plain(config))
     first = task.init(jax.random.split(jax.random.key(config.seed))[0]).key
 
     def step(state, batch):
@@ -38,7 +39,7 @@ def poisoned(small, config, *steps, sometimes=False):
 
 def train(small, *steps, sometimes=False, **changes):
     config = small.Config(**(FLAGS | changes))
-    return loop.train(config, *poisoned(small, config, *steps, sometimes=sometimes))
+    return loop.train(config, *poisoned(small, small.plain(config), *steps, sometimes=sometimes))
 
 
 def test_a_healthy_run_is_the_same_under_all_three(small, tmp_path):

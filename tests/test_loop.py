@@ -18,9 +18,7 @@ from jaxdl.signals import Stopped
 
 
 def train(small, **changes):
-    config = small.Config(**changes)
-    data = small.load(config)
-    return loop.train(config, small.build(config, data), data)
+    return small.run(small.Config(**changes))
 
 
 def without_seconds(folder):
@@ -214,6 +212,7 @@ def test_an_evaluation_without_a_number_is_never_the_best(small, tmp_path, monke
 def test_nothing_compiles_after_the_first_epoch(small, tmp_path):
     def compiled(steps):
         jax.clear_caches()
+        small.made.cache_clear()
         events = []
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, *_, **__: events.append(name) if name.endswith("_trace_duration") else None
@@ -312,6 +311,7 @@ def test_another_config_may_be_forced_and_is_the_runs_from_then_on(copy, small):
 
 def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):
     monkeypatch.setattr(small, "Net", lambda dropout, width: OtherNet())
+    monkeypatch.setattr(small, "made", small.made.__wrapped__)
     with pytest.raises(UserError, match="of another model"):
         train(small, workdir=str(copy), resume="force", **FLAGS)
 
