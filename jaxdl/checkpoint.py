@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import manifest, parallel, tree
@@ -138,9 +139,11 @@ class Checkpoints:
     def restore(self, step: int, like: Any) -> Saved:
         """A checkpoint's content, its state in the structure and shardings of `like`.
 
+        Where a run has several processes, it is on this one's first device.
+
         Args:
           step: one of `steps()`.
-          like: any state of that structure, such as the initial one.
+          like: any state of that structure, or the shapes and shardings of one.
 
         Raises:
           DamagedError: it is not what was written.
@@ -157,13 +160,16 @@ class Checkpoints:
                     f"checkpoint {folder} is of another model ({path}: {there} there, "
                     f"{here.get(path)} here): give another --workdir, or the code that wrote it"
                 )
+        alone = jax.process_count() == 1
+        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         stored = {
-            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            path: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=leaf.sharding if alone else own
+            )
             for path, leaf in target.items()
-            if leaf.size
         }
         try:
-            state = tree.unflatten(like, target | _loaded(folder / "state", stored))
+            state = tree.unflatten(like, _loaded(folder / "state", stored))
             if tree.digest(state) != record["state_sha256"]:
                 raise ValueError("the state's SHA-256 is another")
         except Exception as error:  # as in wait
@@ -302,17 +308,18 @@ def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
 
 
 def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """What `_keep` wrote, in the shardings of `stored`; of several processes, on this one alone."""
+    """What `_keep` wrote, in the shardings of `stored`; and what is empty, which it leaves out."""
     from orbax.checkpoint import v1 as orbax
 
     context = orbax.Context()
     if jax.process_count() > 1:
         for name, value in _ALONE.items():
             setattr(context.multiprocessing, name, value)
-        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        stored = {path: leaf.update(sharding=own) for path, leaf in stored.items()}
+    empty = {path: leaf for path, leaf in stored.items() if not leaf.size}
     with context:
-        return orbax.load(folder, stored)
+        found = orbax.load(folder, {p: leaf for p, leaf in stored.items() if p not in empty})
+    made = {p: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for p, leaf in empty.items()}
+    return found | made
 
 
 def _damaged(folder: Path, error: Exception) -> DamagedError:

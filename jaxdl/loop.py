@@ -297,14 +297,15 @@ class _Run:
 
     def _restore(self) -> Saved | None:
         """Takes up the newest checkpoint that is whole and on course, or the initial state."""
-        self._carry = self._program.start(self._state_key)
         self._step, self._last_saved = 0, -1
         # None evaluated yet. Patience counts `since` one was better than the value `than`.
         self._best: dict[str, Any] = {"step": 0, "value": None, "since": 0, "than": None}
         self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
         on_course = partial(detours.on_course, self._detours)
-        saved = on_all(lambda: newest_whole(self._checkpoints, self._carry, on_course), self._carry)
+        like = self._program.like
+        saved = on_all(lambda: newest_whole(self._checkpoints, like, on_course), like)
         if saved is None:
+            self._carry = self._program.start(self._state_key)
             self._find_order(0)
             return None
         if self._config.resume != "force":

@@ -138,9 +138,11 @@ def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
     return jax.tree.map(one, like)
 
 
-def like(shapes: Any, sharding: Sharding) -> Any:
-    """Shapes of arrays that are there in this sharding."""
-    return jax.tree.map(lambda x: x.update(sharding=sharding), shapes)
+def like(shapes: Any, shardings: Any) -> Any:
+    """Shapes of arrays in these shardings: a tree of them, or one for all."""
+    if isinstance(shardings, Sharding):
+        shardings = jax.tree.map(lambda _: shardings, shapes)
+    return jax.tree.map(lambda x, where: x.update(sharding=where), shapes, shardings)
 
 
 def put(arrays: Any, sharding: Sharding) -> Any:

@@ -41,6 +41,7 @@ class Program(NamedTuple):
     """The compiled functions of a run. Those that take a carry donate it."""
 
     start: Callable[[jax.Array], Carry]  # key -> the carry of step 0
+    like: Carry  # its shapes and shardings, without any array
     order: Callable[[jax.Array, int], jax.Array]  # (key, epoch) -> int32 [N]
     batch: Callable[[Feed, jax.Array], Batch]  # that of a step of the feed's epoch
     advance: Callable[[Carry, Feed, int], tuple[Carry, Feed]]  # so many steps
@@ -133,12 +134,14 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         lowered = many.lower(*arguments, np.int32(1)) if loops else one.lower(*arguments)
         return lowered.compile()
 
-    where = parallel.of_state(mesh, jax.eval_shape(start, key), config.fsdp)
+    shapes_of_carry = jax.eval_shape(start, key)
+    where = parallel.of_state(mesh, shapes_of_carry, config.fsdp)
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=where)
     moving = functools.partial(jit, out_shardings=(where, whole))
     many, one = moving(loop), moving(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
         start=jax.jit(start, out_shardings=where),
+        like=parallel.like(shapes_of_carry, where),
         order=jax.jit(order, out_shardings=whole),
         batch=jax.jit(batch),
         advance=advance,

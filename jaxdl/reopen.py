@@ -16,7 +16,7 @@ from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
-from jaxdl.program import Carry, Program, compile_program
+from jaxdl.program import Program, compile_program
 from jaxdl.progress import say
 from jaxdl.supervised import evaluated
 from jaxdl.task import Task
@@ -78,14 +78,12 @@ def choose_checkpoint(run: Run, checkpoint: str) -> int:
     return named[checkpoint]
 
 
-def _rebuild(run: Run) -> tuple[Dataset, Task, Program, Carry]:
-    """A run's data, task and compiled functions, and a carry of its structure."""
+def _rebuild(run: Run) -> tuple[Dataset, Task, Program]:
+    """A run's data, task and compiled functions."""
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
     mesh = parallel.mesh(run.config)
-    program = compile_program(task, run.config, data.train, mesh)
-    key = jax.random.key(run.config.seed)
-    return data, task, program, program.start(key)
+    return data, task, compile_program(task, run.config, data.train, mesh)
 
 
 def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
@@ -104,12 +102,12 @@ def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
 def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Program, Saved]:
     """A run rebuilt, and the checkpoint that `best`, `newest` or a number means."""
     choose_checkpoint(run, checkpoint)  # refuses early
-    data, task, program, like = _rebuild(run)
+    data, task, program = _rebuild(run)
     checkpoints = Checkpoints(run.folder / "checkpoints")
     while True:
         step = choose_checkpoint(run, checkpoint)
         try:
-            saved = checkpoints.restore(step, like)
+            saved = checkpoints.restore(step, program.like)
             break
         except DamagedError as error:
             if step in checkpoints.steps():  # else a run that goes on has deleted it just now
@@ -192,10 +190,10 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    data, task, _, carry = _rebuild(run)
+    data, task, program = _rebuild(run)
     few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
     batch = next(batches.padded_batches(few, run.config.batch_size))
-    like = carry.state, jax.tree.map(jnp.asarray, batch)
+    like = program.like.state, jax.tree.map(jnp.asarray, batch)
     saved = kept.restore(step, like)
     _check_data(run, data, saved)
     state, batch = saved.state

@@ -8,7 +8,10 @@ import numpy as np
 
 
 def flatten(tree: object) -> dict[str, jax.Array]:
-    """Returns the leaves by path (`.params['head']['kernel']`), PRNG keys as raw uint32 data."""
+    """Returns the leaves by path (`.params['head']['kernel']`), PRNG keys as raw uint32 data.
+
+    They may be `jax.ShapeDtypeStruct`s.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): _raw(leaf) for path, leaf in leaves}
 
@@ -24,7 +27,7 @@ def unflatten(like: object, flat: dict[str, jax.Array]) -> object:
     for path, leaf in leaves:
         value = flat[jax.tree_util.keystr(path)]
         if _is_key(leaf):
-            value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
+            value = jax.random.wrap_key_data(value, impl=_impl(leaf))
         new.append(value)
     return jax.tree.unflatten(treedef, new)
 
@@ -85,5 +88,16 @@ def _is_key(leaf: jax.Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _raw(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+def _impl(key: Any) -> Any:
+    """A key's kind; of a ShapeDtypeStruct, too, which JAX itself does not tell."""
+    found: list[Any] = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
+    return found[0]
+
+
+def _raw(leaf: Any) -> Any:
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.eval_shape(jax.random.key_data, leaf).update(sharding=leaf.sharding)
+    return jax.random.key_data(leaf)

@@ -50,6 +50,19 @@ def test_a_state_comes_back_bit_by_bit(tmp_path):
     assert (found.step, found.log) == (5, "a\nb\n")
 
 
+def test_shapes_of_a_state_will_do(tmp_path):
+    whole = {"other": jax.random.key(3, impl="rbg"), **state()}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, whole, RECORD | {"step": 1}, "", ())
+    checkpoints.close()
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), whole)
+    found = checkpoints.restore(1, like).state
+    assert tree.digest(found) == tree.digest(whole)
+    assert [x.dtype for x in jax.tree.leaves(found)] == [x.dtype for x in jax.tree.leaves(whole)]
+    assert all(x.sharding == where for x in jax.tree.leaves(found))
+
+
 def test_a_relative_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoints = saved(Path("runs") / "c", 1)
