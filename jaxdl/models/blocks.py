@@ -116,7 +116,10 @@ def convolve_and_pool(
         axis=-1,
     )
     matrix = of_blocks(kernel, rows, columns, size).reshape(patches.shape[-1], -1)
-    y = jnp.matmul(patches, matrix, preferred_element_type=jnp.float32)
-    bias = jnp.tile(bias, size * size)[None, None, None]
+    # Of matrices: of more axes a CPU turns one around for the gradient by the kernel.
+    flat = patches.reshape(-1, patches.shape[-1])
+    y = jnp.matmul(flat, matrix, preferred_element_type=jnp.float32)
+    y = y.reshape(*patches.shape[:-1], 4, -1)
+    bias = jnp.tile(bias, size * size // 4)[None, None, None, None]
     y = activation((y + bias).astype(x.dtype))
-    return join(pool(y.reshape(*y.shape[:-1], 4, -1)), rows, columns, size // 2)
+    return join(pool(y), rows, columns, size // 2)

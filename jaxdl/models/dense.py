@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Dimensions = tuple[tuple[Any, Any], tuple[Any, Any]]  # contracted and batch axes of both operands
+PLAIN: Dimensions = (((1,), (0,)), ((), ()))  # of two matrices
 
 
 def general(
@@ -22,15 +23,22 @@ def general(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """`lax.dot_general`, but on a CPU products of bfloat16 add up in float32, and are fast.
+    """`lax.dot_general`, but as a product of matrices, whose derivatives are fast on a CPU, too.
 
-    The result is rounded to the operands' type either way, unless another is asked for. There it
-    has derivatives of all orders backwards, but no first one forwards.
+    Of bfloat16 it adds up in float32 there; the result is rounded to the operands' type either way,
+    unless another is asked for. That has derivatives of all orders backwards, but no first one
+    forwards.
     """
-    if a.dtype != jnp.bfloat16 or b.dtype != jnp.bfloat16:
-        return lax.dot_general(a, b, dimensions, precision, preferred_element_type)
-    wanted = preferred_element_type or jnp.bfloat16
     (contracted, batch) = dimensions
+    if a.dtype != jnp.bfloat16 or b.dtype != jnp.bfloat16:
+        if batch[0]:
+            return lax.dot_general(a, b, dimensions, precision, preferred_element_type)
+        # Of matrices: of more axes a CPU turns one around for the gradient by the kernel.
+        left, rows = _matrix(a, contracted[0], last=True)
+        right, columns = _matrix(b, contracted[1], last=False)
+        y = lax.dot_general(left, right, PLAIN, precision, preferred_element_type)
+        return y.reshape(*rows, *columns)
+    wanted = preferred_element_type or jnp.bfloat16
 
     def plain(a: jax.Array, b: jax.Array) -> jax.Array:
         return lax.dot_general(a, b, dimensions, precision, wanted)
@@ -58,7 +66,7 @@ def _matrix(a: jax.Array, axes: Sequence[int], last: bool) -> tuple[jax.Array, l
 @jax.custom_vjp
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     """[M, K] by [K, N] in bfloat16 -> float32 [M, N]; the gradient by it is rounded to bfloat16."""
-    return lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return lax.dot_general(a, b, PLAIN, preferred_element_type=jnp.float32)
 
 
 def _product_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
