@@ -1,6 +1,8 @@
 """What a run will cost, before it begins: layers, operations, memory, time and disk."""
 
 import shutil
+import statistics
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdl import cost, memory, parallel, tree
+from jaxdl import checkpoint, cost, memory, parallel, tree
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
@@ -53,9 +55,13 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
         each = max(each, _seconds_to_read(data.train, key, config, mesh))
     evaluating = _seconds_to_evaluate(program, config, data, key)
     steps = config.total_steps(batches.size(data.train))
-    evaluations = -(-steps // (config.eval_every or config.steps_per_epoch(len(feed.order))))
+    per_epoch = config.steps_per_epoch(len(feed.order))
+    evaluations = -(-steps // (config.eval_every or per_epoch))
     tests = batches.size(data.test) / max(batches.size(data.validation), 1)
-    total = compiling + steps * each + evaluating * (evaluations + 1 + 2 * tests)
+    training = steps * each + evaluating * evaluations
+    saves = -(-steps // (config.checkpoint_every or per_epoch))
+    waiting = saves * _seconds_to_save(program.start(key), size, mesh, training / saves)
+    total = compiling + training + waiting + evaluating * (1 + 2 * tests)
 
     for what, needed, there in (
         ("memory", peak, _free_memory(mesh)),
@@ -168,6 +174,34 @@ def _seconds_to_evaluate(
     program.evaluate(state, few, size)
     spent = time.monotonic() - began
     return spent * -(-batches.size(data.validation) // size) / -(-batches.size(few) // size)
+
+
+def _seconds_to_save(carry: Carry, size: int, mesh: Mesh, interval: float) -> float:
+    """What each checkpoint costs a run, where one begins every `interval` seconds.
+
+    On a CPU all of it, for its writing takes cores from the steps; else until its copy is made, and
+    until the one before it is written. Timed in the system's folder for temporary files.
+    """
+    place = tempfile.gettempdir()
+    if shutil.disk_usage(place).free < CHECKPOINTS * size:
+        say(f"warning: no room in {place} to time a checkpoint: seconds_to_finish counts none")
+        return 0.0
+    record = {name: kind() for name, kind in checkpoint.RECORD.items()}
+    copying, writing = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = checkpoint.Checkpoints(Path(folder))
+        for step in range(4):
+            began = time.monotonic()
+            checkpoints.save(step, carry, record, "", ())
+            copying.append(time.monotonic() - began)
+            checkpoints.wait()
+            writing.append(time.monotonic() - began)
+        checkpoints.close()
+    # The first one imports what writes.
+    whole = statistics.median(writing[1:])
+    if mesh.devices.flat[0].platform == "cpu":
+        return whole
+    return statistics.median(copying[1:]) + max(0.0, whole - interval)
 
 
 def _free_memory(mesh: Mesh) -> float:

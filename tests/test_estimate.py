@@ -1,11 +1,12 @@
 import dataclasses
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import mnist_lenet
-from jaxdl import cost, estimate, parallel
+from jaxdl import cost, estimate, parallel, program
 from jaxdl.errors import UserError
 from tests.test_loop import train
 
@@ -97,3 +98,22 @@ def test_the_log_shows_speed_and_the_summary_has_it(small, tmp_path, capsys):
     assert "examples/s" in capsys.readouterr().err
     flops_an_example = summary["flops_per_second"] / summary["examples_per_second"]
     assert 1000 < flops_an_example < 1e6
+
+
+def test_checkpoints_are_in_the_time(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    monkeypatch.setattr(estimate, "_seconds_to_save", lambda *_: 1000.0)
+    config = {"workdir": str(tmp_path / "dry"), "dry_run": True, "num_steps": 13}
+    for every, saves in ((0, 3), (4, 4)):  # an epoch has six steps
+        found = train(small, **config, checkpoint_every=every)
+        assert saves == pytest.approx(found["seconds_to_finish"] / 1000, abs=0.5)
+
+
+def test_a_checkpoint_is_timed(small, capsys):
+    config = small.Config(batch_size=16)
+    task, data = small.made(small.plain(config))
+    mesh = parallel.mesh(config)
+    carry = program.compile_program(task, config, data.train, mesh).start(jax.random.key(0))
+    assert estimate._seconds_to_save(carry, 1, mesh, 1.0) > 0
+    assert estimate._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
+    assert "no room in" in capsys.readouterr().err
