@@ -136,7 +136,7 @@ class Checkpoints:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise _damaged(folder, error) from error
 
-    def restore(self, step: int, like: Any) -> Saved:
+    def restore(self, step: int, like: Any, part: str = "") -> Saved:
         """A checkpoint's content, its state in the structure and shardings of `like`.
 
         Where a run has several processes, it is on this one's first device.
@@ -144,6 +144,7 @@ class Checkpoints:
         Args:
           step: one of `steps()`.
           like: any state of that structure, or the shapes and shardings of one.
+          part: the path that `like` has in the state, `.params`; empty: it is all of it.
 
         Raises:
           DamagedError: it is not what was written.
@@ -151,27 +152,27 @@ class Checkpoints:
         """
         folder = self._folder / str(step)
         record, log = self.read(step)
-        target = tree.flatten(like)
-        here = tree.shapes(target)
-        for path in sorted(record["leaves"].keys() | here.keys()):
-            there = record["leaves"].get(path)
+        leaves: dict[str, str] = record["leaves"]
+        target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
+        here = {path: tree.shape(leaf) for path, leaf in target.items()}
+        for path in sorted({path for path in leaves if path.startswith(part)} | here.keys()):
+            there = leaves.get(path)
             if there != here.get(path):
                 raise UserError(
                     f"checkpoint {folder} is of another model ({path}: {there} there, "
                     f"{here.get(path)} here): give another --workdir, or the code that wrote it"
                 )
-        alone = jax.process_count() == 1
         own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        stored = {
-            path: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=leaf.sharding if alone else own
-            )
-            for path, leaf in target.items()
-        }
+        given = target if jax.process_count() == 1 else {}
         try:
-            state = tree.unflatten(like, _loaded(folder / "state", stored))
-            if tree.digest(state) != record["state_sha256"]:
+            stored = {
+                path: tree.of_shape(text, given[path].sharding if path in given else own)
+                for path, text in leaves.items()
+            }
+            found = _loaded(folder / "state", stored)
+            if tree.flat_digest({path: found[path] for path in leaves}) != record["state_sha256"]:
                 raise ValueError("the state's SHA-256 is another")
+            state = tree.unflatten(like, {path[len(part) :]: found[path] for path in target})
         except Exception as error:  # as in wait
             raise _damaged(folder, error) from error
         return Saved(step, state, record, log)
@@ -221,7 +222,8 @@ class Checkpoints:
             _delete(part)
             part.mkdir(parents=True)
             _keep(part / "state", {path: a for path, a in flat.items() if a.size})
-            known = {"leaves": tree.shapes(flat), "state_sha256": tree.flat_digest(flat)}
+            leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
+            known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known))
             (part / "metrics.jsonl").write_text(log)
             manifest.seal(part)

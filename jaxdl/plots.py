@@ -135,10 +135,12 @@ def matrix(values: np.ndarray, title: str, path: Path) -> None:
 
     classes = len(values)
     side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.add_subplot()
+    width, height, inner = side + 0.9, side, side - 1.0  # inches
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.65 / width, 0.6 / height, inner / width, inner / height))
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class")
+    bar = figure.add_axes(((inner + 0.8) / width, 0.6 / height, 0.2 / width, inner / height))
+    figure.colorbar(image, cax=bar, label="share of the true class")
     axes.set_title(title)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -16,7 +16,7 @@ from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
-from jaxdl.program import Program, compile_program
+from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
 from jaxdl.supervised import evaluated
 from jaxdl.task import Task
@@ -78,12 +78,12 @@ def choose_checkpoint(run: Run, checkpoint: str) -> int:
     return named[checkpoint]
 
 
-def _rebuild(run: Run) -> tuple[Dataset, Task, Program]:
-    """A run's data, task and compiled functions."""
+def _rebuild(run: Run) -> tuple[Dataset, Task, Any]:
+    """A run's data and task, and the shapes and shardings of its state."""
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
-    mesh = parallel.mesh(run.config)
-    return data, task, compile_program(task, run.config, data.train, mesh)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    return data, task, parallel.like(shapes, parallel.replicated(parallel.mesh(run.config)))
 
 
 def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
@@ -99,15 +99,15 @@ def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
         )
 
 
-def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Program, Saved]:
-    """A run rebuilt, and the checkpoint that `best`, `newest` or a number means."""
+def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Saved]:
+    """A run's data and task, and its state at the checkpoint that `checkpoint` means."""
     choose_checkpoint(run, checkpoint)  # refuses early
-    data, task, program = _rebuild(run)
+    data, task, like = _rebuild(run)
     checkpoints = Checkpoints(run.folder / "checkpoints")
     while True:
         step = choose_checkpoint(run, checkpoint)
         try:
-            saved = checkpoints.restore(step, program.like)
+            saved = checkpoints.restore(step, like, part=".state")  # of the carry
             break
         except DamagedError as error:
             if step in checkpoints.steps():  # else a run that goes on has deleted it just now
@@ -115,7 +115,7 @@ def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Program, Saved]
                 text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
                 raise UserError(text) from error
     _check_data(run, data, saved)
-    return data, task, program, saved
+    return data, task, saved
 
 
 def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     Returns:
       The values that are single numbers, `step` and `split`.
     """
-    data, _, program, saved = _restored(run, checkpoint)
+    data, task, saved = _restored(run, checkpoint)
     step = saved.step
-    state = saved.state.state
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
-    values = program.evaluate(state, getattr(data, split), run.config.batch_size)
+    measure = evaluator(task, parallel.mesh(run.config))
+    values = measure(saved.state, getattr(data, split), run.config.batch_size)
     found = {"step": step, "split": split, **metrics.scalars(values)}
     folder = run.folder / "evaluations"
     folder.mkdir(exist_ok=True)
@@ -150,8 +150,8 @@ def restored(run: Run, checkpoint: str) -> tuple[Dataset, Any]:
     Raises:
       UserError: there is no such checkpoint, or the data are others.
     """
-    data, _, _, saved = _restored(run, checkpoint)
-    return data, saved.state.state
+    data, _, saved = _restored(run, checkpoint)
+    return data, saved.state
 
 
 def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
@@ -165,7 +165,7 @@ def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
         raise UserError(
             f"{run.folder} is a run of {name}, which makes no text: name a run of a language model"
         )
-    data, _, _, saved = _restored(run, checkpoint)
+    data, _, saved = _restored(run, checkpoint)
     model = run.experiment.network(run.config, data)
     if not (hasattr(model, "start") and isinstance(data, Text)):
         raise UserError(
@@ -173,7 +173,7 @@ def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
         )
     encode(prompt, data)
     say(f"checkpoint of step {saved.step}")
-    return go_on(model, evaluated(saved.state.state), data, prompt, options)
+    return go_on(model, evaluated(saved.state), data, prompt, options)
 
 
 def replay(run: Run) -> dict[str, Any]:
@@ -190,10 +190,10 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    data, task, program = _rebuild(run)
+    data, task, shapes = _rebuild(run)
     few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
     batch = next(batches.padded_batches(few, run.config.batch_size))
-    like = program.like.state, jax.tree.map(jnp.asarray, batch)
+    like = shapes, jax.tree.map(jnp.asarray, batch)
     saved = kept.restore(step, like)
     _check_data(run, data, saved)
     state, batch = saved.state

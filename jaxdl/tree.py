@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -37,9 +38,16 @@ def trained(state: object) -> dict[str, jax.Array]:
     return {path: leaf for path, leaf in flatten(state).items() if "params" in path.split("[")[0]}
 
 
-def shapes(flat: dict[str, Any]) -> dict[str, str]:
-    """What each leaf of a flat tree is, such as `float32[16,10]`."""
-    return {path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for path, leaf in flat.items()}
+def shape(leaf: Any) -> str:
+    """What a leaf is, such as `float32[16,10]`."""
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def of_shape(text: str, sharding: Any) -> jax.ShapeDtypeStruct:
+    """Inverse of `shape`."""
+    dtype, sizes = text.rstrip("]").split("[")
+    shape = tuple(int(size) for size in sizes.split(",") if size)
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
 
 
 def digest(tree: object) -> str:

