@@ -3,6 +3,7 @@
 import ast
 import platform
 import sysconfig
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def docstrings() -> list[str]:
     """
     texts = []
     for source in _sources(_folder(), "*.py"):
-        found = (_documentation(node) for node in ast.walk(ast.parse(source)))
+        found = (_documentation(node) for node in _statements(ast.parse(source)))
         texts.append("\n\n".join(text for text in found if text))
     return [text for text in texts if text]
 
@@ -59,12 +60,27 @@ def _sources(folder: Path, pattern: str) -> Iterator[str]:
         yield path.read_text("utf-8")
 
 
+def _statements(module: ast.Module) -> Iterator[ast.AST]:
+    """The module and all statements in it, outer ones first; as `ast.walk`, without expressions."""
+    waiting = deque[ast.AST]([module])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        waiting.extend(_inside(node))
+
+
 def _outermost(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for child in ast.iter_child_nodes(node):
+    for child in _inside(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
         else:
             yield from _outermost(child)
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements right inside of one, and what of it has more of them."""
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        yield from getattr(node, name, ())
 
 
 def _documentation(node: ast.AST) -> str | None:
