@@ -144,7 +144,7 @@ class Checkpoints:
         Args:
           step: one of `steps()`.
           like: any state of that structure, or the shapes and shardings of one.
-          part: the path that `like` has in the state, `.params`; empty: it is all of it.
+          part: the path that `like` has in the state, `.state`; empty: it is all of it.
 
         Raises:
           DamagedError: it is not what was written.
@@ -155,7 +155,9 @@ class Checkpoints:
         leaves: dict[str, str] = record["leaves"]
         target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
         here = {path: tree.shape(leaf) for path, leaf in target.items()}
-        for path in sorted({path for path in leaves if path.startswith(part)} | here.keys()):
+        begins = (f"{part}.", f"{part}[") if part else ""
+        inside = {path for path in leaves if path == part or path.startswith(begins)}
+        for path in sorted(inside | here.keys()):
             there = leaves.get(path)
             if there != here.get(path):
                 raise UserError(

@@ -18,6 +18,7 @@ from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.data.pipeline import AHEAD, Pipeline
 from jaxdl.data.records import Records
+from jaxdl.errors import TrainingError
 from jaxdl.program import Carry, Feed, Program, compile_program
 from jaxdl.progress import say
 from jaxdl.task import Task
@@ -29,8 +30,10 @@ CHECKPOINTS = 4  # the newest, the one before it, the best, and one being writte
 def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     """Prints the table of layers and any warning to stderr; returns the figures.
 
-    The run's own program is compiled, and makes some steps and evaluations that nothing keeps.
-    Nothing is written but compiled programs to JAX's cache.
+    The run's own program is compiled, and makes some steps and evaluations that nothing keeps. Of
+    checkpoints those that are due are counted, not those of an evaluation that is the best so far.
+    Nothing is written but compiled programs to JAX's cache, and checkpoints, soon deleted, to the
+    system's folder for temporary files.
     """
     mesh = parallel.mesh(config)
     program = compile_program(task, config, data.train, mesh)
@@ -182,26 +185,30 @@ def _seconds_to_save(carry: Carry, size: int, mesh: Mesh, interval: float) -> fl
     On a CPU all of it, for its writing takes cores from the steps; else until its copy is made, and
     until the one before it is written. Timed in the system's folder for temporary files.
     """
-    place = tempfile.gettempdir()
-    if shutil.disk_usage(place).free < CHECKPOINTS * size:
-        say(f"warning: no room in {place} to time a checkpoint: seconds_to_finish counts none")
+    if jax.process_count() > 1:
+        say("of several processes: seconds_to_finish counts no checkpoints")
         return 0.0
     record = {name: kind() for name, kind in checkpoint.RECORD.items()}
     copying, writing = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints = checkpoint.Checkpoints(Path(folder))
-        for step in range(4):
-            began = time.monotonic()
-            checkpoints.save(step, carry, record, "", ())
-            copying.append(time.monotonic() - began)
-            checkpoints.wait()
-            writing.append(time.monotonic() - began)
-        checkpoints.close()
+    try:
+        if shutil.disk_usage(tempfile.gettempdir()).free < CHECKPOINTS * size:
+            raise OSError(f"no room in {tempfile.gettempdir()}")
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoints = checkpoint.Checkpoints(Path(folder))
+            for step in range(4):
+                began = time.monotonic()
+                checkpoints.save(step, carry, record, "", ())
+                copying.append(time.monotonic() - began)
+                checkpoints.wait()
+                writing.append(time.monotonic() - began)
+            checkpoints.close()
+    except (OSError, TrainingError) as error:
+        say(f"warning: {error}: seconds_to_finish counts no checkpoints")
+        return 0.0
     # The first one imports what writes.
-    whole = statistics.median(writing[1:])
-    if mesh.devices.flat[0].platform == "cpu":
-        return whole
-    return statistics.median(copying[1:]) + max(0.0, whole - interval)
+    copied, written = (statistics.median(times[1:]) for times in (copying, writing))
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return written if on_cpu else max(copied, written - interval)
 
 
 def _free_memory(mesh: Mesh) -> float:

@@ -91,7 +91,7 @@ def train(
       show: makes pictures of a state, which each evaluation puts into plots/ and TensorBoard.
 
     Returns:
-      What `summary.json` holds; with --dry_run what the run would cost, and nothing is written.
+      What `summary.json` holds; with --dry_run what the run would cost, and no run is begun.
 
     Raises:
       UserError: the config does not fit the data, the devices or the workdir; nothing is written.

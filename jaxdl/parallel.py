@@ -138,7 +138,7 @@ def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
     return jax.tree.map(one, like)
 
 
-def like(shapes: Any, shardings: Any) -> Any:
+def placed(shapes: Any, shardings: Any) -> Any:
     """Shapes of arrays in these shardings: a tree of them, or one for all."""
     if isinstance(shardings, Sharding):
         shardings = jax.tree.map(lambda _: shardings, shapes)

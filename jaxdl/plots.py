@@ -42,7 +42,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
         for color, (run, run_lines) in enumerate(runs.items()):
-            for shade, (split, (style, marker, width)) in enumerate(styles.items()):
+            for shade, (split, (style, marker, stroke)) in enumerate(styles.items()):
                 points = [
                     (x["step"], x[name])
                     for x in run_lines
@@ -54,7 +54,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
                         linestyle=style or "none",
                         marker=marker,
                         markersize=9 if split == "test" else 3.5,
-                        linewidth=width,
+                        linewidth=stroke,
                         alpha=0.55 if split == "train" else 1.0,
                         color=f"C{color if len(runs) > 1 else shade}",
                         label=split if len(runs) == 1 else f"{run} {split}",

@@ -78,7 +78,10 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in split.items()}
     one_batch = jax.eval_shape(lambda s, r: batches.take(s, r, 0, len(r)), shapes, rows)
     # As the compiled step will call it, mesh and all: so it is not traced again there.
-    given = parallel.like(jax.eval_shape(task.init, key), whole), parallel.like(one_batch, shards)
+    given = (
+        parallel.placed(jax.eval_shape(task.init, key), whole),
+        parallel.placed(one_batch, shards),
+    )
     traced, (_, found) = jax.make_jaxpr(task.step, return_shape=True)(*given)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     loops = not (on_cpu and "conv_general_dilated" in cost.primitives(traced))
@@ -141,7 +144,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     many, one = moving(loop), moving(lambda now, split, key: step(now, Feed(split, key, now[1])))
     return Program(
         start=jax.jit(start, out_shardings=where),
-        like=parallel.like(shapes_of_carry, where),
+        like=parallel.placed(shapes_of_carry, where),
         order=jax.jit(order, out_shardings=whole),
         batch=jax.jit(batch),
         advance=advance,

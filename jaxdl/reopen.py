@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxdl import config as configs
 from jaxdl import finite, metrics, parallel, plots, record
@@ -83,7 +82,7 @@ def _rebuild(run: Run) -> tuple[Dataset, Task, Any]:
     data: Dataset = run.experiment.load(run.config)
     task = run.experiment.build(run.config, data)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
-    return data, task, parallel.like(shapes, parallel.replicated(parallel.mesh(run.config)))
+    return data, task, parallel.placed(shapes, parallel.replicated(parallel.mesh(run.config)))
 
 
 def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
@@ -193,7 +192,8 @@ def replay(run: Run) -> dict[str, Any]:
     data, task, shapes = _rebuild(run)
     few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
     batch = next(batches.padded_batches(few, run.config.batch_size))
-    like = shapes, jax.tree.map(jnp.asarray, batch)
+    mesh = parallel.mesh(run.config)
+    like = shapes, parallel.put(batch, parallel.sharded(mesh))
     saved = kept.restore(step, like)
     _check_data(run, data, saved)
     state, batch = saved.state

@@ -63,6 +63,21 @@ def test_shapes_of_a_state_will_do(tmp_path):
     assert all(x.sharding == where for x in jax.tree.leaves(found))
 
 
+def test_a_part_comes_back_alone_and_is_not_trusted_alone(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    found = checkpoints.restore(1, state()["w"], part="['w']").state
+    assert tree.flat_digest(tree.flatten(found)) == tree.flat_digest(tree.flatten(state()["w"]))
+    with pytest.raises(UserError, match="of another model"):
+        checkpoints.restore(1, state()["w"][:1], part="['w']")
+    path = tmp_path / "1" / "record.json"
+    record = json.loads(path.read_text())
+    record["state_sha256"] = tree.digest(state(2))  # another, and the manifest knows nothing of it
+    path.write_text(json.dumps(record))
+    manifest.seal(tmp_path / "1")
+    with pytest.raises(DamagedError, match="SHA-256"):
+        checkpoints.restore(1, state()["w"], part="['w']")
+
+
 def test_a_relative_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoints = saved(Path("runs") / "c", 1)

@@ -105,7 +105,9 @@ def test_a_signal_ends_in_a_checkpoint_and_resumes(
 
 
 def test_the_log_interval_changes_no_bit(whole, small, tmp_path):
-    summary = train(small, workdir=str(tmp_path / "run"), log_every=1, eval_every=5)
+    config = small.Config(workdir=str(tmp_path / "run"), log_every=1, eval_every=5)
+    data = small.load(config)
+    summary = loop.train(config, small.build(config, data), data)  # compiled for this config
     assert summary["state_sha256"] == whole[1]["state_sha256"]
 
 
