@@ -192,7 +192,7 @@ def _seconds_to_save(carry: Carry, size: int, mesh: Mesh, interval: float) -> fl
     copying, writing = [], []
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < CHECKPOINTS * size:
-            raise OSError(f"no room in {tempfile.gettempdir()}")
+            raise OSError(f"no room in {tempfile.gettempdir()} (TMPDIR names another folder)")
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = checkpoint.Checkpoints(Path(folder))
             for step in range(4):

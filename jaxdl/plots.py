@@ -20,24 +20,11 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
       runs: the lines of `metrics.jsonl` by the run's name; the legend names them if there are many.
       path: of the PNG.
     """
-    from matplotlib.figure import Figure
-
     lines = [line for run in runs.values() for line in run]
     names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))
     columns = min(len(names), 3) or 1
     rows = -(-len(names) // columns) or 1
-    # Margins in inches: room for six digits. To measure what is there takes as long as to draw it.
-    left, right, top, bottom, legend = 0.65, 0.2, 0.4, 0.5, 0.2 * len(runs)
-    width, height = PANEL[0] * columns, PANEL[1] * rows + legend
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(
-        left=left / width,
-        right=1 - right / width,
-        top=1 - top / height,
-        bottom=(bottom + legend) / height,
-        wspace=(left + right) / (PANEL[0] - left - right),
-        hspace=(top + bottom) / (PANEL[1] - top - bottom),
-    )
+    figure = _panels(rows, columns, legend=0.2 * len(runs))
     styles = {"train": ("-", None, 1.0), "validation": ("-", "o", 1.6), "test": ("", "*", 1.6)}
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
@@ -75,6 +62,27 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
             frameon=False,
         )
     _save(figure, path)
+
+
+def _panels(rows: int, columns: int, legend: float) -> Any:
+    """A figure with room for panels, and below them for a legend of so many inches.
+
+    Margins are given, wide enough for six digits: to measure them takes as long as to draw.
+    """
+    from matplotlib.figure import Figure
+
+    left, right, top, bottom = 0.65, 0.2, 0.4, 0.5  # inches, of each panel
+    width, height = PANEL[0] * columns, PANEL[1] * rows + legend
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=(bottom + legend) / height,
+        wspace=(left + right) / (PANEL[0] - left - right),
+        hspace=(top + bottom) / (PANEL[1] - top - bottom),
+    )
+    return figure
 
 
 def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
