@@ -127,9 +127,10 @@ run() {
     sleep "$every"
     case $(state) in
       ACTIVE)
-        # No answer: not to be reached just now. LOST: its host began anew.
-        status=$(on 0 "cat jaxdl/$name.status 2> /dev/null || \
-pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || echo LOST") || status=
+        # No answer: not to be reached just now. LOST: its host began anew. The second look is for
+        # a run that ended after the first.
+        status=$(on 0 "cd jaxdl && { cat $name.status 2> /dev/null || \
+pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || cat $name.status 2> /dev/null || echo LOST; }") || status=
         status=${status:-${dry:+0}}
         case $status in
           LOST) start "$@" ;;

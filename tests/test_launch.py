@@ -235,6 +235,11 @@ END
 chmod +x .venv/bin/python
 """
 PGREP = """
+if [ -e "$STAND_INS/../between" ] && [ "$WORKER" = 0 ]; then
+  rm "$STAND_INS/../between" "$STAND_INS/../slow"
+  while [ ! -e "$HOME/jaxdl/mine.status" ]; do /bin/sleep 0.05; done
+  /bin/sleep 0.2
+fi
 for pid in $(/usr/bin/pgrep "$@"); do
   case $(readlink "/proc/$pid/cwd") in "$HOME"*) exit 0 ;; esac
 done
@@ -361,6 +366,13 @@ def test_a_worker_that_began_anew_is_started_again(there, tmp_path):
     (tmp_path / "slow").unlink()
     assert process.wait(timeout=60) == 0
     assert pythons(there) == 4
+
+
+def test_a_run_that_ends_between_two_looks_is_not_started_again(there, tmp_path):
+    process = begun(there, tmp_path)
+    (tmp_path / "between").touch()
+    assert process.wait(timeout=60) == 0
+    assert pythons(there) == 2
 
 
 def test_spot_is_asked_for(tpu, monkeypatch):
