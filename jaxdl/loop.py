@@ -46,7 +46,7 @@ from jaxdl.data.records import Records
 from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.estimate import estimate
-from jaxdl.program import Feed, compile_program
+from jaxdl.program import Carry, Feed, compile_program
 from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
 
@@ -424,11 +424,12 @@ class _Run:
             return False
         jax.block_until_ready(self._carry)
         self._checkpoints.wait(patiently=False)  # says early that one could not be written
-        if self._bad_step_is_dealt_with():
+        heard = jax.device_get(self._carry._replace(state=None))
+        if self._bad_step_is_dealt_with(heard):
             return False
         if logs:
-            values = metrics.scalars(metrics.divide(self._carry.metrics))
-            skipped = int(self._carry.skipped[1])
+            values = metrics.scalars(metrics.divide(heard.metrics))
+            skipped = int(heard.skipped[1])
             self._log("train", values | ({"skipped": skipped} if skipped else {}))
         if self._lap:
             began, mark = self._lap
@@ -536,13 +537,16 @@ class _Run:
 
     # Steps that are not finite.
 
-    def _bad_step_is_dealt_with(self) -> bool:
+    def _bad_step_is_dealt_with(self, heard: Carry) -> bool:
         """Whether a step was not finite, and the run went back for it.
+
+        Args:
+          heard: the carry on the host, without its state.
 
         Raises:
           TrainingError: one was, and the run ends for it.
         """
-        bad, in_a_row = int(self._carry.bad), int(self._carry.skipped[0])
+        bad, in_a_row = int(heard.bad), int(heard.skipped[0])
         if self._config.on_nonfinite == "skip":
             if in_a_row >= MOST_SKIPPED:
                 raise TrainingError(

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ class Record:
 
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        self._show([(summary.image(name or path.stem, pixels, dataformats="HWC"), step)])
+        self._show(summary.image(name or path.stem, pixels, dataformats="HWC"), step)
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`."""
@@ -198,21 +198,21 @@ class Record:
             self._to_tensorboard(line)
 
     def _to_tensorboard(self, line: dict[str, Any]) -> None:
-        from tensorboardX import summary
+        from tensorboardX.proto.summary_pb2 import Summary
 
-        self._show(
-            (summary.scalar(f"{line['split']}/{name}", value), line["step"])
+        values = [
+            Summary.Value(tag=f"{line['split']}/{name}", simple_value=value)
             for name, value in line.items()
             if name not in ("step", "split") and value is not None
-        )
+        ]
+        self._show(Summary(value=values), line["step"])
 
-    def _show(self, shown: Iterable[tuple[Any, int]]) -> None:
+    def _show(self, values: Any, step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
         with writing(self.folder / "tensorboard"):
-            for values, step in shown:
-                event = Event(summary=values, step=step, wall_time=time.time())
-                self._tensorboard.write_event(event)
+            event = Event(summary=values, step=step, wall_time=time.time())
+            self._tensorboard.write_event(event)
             if time.monotonic() - self._flushed > FLUSH_EVERY:
                 self._tensorboard.flush()
                 self._flushed = time.monotonic()
