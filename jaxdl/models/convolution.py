@@ -152,7 +152,8 @@ def _cpu_to_images(y: jax.Array, w: jax.Array, window: Window, members: int = 1)
         return _spread(_product(y, w[0, 0].T), window.image, window.strides)
     mirrored = window.mirrored()
     spread = _spread(y, mirrored.image, window.strides)
-    return _cpu_forward(spread, w[::-1, ::-1].swapaxes(2, 3), mirrored, members)
+    turned = _transposed(lax.optimization_barrier(_bits(w)[::-1, ::-1]), w.dtype)
+    return _cpu_forward(spread, turned, mirrored, members)
 
 
 def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1) -> jax.Array:
@@ -160,24 +161,31 @@ def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1)
     shape = (*window.kernel, inputs, outputs)
     parts = _parts(_pad(_pack(x), window.padding), window, inputs * members)
     # y with its pixels last: so the product reads both of its operands row by row.
-    # Of bfloat16 the bits: XLA would turn float32's, twice as many.
-    bits = lax.bitcast_convert_type(y, jnp.uint16) if y.dtype == jnp.bfloat16 else y
-    columns = lax.optimization_barrier(bits.reshape(len(parts), -1, outputs).swapaxes(1, 2))
+    columns = _transposed(_bits(y).reshape(len(parts), -1, outputs), y.dtype)
     wide = jnp.float32 if len(parts) == 1 else x.dtype
 
     def add(total: jax.Array, operands: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         part, columns = operands
-        if columns.dtype != y.dtype:
-            columns = lax.bitcast_convert_type(columns, y.dtype)
         patches = _patches(part, window, x.dtype)
         return total + _product(columns.astype(wide), patches.astype(wide), jnp.float32), None
 
     zero = jnp.zeros((outputs, math.prod(shape[:3])), jnp.float32)
     total, _ = lax.scan(add, zero, (parts, columns))
-    return total.T.reshape(shape).astype(x.dtype)
+    return _transposed(_bits(total.astype(x.dtype)), x.dtype).reshape(shape)
 
 
 # What they are made of.
+
+
+def _bits(a: jax.Array) -> jax.Array:
+    """Of bfloat16 the bits, which XLA moves as they are: the numbers by way of float32."""
+    return lax.bitcast_convert_type(a, jnp.uint16) if a.dtype == jnp.bfloat16 else a
+
+
+def _transposed(bits: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """The last two axes exchanged, once: in a loop fused with others XLA would do so for each."""
+    turned = lax.optimization_barrier(bits.swapaxes(-1, -2))
+    return turned if turned.dtype == dtype else lax.bitcast_convert_type(turned, dtype)
 
 
 def _product(a: jax.Array, b: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:

@@ -28,7 +28,7 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array,
     B, H, W, C = x.shape
     largest, which = _largest_of(*_corners(x))
     windows = tangent[:, : H // 2 * 2, : W // 2 * 2].reshape(B, H // 2, 2, W // 2, 2, C)
-    places = jnp.arange(4, dtype=which.dtype).reshape(2, 1, 2, 1)
+    places = jnp.arange(4, dtype=which.dtype).reshape(1, 1, 2, 1, 2, 1)
     chosen = jnp.where(which[:, :, None, :, None] == places, windows, 0)
     return largest, chosen.sum((2, 4))
 
@@ -69,7 +69,7 @@ def _largest(y: jax.Array) -> jax.Array:
 @_largest.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (y,), (tangent,) = primals, tangents
-    largest, places = _largest(y), jnp.arange(4.0)[:, None]
+    largest, places = _largest(y), jax.lax.broadcasted_iota(jnp.float32, y.shape, y.ndim - 2)
     which = jnp.where(y == largest[..., None, :], places, 4).min(-2)
     return largest, jnp.where(which[..., None, :] == places, tangent, 0).sum(-2)
 

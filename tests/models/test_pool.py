@@ -47,9 +47,15 @@ def test_gradient_is_that_of_finite_differences(name):
 
 
 @settings(max_examples=8)
-@given(b=st.integers(1, 3), h=st.integers(2, 7), w=st.integers(2, 7), seed=st.integers(0, 99))
-def test_maximum_is_that_of_flax_in_value_and_gradient(b, h, w, seed):
-    x = jnp.asarray(normal(seed, b, h, w, 2))  # no ties, where the two share the gradient otherwise
+@given(
+    b=st.integers(1, 3),
+    h=st.integers(2, 7),
+    w=st.integers(2, 7),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+)
+def test_maximum_is_that_of_flax_in_value_and_gradient(b, h, w, seed, dtype):
+    x = jnp.asarray(np.round(normal(seed, b, h, w, 2)), dtype)  # with ties
 
     @jax.jit
     def both(x):
