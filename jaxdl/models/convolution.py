@@ -141,7 +141,7 @@ def _cpu_forward(x: jax.Array, w: jax.Array, window: Window, members: int = 1) -
         if min(min(pads) for pads in window.padding) < 0:  # XLA reads beyond what it cuts off
             x, window = _pad(x, window.padding), window._replace(padding=((0, 0), (0, 0)))
         return _xla_forward(x, w, window)
-    parts = _parts(_pad(_pack(x), window.padding), window, inputs * members)
+    parts = _parts(_pad(_bits(x), window.padding), window, inputs * members)
     matrix = w.reshape(-1, outputs)
     y = lax.map(lambda part: _product(_patches(part, window, x.dtype), matrix), parts)
     return y.reshape(B, *window.out(), outputs)
@@ -152,40 +152,35 @@ def _cpu_to_images(y: jax.Array, w: jax.Array, window: Window, members: int = 1)
         return _spread(_product(y, w[0, 0].T), window.image, window.strides)
     mirrored = window.mirrored()
     spread = _spread(y, mirrored.image, window.strides)
-    turned = _transposed(lax.optimization_barrier(_bits(w)[::-1, ::-1]), w.dtype)
-    return _cpu_forward(spread, turned, mirrored, members)
+    return _cpu_forward(spread, w[::-1, ::-1].swapaxes(2, 3), mirrored, members)
 
 
 def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1) -> jax.Array:
     inputs, outputs = x.shape[-1], y.shape[-1]
     shape = (*window.kernel, inputs, outputs)
-    parts = _parts(_pad(_pack(x), window.padding), window, inputs * members)
+    parts = _parts(_pad(_bits(x), window.padding), window, inputs * members)
     # y with its pixels last: so the product reads both of its operands row by row.
-    columns = _transposed(_bits(y).reshape(len(parts), -1, outputs), y.dtype)
+    columns = lax.optimization_barrier(_bits(y).reshape(len(parts), -1, outputs).swapaxes(1, 2))
     wide = jnp.float32 if len(parts) == 1 else x.dtype
 
     def add(total: jax.Array, operands: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         part, columns = operands
+        if columns.dtype != y.dtype:
+            columns = lax.bitcast_convert_type(columns, y.dtype)
         patches = _patches(part, window, x.dtype)
         return total + _product(columns.astype(wide), patches.astype(wide), jnp.float32), None
 
     zero = jnp.zeros((outputs, math.prod(shape[:3])), jnp.float32)
     total, _ = lax.scan(add, zero, (parts, columns))
-    return _transposed(_bits(total.astype(x.dtype)), x.dtype).reshape(shape)
+    return total.T.reshape(shape).astype(x.dtype)
 
 
 # What they are made of.
 
 
 def _bits(a: jax.Array) -> jax.Array:
-    """Of bfloat16 the bits, which XLA moves as they are: the numbers by way of float32."""
+    """Of bfloat16 the bits, which XLA copies faster on a CPU than the numbers."""
     return lax.bitcast_convert_type(a, jnp.uint16) if a.dtype == jnp.bfloat16 else a
-
-
-def _transposed(bits: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """The last two axes exchanged, once: in a loop fused with others XLA would do so for each."""
-    turned = lax.optimization_barrier(bits.swapaxes(-1, -2))
-    return turned if turned.dtype == dtype else lax.bitcast_convert_type(turned, dtype)
 
 
 def _product(a: jax.Array, b: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
@@ -207,18 +202,11 @@ def _spread(y: jax.Array, image: tuple[int, ...], strides: tuple[int, int]) -> j
     return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
 
 
-def _pack(x: jax.Array) -> jax.Array:
-    """Pairs of bfloat16 as one uint32: a CPU copies whole words several times as fast."""
-    if x.dtype != jnp.bfloat16 or x.shape[-1] % 2:
-        return x
-    return lax.bitcast_convert_type(x.reshape(*x.shape[:-1], -1, 2), jnp.uint32)
-
-
 def _parts(padded: jax.Array, window: Window, inputs: int) -> jax.Array:
     """[B, ...] -> [B / b, b, ...], b images whose patches fit a cache; two parts at least."""
     B = len(padded)
     size = math.prod((*window.out(), *window.kernel, inputs))
-    size *= 2 if padded.dtype == jnp.uint32 else padded.dtype.itemsize
+    size *= padded.dtype.itemsize
     b = max(
         b for b in range(1, B + 1) if B % b == 0 and (b == 1 or (2 * b <= B and b * size <= CHUNK))
     )
@@ -226,7 +214,7 @@ def _parts(padded: jax.Array, window: Window, inputs: int) -> jax.Array:
 
 
 def _patches(padded: jax.Array, window: Window, dtype: DTypeLike) -> jax.Array:
-    """What the kernel sees: padded images [b, ...], maybe packed -> [b * H' * W', k * l * I]."""
+    """What the kernel sees: padded images [b, ...], or their bits -> [b * H' * W', k * l * I]."""
     (rows, columns), (down, right) = window.out(), window.strides
     places = [
         padded[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right]
