@@ -121,16 +121,17 @@ start() {
 }
 
 run() {
-  local status
+  local look status
   start "$@"
   while true; do
     sleep "$every"
     case $(state) in
       ACTIVE)
-        # No answer: not to be reached just now. LOST: its host began anew. The second look is for
-        # a run that ended after the first.
-        status=$(on 0 "cd jaxdl && { cat $name.status 2> /dev/null || \
-pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || cat $name.status 2> /dev/null || echo LOST; }") || status=
+        # No answer: not to be reached just now. LOST: its host began anew; a run that ended after
+        # the first look has left its status for the second.
+        look="cat jaxdl/$name.status 2> /dev/null"
+        status=$(on 0 "$look || pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || $look || echo LOST") \
+          || status=
         status=${status:-${dry:+0}}
         case $status in
           LOST) start "$@" ;;

@@ -235,6 +235,7 @@ END
 chmod +x .venv/bin/python
 """
 PGREP = """
+# Where a test asks for it, the run ends between the look at its status and this one.
 if [ -e "$STAND_INS/../between" ] && [ "$WORKER" = 0 ]; then
   rm "$STAND_INS/../between" "$STAND_INS/../slow"
   while [ ! -e "$HOME/jaxdl/mine.status" ]; do /bin/sleep 0.05; done

@@ -81,9 +81,9 @@ OVER_WINDOWS: dict[Pool, Pool] = {maximum: _largest, average: lambda y: jnp.mean
 def _largest_of(
     a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The largest of four, and which it is: uint8, the first of equals."""
+    """The largest of four, and which it is, 0 to 3: the first of equals."""
     first, second = jnp.maximum(a, b), jnp.maximum(c, d)
-    number = f"uint{8 * a.dtype.itemsize}"  # of one width with them: so a CPU goes through both
+    number = f"uint{8 * a.dtype.itemsize}"  # of their width: a CPU's vectors hold as many
     of_first, of_second = (b > a).astype(number), (d > c).astype(number)
     return jnp.maximum(first, second), jnp.where(second > first, 2 + of_second, of_first)
 
