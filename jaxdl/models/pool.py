@@ -1,7 +1,7 @@
 """Pooling, by name: over 2x2 windows, to [B, H // 2, W // 2, C], or over pairs of channels.
 
-Shapes: B images of H by W with C channels. An odd last row or column is dropped, as `nn.max_pool`
-does.
+Shapes: B images of H by W with C channels; B may be any number of axes, or none. An odd last row or
+column is dropped, as `nn.max_pool` does.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ def maximum(x: jax.Array) -> jax.Array:
 
     Its gradient runs on a CPU some 10 times faster than that of XLA's window reduction.
     """
-    return _largest_of(*_corners(x))[0]
+    a, b, c, d = _corners(x)
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
 
 
 @maximum.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Of each window one tangent is chosen: so the gradient is written in one pass, in order."""
     (x,), (tangent,) = primals, tangents
-    B, H, W, C = x.shape
-    largest, which = _largest_of(*_corners(x))
-    windows = tangent[:, : H // 2 * 2, : W // 2 * 2].reshape(B, H // 2, 2, W // 2, 2, C)
-    places = jnp.arange(4, dtype=which.dtype).reshape(1, 1, 2, 1, 2, 1)
-    chosen = jnp.where(which[:, :, None, :, None] == places, windows, 0)
-    return largest, chosen.sum((2, 4))
+    *B, H, W, C = x.shape
+    windows = tangent[..., : H // 2 * 2, : W // 2 * 2, :].reshape(*B, H // 2, 2, W // 2, 2, C)
+    which = _first_largest(x)[..., :, None, :, None, :]
+    places = jnp.arange(4, dtype=which.dtype).reshape(*[1 for _ in B], 1, 2, 1, 2, 1)
+    return maximum(x), jnp.where(which == places, windows, 0).sum((-4, -2))
 
 
 def average(x: jax.Array) -> jax.Array:
@@ -78,14 +78,12 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array,
 OVER_WINDOWS: dict[Pool, Pool] = {maximum: _largest, average: lambda y: jnp.mean(y, axis=-2)}
 
 
-def _largest_of(
-    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The largest of four, and which it is, 0 to 3: the first of equals."""
-    first, second = jnp.maximum(a, b), jnp.maximum(c, d)
-    number = f"uint{8 * a.dtype.itemsize}"  # of their width: a CPU's vectors hold as many
-    of_first, of_second = (b > a).astype(number), (d > c).astype(number)
-    return jnp.maximum(first, second), jnp.where(second > first, 2 + of_second, of_first)
+def _first_largest(x: jax.Array) -> jax.Array:
+    """Which of each window is its largest, 0 to 3, row by row: the first of equals."""
+    a, b, c, d = _corners(x)
+    number = f"uint{8 * x.dtype.itemsize}"  # of the same width: a CPU's vectors hold as many
+    upper, lower = (b > a).astype(number), (d > c).astype(number)
+    return jnp.where(jnp.maximum(c, d) > jnp.maximum(a, b), 2 + lower, upper)
 
 
 def _corners(x: jax.Array) -> tuple[jax.Array, ...]:
@@ -95,10 +93,10 @@ def _corners(x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _rows(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    H = x.shape[1] // 2 * 2
-    return x[:, 0:H:2], x[:, 1:H:2]
+    H = x.shape[-3] // 2 * 2
+    return x[..., 0:H:2, :, :], x[..., 1:H:2, :, :]
 
 
 def _columns(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    W = x.shape[2] // 2 * 2
-    return x[:, :, 0:W:2], x[:, :, 1:W:2]
+    W = x.shape[-2] // 2 * 2
+    return x[..., 0:W:2, :], x[..., 1:W:2, :]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl.models.pool import POOLS
+from jaxdl.models.pool import OVER_WINDOWS, POOLS
 
 REDUCE = {"max": np.max, "average": np.mean, "median": np.median}
 
@@ -64,3 +64,25 @@ def test_maximum_is_that_of_flax_in_value_and_gradient(b, h, w, seed, dtype):
         return (one, back_one(one)), (two, back_two(one))
 
     jax.tree.map(np.testing.assert_array_equal, *both(x))
+
+
+@pytest.mark.parametrize("largest", [POOLS["max"], lambda x: OVER_WINDOWS[POOLS["max"]](side(x))])
+def test_curvature_is_of_the_first_of_equals_too(largest):
+    ties = jnp.ones((1, 2, 2, 1))
+    hessian = jax.hessian(lambda x: (largest(x) ** 2).sum() / 2)(ties).reshape(4, 4)
+    np.testing.assert_array_equal(hessian, np.diag([1.0, 0, 0, 0]))
+
+
+def side(x):
+    """The windows of [1, 2, 2, C] side by side: [1, 4, C]."""
+    return x.reshape(1, 4, -1)
+
+
+def test_any_number_of_batch_axes():
+    x = jnp.asarray(normal(5, 2, 3, 5, 4, 2))
+    for name in REDUCE:
+        pool = POOLS[name]
+        np.testing.assert_array_equal(pool(x), jax.vmap(pool)(x))
+        np.testing.assert_array_equal(pool(x[0, 0]), pool(x[0])[0])
+        gradient = jax.grad(lambda x, pool=pool: (pool(x) ** 2).sum())
+        np.testing.assert_array_equal(gradient(x), jax.vmap(gradient)(x))
