@@ -86,7 +86,7 @@ class SupervisedConfig(RunConfig):
                 "--parallel=pmap keeps the whole state on each device: leave out --fsdp and the "
                 "mesh's model axis, or give --parallel=jit"
             )
-        if self.accumulate > 1 and self.batch_size % self.accumulate:
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"--accumulate={self.accumulate} does not divide --batch_size={self.batch_size}: "
                 "give one that does"
