@@ -16,7 +16,7 @@ Pool = Callable[[jax.Array], jax.Array]
 def maximum(x: jax.Array) -> jax.Array:
     """The largest of each window; where several are, the first has the gradient, as in XLA's own.
 
-    Its gradient runs on a CPU some 10 times faster than that of XLA's window reduction.
+    With its gradient it was 7 to 36 times as fast on a CPU as XLA's window reduction.
     """
     a, b, c, d = _corners(x)
     return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
@@ -68,6 +68,7 @@ def _largest(y: jax.Array) -> jax.Array:
 
 @_largest.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The tangent [..., C] of the largest of each four; of equals that of the first."""
     (y,), (tangent,) = primals, tangents
     largest, places = _largest(y), jax.lax.broadcasted_iota(jnp.float32, y.shape, y.ndim - 2)
     which = jnp.where(y == largest[..., None, :], places, 4).min(-2)
@@ -79,7 +80,7 @@ OVER_WINDOWS: dict[Pool, Pool] = {maximum: _largest, average: lambda y: jnp.mean
 
 
 def _first_largest(x: jax.Array) -> jax.Array:
-    """Which of each window is its largest, 0 to 3, row by row: the first of equals."""
+    """Which of each window is its largest, 0 to 3, the first of equals: [B, H // 2, W // 2, C]."""
     a, b, c, d = _corners(x)
     number = f"uint{8 * x.dtype.itemsize}"  # of the same width: a CPU's vectors hold as many
     upper, lower = (b > a).astype(number), (d > c).astype(number)
