@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, losses, metrics, record
+from jaxdl import cli, files, loop, losses, metrics
 from jaxdl.config import flag
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
@@ -120,7 +120,7 @@ def run(config: Config) -> dict[str, Any]:
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         options = generation.Options(length=1000)
         text = generation.go_on(model, evaluated(state), data, PROMPT, options)
-        record.write_text(folder / "samples.txt", text)
+        files.write_text(folder / "samples.txt", text)
         return {}
 
     return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)

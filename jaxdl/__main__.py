@@ -150,7 +150,7 @@ def _prepare(chosen: argparse.Namespace) -> None:
 def _evaluate(chosen: argparse.Namespace) -> None:
     from jaxdl import reopen
 
-    _print(reopen.evaluate(_reopened(chosen), chosen.checkpoint, chosen.split))
+    _print(reopen.evaluate(_reopened(chosen, chosen.checkpoint), chosen.split))
 
 
 def _generate(chosen: argparse.Namespace) -> None:
@@ -160,13 +160,13 @@ def _generate(chosen: argparse.Namespace) -> None:
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    print(reopen.generate(_reopened(chosen), chosen.checkpoint, chosen.prompt, options))
+    print(reopen.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
     from jaxdl import reopen
 
-    _print(reopen.replay(_reopened(chosen)))
+    _print(reopen.replay(_reopened(chosen, reopen.NEWEST, kept=reopen.NONFINITE)))
 
 
 def _verify(chosen: argparse.Namespace) -> None:
@@ -195,11 +195,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _reopened(chosen: argparse.Namespace) -> Any:
+def _reopened(chosen: argparse.Namespace, checkpoint: str, **where: str) -> Any:
     from jaxdl import cli, reopen
 
     changes = {} if chosen.data_dir is None else {"data_dir": chosen.data_dir}
-    run = reopen.open_run(chosen.run, **changes)
+    run = reopen.open_run(chosen.run, checkpoint, **where, **changes)
     cli.set_up_jax(run.config.deterministic)
     return run
 

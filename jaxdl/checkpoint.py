@@ -7,15 +7,19 @@ A checkpoint is a folder `checkpoints/STEP`:
     metrics.jsonl   the log so far
     manifest.json   length and SHA-256 of each of these files, and of itself
 
-It is written under another name and renamed when it is complete and on disk, so a kill leaves none
-half-written; and what a disk does to it later, the manifest shows.
+It is written beside `checkpoints/` and renamed into it when it is complete and on disk: a kill
+leaves none half-written, and who deletes `checkpoints/` while one is written makes none that lacks
+a file. What a disk does to it later, the manifest shows.
 """
 
+import contextlib
 import errno
 import json
+import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import manifest, parallel, tree
+from jaxdl import files, manifest, memory, parallel, tree
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.progress import say
 
@@ -40,6 +44,7 @@ RECORD = {
     "leaves": dict,  # type and shape by path
     "state_sha256": str,
 }
+LAST = 2**31 - 1  # the largest step: steps are int32
 # Orbax's words for: the first process, without the others.
 _ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
 BEST: dict[str, tuple[type, ...]] = {
@@ -66,17 +71,33 @@ class DamagedError(UserError):
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder.absolute()  # orbax takes no relative path
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
+        """Of `folder`, in a folder that exists.
+
+        Args:
+          folder: a folder for each step lies in it.
+          check: raises where the run's folder is not the run's any more; called before each
+            checkpoint becomes one.
+        """
+        self.folder = folder.absolute()  # orbax takes no relative path
+        self._check = check
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, whole or damaged, ascending."""
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return []
-        names = (path.name for path in self._folder.iterdir())
-        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+        names = (path.name for path in self.folder.iterdir())
+        steps = (int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,9}", name))
+        return sorted(step for step in steps if step <= LAST)
+
+    def newest_record(self) -> dict[str, Any] | None:
+        """The record of the newest checkpoint whose record is intact; None: there is no such."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(DamagedError):
+                return self.record(step)
+        return None
 
     def save(
         self, step: int, state: Any, record: dict[str, Any], log: str, keep: Collection[int]
@@ -106,9 +127,11 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         try:
             pending.result()
+        except TrainingError:
+            raise
         except Exception as error:  # orbax and tensorstore raise what they like
             raise TrainingError(
-                f"a checkpoint in {self._folder} was not written ({_why(error)}): mend that, and "
+                f"a checkpoint in {self.folder} was not written ({_why(error)}): mend that, and "
                 "the same command goes on from the one before"
             ) from error
 
@@ -118,10 +141,22 @@ class Checkpoints:
         Raises:
           DamagedError: it is not what was written.
         """
-        folder = self._folder / str(step)
-        try:
+        folder = self.folder / str(step)
+        with _reading(folder):
             manifest.verify(folder)
-            record = json.loads((folder / "record.json").read_bytes())
+            log = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG).decode()
+        return self.record(step), log
+
+    def record(self, step: int) -> dict[str, Any]:
+        """A checkpoint's record alone, held against the manifest.
+
+        Raises:
+          DamagedError: it is not what was written.
+        """
+        folder = self.folder / str(step)
+        with _reading(folder):
+            manifest.verify(folder, ["record.json"])
+            record = json.loads(files.read_bytes(folder / "record.json", files.LARGEST_JSON))
             if not isinstance(record, dict):
                 raise ValueError("record.json is not an object")
             for name, kind in RECORD.items():
@@ -132,9 +167,7 @@ class Checkpoints:
             for name, kinds in BEST.items():
                 if not isinstance(record["best"].get(name, ""), kinds):
                     raise ValueError(f"record.json has no {name} of the best")
-            return record, (folder / "metrics.jsonl").read_text()
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise _damaged(folder, error) from error
+            return record
 
     def restore(self, step: int, like: Any, part: str = "") -> Saved:
         """A checkpoint's content, its state in the structure and shardings of `like`.
@@ -150,7 +183,7 @@ class Checkpoints:
           DamagedError: it is not what was written.
           UserError: it is of another model.
         """
-        folder = self._folder / str(step)
+        folder = self.folder / str(step)
         record, log = self.read(step)
         leaves: dict[str, str] = record["leaves"]
         target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
@@ -171,6 +204,9 @@ class Checkpoints:
                 path: tree.of_shape(text, given[path].sharding if path in given else own)
                 for path, text in leaves.items()
             }
+            needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
+            if needed > memory.installed():
+                raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
             found = _loaded(folder / "state", stored)
             if tree.flat_digest({path: found[path] for path in leaves}) != record["state_sha256"]:
                 raise ValueError("the state's SHA-256 is another")
@@ -181,23 +217,26 @@ class Checkpoints:
 
     def set_aside(self, step: int) -> None:
         """Renames a checkpoint that is of no use any more, so that no step has it."""
-        aside = self._folder / f"damaged-{step}"
+        aside = self.folder / f"damaged-{step}"
         _delete(aside)
-        (self._folder / str(step)).rename(aside)
+        (self.folder / str(step)).rename(aside)
 
     def delete(self, step: int) -> None:
         """Deletes a checkpoint."""
         # Renamed first: a half-deleted folder must not have a number for a name.
-        doomed = self._folder / f"old-{step}"
+        doomed = self.folder / f"old-{step}"
         _delete(doomed)
-        (self._folder / str(step)).rename(doomed)
+        (self.folder / str(step)).rename(doomed)
         _delete(doomed)
 
     def clear_leftovers(self) -> None:
         """Deletes what a killed process left half-written or half-deleted."""
-        for pattern in ("part-*", "old-*"):
-            for path in self._folder.glob(pattern):
-                _delete(path)
+        for path in (*self.folder.glob("old-*"), *self.folder.parent.glob(self._part("*"))):
+            _delete(path)
+
+    def _part(self, step: str) -> str:
+        """The name, beside the folder, of a checkpoint that is being written."""
+        return f".{self.folder.name}-part-{step}"
 
     def close(self) -> None:
         """Waits for the last save.
@@ -219,26 +258,37 @@ class Checkpoints:
         keep: set[int],
     ) -> None:
         """In the background: writes a checkpoint whole, then deletes what is not kept."""
-        part = self._folder / f"part-{step}"
+        part = self.folder.parent / self._part(str(step))
         try:
             _delete(part)
-            part.mkdir(parents=True)
+            part.mkdir()  # not its parents: a run folder that was moved is not made again
             _keep(part / "state", {path: a for path, a in flat.items() if a.size})
             leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
             known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known))
             (part / "metrics.jsonl").write_text(log)
             manifest.seal(part)
+            self._check()
+            self.folder.mkdir(exist_ok=True)
+            if (self.folder / str(step)).exists():
+                self.delete(step)
+            part.rename(self.folder / str(step))
         except BaseException:
             _delete(part)  # makes room again
             raise
-        if (self._folder / str(step)).exists():
-            self.delete(step)
-        part.rename(self._folder / str(step))
-        manifest.sync(self._folder)
+        manifest.sync(self.folder)
         others = [other for other in self.steps() if other != step]
         for other in set(others[:-1]) - keep:
             self.delete(other)
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Within it whatever is wrong with a checkpoint's files is a DamagedError."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(folder, error) from error
 
 
 def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:

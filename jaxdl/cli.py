@@ -4,22 +4,27 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags, logging
 
 from jaxdl import config as configs
+from jaxdl import files
 from jaxdl.data import cache
-from jaxdl.errors import TrainingError, UserError
+from jaxdl.errors import TrainingError, UserError, first_line, printable
 from jaxdl.signals import Stopped, prompt
 
 # Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
 # each process.
 DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+MOST_FLAG_FILES = 10  # that name each other, one in the other
+LARGEST_FLAG_FILE = 1 << 20  # bytes
 Config = TypeVar("Config", bound=configs.RunConfig)
 
 DEFINE: dict[type, Callable[..., Any]] = {
@@ -79,21 +84,59 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
         )
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in arguments):
         return None
-    if "--flagfile=" in arguments:
-        raise UserError("--flagfile= names no file (--help lists the flags)")
     try:
-        rest = values(["experiment", *arguments])[1:]
+        rest = values(["experiment", *_with_flag_files(arguments)])[1:]
     except flags.Error as error:
         text = str(error).removeprefix("ERROR:: ")
         raise UserError(f"{text} (--help lists the flags)") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--flagfile: not a text file ({error.reason})") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag: write --name=value (--help lists the flags)")
     found: dict[str, Any] = values.flag_values_dict()
     config = config_class(**found)
     configs.check(config)
     return config
+
+
+def _with_flag_files(arguments: Iterable[str], depth: int = 0) -> list[str]:
+    """The arguments with each --flagfile=PATH replaced by the flags in that file.
+
+    A flag file may name others. It may be a stranger's, so how deep they go and how large they are
+    has a limit, and what a file names has to be a regular file.
+
+    Raises:
+      UserError: a file cannot be read, is no text, or is beyond the limits.
+    """
+    expanded = []
+    left = iter(arguments)
+    for argument in left:
+        match = re.fullmatch(r"--?flagfile(?:=(.*))?", argument, re.DOTALL)
+        if not match:
+            expanded.append(argument)
+            continue
+        path = next(left, "") if match[1] is None else match[1]
+        if not path:
+            raise UserError("--flagfile= names no file (--help lists the flags)")
+        if depth == MOST_FLAG_FILES:
+            raise UserError(
+                f"--flagfile={path}: more than {MOST_FLAG_FILES} flag files name each other: put "
+                "the flags into one"
+            )
+        lines = (line.strip() for line in _flag_file(path, depth).splitlines())
+        flags_there = [line for line in lines if line and not line.startswith(("#", "//"))]
+        expanded += _with_flag_files(flags_there, depth + 1)
+    return expanded
+
+
+def _flag_file(path: str, depth: int) -> str:
+    """The text of a flag file."""
+    try:
+        if depth:
+            return files.read_bytes(Path(os.path.expanduser(path)), LARGEST_FLAG_FILE).decode()
+        with open(os.path.expanduser(path), "rb") as file:  # may be a pipe: its user gave it
+            return file.read(LARGEST_FLAG_FILE).decode()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or getattr(error, "reason", "") or first_line(error)
+        raise UserError(f"--flagfile={path} cannot be read ({why}): give a text file") from error
 
 
 def describe(config_class: type[configs.RunConfig]) -> str:
@@ -188,5 +231,5 @@ def guard(command: Callable[[], None]) -> int:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     return status

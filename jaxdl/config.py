@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, shortened
 
 # Which process of several this is, and the values that say it is alone.
 ALONE: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
@@ -271,9 +271,10 @@ def differences(
     """A phrase for each field that has another value there than here, or is lacking in one."""
     missing = object()
     return [
-        f"{name}={there.get(name)} there, {here.get(name)} here"
+        f"{shortened(name)}={shortened(there.get(name))} there, {shortened(here.get(name))} here"
         for name in sorted((set(there) | set(here)) - set(ignored))
         if there.get(name, missing) != here.get(name, missing)
+        and not (there.get(name) != there.get(name) and here.get(name) != here.get(name))  # nan
     ]
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdl import record
+from jaxdl import files
 from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.errors import UserError
 from jaxdl.progress import say
@@ -25,7 +25,7 @@ def known(folder: Path, checkpoints: Checkpoints) -> Detours:
     path = folder / NAME
     if path.exists():
         try:
-            found: Any = record.read_json(path).get("detours")
+            found: Any = files.read_json(path).get("detours")
             if not _is_list_of_pairs(found):
                 raise UserError(f"{path} is damaged")
             lists.append(found)
@@ -39,7 +39,7 @@ def known(folder: Path, checkpoints: Checkpoints) -> Detours:
 
 def write(folder: Path, detours: Detours) -> None:
     """Puts the list into a run folder."""
-    record.write_text(folder / NAME, json.dumps({"detours": detours}) + "\n")
+    files.write_text(folder / NAME, json.dumps({"detours": detours}) + "\n")
 
 
 def on_course(detours: Detours, step: int, known: dict[str, Any]) -> bool:

@@ -11,6 +11,22 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
+def shortened(value: object, most: int = 80) -> str:
+    """A value of a stranger's file as a part of a line."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """The same with an escape for each character that would move a terminal's cursor or colour it.
+
+    Names of files and fields may hold any.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Gives an OSError within it, which may not know what was being written, the path of it."""

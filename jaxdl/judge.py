@@ -34,7 +34,7 @@ def from_run(folder: Path, data: Images) -> Judge:
     run = reopen.open_run(folder)
     if not run.config.__class__.__module__.endswith("mnist_cnn"):
         raise UserError(f"--classifier={folder} is no run of experiments.mnist_cnn: give one")
-    own, state = reopen.restored(run, "best")
+    own, state = reopen.restored(run)
     shape, wanted = (d.train["image"].shape[1:] for d in (own, data))
     if shape != wanted:
         raise UserError(
@@ -63,8 +63,10 @@ def fingerprint(folder: Path) -> str:
     Raises:
       UserError: the folder holds no run with a best checkpoint.
     """
-    step = reopen.choose_checkpoint(reopen.open_run(folder), "best")
-    return str(Checkpoints(folder / "checkpoints").read(step)[0]["state_sha256"])
+    run = reopen.open_run(folder)
+    checkpoints = Checkpoints(folder / reopen.CHECKPOINTS)
+    step = reopen.choose_checkpoint(checkpoints, run.checkpoint)
+    return str(checkpoints.record(step)["state_sha256"])
 
 
 def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> Metrics:

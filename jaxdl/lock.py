@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jaxdl.errors import UserError
+from jaxdl import files
+from jaxdl.errors import TrainingError, UserError
 
 PATIENCE = 0.2  # seconds: longer than another starter's look at the lock
 
@@ -18,10 +19,12 @@ class Lock:
 
     Raises:
       UserError: another process holds it.
+      OSError: it cannot be made, or is no regular file.
     """
 
     def __init__(self, path: Path):
-        self._file = path.open("a+")
+        self._path = path
+        self._file = files.open_regular(path, os.O_RDWR | os.O_CREAT, "r+")
         until = time.monotonic() + PATIENCE
         while not locked(self._file):
             if time.monotonic() > until:
@@ -38,6 +41,23 @@ class Lock:
     def __exit__(self, *error: object) -> None:
         self.release()
 
+    def check(self) -> None:
+        """Makes sure that the lock still lies where it was taken, and so keeps others out.
+
+        Raises:
+          TrainingError: it was deleted, or its folder was moved: another process may write there.
+        """
+        mine = os.fstat(self._file.fileno())
+        try:
+            there = os.lstat(self._path)
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise TrainingError(
+                f"{self._path} is gone: the run folder was moved or deleted while the run went on, "
+                "so nothing more is written; start the run again with --workdir where it is now"
+            )
+
     def release(self) -> None:
         """Lets the next writer in. The file stays: deleting it would let two in."""
         self._file.close()
@@ -50,7 +70,7 @@ def check_free(path: Path) -> None:
       UserError: another process holds the lock.
     """
     try:
-        with path.open() as file:
+        with files.open_regular(path) as file:
             if not locked(file, fcntl.LOCK_SH):
                 raise _held(path)
     except OSError:
@@ -68,9 +88,9 @@ def locked(file: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
 
 def _held(path: Path) -> UserError:
     try:
-        holder = json.loads(path.read_text())
-        who = f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        holder = json.loads(files.read_bytes(path, 1000))
+        who = f"process {int(holder['pid'])} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         who = "a process that has not said its name yet"
     return UserError(
         f"--workdir={path.parent} is in use by {who}: wait for its end, stop it, or give another "

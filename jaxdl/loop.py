@@ -28,6 +28,7 @@ from jaxdl import (
     cost,
     detours,
     environment,
+    files,
     finite,
     memory,
     metrics,
@@ -194,7 +195,7 @@ class _Run:
         lines = record.before(saved.step, saved.log) if saved else []
         self._record = record.Record(folder, config, about | {"source": data.source}, lines)
         for name, text in data.files.items():
-            record.write_text(folder / name, text)
+            files.write_text(folder / name, text)
         self._announce(mesh.size)
         if saved and saved.record["identity"] != self._identity:
             self._last_saved = -1  # forced: from here on it is a run of this config

@@ -3,21 +3,23 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from jaxdl import files
 
 NAME = "manifest.json"
 
 
 def seal(folder: Path) -> None:
     """Brings every file of a folder to the disk, then writes the manifest."""
-    files = {}
+    listed = {}
     for name, path in _files(folder):
         with path.open("rb+") as file:
-            files[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+            listed[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
             os.fsync(file.fileno())
-    manifest = {"files": files, "sha256": digest(files)}
+    manifest = {"files": listed, "sha256": digest(listed)}
     with (folder / NAME).open("w") as file:
         json.dump(manifest, file)
         file.flush()
@@ -26,25 +28,30 @@ def seal(folder: Path) -> None:
         sync(path)
 
 
-def verify(folder: Path) -> None:
-    """Holds every file against the manifest.
+def verify(folder: Path, names: Collection[str] | None = None) -> None:
+    """Holds the files of a folder against the manifest.
+
+    Args:
+      folder: that was sealed.
+      names: of the files to look at; None: all that the manifest lists.
 
     Raises:
       ValueError: one differs, or is missing.
       OSError: one cannot be read.
     """
-    manifest = json.loads((folder / NAME).read_bytes())
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or manifest.get("sha256") != digest(files):
+    manifest = json.loads(files.read_bytes(folder / NAME, files.LARGEST_JSON))
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or manifest.get("sha256") != digest(listed):
         raise ValueError(f"{NAME} is not what was written")
-    found = dict(_files(folder))
-    for name, (size, sha256) in files.items():
-        if name not in found:
+    present = dict(_files(folder))
+    for name in listed if names is None else names:
+        if name not in present or name not in listed:
             raise ValueError(f"{name} is missing")
-        with found[name].open("rb") as file:
-            if found[name].stat().st_size != size:
-                raise ValueError(f"{name} has {found[name].stat().st_size} bytes, not {size}")
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        size, sha256 = listed[name]
+        with files.open_regular(present[name]) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                raise ValueError(f"{name} has {os.fstat(file.fileno()).st_size} bytes, not {size}")
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
                 raise ValueError(f"{name} is not what was written")
 
 
@@ -57,12 +64,13 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def digest(files: dict[str, Any]) -> str:
+def digest(listed: dict[str, Any]) -> str:
     """SHA-256 of a list of files, as it stands in the manifest."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the regular files below a folder, but for the manifest; no links."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != NAME:
+        if path.is_file() and not path.is_symlink() and path.name != NAME:
             yield path.relative_to(folder).as_posix(), path

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdl import record
+from jaxdl import files
 from jaxdl.errors import UserError, first_line
 
 
@@ -30,7 +30,7 @@ def fill(page: Path, part: Part, text: str) -> None:
       UserError: as for `check`.
     """
     before, after = _around(page, part)
-    record.write_text(page, f"{before}{part.begin}\n\n{text}\n\n{part.end}{after}")
+    files.write_text(page, f"{before}{part.begin}\n\n{text}\n\n{part.end}{after}")
 
 
 def _around(page: Path, part: Part) -> tuple[str, str]:

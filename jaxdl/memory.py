@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 
 MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -4, -2, -1  # numbers of glibc's malloc.h
 
@@ -18,3 +19,8 @@ def keep() -> None:
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, 2**31 - 1)
         mallopt(TOP_PAD, 256 << 20)
+
+
+def installed() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

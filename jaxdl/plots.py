@@ -1,16 +1,19 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdl.errors import writing
+from jaxdl import files
+from jaxdl.errors import printable, shortened
 from jaxdl.record import metric_names
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 PANEL = (4.6, 3.3)  # inches: width and height, with its margins
+MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -19,9 +22,11 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     Args:
       runs: the lines of `metrics.jsonl` by the run's name; the legend names them if there are many.
       path: of the PNG.
+
+    Of more than `MOST_PANELS` metrics the first ones are drawn.
     """
     lines = [line for run in runs.values() for line in run]
-    names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))
+    names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))[:MOST_PANELS]
     columns = min(len(names), 3) or 1
     rows = -(-len(names) // columns) or 1
     figure = _panels(rows, columns, legend=0.2 * len(runs))
@@ -46,7 +51,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
                         color=f"C{color if len(runs) > 1 else shade}",
                         label=split if len(runs) == 1 else f"{run} {split}",
                     )
-        axes.set_title(name.replace("_", " "), y=1.0)  # given: not measured
+        axes.set_title(_plain(name.replace("_", " ")), y=1.0)  # given: not measured
         axes.set_xlabel("step")
         axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         axes.grid(alpha=0.25)
@@ -55,7 +60,7 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     if lines_by_label:
         figure.legend(
             list(lines_by_label.values()),
-            [str(label) for label in lines_by_label],
+            [_plain(str(label)) for label in lines_by_label],
             loc="lower center",
             ncols=3,
             fontsize="small",
@@ -102,15 +107,16 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
     for number, (name, pairs) in enumerate(panels.items()):
-        axes = figure.add_subplot(rows, columns, number + 1, ylabel=title.replace("_", " "))
-        axes.set_xlabel(name.replace("_", " "))
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.set_ylabel(_plain(title.replace("_", " ")))
+        axes.set_xlabel(_plain(name.replace("_", " ")))
         axes.grid(alpha=0.25)
         pairs = [(value, seeds) for value, seeds in pairs if seeds]
         words = sorted({value for value, _ in pairs})
         numbers = _numbers(words)
         if numbers is None:
             places = {word: float(n) for n, word in enumerate(words)}
-            axes.set_xticks(list(places.values()), words)
+            axes.set_xticks(list(places.values()), [_plain(word) for word in words])
             axes.set_xlim(-0.5, len(words) - 0.5)
         else:
             places = dict(zip(words, numbers, strict=True))
@@ -264,9 +270,10 @@ def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) 
             drawing.line(across, fill=round(255 * shade), width=max(round(width), 1))
         pictures.append(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path):
+    with files.replacing(path) as file:
         times = [*[round(1000 * seconds)] * (len(pictures) - 1), 1000]
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+        first, rest = pictures[0], pictures[1:]
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 
 def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
@@ -287,11 +294,17 @@ def picture(pixels: np.ndarray, path: Path) -> None:
     times = max(1, 480 // max(image.size))
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path):
-        image.save(path)
+    with files.replacing(path) as file:
+        image.save(file, "PNG")
+
+
+def _plain(text: str) -> str:
+    """A name as a label: short, with no formula and no control character in it."""
+    return printable(shortened(text)).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path):
-        figure.savefig(path, dpi=110)
+    with files.replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(file, format="png", dpi=110)

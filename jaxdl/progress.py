@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxdl.console import console
+from jaxdl.errors import printable
 
 Item = TypeVar("Item")
 
@@ -15,7 +17,7 @@ Item = TypeVar("Item")
 def say(text: str) -> None:
     """Prints one line to stderr; whoever reads it no more does not end the run."""
     with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], text: str) -> Iterator[Item]:
@@ -24,8 +26,8 @@ def track(items: Iterable[Item], text: str) -> Iterator[Item]:
         say(text)
         yield from items
         return
-    with _bar(TextColumn("{task.description}"), transient=True) as bar:
-        yield from bar.track(items, description=text)
+    with _bar(transient=True) as bar:
+        yield from bar.track(items, description=printable(text))
 
 
 class Training:
@@ -37,8 +39,7 @@ class Training:
         self._since = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), TextColumn("{task.fields[text]}"))
-            self._bar = _bar(*columns)
+            self._bar = _bar(TextColumn("{task.fields[text]}", markup=False))
             self._bar.start()
             self._id = self._bar.add_task("train", total=total, completed=step, text="compiling")
 
@@ -78,11 +79,11 @@ def _in_words(speed: dict[str, float]) -> str:
 
 def _bar(*columns: Any, transient: bool = False) -> Progress:
     return Progress(
-        columns[0],
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        *columns[1:],
-        console=Console(stderr=True),
+        *columns,
+        console=console(stderr=True),
         transient=transient,
     )

@@ -1,6 +1,7 @@
 """The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -13,13 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import environment
+from jaxdl import environment, files, saved_config
+from jaxdl.checkpoint import LAST
 from jaxdl.config import RunConfig
-from jaxdl.errors import UserError, first_line, writing
+from jaxdl.errors import UserError, writing
 from jaxdl.lock import Lock, check_free
 from jaxdl.progress import say
 
 LOCK = ".lock"
+# All that is written into a run folder, beside what an experiment names itself.
+WRITTEN = (
+    *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
+    *("detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
+    *("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile"),
+)
 FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
 
 
@@ -64,10 +72,11 @@ def refuse_if_used(config: RunConfig) -> None:
         check_free(choose_workdir(config) / LOCK)
 
 
-def _check_place(folder: Path, config: RunConfig) -> str | None:
+def _check_place(folder: Path, config: RunConfig) -> str:
     """Raises where a run may not be here; returns what its user should know where it may."""
-    there: dict[str, Any] = {}
-    notice = None
+    there: dict[str, Any] | None = None
+    notice = ""
+    files.refuse_links(folder, WRITTEN)
     saved, checkpoints = folder / "config.json", folder / "checkpoints"
     if saved.exists() or checkpoints.is_dir():
         if config.resume == "never":
@@ -75,10 +84,10 @@ def _check_place(folder: Path, config: RunConfig) -> str | None:
                 f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
                 "--resume=auto to go on with it"
             )
-        # A lost or garbled config is no loss where there are checkpoints: they hold it too.
         if config.resume == "auto":
+            known = saved_config.in_checkpoints(folder)
             try:
-                there = read_json(saved)
+                there, notice = saved_config.read(folder, known, configs.places(config))
             except UserError as error:
                 if not checkpoints.is_dir():
                     raise
@@ -122,10 +131,12 @@ class Record:
         self, folder: Path, config: RunConfig, data: dict[str, Any], lines: list[dict[str, Any]]
     ):
         self.folder = folder
-        write_text(folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n")
-        write_text(folder / "flags.txt", configs.to_flags(config))
+        files.write_text(
+            folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n"
+        )
+        files.write_text(folder / "flags.txt", configs.to_flags(config))
         about = environment.describe() | {"dataset": data}
-        write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
+        files.write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
         self._open(lines)
 
     def go_back(self, lines: list[dict[str, Any]]) -> None:
@@ -166,14 +177,15 @@ class Record:
         from PIL import Image
         from tensorboardX import summary
 
-        with Image.open(path) as image:
+        with files.open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._show(summary.image(name or path.stem, pixels, dataformats="HWC"), step)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Writes `summary.json`."""
-        text = json.dumps(finite(values), indent=2) + "\n"
-        write_text(self.folder / "summary.json", text)
+        """Writes `summary.json`, with a SHA-256 of itself: what is published must be what was."""
+        values = finite(values)
+        text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
+        files.write_text(self.folder / "summary.json", text)
 
     def close(self) -> None:
         """Closes all files; what a full disk does not take was not promised to anybody."""
@@ -185,7 +197,7 @@ class Record:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._lines = lines.copy()
-        write_text(self.folder / "metrics.jsonl", self.text())
+        files.write_text(self.folder / "metrics.jsonl", self.text())
         self._log = (self.folder / "metrics.jsonl").open("a")
         # Written anew from the log, so that it shows no step twice.
         events = self.folder / "tensorboard"
@@ -223,6 +235,27 @@ def finite(values: dict[str, Any]) -> dict[str, Any]:
     return {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The figures of a finished run.
+
+    Raises:
+      UserError: `summary.json` is missing or not what the run wrote.
+    """
+    path = folder / "summary.json"
+    values = files.read_json(path)
+    sha256 = values.pop("sha256", None)  # runs of version 0.1.0 have none
+    if sha256 is not None and sha256 != _digest(values):
+        raise UserError(
+            f"{path} is not what the run wrote (its SHA-256 is another): the command of the run, "
+            f"with --workdir={folder}, writes it again"
+        )
+    return values
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _text(lines: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)
 
@@ -243,47 +276,35 @@ def metric_names(line: dict[str, Any]) -> list[str]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill."""
-    path = folder / "metrics.jsonl"
+    """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill.
+
+    A log that cannot be read, or is no regular file, has none.
+    """
+    try:
+        content = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG)
+    except OSError:
+        return []
     lines: list[dict[str, Any]] = []
-    if path.exists():
-        for text in path.read_text(errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-                whole = isinstance(line["step"], int) and isinstance(line["split"], str)
-            except (ValueError, TypeError, KeyError):
-                break
-            if not whole:
-                break
-            lines.append(line)
+    for text in content.decode(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            break
+        if not _is_line(line):
+            break
+        lines.append(line)
     return lines
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a run folder.
-
-    Raises:
-      UserError: the file is missing, or not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
-        raise UserError(f"cannot read {path} ({why}): is {path.parent} a run folder?") from error
-    if not isinstance(value, dict):
-        raise UserError(f"cannot read {path} (not a JSON object): is {path.parent} a run folder?")
-    return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole: a reader, or a restart, sees the old text or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with writing(path), part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+def _is_line(line: Any) -> bool:
+    """Whether a value is a line as `Record.log` writes them: step, split, and numbers or null."""
+    if not isinstance(line, dict) or not isinstance(line.get("split"), str):
+        return False
+    step = line.get("step")
+    if type(step) is not int or not 0 <= step <= LAST:
+        return False
+    return all(
+        value is None or type(value) is float or (type(value) is int and abs(value) <= 2**63)
+        for name, value in line.items()
+        if name != "split"
+    )

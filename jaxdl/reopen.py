@@ -1,20 +1,23 @@
 """A run, opened again: its experiment rebuilt from its own config, its state from a checkpoint."""
 
+import dataclasses
 import importlib
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 from jaxdl import config as configs
-from jaxdl import finite, metrics, parallel, plots, record
+from jaxdl import files, finite, metrics, parallel, plots, record, saved_config
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, shortened
 from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
 from jaxdl.supervised import evaluated
@@ -22,28 +25,69 @@ from jaxdl.task import Task
 from jaxdl.text.characters import Text
 from jaxdl.text.generation import Options, encode, go_on
 
+Found = TypeVar("Found")
+BEST, NEWEST = "best", "newest"
+CHECKPOINTS, NONFINITE = "checkpoints", "nonfinite"  # folders of a run that hold checkpoints
+
 
 class Run(NamedTuple):
-    """An experiment's module and the config that a run folder holds."""
+    """A run folder, its experiment's module, and the config that one of its checkpoints holds."""
 
     folder: Path
     experiment: Any  # module with Config, load and build
     config: RunConfig
+    checkpoint: str  # `best`, `newest` or a step
 
 
-def open_run(folder: Path, **changes: Any) -> Run:
-    """Reads a run folder's config; `changes` replace fields that are places, such as data_dir.
+def open_run(
+    folder: Path, checkpoint: str = BEST, *, kept: str = CHECKPOINTS, **changes: Any
+) -> Run:
+    """Opens a run folder: the config is that of a checkpoint, which is under SHA-256.
+
+    A config.json that says something else, or that cannot be read, is named on stderr. It decides
+    only what changes no bit of a result, such as --data_dir.
+
+    Args:
+      folder: of the run.
+      checkpoint: `best`, `newest` or a step.
+      kept: the folder in it whose checkpoints are meant.
+      changes: replace fields that are places, such as data_dir.
 
     Raises:
-      UserError: it is not a run folder, or its experiment is not one of this installation.
+      UserError: it is not a run folder, has no such checkpoint, or its experiment is not one of
+        this installation.
     """
-    values = record.read_json(folder / "config.json")
-    name = str(values.get("experiment"))
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name that of a run")
+    files.refuse_links(folder, record.WRITTEN)
+    known = None
+    checkpoints = Checkpoints(folder / kept)
+    if checkpoints.steps():
+        known = saved_config.of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
+    name = str((known or files.read_json(folder / saved_config.NAME)).get("experiment"))
+    experiment = _experiment(folder, name)
+    places = configs.places(experiment.Config)
+    values, notice = saved_config.read(folder, known, places)
+    if notice:
+        say(notice)
+    # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
+    here = {"mesh": "", "fsdp": False, **configs.ALONE}
+    config = _config(experiment.Config, values, places, known is not None, here | changes)
+    _say_what_lies_inside(folder, config, changes)
+    return Run(folder, experiment, config, checkpoint)
+
+
+def _experiment(folder: Path, name: str) -> Any:
+    """The module of an experiment that a run folder names.
+
+    Raises:
+      UserError: it is none of this installation's experiments.
+    """
     # The name comes from a file: import nothing but experiments.
     if not re.fullmatch(r"experiments(\.[A-Za-z_]\w*)+", name):
         raise UserError(
-            f"{folder}/config.json names the experiment {name!r}: only modules in experiments/ "
-            "can be opened again"
+            f"{folder} names the experiment {shortened(name)!r}: only modules in experiments/ can "
+            "be opened again"
         )
     try:
         experiment = importlib.import_module(name)
@@ -51,73 +95,125 @@ def open_run(folder: Path, **changes: Any) -> Run:
         raise UserError(f"{folder} is a run of {name}, which is not here: {error}") from error
     if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
         raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
-    # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
-    here = {"mesh": "", "fsdp": False, **configs.ALONE}
-    config = configs.from_dict(experiment.Config, values | here | changes)
-    return Run(folder, experiment, config)
+    return experiment
 
 
-def choose_checkpoint(run: Run, checkpoint: str) -> int:
+def _config(
+    cls: type[RunConfig],
+    values: dict[str, Any],
+    places: set[str],
+    lenient: bool,
+    changes: dict[str, Any],
+) -> RunConfig:
+    """A config from a run's fields; `lenient`: a place that cannot be has its default, and a line.
+
+    Raises:
+      UserError: a field is unknown, has the wrong type or is out of its range.
+    """
+    config = configs.from_dict(cls, {n: v for n, v in values.items() if n not in places} | changes)
+    for name in sorted(places & values.keys() - changes.keys()):
+        try:
+            place = getattr(configs.from_dict(cls, {name: values[name]}), name)
+        except UserError as error:
+            if not lenient:
+                raise
+            say(f"{saved_config.NAME}: {error}; its default is used")
+            continue
+        config = dataclasses.replace(config, **{name: place})
+    return config
+
+
+def _say_what_lies_inside(folder: Path, config: RunConfig, changes: dict[str, Any]) -> None:
+    """Names each flag by which a run folder leads its reader to files in that folder itself."""
+    inside = folder.resolve()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in changes or not isinstance(value, str) or not value.startswith("/"):
+            continue
+        if field.name != "workdir" and Path(value).resolve().is_relative_to(inside):
+            say(
+                f"{folder} has --{field.name}={value}, which lies in the run folder itself: its "
+                "data are from whoever made the folder"
+            )
+
+
+def _chosen(checkpoints: Checkpoints, checkpoint: str, read: Callable[[int], Found]) -> Found:
+    """What `read` gives of the step that `checkpoint` means.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    while True:
+        step = choose_checkpoint(checkpoints, checkpoint)
+        try:
+            return read(step)
+        except DamagedError as error:
+            if step in checkpoints.steps():  # else a run that goes on has deleted it just now
+                has = ", ".join(str(other) for other in checkpoints.steps() if other != step)
+                text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
+                raise UserError(text) from error
+
+
+def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     """The step that `best`, `newest` or a number means.
 
     Raises:
       UserError: there is no such checkpoint.
     """
-    checkpoints = Checkpoints(run.folder / "checkpoints")
     steps = checkpoints.steps()
     named = {str(step): step for step in steps}
     if steps:
-        named["newest"] = steps[-1]
-        best = checkpoints.read(steps[-1])[0]["best"]["step"]
-        if best in steps:  # there is none before the first evaluation
-            named["best"] = best
+        named[NEWEST] = steps[-1]
+    newest = checkpoints.newest_record()
+    if newest is not None and newest["best"]["step"] in steps:  # none before the first evaluation
+        named[BEST] = newest["best"]["step"]
     if checkpoint not in named:
         has = ", ".join(named) or "none yet: train it first"
-        raise UserError(f"--checkpoint={checkpoint}: {run.folder} has {has}")
+        raise UserError(f"--checkpoint={checkpoint}: {checkpoints.folder.parent} has {has}")
     return named[checkpoint]
 
 
 def _rebuild(run: Run) -> tuple[Dataset, Task, Any]:
     """A run's data and task, and the shapes and shardings of its state."""
     data: Dataset = run.experiment.load(run.config)
+    run.config.steps_per_epoch(batches.size(data.train))  # refuses a batch that no memory holds
     task = run.experiment.build(run.config, data)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     return data, task, parallel.placed(shapes, parallel.replicated(parallel.mesh(run.config)))
 
 
-def _check_data(run: Run, data: Dataset, saved: Saved) -> None:
-    """Holds the data against the fingerprint in a checkpoint.
+def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
+    """Holds config and data against those of a checkpoint.
 
     Raises:
-      UserError: they are other bytes.
+      UserError: the data are other bytes, or the run went on under another config meanwhile.
     """
-    if saved.record["identity"].get("data") != data.fingerprint:
+    if saved.record["identity"].get(saved_config.DATA) != data.fingerprint:
         raise UserError(
             f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}: "
             "bring them back, or name their folder with --data_dir"
         )
+    there = saved_config.of_record(saved.record)
+    here = {name: v for name, v in configs.identity(run.config).items() if name in there}
+    differing = configs.differences(here, there)
+    if differing:
+        raise UserError(
+            f"{run.folder} goes on under another config ({'; '.join(differing)}): the same command "
+            "again reads that one"
+        )
 
 
-def _restored(run: Run, checkpoint: str) -> tuple[Dataset, Task, Saved]:
-    """A run's data and task, and its state at the checkpoint that `checkpoint` means."""
-    choose_checkpoint(run, checkpoint)  # refuses early
+def _restored(run: Run) -> tuple[Dataset, Task, Saved]:
+    """A run's data and task, and its state at the checkpoint that it was opened at."""
     data, task, like = _rebuild(run)
-    checkpoints = Checkpoints(run.folder / "checkpoints")
-    while True:
-        step = choose_checkpoint(run, checkpoint)
-        try:
-            saved = checkpoints.restore(step, like, part=".state")  # of the carry
-            break
-        except DamagedError as error:
-            if step in checkpoints.steps():  # else a run that goes on has deleted it just now
-                has = ", ".join(str(other) for other in checkpoints.steps() if other != step)
-                text = f"{error}: choose another --checkpoint ({has or 'there is none'})"
-                raise UserError(text) from error
-    _check_data(run, data, saved)
+    checkpoints = Checkpoints(run.folder / CHECKPOINTS)
+    restore = partial(checkpoints.restore, like=like, part=".state")  # of the carry
+    saved = _chosen(checkpoints, run.checkpoint, restore)
+    _check_same(run, data, saved)
     return data, task, saved
 
 
-def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
+def evaluate(run: Run, split: str) -> dict[str, Any]:
     """Evaluates a run's checkpoint, with the figures that the run itself would give.
 
     Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix.
@@ -125,7 +221,7 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     Returns:
       The values that are single numbers, `step` and `split`.
     """
-    data, task, saved = _restored(run, checkpoint)
+    data, task, saved = _restored(run)
     step = saved.step
     say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
     measure = evaluator(task, parallel.mesh(run.config))
@@ -134,7 +230,7 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     folder = run.folder / "evaluations"
     folder.mkdir(exist_ok=True)
     text = json.dumps(record.finite(found), indent=2) + "\n"
-    record.write_text(folder / f"{split}-{step}.json", text)
+    files.write_text(folder / f"{split}-{step}.json", text)
     for name, value in values.items():
         if value.ndim == 2:
             path = folder / f"{split}-{step}-{name}.png"
@@ -143,17 +239,17 @@ def evaluate(run: Run, checkpoint: str, split: str) -> dict[str, Any]:
     return found
 
 
-def restored(run: Run, checkpoint: str) -> tuple[Dataset, Any]:
-    """A run's data, and its state at the checkpoint that `best`, `newest` or a number means.
+def restored(run: Run) -> tuple[Dataset, Any]:
+    """A run's data, and its state at the checkpoint that it was opened at.
 
     Raises:
-      UserError: there is no such checkpoint, or the data are others.
+      UserError: the checkpoint is damaged, or the data are others.
     """
-    data, _, saved = _restored(run, checkpoint)
+    data, _, saved = _restored(run)
     return data, saved.state
 
 
-def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
+def generate(run: Run, prompt: str, options: Options) -> str:
     """What a run's language model writes after a prompt, prompt included.
 
     Raises:
@@ -164,7 +260,7 @@ def generate(run: Run, checkpoint: str, prompt: str, options: Options) -> str:
         raise UserError(
             f"{run.folder} is a run of {name}, which makes no text: name a run of a language model"
         )
-    data, _, saved = _restored(run, checkpoint)
+    data, _, saved = _restored(run)
     model = run.experiment.network(run.config, data)
     if not (hasattr(model, "start") and isinstance(data, Text)):
         raise UserError(
@@ -185,7 +281,7 @@ def replay(run: Run) -> dict[str, Any]:
     Raises:
       UserError: no such step was kept.
     """
-    kept = Checkpoints(run.folder / "nonfinite")
+    kept = Checkpoints(run.folder / NONFINITE)
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
@@ -195,7 +291,7 @@ def replay(run: Run) -> dict[str, Any]:
     mesh = parallel.mesh(run.config)
     like = shapes, parallel.put(batch, parallel.sharded(mesh))
     saved = kept.restore(step, like)
-    _check_data(run, data, saved)
+    _check_same(run, data, saved)
     state, batch = saved.state
     _, found = jax.jit(task.step)(state, batch)
     place = finite.origin(lambda *given: task.step(*given)[1], state, batch)

@@ -1,16 +1,14 @@
 """Many runs side by side: a table of their summaries and one picture of their curves."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from jaxdl import plots, record
+from jaxdl import plots, record, saved_config
 from jaxdl.config import RunConfig
-from jaxdl.errors import UserError
+from jaxdl.console import console, row, table
+from jaxdl.errors import UserError, printable, shortened
+from jaxdl.progress import say
 
 PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
 
@@ -24,8 +22,7 @@ def report(folders: list[Path], picture: Path) -> None:
       UserError: one of `folders` is not a run folder.
     """
     check_picture(picture)
-    configs = [record.read_json(folder / "config.json") for folder in folders]
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    configs = [_config(folder) for folder in folders]
     differing = [
         name
         for name in dict.fromkeys(name for config in configs for name in config)
@@ -33,26 +30,27 @@ def report(folders: list[Path], picture: Path) -> None:
     ]
     summaries = [_summary(folder) for folder in folders]
     figures = dict.fromkeys(name for summary in summaries for name in summary)
-    table.add_column("run", overflow="fold")
-    for name in (*differing, *figures):
-        table.add_column(name, justify="right")
+    rows = table(("run", *differing, *figures))
     for folder, config, summary in zip(folders, configs, summaries, strict=True):
         cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in figures)]
-        table.add_row(str(folder), *(_cell(value) for value in cells))
-    console = wide()
-    console.print(table)
+        row(rows, (folder, *map(_cell, cells)))
+    output = console()
+    output.print(rows)
     runs = {str(folder): record.read_metrics(folder) for folder in folders}
     if any(runs.values()):
         try:
             plots.curves(runs, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
-        console.print(f"curves: {picture}")
+        output.print(printable(f"curves: {picture}"), soft_wrap=True)
 
 
-def wide() -> Console:
-    """Where tables are printed: a pipe has no width of its own, and every cell is left whole."""
-    return Console(width=None if sys.stdout.isatty() else 10_000)
+def _config(folder: Path) -> dict[str, Any]:
+    """A run's config; a line says where config.json is not what its checkpoints hold."""
+    config, notice = saved_config.read(folder, saved_config.in_checkpoints(folder), PLACES)
+    if notice:
+        say(notice)
+    return config
 
 
 def check_picture(path: Path) -> None:
@@ -68,7 +66,7 @@ def check_picture(path: Path) -> None:
 def _summary(folder: Path) -> dict[str, Any]:
     """The figures of a run that a table shows; of one still going, what its log says last."""
     if (folder / "summary.json").exists():
-        summary = record.read_json(folder / "summary.json")
+        summary = record.read_summary(folder)
         shown = ("step", "best_step", "seconds", "examples_per_second")
         return {
             name: value
@@ -87,5 +85,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return f"{value}"
+        return shortened(value, 1000)
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"

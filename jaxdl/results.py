@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import environment, marked, record, reopen
+from jaxdl import environment, files, marked, record, reopen
 from jaxdl.errors import UserError
 from jaxdl.marked import Part
 
@@ -35,11 +35,11 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
       UserError: the run is not finished, its figures are not finite, it was not made from a commit,
         or the note does not fit into a table.
     """
-    run = reopen.open_run(folder)
+    run = reopen.open_run(folder, reopen.NEWEST)
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
-    described = record.read_json(folder / "environment.json")
-    summary = record.read_json(folder / "summary.json")
+    described = files.read_json(folder / "environment.json")
+    summary = record.read_summary(folder)
     missing = [name for name, value in summary.items() if name[:5] == "test/" and value is None]
     if missing:
         raise UserError(
@@ -71,7 +71,7 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     runs = [other for other in runs if _place(other) != _place(entry)] + [entry]
     kept.mkdir(parents=True, exist_ok=True)
     whole = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_place)}
-    record.write_text(path, json.dumps(record.finite(whole), indent=1) + "\n")
+    files.write_text(path, json.dumps(record.finite(whole), indent=1) + "\n")
     return path
 
 
@@ -112,7 +112,7 @@ def write(kept: Path, page: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    whole = record.read_json(path)
+    whole = files.read_json(path)
     runs = whole.get("runs")
     if not isinstance(runs, list) or not isinstance(whole.get("experiment"), str):
         raise UserError(f"{path} is not a file of results: mend or delete it")

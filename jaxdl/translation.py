@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import buckets, losses, metrics, record
+from jaxdl import buckets, files, losses, metrics
 from jaxdl.config import absolute, flag
 from jaxdl.data.batches import padded_batches, size
 from jaxdl.errors import UserError
@@ -150,7 +150,7 @@ def conclusion(
         # Byte pairs can make a new line, and each text has one.
         texts = [" ".join(data.tokenizer.decode(row).splitlines()) for row in found]
         wanted = data.references
-        record.write_text(folder / "translations.txt", "".join(f"{text}\n" for text in texts))
+        files.write_text(folder / "translations.txt", "".join(f"{text}\n" for text in texts))
         exact = np.mean([text == other for text, other in zip(texts, wanted, strict=True)])
         figures = {"test/search_exact": float(exact)}
         if data.name in pairs.PUZZLES:  # of one word, where BLEU asks for four

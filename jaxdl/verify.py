@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from jaxdl import faults, record
+from jaxdl import faults, files, record
 from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import say
@@ -126,7 +126,7 @@ def _run_whole(command: list[str], folder: Path) -> Whole:
         raise UserError(f"{' '.join(command[1:])} left no summary.json: name an experiment")
     lines, summary, best = _results(found)
     epoch = round(lines[-1]["step"] / lines[-1]["epoch"])
-    save_every = record.read_json(found / "config.json")["checkpoint_every"] or epoch
+    save_every = files.read_json(found / "config.json")["checkpoint_every"] or epoch
     return Whole(lines, summary, best, seconds, startup, save_every)
 
 
@@ -243,7 +243,7 @@ def _results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
         {name: value for name, value in line.items() if name != "seconds"}
         for line in record.read_metrics(run)
     ]
-    summary = record.read_json(run / "summary.json")
+    summary = record.read_summary(run)
     for name in ("seconds", "examples_per_second", "flops_per_second", "share_of_peak"):
         summary.pop(name, None)
     best, _ = Checkpoints(run / "checkpoints").read(summary["best_step"])

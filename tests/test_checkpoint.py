@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": B
 
 
 def saved(folder, *steps, keep=range(99)):
+    folder.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder)
     for step in steps:
         checkpoints.save(step, state(step), RECORD | {"step": step, "n": step}, f"log {step}", keep)
@@ -107,12 +109,56 @@ def test_a_step_may_be_saved_again(tmp_path):
 
 
 def test_what_a_kill_left_half_written_is_not_seen(tmp_path):
-    checkpoints = saved(tmp_path, 1)
-    (tmp_path / "1").rename(tmp_path / "part-2")
-    (tmp_path / "old-1").mkdir()
+    checkpoints = saved(tmp_path / "c", 1)
+    (tmp_path / "c" / "1").rename(tmp_path / ".c-part-2")
+    (tmp_path / "c" / "old-1").mkdir()
     assert checkpoints.steps() == []
     checkpoints.clear_leftovers()
+    assert [path.name for path in tmp_path.rglob("*")] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["9" * 250, "2147483648", "01", "-1", "1e3", "\u0661"])
+def test_a_name_that_is_no_step(name, tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    (tmp_path / name).mkdir()
+    assert checkpoints.steps() == [1]
+    assert newest_whole(checkpoints, state(), always).step == 1
+
+
+def test_who_deletes_the_folder_while_one_is_written_loses_no_file_of_it(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path / "c", 1)
+
+    def seal(folder):
+        shutil.rmtree(tmp_path / "c")
+        manifest_seal(folder)
+
+    manifest_seal = manifest.seal
+    monkeypatch.setattr(manifest, "seal", seal)
+    checkpoints = saved(tmp_path / "c", 2)
+    assert checkpoints.steps() == [2]
+    assert tree.digest(checkpoints.restore(2, state()).state) == tree.digest(state(2))
+
+
+def test_a_folder_that_is_not_the_runs_any_more_gets_no_checkpoint(tmp_path):
+    def check():
+        raise TrainingError("moved")
+
+    checkpoints = Checkpoints(tmp_path / "c", check)
+    checkpoints.save(1, state(), RECORD | {"step": 1}, "", ())
+    with pytest.raises(TrainingError, match=r"^moved$"):
+        checkpoints.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_state_larger_than_the_memory_is_not_asked_for(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    path = tmp_path / "1" / "record.json"
+    record = json.loads(path.read_text())
+    record["leaves"]["['empty']"] = "float32[1000000000000]"
+    path.write_text(json.dumps(record))
+    manifest.seal(tmp_path / "1")
+    with pytest.raises(DamagedError, match="GiB of memory"):
+        checkpoints.restore(1, state()["w"], part="['w']")
 
 
 def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):

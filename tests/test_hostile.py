@@ -115,6 +115,8 @@ def test_configs_of_runs(change, trained, here, capsys):
     shutil.copytree(trained, here / "run")
     path = here / "run" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    (step,) = (here / "run" / "checkpoints").iterdir()
+    reseal(step, identity=json.loads((step / "record.json").read_text())["identity"] | change)
     refused(lambda: command(["evaluate", "run"]), here, capsys)
 
 

@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(trained):
-    return reopen.restored(reopen.open_run(trained), "best")[0]
+    return reopen.restored(reopen.open_run(trained))[0]
 
 
 @pytest.fixture(scope="module")

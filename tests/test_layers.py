@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {
         "errors",
+        "files",
+        "console",
         "tree",
         "losses",
         "metrics",
@@ -31,7 +33,7 @@ FLOORS = [
     {"config", "environment"},
     {"models", "data", "text"},
     {"task", "supervised", "adversarial", "evaluate", "parallel", "finite", "buckets"},
-    {"company", "checkpoint", "record", "plots", "program", "detours", "marked"},
+    {"company", "checkpoint", "saved_config", "record", "plots", "program", "detours", "marked"},
     {"estimate"},
     {
         "vision",

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import environment, loop, record, reopen
+from jaxdl import environment, files, loop, record, reopen
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
@@ -42,7 +42,7 @@ def test_run_folder_holds_what_the_design_says(whole):
         *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
         *("checkpoints", "plots", "tensorboard", ".lock"),
     }
-    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert record.read_summary(folder) == summary
     for name in ("test/accuracy", "best/test/accuracy", "best/validation/accuracy", "train/loss"):
         assert 0 <= summary[name]
     assert summary["step"] == 12
@@ -186,7 +186,7 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
     assert ended["test/loss"] == ended["best/test/loss"]
     monkeypatch.undo()
     kept = small.Config(workdir=str(tmp_path / "b"), **flags)
-    found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept), "best", "test")
+    found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept, "best"), "test")
     assert found["step"] == 4
     assert found["loss"] == ended["test/loss"]
 
@@ -202,7 +202,7 @@ def test_a_run_whose_end_is_not_finite_has_failed(small, tmp_path, monkeypatch):
     monkeypatch.setattr(loop._Run, "_evaluate", diverged)
     with pytest.raises(TrainingError, match="test/loss is inf: lower --learning_rate"):
         train(small, workdir=str(tmp_path / "run"), num_steps=2)
-    assert record.read_json(tmp_path / "run" / "summary.json")["test/loss"] is None
+    assert files.read_json(tmp_path / "run" / "summary.json")["test/loss"] is None
 
 
 def test_an_evaluation_without_a_number_is_never_the_best(small, tmp_path, monkeypatch):
@@ -366,7 +366,7 @@ def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole, capsy
         train(small, workdir=str(copy), seed=1, **FLAGS)
     capsys.readouterr()
     again = train(small, workdir=str(copy), **FLAGS)
-    assert capsys.readouterr().err.count("Its checkpoints decide") == 1
+    assert capsys.readouterr().err.count("The config in its checkpoints counts") == 1
     assert again["state_sha256"] == whole[1]["state_sha256"]
 
 
@@ -389,8 +389,8 @@ def test_a_summary_is_json_whatever_the_numbers(tmp_path):
     made = record.Record(tmp_path, RunConfig(), {}, [])
     made.summarize({"test/loss": float("nan"), "step": 3, "state_sha256": "x"})
     made.close()
-    found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
-    assert found == {"test/loss": None, "step": 3, "state_sha256": "x"}
+    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert record.read_summary(tmp_path) == {"test/loss": None, "step": 3, "state_sha256": "x"}
 
 
 class Closed(io.StringIO):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jaxdl import record
+from jaxdl import files, record
 from jaxdl.errors import UserError
 from tests.small import Config as SmallConfig
 
@@ -99,7 +99,7 @@ def test_a_broken_config_is_one_line(text, tmp_path):
 
 
 def test_write_text_replaces_whole(tmp_path):
-    record.write_text(tmp_path / "a", "old")
-    record.write_text(tmp_path / "a", json.dumps([1]))
+    files.write_text(tmp_path / "a", "old")
+    files.write_text(tmp_path / "a", json.dumps([1]))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "[1]"

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import RidgeCV
 
 from experiments import diabetes_regression, iris_mlp
-from jaxdl import environment, record, results
+from jaxdl import environment, files, record, results
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.losses import REGRESSION
@@ -65,7 +65,7 @@ def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
     (runs[0] / "summary.json").unlink()
     with pytest.raises(UserError, match="has no summary"):
         results.keep(runs[0], tmp_path / "kept")
-    values = record.read_json(runs[1] / "environment.json")
+    values = files.read_json(runs[1] / "environment.json")
     for git in (None, {"commit": "c0ffee", "dirty": True}):
         (runs[1] / "environment.json").write_text(json.dumps(values | {"git": git}))
         with pytest.raises(UserError, match="in no commit"):
@@ -107,7 +107,7 @@ def test_the_readme_has_the_table_of_the_files():
 
 
 def published(name, flags):
-    runs = record.read_json(KEPT / f"{name}.json")["runs"]
+    runs = files.read_json(KEPT / f"{name}.json")["runs"]
     return {run["seed"]: run["summary"] for run in runs if run["flags"] == flags}
 
 

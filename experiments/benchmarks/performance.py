@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks import cases, pair
-from jaxdl import cli, environment, marked, record
+from jaxdl import cli, environment, files, marked
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 
@@ -61,10 +61,10 @@ def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     """Adds figures to those of their hardware, in the place of older ones of the same case."""
     slug = re.sub(r"[^a-z0-9]+", "-", entry["hardware"].lower()).strip("-")
     path = folder / f"{slug}.json"
-    kept = record.read_json(path) if path.exists() else {}
+    kept = files.read_json(path) if path.exists() else {}
     entries = {e["case"]: e for e in kept.get(kind, [])} | {entry["case"]: entry}
     text = json.dumps(kept | {kind: list(entries.values())}, indent=1)
-    record.write_text(path, f"{text}\n")
+    files.write_text(path, f"{text}\n")
     return path
 
 
@@ -100,7 +100,7 @@ def table(folder: Path) -> str:
     Raises:
       UserError: there are no figures, or one was measured with files that are in no commit.
     """
-    files = [(path, record.read_json(path)) for path in sorted(folder.glob("*.json"))]
+    files = [(path, files.read_json(path)) for path in sorted(folder.glob("*.json"))]
     if not files:
         raise UserError(f"--results={folder} has no figures: name another, or measure some first")
     tables = []

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl import cli
+from jaxdl import cli, files
 from jaxdl import config as configs
 from jaxdl.config import RunConfig
 from jaxdl.errors import TrainingError, UserError, first_line
@@ -75,8 +75,9 @@ def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> N
         slurm.check()
     if options.engine == "ray":
         cluster.check()
-    Ledger.read(folder).add(experiment, trials)
     ours = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
+    files.refuse_links(folder, (*ours, ".lock"), depth=1)  # trials look into their own folders
+    Ledger.read(folder).add(experiment, trials)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if any(name not in ours and name[0] != "." for name in names):
         raise UserError(f"--workdir={folder} holds other things: give a new or empty one")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jaxdl import record
+from jaxdl import files, record, saved_config
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
 from jaxdl.progress import say
@@ -25,7 +25,13 @@ from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
 TRIALS, LOGS, PICTURE = "trials", "logs", "report.png"
-FIELDS = {"trial": str, "state": str, "experiment": str, "flags": list, "config": dict}
+FIELDS = {
+    "trial": str,
+    "state": str,
+    "experiment": str,
+    "flags": list,
+    "config": dict,
+}
 REMEDY = "mend it, or delete it, and the same command takes its trials up again"
 KILLED = (130, 137, 143)  # statuses after SIGINT, SIGKILL and SIGTERM, as a shell has them
 Line = dict[str, Any]
@@ -43,6 +49,7 @@ class Ledger:
             words = ["python", "-m", line["experiment"], *line["flags"], f"--workdir={workdir}"]
             line |= {"command": shlex.join(words), "workdir": str(workdir)}
             line["log"] = str(folder / LOGS / f"{name}.log")
+            line.setdefault("starts", 0)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -53,22 +60,23 @@ class Ledger:
         """
         path = folder / NAME
         try:
-            lines = [json.loads(text) for text in path.read_text().splitlines()]
+            text = files.read_bytes(path, files.LARGEST_JSON).decode()
+            lines = [json.loads(line) for line in text.splitlines()]
         except (FileNotFoundError, NotADirectoryError):
             return cls(folder, [])
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            raise UserError(f"{path} cannot be read ({why}): {REMEDY}") from error
         for number, line in enumerate(lines, 1):
-            if not isinstance(line, dict) or any(
-                not isinstance(line.get(name), kind) for name, kind in FIELDS.items()
-            ):
+            if not _is_trial(line):
                 raise UserError(f"{path}, line {number}, is no trial's: {REMEDY}")
         return cls(folder, lines)
 
     def add(self, experiment: str, trials: list[tuple[Trial, Line]]) -> list[str]:
         """Takes trials up, each with its config; returns their names here.
 
-        One that has the config of another is that one, whatever it is called.
+        One that has the config of another is that one, whatever it is called. Its flags are those
+        that are given here, for the ledger's might make another config.
 
         Raises:
           UserError: the folder has trials of another experiment.
@@ -80,24 +88,22 @@ class Ledger:
                     f"--workdir={self.folder} holds a sweep of {line['experiment']}: give another"
                 )
         known = {_digest(line["config"]): line["trial"] for line in self.lines.values()}
-        new = []
+        lines = dict(self.lines)
         for trial, config in trials:
             digest = _digest(config)
             if digest not in known:
                 taken = trial.name in known.values()
                 known[digest] = f"{trial.name}-{digest[:8]}" if taken else trial.name
-                new.append(
-                    {
-                        "trial": known[digest],
-                        "state": "waiting",
-                        "starts": 0,
-                        "experiment": experiment,
-                        "flags": trial.flags,
-                        "config": config,
-                    }
-                )
+                lines[known[digest]] = {
+                    "trial": known[digest],
+                    "state": "waiting",
+                    "starts": 0,
+                    "experiment": experiment,
+                    "config": config,
+                }
             names.append(known[digest])
-        self.lines |= Ledger(self.folder, new).lines
+            lines[known[digest]] |= {"flags": trial.flags}
+        self.lines = Ledger(self.folder, lines.values()).lines
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{twice} is tried twice, in other words: leave one of them out")
@@ -111,7 +117,20 @@ class Ledger:
     def write(self) -> None:
         """Writes all lines."""
         text = "".join(json.dumps(line) + "\n" for line in self.lines.values())
-        record.write_text(self.folder / NAME, text)
+        files.write_text(self.folder / NAME, text)
+
+
+def _is_trial(line: Any) -> bool:
+    """Whether a line of a ledger is a trial's, whose name is that of a folder in `trials/`."""
+    if not isinstance(line, dict):
+        return False
+    if not all(isinstance(line.get(name), kind) for name, kind in FIELDS.items()):
+        return False
+    name = line["trial"]
+    if type(line.get("starts", 0)) is not int:
+        return False
+    is_one_folder = name == Path(name).name and name.isprintable() and not name.startswith(".")
+    return is_one_folder and all(isinstance(flag, str) for flag in line["flags"])
 
 
 def _digest(config: Line) -> str:
@@ -130,24 +149,24 @@ def result(line: Line) -> dict[str, Any] | None:
     folder = Path(line["workdir"])
     if not (folder / "summary.json").exists():
         return None
+    remedy = f"delete {folder}, and the trial runs again"
     try:
-        summary = record.read_json(folder / "summary.json")
-        config = record.read_json(folder / "config.json")
+        summary = record.read_summary(folder)
+        config, _ = saved_config.read(folder, saved_config.in_checkpoints(folder), ())
     except UserError as error:
-        remedy = f"delete {folder}, and the trial runs again"
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
     if any(config.get(name) != value for name, value in line["config"].items()):
         raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
     name = f"validation/{summary.get('best_metric')}"
-    value = summary.get(f"best/{name}")
-    return {
-        "state": "done",
-        "metric": None if value is None else name,
-        "value": value,
+    figures = {
+        "value": summary.get(f"best/{name}"),
         "tested": summary.get(f"best/test/{summary.get('best_metric')}"),
-        "better": summary.get("better"),
-        "seconds": summary.get("seconds"),
+        "seconds": summary.get("seconds", 0.0),
     }
+    if not all(figure is None or type(figure) in (int, float) for figure in figures.values()):
+        raise UserError(f"{folder}/summary.json has figures that are no numbers: {remedy}")
+    metric = None if figures["value"] is None else name
+    return {"state": "done", "metric": metric, "better": summary.get("better"), **figures}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jaxdl import files
 from jaxdl.errors import UserError
 from jaxdl.progress import say
 from jaxdl.sweep import ledger as ledgers
@@ -49,7 +50,8 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
         folder.mkdir(exist_ok=True)
         number = len(list(folder.glob("*.jsonl")))
         path = folder / f"{number}.jsonl"
-        path.write_text("".join(json.dumps(ledger.lines[name]) + "\n" for name in missing))
+        lines = (json.dumps(ledger.lines[name]) + "\n" for name in missing)
+        files.write_text(path, "".join(lines))
         room = [f"--cpus-per-task={cpus}", *([f"--gpus-per-task={gpus}"] if gpus else [])]
         at_once = f"%{jobs}" if jobs else ""
         command = [
@@ -98,7 +100,7 @@ def _queued(folder: Path, job: str) -> set[str]:
             path = folder / f"{name.rpartition('-')[2]}.jsonl"
             try:
                 found.add(json.loads(path.read_text().splitlines()[int(task)])["trial"])
-            except (OSError, ValueError, IndexError) as error:
+            except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
                 raise UserError(
                     f"{path}, which says what Slurm's job {name} runs, cannot be read: scancel "
                     f"--name={name}, or bring it back"

@@ -6,11 +6,9 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
-
 from jaxdl import plots
-from jaxdl.errors import UserError, first_line
-from jaxdl.report import wide
+from jaxdl.console import console, row, table
+from jaxdl.errors import UserError, first_line, printable
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger, Line
 
@@ -44,18 +42,16 @@ def report(folder: Path, picture: Path) -> None:
     largest = not done or done[0]["better"] == "max"
     names = _differing(lines)
     groups = sorted(_groups(lines, names), key=lambda group: _rank(group, largest))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in (*names, "done", metric, metric.replace("validation", "test")):
-        table.add_column(name, justify="right")
+    rows = table((*names, "done", metric, metric.replace("validation", "test")), left=0)
     for group in groups:
         count = f"{len(group.values)}/{group.trials}"
         cells = [*group.varied.values(), count, _figure(group.values), _figure(group.tested)]
-        table.add_row(*cells)
-    console = wide()
-    console.print(table)
+        row(rows, cells)
+    output = console()
+    output.print(rows)
     states = [line["state"] for line in lines]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    console.print(f"{folder}: {counts}", highlight=False, soft_wrap=True)
+    output.print(printable(f"{folder}: {counts}"), soft_wrap=True)
     if done:
         panels = {name: [(g.varied[name], g.values) for g in groups] for name in names}
         seeds = [(str(line["config"].get(SEED)), [line["value"]]) for line in done]
@@ -63,7 +59,7 @@ def report(folder: Path, picture: Path) -> None:
             plots.against(panels or {SEED: seeds}, metric, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {first_line(error)}") from error
-        console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+        output.print(printable(f"picture: {picture}"), soft_wrap=True)
 
 
 def _now(line: Line) -> Line:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import cifar_vgg
-from jaxdl import cli, record
+from jaxdl import cli, files
 from jaxdl.__main__ import run as command
 
 
@@ -81,7 +81,7 @@ def test_evaluate_refuses(whole, tmp_path, capsys):
         with pytest.raises(cli.UserError, match="--checkpoint="):
             command(["evaluate", str(folder), *arguments])
     for name in ("os", "experiments.nothing", "experiments", "../x"):
-        values = record.read_json(folder / "config.json") | {"experiment": name}
+        values = files.read_json(folder / "config.json") | {"experiment": name}
         (tmp_path / "config.json").write_text(json.dumps(values))
         with pytest.raises(cli.UserError):
             command(["evaluate", str(tmp_path)])

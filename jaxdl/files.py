@@ -1,0 +1,143 @@
+"""Files of folders that other people may have made: read with care, and written whole.
+
+A file in such a folder may be a link to somewhere else, a pipe that never ends, or larger than the
+memory. Nothing here follows a link in the last place of a path, waits for a pipe, or reads more
+than it was told to.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from jaxdl.errors import UserError, first_line, writing
+
+LARGEST_JSON = 1 << 26  # bytes; a real one has some thousand
+LARGEST_LOG = 1 << 30  # bytes of metrics.jsonl
+PARTS = ".*.part"  # the pattern of the names that `replacing` writes under
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """Reads a regular file of at most `largest` bytes.
+
+    Raises:
+      OSError: it cannot be read, is a link or no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(27, f"more than {largest:,} bytes", str(path))
+    return content
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> IO[Any]:
+    """Opens a regular file, and nothing else: no link, no pipe, no device.
+
+    Args:
+      path: of the file.
+      flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
+      mode: of `open`.
+
+    Raises:
+      OSError: it cannot be opened, or is no regular file.
+    """
+    safely = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, safely, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            error.strerror = "a symbolic link"
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "not a regular file", str(path))
+    return open(descriptor, mode)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object from a file of a run folder.
+
+    Raises:
+      UserError: the file is missing, no regular file, too large, or not a JSON object.
+    """
+    try:
+        value = json.loads(read_bytes(path, LARGEST_JSON))
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot read {path} ({why}): is {path.parent} a run folder?") from error
+    if not isinstance(value, dict):
+        raise UserError(f"cannot read {path} (not a JSON object): is {path.parent} a run folder?")
+    return value
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a new file that takes the place of `path` at the end of the block.
+
+    A reader, or a restart after a kill, sees the old content or the new one. It is written under a
+    name that cannot be guessed, so that no link can lie in wait; a link at `path` itself is
+    replaced, not followed. Where the block raises, `path` stays as it was.
+
+    Raises:
+      OSError: it cannot be written; its `filename` is `path`.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with writing(path):
+        descriptor = os.open(part, flags, 0o666)
+    try:
+        with writing(path):
+            with open(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole, see `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def clear_parts(folder: Path) -> None:
+    """Deletes what a killed process left of `replacing` in a folder and the folders in it."""
+    for pattern in (PARTS, f"*/{PARTS}"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def refuse_links(folder: Path, names: Iterable[str], depth: int = 100) -> None:
+    """Makes sure that what is written below a folder stays in it.
+
+    Args:
+      folder: which may itself be a link, for its user has named it.
+      names: of the files and folders in it that are written.
+      depth: levels below these that are looked at.
+
+    Raises:
+      UserError: one of them is a symbolic link.
+    """
+    for name in names:
+        for path in _below(folder / name, depth):
+            if path.is_symlink():
+                raise UserError(
+                    f"{path} is a symbolic link to {os.readlink(path)}, and what is written here "
+                    "must not end up elsewhere: put the file or folder itself there, or delete it"
+                )
+
+
+def _below(path: Path, depth: int) -> Iterator[Path]:
+    """A path, and all that lies so many levels below it; no link is followed."""
+    yield path
+    if depth and not path.is_symlink():
+        with contextlib.suppress(OSError):  # no folder; or nobody can write there either
+            for each in path.iterdir():
+                yield from _below(each, depth - 1)
