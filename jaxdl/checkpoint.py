@@ -30,9 +30,10 @@ import numpy as np
 
 from jaxdl import files, manifest, memory, parallel, tree
 from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.metrics_log import LAST_STEP
 from jaxdl.progress import say
 
-RECORD = {
+RECORD: dict[str, type] = {
     "step": int,
     "identity": dict,  # the config and the data's fingerprint: all that decides the bits
     "versions": dict,  # of packages, and the devices: what may change the last of them
@@ -44,7 +45,16 @@ RECORD = {
     "leaves": dict,  # type and shape by path
     "state_sha256": str,
 }
-LAST = 2**31 - 1  # the largest step: steps are int32
+# What is in those that are lists or dictionaries: a record may be one that a stranger has sealed.
+WITHIN: dict[str, Callable[[Any], bool]] = {
+    "identity": lambda value: all(type(v) in (str, int, float, bool) for v in value.values()),
+    "anchor": lambda value: [type(v) for v in value] == [int, int],
+    "detours": lambda value: all(
+        isinstance(pair, list) and [type(v) for v in pair] == [int, int] for pair in value
+    ),
+    "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
+    "leaves": lambda value: all(type(v) is str for v in value.values()),
+}
 # Orbax's words for: the first process, without the others.
 _ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
 BEST: dict[str, tuple[type, ...]] = {
@@ -90,7 +100,7 @@ class Checkpoints:
             return []
         names = (path.name for path in self.folder.iterdir())
         steps = (int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,9}", name))
-        return sorted(step for step in steps if step <= LAST)
+        return sorted(step for step in steps if step <= LAST_STEP)
 
     def newest_record(self) -> dict[str, Any] | None:
         """The record of the newest checkpoint whose record is intact; None: there is no such."""
@@ -162,6 +172,9 @@ class Checkpoints:
             for name, kind in RECORD.items():
                 if not isinstance(record.get(name), kind):
                     raise ValueError(f"record.json has no {name}")
+            for name, is_valid in WITHIN.items():
+                if not is_valid(record[name]):
+                    raise ValueError(f"record.json has a {name} that no run has written")
             if record["step"] != step:
                 raise ValueError(f"it is of step {record['step']}")
             for name, kinds in BEST.items():

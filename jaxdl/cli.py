@@ -23,6 +23,7 @@ from jaxdl.signals import Stopped, prompt
 # Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
 # each process.
 DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+LONGEST_ERROR = 1000  # characters
 MOST_FLAG_FILES = 10  # that name each other, one in the other
 LARGEST_FLAG_FILE = 1 << 20  # bytes
 Config = TypeVar("Config", bound=configs.RunConfig)
@@ -231,5 +232,8 @@ def guard(command: Callable[[], None]) -> int:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+    text = printable(" ".join(str(error).split()))
+    if len(text) > LONGEST_ERROR:  # a value of a stranger's file: the way out stands at the end
+        text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 2 :]}"
+    print(f"error: {text}", file=sys.stderr)
     return status

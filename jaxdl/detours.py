@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import files
-from jaxdl.checkpoint import Checkpoints, DamagedError
+from jaxdl.checkpoint import WITHIN, Checkpoints, DamagedError
 from jaxdl.errors import UserError
 from jaxdl.progress import say
 
@@ -26,7 +26,7 @@ def known(folder: Path, checkpoints: Checkpoints) -> Detours:
     if path.exists():
         try:
             found: Any = files.read_json(path).get("detours")
-            if not _is_list_of_pairs(found):
+            if not (isinstance(found, list) and WITHIN["detours"](found)):
                 raise UserError(f"{path} is damaged")
             lists.append(found)
         except UserError as error:
@@ -46,9 +46,3 @@ def on_course(detours: Detours, step: int, known: dict[str, Any]) -> bool:
     """Whether a checkpoint was made after all the detours that lie before its step."""
     mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, known["detours"]))
     return mine == its
-
-
-def _is_list_of_pairs(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list) and [type(x) for x in pair] == [int, int] for pair in value
-    )

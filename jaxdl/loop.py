@@ -32,6 +32,7 @@ from jaxdl import (
     finite,
     memory,
     metrics,
+    metrics_log,
     parallel,
     plots,
     record,
@@ -235,7 +236,7 @@ class _Run:
         summary: dict[str, Any] = {}
         self._checkpoints.wait()
         for line in self._record.lines():
-            summary |= {f"{line['split']}/{k}": line[k] for k in record.metric_names(line)}
+            summary |= {f"{line['split']}/{k}": line[k] for k in metrics_log.metric_names(line)}
         best_state = self._best_state()
         stops_early = self._config.patience and best_state is not None
         state = best_state if stops_early else self._carry.state

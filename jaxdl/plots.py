@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxdl import files
 from jaxdl.errors import printable, shortened
-from jaxdl.record import metric_names
+from jaxdl.metrics_log import metric_names
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 PANEL = (4.6, 3.3)  # inches: width and height, with its margins
+LARGEST = 1e100  # value that is drawn: matplotlib fails near the largest float
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
@@ -38,7 +39,9 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
                 points = [
                     (x["step"], x[name])
                     for x in run_lines
-                    if x["split"] == split and x.get(name) is not None
+                    if x["split"] == split
+                    and abs(x.get(name) or 0) < LARGEST
+                    and x.get(name) is not None
                 ]
                 if points:
                     axes.plot(

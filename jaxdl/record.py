@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -14,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import environment, files, saved_config
-from jaxdl.checkpoint import LAST
+from jaxdl import environment, files, metrics_log, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, writing
 from jaxdl.lock import Lock, check_free
@@ -149,10 +147,10 @@ class Record:
 
         A number that is not finite is written as null, for JSON has none.
         """
-        line = finite(line)
+        line = metrics_log.finite(line)
         self._lines.append(line)
         with writing(self.folder / "metrics.jsonl"):
-            self._log.write(_text([line]))
+            self._log.write(metrics_log.to_text([line]))
             self._log.flush()  # who follows the file sees the line now
         self._to_tensorboard(line)
 
@@ -162,7 +160,7 @@ class Record:
 
     def text(self) -> str:
         """The log so far, for a checkpoint to hold."""
-        return _text(self._lines)
+        return metrics_log.to_text(self._lines)
 
     def sync(self) -> None:
         """Brings all that was written to the disk."""
@@ -183,7 +181,7 @@ class Record:
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json`, with a SHA-256 of itself: what is published must be what was."""
-        values = finite(values)
+        values = metrics_log.finite(values)
         text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
         files.write_text(self.folder / "summary.json", text)
 
@@ -230,11 +228,6 @@ class Record:
                 self._flushed = time.monotonic()
 
 
-def finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with None for numbers that are not finite, which JSON has not."""
-    return {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
-
-
 def read_summary(folder: Path) -> dict[str, Any]:
     """The figures of a finished run.
 
@@ -256,23 +249,22 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _text(lines: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(line) + "\n" for line in lines)
-
-
 def before(step: int, log: str) -> list[dict[str, Any]]:
     """The lines of a checkpoint's log that stand: those of earlier steps, which are final.
 
     What was logged at the checkpoint's own step is logged again by the run that goes on from it,
     with the same values; and the line of the final test belongs to the end alone.
+
+    Raises:
+      UserError: it is no log, which somebody must have sealed.
     """
-    lines = [json.loads(text) for text in log.splitlines()]
+    lines, whole = metrics_log.parse(log)
+    if not whole:
+        raise UserError(
+            f"the log in the checkpoint of step {step} is none that a run has written: give "
+            "another --workdir"
+        )
     return [line for line in lines if line["step"] < step and line["split"] != "test"]
-
-
-def metric_names(line: dict[str, Any]) -> list[str]:
-    """The metrics of a line of `metrics.jsonl`: all but where it stands."""
-    return [name for name in line if name not in ("step", "epoch", "split", "seconds")]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -284,27 +276,4 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         content = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG)
     except OSError:
         return []
-    lines: list[dict[str, Any]] = []
-    for text in content.decode(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            break
-        if not _is_line(line):
-            break
-        lines.append(line)
-    return lines
-
-
-def _is_line(line: Any) -> bool:
-    """Whether a value is a line as `Record.log` writes them: step, split, and numbers or null."""
-    if not isinstance(line, dict) or not isinstance(line.get("split"), str):
-        return False
-    step = line.get("step")
-    if type(step) is not int or not 0 <= step <= LAST:
-        return False
-    return all(
-        value is None or type(value) is float or (type(value) is int and abs(value) <= 2**63)
-        for name, value in line.items()
-        if name != "split"
-    )
+    return metrics_log.parse(content.decode(errors="replace"))[0]

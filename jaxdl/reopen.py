@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from jaxdl import config as configs
-from jaxdl import files, finite, metrics, parallel, plots, record, saved_config
+from jaxdl import files, finite, metrics, metrics_log, parallel, plots, record, saved_config
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
@@ -229,7 +229,7 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     found = {"step": step, "split": split, **metrics.scalars(values)}
     folder = run.folder / "evaluations"
     folder.mkdir(exist_ok=True)
-    text = json.dumps(record.finite(found), indent=2) + "\n"
+    text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
     files.write_text(folder / f"{split}-{step}.json", text)
     for name, value in values.items():
         if value.ndim == 2:

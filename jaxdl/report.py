@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxdl import plots, record, saved_config
+from jaxdl import metrics_log, plots, record, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, printable, shortened
@@ -77,7 +77,9 @@ def _summary(folder: Path) -> dict[str, Any]:
     for line in record.read_metrics(folder):
         found["step"] = line["step"]
         if line["split"] != "train":
-            found |= {f"{line['split']}/{name}": line[name] for name in record.metric_names(line)}
+            found |= {
+                f"{line['split']}/{name}": line[name] for name in metrics_log.metric_names(line)
+            }
     return found
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import environment, files, marked, record, reopen
-from jaxdl.errors import UserError
+from jaxdl import environment, files, marked, metrics_log, record, reopen
+from jaxdl.errors import UserError, first_line
 from jaxdl.marked import Part
 
 PART = Part("<!-- results: made by `jaxdl results` -->", "<!-- end of results -->")
@@ -38,7 +38,7 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     run = reopen.open_run(folder, reopen.NEWEST)
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
-    described = files.read_json(folder / "environment.json")
+    about, git = _about(folder)
     summary = record.read_summary(folder)
     missing = [name for name, value in summary.items() if name[:5] == "test/" and value is None]
     if missing:
@@ -49,7 +49,6 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
         raise UserError(
             f"--note={note!r}: a table has no place for | and control characters: leave them out"
         )
-    git = described["git"] or {"commit": None, "dirty": True}
     if git["dirty"]:
         raise UserError(
             f"{folder} was made from files that are in no commit, and a published figure names the "
@@ -58,11 +57,8 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     entry = {
         "flags": _flags(run.config),
         "seed": run.config.seed,
-        "data": {k: described["dataset"][k] for k in ("name", "version", "fingerprint")},
         "note": note,
-        "hardware": environment.hardware(described),
-        "python": described["python"],
-        "packages": {name: described["packages"][name] for name in ("jax", "flax", "optax")},
+        **about,
         "commit": git["commit"],
         "summary": summary,
     }
@@ -71,8 +67,30 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     runs = [other for other in runs if _place(other) != _place(entry)] + [entry]
     kept.mkdir(parents=True, exist_ok=True)
     whole = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_place)}
-    files.write_text(path, json.dumps(record.finite(whole), indent=1) + "\n")
+    files.write_text(path, json.dumps(metrics_log.finite(whole), indent=1) + "\n")
     return path
+
+
+def _about(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a published run says of its data and machine, and the state of its code.
+
+    Raises:
+      UserError: environment.json is not what a run writes.
+    """
+    described = files.read_json(folder / "environment.json")
+    try:
+        about = {
+            "data": {k: described["dataset"][k] for k in ("name", "version", "fingerprint")},
+            "hardware": environment.hardware(described),
+            "python": described["python"],
+            "packages": {name: described["packages"][name] for name in ("jax", "flax", "optax")},
+        }
+        git = described["git"] or {"commit": None, "dirty": True}
+        return about, {"commit": git["commit"], "dirty": git["dirty"]}
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{folder}/environment.json is not what a run writes ({first_line(error)}): run it anew"
+        ) from error
 
 
 def table(kept: Path) -> str:

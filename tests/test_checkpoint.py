@@ -21,7 +21,8 @@ def state(value=1.0):
 
 
 BEST = {"step": 0, "value": None, "since": 0, "than": None}
-RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()} | {"best": BEST}
+RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()}
+RECORD |= {"best": BEST, "anchor": [0, 0], "timed": [0, 0.0]}
 
 
 def saved(folder, *steps, keep=range(99)):

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -90,3 +91,50 @@ def test_help_groups_flags_the_experiments_own_first():
     assert places == sorted(places)
     for field in dataclasses.fields(cifar_vgg.Config):
         assert len(re.findall(rf"^  --(\[no\])?{field.name} ", text, re.MULTILINE)) == 1
+
+
+def chain(folder, links):
+    for n in range(links):
+        (folder / f"{n}").write_text(f"--flagfile={folder / str(n + 1)}\n")
+    (folder / f"{links}").write_text("# the end\n\n// of it\n  --seed=7  \n")
+    return f"--flagfile={folder / '0'}"
+
+
+@pytest.mark.parametrize("links", [0, 3, 9])
+def test_flag_files_may_name_others(links, tmp_path):
+    assert cli.parse(cifar_vgg.Config, [chain(tmp_path, links)]).seed == 7
+    assert cli.parse(cifar_vgg.Config, chain(tmp_path, links).split("=")).seed == 7
+
+
+@pytest.mark.parametrize("links", [10, 2000])
+def test_flag_files_name_each_other_only_so_deep(links, tmp_path):
+    with pytest.raises(UserError, match=r"10: more than 10 flag files name each other"):
+        cli.parse(cifar_vgg.Config, [chain(tmp_path, links)])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "binary", "itself", "absent", "folder"])
+def test_what_a_flag_file_names_is_a_text(kind, tmp_path):
+    path = tmp_path / "named"
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "binary": lambda: path.write_bytes(b"\xff\xfe"),
+        "itself": lambda: path.write_text(f"--flagfile={path}"),
+        "absent": lambda: None,
+        "folder": lambda: path.mkdir(),
+    }[kind]()
+    (tmp_path / "first").write_text(f"--flagfile={path}\n")
+    with pytest.raises(UserError, match=r"--flagfile=\S*named") as caught:
+        cli.parse(cifar_vgg.Config, [f"--flagfile={tmp_path / 'first'}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_a_strangers_values_is_short_and_moves_no_cursor(capsys):
+    def fail():
+        raise UserError("\x1b[2J\x07" + "x" * 100_000 + ": way out")
+
+    assert cli.guard(fail) == 2
+    text = capsys.readouterr().err
+    assert len(text) < 1100
+    assert text.startswith(r"error: \x1b[2J\x07x")
+    assert text.endswith(": way out\n")

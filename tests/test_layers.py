@@ -13,6 +13,7 @@ FLOORS = [
     {
         "errors",
         "files",
+        "metrics_log",
         "console",
         "tree",
         "losses",

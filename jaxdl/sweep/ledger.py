@@ -129,7 +129,7 @@ def _is_trial(line: Any) -> bool:
     name = line["trial"]
     if type(line.get("starts", 0)) is not int:
         return False
-    is_one_folder = name == Path(name).name and name.isprintable() and not name.startswith(".")
+    is_one_folder = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
     return is_one_folder and all(isinstance(flag, str) for flag in line["flags"])
 
 

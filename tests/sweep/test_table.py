@@ -78,3 +78,73 @@ def test_pictures_of_numbers_and_words(values, tmp_path):
     plots.against({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
     with Image.open(tmp_path / "it.png") as picture:
         assert picture.getextrema() != ((255, 255),) * 4
+
+
+def ledger_of(folder, **changes):
+    line = {
+        "trial": "seed=0",
+        "state": "waiting",
+        "starts": 0,
+        "experiment": "tests.quick",
+        "flags": ["--seed=0"],
+        "config": {"seed": 0},
+    }
+    (folder / "sweep.jsonl").write_text(json.dumps(line | changes) + "\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trial": "../../x"}, {"trial": "/x"}, {"trial": ".."}, {"trial": ".x"}, {"trial": ""},
+        {"trial": "a/b"}, {"trial": "a\nb"}, {"trial": "\x1b[2J"}, {"trial": 5}, {"flags": [5]},
+        {"flags": "--seed=0"}, {"starts": "x"}, {"config": []}, {"experiment": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_line_that_is_no_trials(changes, tmp_path):
+    ledger_of(tmp_path, **changes)
+    with pytest.raises(UserError, match=r"line 1, is no trial's: mend it"):
+        Ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "hello", "5\n", '{"trial": 1e999}', "\0"])
+def test_a_ledger_of_garbage_is_one_line(text, tmp_path):
+    (tmp_path / "sweep.jsonl").write_text(text)
+    with pytest.raises(UserError, match="mend it, or delete it") as caught:
+        Ledger.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_flags_of_a_ledger_are_not_believed(tmp_path):
+    """Only those that the command gives make the config that a trial is known by."""
+    from jaxdl.sweep import driver
+
+    flags = ["--seed=0..1"]
+    trials = driver.planned("tests.quick", flags, [], 0)
+    plan = Ledger.read(tmp_path)
+    plan.add("tests.quick", trials)
+    for line in plan.lines.values():
+        line["flags"] = ["--seed=7", "--sleep=100"]
+    plan.write()
+    commands = driver.commands("tests.quick", trials, tmp_path)
+    assert [" ".join(c.split()[3:-1]) for c in commands] == ["--seed=0", "--seed=1"]
+
+
+@pytest.mark.parametrize("name", ["sweep.jsonl", "trials", "trials/seed=0", "logs/seed=0.log"])
+def test_a_sweep_writes_through_no_link(name, tmp_path):
+    from jaxdl.sweep import driver
+
+    outside, folder = tmp_path / "outside", tmp_path / "sweep"
+    outside.mkdir()
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(outside)
+    options = driver.Options("local", 1, 0, 0, 0, 0, str(folder))
+    with pytest.raises(UserError, match="is a symbolic link"):
+        driver.sweep("tests.quick", ["--seed=0..1"], [], options)
+    assert not list(outside.iterdir())
+
+
+def test_markup_in_a_ledger_is_printed_as_it_is(tmp_path, capsys):
+    ledger_of(tmp_path, trial="[red]", config={"[/red]": "[/b]", "seed": 0}, state="[/x]")
+    table.report(tmp_path, tmp_path / "it.png")
+    assert "[/x]" in capsys.readouterr().out
