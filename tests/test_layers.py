@@ -45,6 +45,7 @@ FLOORS = [
         "reopen",
         "cli",
         "verify",
+        "verdict",
         "sweep",
     },
     {"__main__", "experiments"},
