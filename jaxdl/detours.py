@@ -5,13 +5,12 @@ another key; at the second the batch is left out. So a run is a function of its 
 list, which only ever gets longer, is on the disk before the run goes back, and in every checkpoint.
 """
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from jaxdl import files
-from jaxdl.checkpoint import WITHIN, Checkpoints, DamagedError
+from jaxdl.checkpoint import WITHIN
 from jaxdl.errors import UserError
 from jaxdl.progress import say
 
@@ -19,22 +18,19 @@ Detours = list[list[int]]
 NAME = "detours.json"
 
 
-def known(folder: Path, checkpoints: Checkpoints) -> Detours:
-    """The longest list that a run folder, or one of its checkpoints, has."""
-    lists: list[Detours] = [[]]
+def read(folder: Path) -> Detours:
+    """The list of a run folder; empty where it has none, or one that is damaged."""
     path = folder / NAME
-    if path.exists():
-        try:
-            found: Any = files.read_json(path).get("detours")
-            if not (isinstance(found, list) and WITHIN["detours"](found)):
-                raise UserError(f"{path} is damaged")
-            lists.append(found)
-        except UserError as error:
-            say(f"{error}; going on with what the checkpoints know of it")
-    for step in checkpoints.steps():
-        with contextlib.suppress(DamagedError):
-            lists.append(checkpoints.read(step)[0]["detours"])
-    return max(lists, key=len)
+    if not path.exists():
+        return []
+    try:
+        detours: Any = files.read_json(path).get("detours")
+        if not (isinstance(detours, list) and WITHIN["detours"](detours)):
+            raise UserError(f"{path} is damaged")
+        return detours
+    except UserError as error:
+        say(f"{error}; going on with what the checkpoints know of it")
+        return []
 
 
 def write(folder: Path, detours: Detours) -> None:
@@ -42,7 +38,7 @@ def write(folder: Path, detours: Detours) -> None:
     files.write_text(folder / NAME, json.dumps({"detours": detours}) + "\n")
 
 
-def on_course(detours: Detours, step: int, known: dict[str, Any]) -> bool:
-    """Whether a checkpoint was made after all the detours that lie before its step."""
-    mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, known["detours"]))
+def on_course(detours: Detours, step: int, others: Detours) -> bool:
+    """Whether a checkpoint of a step, whose own list is `others`, was made after all before it."""
+    mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, others))
     return mine == its

@@ -48,7 +48,8 @@ from jaxdl.data.records import Records
 from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.estimate import estimate
-from jaxdl.program import Carry, Feed, compile_program
+from jaxdl.lock import Lock
+from jaxdl.program import Feed, compile_program
 from jaxdl.progress import Training, say
 from jaxdl.task import State, Task
 
@@ -110,9 +111,9 @@ def train(
     mesh = parallel.mesh(config)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
     parallel.check_same(configs.identity(config) | {"data": data.fingerprint} | ways)
-    with signals.graceful() as request, _claimed(config) as (folder, named):
+    with signals.graceful() as request, _claimed(config) as (folder, named, check):
         try:
-            run = _Run(config, task, data, best, show, folder, mesh, request, named)
+            run = _Run(config, task, data, best, show, folder, mesh, request, named, check)
             try:
                 run.train()
                 return run.finish(conclude)
@@ -128,25 +129,32 @@ def train(
 
 
 @contextmanager
-def _claimed(config: RunConfig) -> Iterator[tuple[Path, str]]:
+def _claimed(config: RunConfig) -> Iterator[tuple[Path, str, Callable[[], None]]]:
     """A folder to write, which is nobody else's, and the run's: of the first process the same.
 
-    What another process writes has no reader, and is gone at its end.
+    What another process writes has no reader, and is gone at its end. The third value raises a
+    TrainingError where the folder is not the run's any more.
 
     Raises:
       UserError: the folder is not the run's to write; on all processes.
     """
     folder = record.choose_workdir(config)
+    locks: list[Lock] = []
     with ExitStack() as stack:
 
         def claim() -> str:
-            stack.enter_context(record.claim(folder, config))
+            locks.append(stack.enter_context(record.claim(folder, config)))
             return str(folder)
 
         named = parallel.by_first(claim)
         if not parallel.is_first():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        yield folder, named
+
+        def check() -> None:
+            for lock in locks:
+                lock.check()
+
+        yield folder, named, check
 
 
 class _Run:
@@ -163,10 +171,12 @@ class _Run:
         mesh: Mesh,
         request: signals.Request,
         named: str,
+        check: Callable[[], None],
     ):
         self._began = time.monotonic()
         self._config, self._task, self._data, self._best_metric = config, task, data, best
         self._show, self._folder, self._request, self._named = show, folder, request, named
+        self._check = check
         self._alone = jax.process_count() == 1
         examples = batches.size(data.train)
         self._per_epoch = config.steps_per_epoch(examples)
@@ -182,25 +192,22 @@ class _Run:
         self._profiled: tuple[int, ...] = config.profiled_steps() or ()
         self._tracing = False
         self._stride = 1  # steps of a call that takes about DISPATCH
-        self._checkpoints = Checkpoints(folder / "checkpoints")
+        self._checkpoints = Checkpoints(folder / "checkpoints", check)
         self._checkpoints.clear_leftovers()
-        self._detours: detours.Detours = []
-        rewinds = config.on_nonfinite == "rewind"
-        if parallel.by_first(lambda: rewinds or (folder / detours.NAME).exists()):
-            self._detours = parallel.by_first(lambda: detours.known(folder, self._checkpoints))
+        self._detours: detours.Detours = parallel.by_first(lambda: detours.read(folder))
         saved = self._restore()
+        if saved:
+            self._check_fits(saved)
         self._seconds = saved.record["seconds"] if saved else 0.0
         self._timed: list[float] = saved.record["timed"] if saved else [0, 0.0]
         self._lap: tuple[int, float] | None = None  # since when steps are timed
         about = {"name": data.name, "version": data.version, "fingerprint": data.fingerprint}
-        lines = record.before(saved.step, saved.log) if saved else []
-        self._record = record.Record(folder, config, about | {"source": data.source}, lines)
+        about |= {"source": data.source}
+        self._record = record.Record(folder, config, about, _standing_lines(saved))
         for name, text in data.files.items():
             files.write_text(folder / name, text)
         self._announce(mesh.size)
-        if saved and saved.record["identity"] != self._identity:
-            self._last_saved = -1  # forced: from here on it is a run of this config
-            self._save()
+        self._settle(saved)
         flops = self._program.flops.total()
         self._speed = partial(_speed, config.batch_size, flops, mesh.devices.flat[0], mesh.size)
         self._bar = Training(self._total, self._step, self._speed)
@@ -208,8 +215,7 @@ class _Run:
     def train(self) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
         self._poll()
-        first = self._step
-        ends = first > 0 and self._events()
+        ends = self._pending_events()
         while self._step < self._total and not ends:
             self._trace()
             began = self._step, time.monotonic()
@@ -235,6 +241,7 @@ class _Run:
         """
         summary: dict[str, Any] = {}
         self._checkpoints.wait()
+        self._check()
         for line in self._record.lines():
             summary |= {f"{line['split']}/{k}": line[k] for k in metrics_log.metric_names(line)}
         best_state = self._best_state()
@@ -266,6 +273,7 @@ class _Run:
             summary |= conclude(state, self._folder)
         self._show_pictures()
         self._poll()
+        self._check()
         self._record.summarize(summary)
         for name, value in metrics.scalars(final).items():
             if not math.isfinite(value):
@@ -276,8 +284,16 @@ class _Run:
         return summary
 
     def stop(self, number: int) -> signals.Stopped:
-        """Makes a checkpoint of the step the run stands at; returns how it ended."""
-        self._stand_at_bad_step()
+        """Makes a checkpoint of the step the run stands at; returns how it ended.
+
+        Raises:
+          TrainingError: a step was not finite, and the run ends for it.
+        """
+        # After a bad step the state is none between a step and its events: its key may be another
+        # by now, and its metrics are zero if it was logged.
+        bad = int(self._carry.bad)
+        if bad >= 0:
+            self._leave_bad_step(bad)
         self._save()
         self._checkpoints.wait()
         return signals.Stopped(
@@ -303,13 +319,30 @@ class _Run:
         # None evaluated yet. Patience counts `since` one was better than the value `than`.
         self._best: dict[str, Any] = {"step": 0, "value": None, "since": 0, "than": None}
         self._anchor = [0, 0]  # the last checkpoint that was due, and the best one then
-        on_course = partial(detours.on_course, self._detours)
         like = self._program.like
+
+        def on_course(step: int, its: dict[str, Any]) -> bool:
+            # The file may be lost: the newest checkpoint has the list of its time.
+            self._detours = max(self._detours, its["detours"], key=len)
+            return detours.on_course(self._detours, step, its["detours"])
+
         saved = on_all(lambda: newest_whole(self._checkpoints, like, on_course), like)
+        self._detours = parallel.by_first(lambda: self._detours)
         if saved is None:
             self._carry = self._program.start(self._state_key)
-            self._find_order(0)
-            return None
+        else:
+            self._step = self._last_saved = saved.step
+            self._carry = saved.state
+            self._best, self._anchor = saved.record["best"], saved.record["anchor"]
+        self._find_order(self._step)
+        return saved
+
+    def _check_fits(self, saved: Saved) -> None:
+        """Holds the checkpoint that a process starts from against this run.
+
+        Raises:
+          UserError: it is of another config or other data, or beyond this run's end.
+        """
         if self._config.resume != "force":
             record.check_same(self._folder, self._identity, saved.record["identity"])
         then, now = saved.record["versions"], self._versions
@@ -323,11 +356,25 @@ class _Run:
                 f"{self._named} is at step {saved.step}, and this run would end at {self._total}: "
                 "give more --num_steps or --num_epochs, or another --workdir"
             )
-        self._step = self._last_saved = saved.step
-        self._carry = saved.state
-        self._best, self._anchor = saved.record["best"], saved.record["anchor"]
-        self._find_order(saved.step)
-        return saved
+
+    def _settle(self, saved: Saved | None) -> None:
+        """Brings the run folder to the state of a checkpoint that the run goes on from.
+
+        The log is there already. Both a start and a rewind end with it, so that the two are alike.
+        """
+        if saved and saved.record["identity"] != self._identity:
+            self._last_saved = -1  # forced: from here on it is a run of this config
+            self._save()
+        if self._detours:
+            detours.write(self._folder, self._detours)
+        _delete_pictures(self._folder / "plots", self._step)
+
+    def _pending_events(self) -> bool:
+        """Does the events of the checkpoint that the run goes on from; returns whether it ends.
+
+        A checkpoint is of the moment before them, and the log has no line of its step.
+        """
+        return self._step > 0 and self._events()
 
     def _find_order(self, step: int) -> None:
         order = self._program.order(self._data_key, step // self._per_epoch)
@@ -425,10 +472,14 @@ class _Run:
         if not (logs or evaluates or saves):
             return False
         jax.block_until_ready(self._carry)
+        self._check()
         self._checkpoints.wait(patiently=False)  # says early that one could not be written
         heard = jax.device_get(self._carry._replace(state=None))
-        if self._bad_step_is_dealt_with(heard):
-            return False
+        if self._config.on_nonfinite == "skip":
+            self._check_skipped(int(heard.skipped[0]))
+        elif heard.bad >= 0:
+            self._leave_bad_step(int(heard.bad))
+            return self._pending_events()
         if logs:
             values = metrics.scalars(metrics.divide(heard.metrics))
             skipped = int(heard.skipped[1])
@@ -539,40 +590,31 @@ class _Run:
 
     # Steps that are not finite.
 
-    def _bad_step_is_dealt_with(self, heard: Carry) -> bool:
-        """Whether a step was not finite, and the run went back for it.
-
-        Args:
-          heard: the carry on the host, without its state.
+    def _check_skipped(self, in_a_row: int) -> None:
+        """Ends a run that skips one step after the other.
 
         Raises:
-          TrainingError: one was, and the run ends for it.
+          TrainingError: it has skipped too many.
         """
-        bad, in_a_row = int(heard.bad), int(heard.skipped[0])
-        if self._config.on_nonfinite == "skip":
-            if in_a_row >= MOST_SKIPPED:
-                raise TrainingError(
-                    f"{in_a_row} steps in a row up to {self._step} were not finite: lower "
-                    "--learning_rate, or start again from an earlier state"
-                )
-            return False
-        if bad < 0:
-            return False
-        self._stand_at_bad_step()
+        if in_a_row >= MOST_SKIPPED:
+            raise TrainingError(
+                f"{in_a_row} steps in a row up to {self._step} were not finite: lower "
+                "--learning_rate, or start again from an earlier state"
+            )
+
+    def _leave_bad_step(self, bad: int) -> None:
+        """Goes back for a step that is not finite, after which all stood still.
+
+        Raises:
+          TrainingError: the run ends for it.
+        """
         if self._config.on_nonfinite == "abort":
             raise self._abort(bad)
         self._rewind(bad)
-        return True
-
-    def _stand_at_bad_step(self) -> None:
-        """Counts the steps after a bad one, in which all stood still, as not made."""
-        bad = int(self._carry.bad)
-        if bad >= 0:
-            self._step = bad
-            self._carry = self._carry._replace(bad=jnp.int32(-1))
 
     def _abort(self, step: int) -> TrainingError:
         """Keeps what makes the step happen again; returns how the run ends."""
+        self._step = step
         say(f"step {step} is not finite: looking for the place where that began")
         state = self._carry.state
         self._find_order(step)
@@ -601,11 +643,13 @@ class _Run:
             )
         self._checkpoints.wait()
         self._detours = [*self._detours, [back, step]]
-        detours.write(self._folder, self._detours)
+        detours.write(self._folder, self._detours)  # before anything of the old course is gone
         say(f"step {step} is not finite: back to {back}, with another key and without its batch")
+        self._end_trace()
         saved = self._restore()
         self._lap = self._step, time.monotonic()  # steps that are made again count anew
-        self._record.go_back(record.before(saved.step, saved.log) if saved else [])
+        self._record.go_back(_standing_lines(saved))
+        self._settle(saved)
 
     def _draw(self, final: dict[str, np.ndarray]) -> None:
         folder = self._folder / "plots"
@@ -628,6 +672,18 @@ def _speed(
         "examples_per_second": examples,
         **cost.share(steps_per_second * flops, device, devices),
     }
+
+
+def _standing_lines(saved: Saved | None) -> list[dict[str, Any]]:
+    """The lines of the log that a run which goes on from a checkpoint does not write again."""
+    return record.before(saved.step, saved.log) if saved else []
+
+
+def _delete_pictures(folder: Path, step: int) -> None:
+    """Deletes the pictures of evaluations from `step` on, which are to be made again or never."""
+    for path in folder.glob("*/*.png"):
+        if path.stem.isdecimal() and int(path.stem) >= step and path.is_file():
+            path.unlink()
 
 
 def parameters(state: State) -> int:

@@ -150,8 +150,8 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         advance=advance,
         consume=jit(consume),
         reset=jit(lambda c: c._replace(metrics=_zeros(found), skipped=c.skipped.at[1].set(0))),
-        leave_out=jit(lambda c: _with(c, step=c.state.step + 1)),
-        turn=jit(lambda c, number: _with(c, key=jax.random.fold_in(c.state.key, number))),
+        leave_out=jit(lambda c: _unless_bad(c, step=c.state.step + 1)),
+        turn=jit(lambda c, number: _unless_bad(c, key=jax.random.fold_in(c.state.key, number))),
         evaluate=evaluator(task, mesh, where.state),
         flops=cost.flops(traced),
         compiled=compiled,
@@ -159,8 +159,10 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
     )
 
 
-def _with(carry: Carry, **changes: jax.Array) -> Carry:
-    return carry._replace(state=tree.replace(carry.state, **changes))
+def _unless_bad(carry: Carry, **changes: jax.Array) -> Carry:
+    """The carry with changes to its state, but for one that stands still after a bad step."""
+    changed = carry._replace(state=tree.replace(carry.state, **changes))
+    return finite.choose(carry.bad < 0, changed, carry)
 
 
 def _zeros(like: Any) -> Any:

@@ -129,6 +129,7 @@ class Record:
         self, folder: Path, config: RunConfig, data: dict[str, Any], lines: list[dict[str, Any]]
     ):
         self.folder = folder
+        files.clear_parts(folder)
         files.write_text(
             folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n"
         )

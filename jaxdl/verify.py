@@ -3,24 +3,20 @@
 Processes are started, watched through what they write, and killed from outside, as the world does.
 """
 
-import json
 import random
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from jaxdl import faults, files, record
 from jaxdl.checkpoint import Checkpoints, DamagedError
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import say
+from jaxdl.verdict import Interruption, Outcome, Whole, compare, results
 
 RUNS = ("whole", "interrupted")
 KINDS = ("kill", "term", "fault")
@@ -28,36 +24,6 @@ MOMENTS = ("start", "step", "save", "deletion", "evaluation", "log", "end")
 LASTS = {"save": 0.03, "deletion": 0.003, "log": 0.001}  # seconds; others: as the whole run shows
 LOOK_EVERY = 0.0003  # seconds: a deletion takes a few thousandths
 BEGUN = re.compile(r"^run folder: .*?(?:, going on from step ([\d,]+))?$", re.MULTILINE)
-
-
-class Whole(NamedTuple):
-    """The run that nothing interrupts."""
-
-    lines: list[dict[str, Any]]  # of its log, without seconds
-    summary: dict[str, Any]
-    best: str  # digest of the best checkpoint's state
-    seconds: float  # of its process
-    startup: float  # seconds to the first line of the log
-    save_every: int
-
-
-class Interruption(NamedTuple):
-    """What is done to a run, and when."""
-
-    kind: str  # kill: -9; term: SIGTERM; fault: -9, then damage to the newest checkpoint
-    moment: str  # one of MOMENTS
-    step: int  # not before the log is there
-    delay: float  # into the moment, as a share of how long it lasts
-
-
-class Outcome(NamedTuple):
-    """What an interruption did."""
-
-    planned: Interruption
-    began: int | None  # the step that its process went on from; None: it ended before it said so
-    seen: int  # the last step in the log when it ended
-    status: int  # as the operating system gives it: -9 after kill -9, 0 where it ended by itself
-    durable: bool  # whether the newest checkpoint was whole then, and of no earlier step than seen
 
 
 def verify(
@@ -102,7 +68,7 @@ def verify(
     if process.wait():
         outcomes.append(Outcome(Interruption("none", "end", 0, 0), 0, 0, process.returncode, False))
     seconds = time.monotonic() - began
-    problems = _compare(folder, whole, outcomes, _begun(folder), seconds)
+    problems = compare(folder, whole, outcomes, _begun(folder), seconds)
     if problems:
         raise TrainingError(f"not as without interruption: {'; '.join(problems)}; see {folder}")
 
@@ -124,10 +90,10 @@ def _run_whole(command: list[str], folder: Path) -> Whole:
     found = folder / "whole"
     if not (found / "summary.json").exists():
         raise UserError(f"{' '.join(command[1:])} left no summary.json: name an experiment")
-    lines, summary, best = _results(found)
+    lines, summary, best, others = results(found)
     epoch = round(lines[-1]["step"] / lines[-1]["epoch"])
     save_every = files.read_json(found / "config.json")["checkpoint_every"] or epoch
-    return Whole(lines, summary, best, seconds, startup, save_every)
+    return Whole(lines, summary, best, others, seconds, startup, save_every)
 
 
 def _plan(counts: dict[str, int], whole: Whole, chance: random.Random) -> list[Interruption]:
@@ -192,8 +158,8 @@ def _interrupt(command: list[str], folder: Path, planned: Interruption, whole: W
 
 def _is_now(moment: str, run: Path, last: dict[str, Any], evaluated: set[int]) -> bool:
     if moment in ("save", "deletion"):
-        pattern = "part-*" if moment == "save" else "old-*"
-        return any((run / "checkpoints").glob(pattern))
+        pattern = ".checkpoints-part-*" if moment == "save" else "checkpoints/old-*"
+        return any(run.glob(pattern))
     return moment != "evaluation" or (last["split"] == "train" and last["step"] in evaluated)
 
 
@@ -205,19 +171,6 @@ def _begun(folder: Path) -> int | None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _lost_work(outcomes: list[Outcome], last: int | None) -> list[int]:
-    """Steps that were in the log at an interruption, and made again after it.
-
-    Faults are left out: they cost the work since the checkpoint before the one they hit.
-    """
-    lost, start = [], last or 0
-    for outcome in reversed(outcomes):
-        if outcome.planned.kind != "fault":
-            lost.append(outcome.seen - start)
-        start = start if outcome.began is None else outcome.began
-    return lost
 
 
 def _is_durable(run: Path, seen: int) -> bool:
@@ -235,63 +188,3 @@ def _damage_newest(run: Path, chance: random.Random) -> str:
         return "spared, for no other checkpoint is there yet"
     path = run / "checkpoints" / str(steps[-1])
     return f"{path.name}: {faults.damage(path, chance)}"
-
-
-def _results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
-    """A finished run's log without seconds, summary without times, and digest of the best state."""
-    lines = [
-        {name: value for name, value in line.items() if name != "seconds"}
-        for line in record.read_metrics(run)
-    ]
-    summary = record.read_summary(run)
-    for name in ("seconds", "examples_per_second", "flops_per_second", "share_of_peak"):
-        summary.pop(name, None)
-    best, _ = Checkpoints(run / "checkpoints").read(summary["best_step"])
-    return lines, summary, best["state_sha256"]
-
-
-def _compare(
-    folder: Path, whole: Whole, outcomes: list[Outcome], last: int | None, seconds: float
-) -> list[str]:
-    """Prints both runs side by side; returns what is not as it should be."""
-    problems = []
-    wanted = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
-    for outcome in outcomes:
-        kind = outcome.planned.kind
-        if outcome.status != wanted.get(kind, 0):
-            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
-        if kind == "term" and not outcome.durable:
-            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "whole", "interrupted", "verdict"):
-        table.add_column(name)
-
-    def row(name: str, one: Any, other: Any, verdict: str = "") -> None:
-        same = "equal" if one == other else "DIFFERENT"
-        if not verdict and one != other:
-            problems.append(f"{name} differs")
-        table.add_row(name, str(one), str(other), verdict or same)
-
-    try:
-        lines, summary, best = _results(folder / "interrupted")
-    except (UserError, KeyError) as error:
-        return [*problems, str(error)]
-    counted = [Counter(json.dumps(line) for line in each) for each in (whole.lines, lines)]
-    lost, added = counted[0] - counted[1], counted[1] - counted[0]
-    row("state_sha256", whole.summary["state_sha256"], summary["state_sha256"])
-    row("best checkpoint", best[:16], best[:16] if best == whole.best else "another")
-    if lines != whole.lines:
-        problems.append(f"{lost.total()} lines lost, {added.total()} added in metrics.jsonl")
-    row("log lines", len(whole.lines), len(lines), f"{lost.total()} lost, {added.total()} added")
-    if summary != whole.summary:
-        problems.append("summary.json differs")
-    most = max(_lost_work(outcomes, last), default=0)
-    row("most steps lost", "-", most, f"{most / whole.save_every:.2f} of a save interval")
-    goodput = f"goodput {whole.seconds / seconds:.2f}"
-    row("seconds", round(whole.seconds, 1), round(seconds, 1), goodput)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-    kinds = Counter(o.planned.kind for o in outcomes)
-    moments = Counter(o.planned.moment for o in outcomes)
-    print("interrupted by " + ", ".join(f"{n} {k}" for k, n in kinds.items()), end="; at ")
-    print(", ".join(f"{moment} {n}" for moment, n in moments.items()))
-    return problems

@@ -48,6 +48,7 @@ FLOORS = [
         "reopen",
         "cli",
         "verify",
+        "verdict",
         "sweep",
     },
     {"__main__", "experiments"},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdl import environment, files, loop, record, reopen
+from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
@@ -413,3 +414,56 @@ def test_a_model_that_cannot_be_built_leaves_no_folder(small, tmp_path):
     with pytest.raises(UserError, match="heads=3"):
         loop.train(config, small.build(config, data)._replace(init=init), data)
     assert not (tmp_path / "run").exists()
+
+
+def moved(run):
+    run.rename(run.with_name("moved"))
+
+
+def unlocked(run):
+    (run / ".lock").unlink()
+
+
+def taken_over(run):
+    (run / ".lock").unlink()
+    record.claim(run, RunConfig(resume="force"))
+
+
+@pytest.mark.parametrize("harm", [moved, unlocked, taken_over])
+def test_a_folder_that_is_not_the_runs_any_more_ends_it(harm, small, tmp_path, monkeypatch):
+    run, advance = tmp_path / "run", Training.advance
+
+    def then(bar, step):
+        if step == 4:
+            harm(run)
+        advance(bar, step)
+
+    monkeypatch.setattr(Training, "advance", then)
+    monkeypatch.setattr(loop, "DISPATCH", 0)  # one step a call
+    with pytest.raises(TrainingError, match=r"\.lock is gone: the run folder was moved or deleted"):
+        train(small, workdir=str(run), log_every=2)
+    assert not (run / "summary.json").exists()
+    if harm is moved:
+        assert not run.exists()
+        monkeypatch.setattr(Training, "advance", advance)
+        again = train(small, workdir=str(tmp_path / "moved"), log_every=2)
+        whole = train(small, workdir=str(tmp_path / "whole"), log_every=2)
+        assert again["state_sha256"] == whole["state_sha256"]
+
+
+def test_checkpoints_that_are_deleted_while_a_run_goes_on_are_made_again(
+    small, tmp_path, monkeypatch, capsys
+):
+    run, advance = tmp_path / "run", Training.advance
+
+    def then(bar, step):
+        if step == 8:
+            shutil.rmtree(run / "checkpoints")
+        advance(bar, step)
+
+    monkeypatch.setattr(Training, "advance", then)
+    monkeypatch.setattr(loop, "DISPATCH", 0)
+    train(small, workdir=str(run), checkpoint_every=3, log_every=2)
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.steps()[-1] == 12
+    assert all(checkpoints.read(step) for step in checkpoints.steps())

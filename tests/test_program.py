@@ -42,6 +42,16 @@ def test_bits_do_not_depend_on_how_many_steps_a_call_makes(parts, pieces):
     np.testing.assert_array_equal(feed.order, made.order(feed.key, 2))
 
 
+def test_a_carry_that_stands_at_a_bad_step_is_not_moved(parts):
+    made, fresh, _, _ = parts
+    for change in (made.leave_out, lambda carry: made.turn(carry, 5)):
+        before = tree.digest(fresh()[0])
+        assert tree.digest(change(fresh()[0])) != before
+        bad = fresh()[0]._replace(bad=np.int32(3))
+        before = tree.digest(bad)
+        assert tree.digest(change(bad)) == before
+
+
 def test_one_compilation_serves_any_number_of_steps(parts):
     made, fresh, _, _ = parts
     carry, feed = made.advance(*fresh(), 2)

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from jaxdl import verify
+from jaxdl import verdict, verify
 from jaxdl.__main__ import run as command
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.verify import Interruption, Outcome, Whole
+from jaxdl.verdict import Interruption, Outcome, Whole
 
 FLAGS = ["--num_steps=1500", "--eval_every=75", "--checkpoint_every=50", "--log_every=25"]
 
@@ -34,8 +34,8 @@ def outcome(kind="kill", status=-9, began=0, seen=5, durable=True):
 
 
 def compare(folder, capsys, outcomes=(), last=0):
-    whole = Whole(*verify._results(folder / "whole"), 10.0, 5.0, 10)
-    found = verify._compare(folder, whole, list(outcomes), last, 20.0)
+    whole = Whole(*verdict.results(folder / "whole"), 10.0, 5.0, 10)
+    found = verdict.compare(folder, whole, list(outcomes), last, 20.0)
     return found, capsys.readouterr().out
 
 
@@ -47,7 +47,9 @@ def test_the_verdict(proved, capsys):
     assert "0 lost, 0 added" in out
 
 
-@pytest.mark.parametrize("damage", ["state", "line", "double", "best", "summary", "missing"])
+@pytest.mark.parametrize(
+    "damage", ["state", "line", "double", "best", "summary", "missing", "picture", "file"]
+)
 def test_a_difference_is_found(damage, proved, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(proved, copy)
@@ -67,6 +69,10 @@ def test_a_difference_is_found(damage, proved, tmp_path, capsys):
         shutil.copytree(path / "checkpoints" / str(other), best)
     elif damage == "summary":
         summary["test/accuracy"] += 1e-9
+    elif damage == "picture":
+        (path / "plots" / "curves.png").rename(path / "plots" / "old.png")
+    elif damage == "file":
+        (path / "flags.txt").write_text("--seed=3\n")
     (path / "metrics.jsonl").write_text("".join(lines))
     (path / "summary.json").write_text(json.dumps(summary))
     if damage == "missing":
@@ -84,11 +90,11 @@ def test_an_interruption_that_is_not_survived_is_found(bad, proved, capsys):
 
 def test_work_lost_is_counted_over_starts_that_came_to_nothing():
     outcomes = [outcome(seen=25), outcome(began=None, seen=25), outcome("fault", began=20, seen=40)]
-    assert verify._lost_work([*outcomes, outcome(began=10, seen=30)], last=30) == [0, 5, 5]
+    assert verdict.lost_work([*outcomes, outcome(began=10, seen=30)], last=30) == [0, 5, 5]
 
 
 def test_the_plan_is_seeded_and_has_every_moment():
-    whole = Whole([{}], {"step": 100}, "", 1.0, 1.0, 10)
+    whole = Whole([{}], {"step": 100}, "", {}, 1.0, 1.0, 10)
     plans = [
         verify._plan({"kill": 20, "term": 5, "fault": 3}, whole, random.Random(n))
         for n in (0, 0, 1)
@@ -116,9 +122,9 @@ def test_mistakes(arguments, words):
 
 
 def test_runs_that_differ_fail(monkeypatch, tmp_path):
-    whole = Whole([], {"step": 1}, "", 1.0, 1.0, 1)
+    whole = Whole([], {"step": 1}, "", {}, 1.0, 1.0, 1)
     monkeypatch.setattr(verify, "_run_whole", lambda *_: whole)
-    monkeypatch.setattr(verify, "_compare", lambda *_: ["state_sha256 differs"])
+    monkeypatch.setattr(verify, "compare", lambda *_: ["state_sha256 differs"])
     monkeypatch.setattr(verify.subprocess, "Popen", lambda *_, **__: Ended())
     with pytest.raises(TrainingError, match="state_sha256 differs"):
         verify.verify("x", [], tmp_path, dict.fromkeys(verify.KINDS, 0), 0)
