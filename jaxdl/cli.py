@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
+from jaxdl import compilation_cache
 from jaxdl import config as configs
 from jaxdl.data import cache
 from jaxdl.errors import TrainingError, UserError
@@ -159,9 +160,9 @@ def set_up_jax(deterministic: bool = False) -> None:
         known = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{known} {DETERMINISTIC}".strip()
 
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if directory != "":  # with which JAX turns its cache off
+        compilation_cache.enable(directory or str(cache.folder() / "xla"))
     # From a thread of its own, a call would take its memory where `memory.keep` cannot keep it.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

@@ -27,6 +27,7 @@ FLOORS = [
         "cost",
         "memory",
         "probe",
+        "compilation_cache",
     },
     {"config", "environment"},
     {"models", "data", "text"},
