@@ -153,6 +153,9 @@ def set_up_jax(deterministic: bool = False) -> None:
     Args:
       deterministic: whether a GPU may use only operations that give the same bits each time. A
         CPU and a TPU have no others.
+
+    Raises:
+      UserError: there is no home folder to keep them in.
     """
     import jax
 

@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from jaxdl.progress import say
 
@@ -117,13 +118,16 @@ def _install(cache: VerifiedCache) -> None:
     import jax
     from jax._src import compilation_cache as internal  # there is no public way
 
+    def get_file_cache(path: str) -> Any:
+        return cache, path
+
     _ = internal.get_file_cache  # AttributeError where a version has none
     # XLA's own caches on a GPU have no checksums either.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     # Not a folder: a JAX that does not ask `get_file_cache` fails to make its own cache.
     jax.config.update("jax_compilation_cache_dir", os.devnull)
-    vars(internal)["get_file_cache"] = lambda *_: (cache, str(cache._path))
+    internal.get_file_cache = get_file_cache
 
 
 def _private_folder(directory: str) -> Path:
