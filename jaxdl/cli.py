@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
+from jaxdl import compilation_cache
 from jaxdl import config as configs
 from jaxdl import files
 from jaxdl.data import cache
@@ -196,6 +197,9 @@ def set_up_jax(deterministic: bool = False) -> None:
     Args:
       deterministic: whether a GPU may use only operations that give the same bits each time. A
         CPU and a TPU have no others.
+
+    Raises:
+      UserError: there is no home folder to keep them in.
     """
     import jax
 
@@ -203,9 +207,9 @@ def set_up_jax(deterministic: bool = False) -> None:
         known = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{known} {DETERMINISTIC}".strip()
 
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if directory != "":  # with which JAX turns its cache off
+        compilation_cache.enable(directory or str(cache.folder() / "xla"))
     # From a thread of its own, a call would take its memory where `memory.keep` cannot keep it.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

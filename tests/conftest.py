@@ -9,7 +9,7 @@ import hypothesis
 import jax
 import pytest
 
-from jaxdl import loop, memory
+from jaxdl import compilation_cache, loop, memory
 from jaxdl.program import compile_program
 from tests import small as experiment
 
@@ -60,8 +60,7 @@ def _shared_programs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("xla")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        compilation_cache.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "compile_program", _once())
         # A process of tests compiles hundreds of programs, and would keep what each of them took.

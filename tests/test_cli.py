@@ -81,6 +81,21 @@ def test_deterministic_reaches_xla_before_its_first_device(monkeypatch):
     assert out.stdout.split()[1:] == cli.DETERMINISTIC.split()
 
 
+def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch, capsys):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    status, out, err = run([f"--workdir={tmp_path / 'run'}"], monkeypatch, capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: user ")
+    assert "XDG_CACHE_HOME" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_groups_flags_the_experiments_own_first():
     text = cli.describe(cifar_vgg.Config)
     places = [

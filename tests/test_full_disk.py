@@ -14,13 +14,12 @@ import contextlib, io, json, shutil, subprocess, sys, traceback
 from pathlib import Path
 import jax
 from tests import small
-from jaxdl import loop, parallel, record
+from jaxdl import compilation_cache, loop, parallel, record
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.program import compile_program
 
 disk, cache, parts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-jax.config.update("jax_compilation_cache_dir", cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+compilation_cache.enable(cache)
 
 def mount(options):
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], check=True)

@@ -30,6 +30,7 @@ FLOORS = [
         "cost",
         "memory",
         "probe",
+        "compilation_cache",
     },
     {"config", "environment"},
     {"models", "data", "text"},

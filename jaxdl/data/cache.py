@@ -7,12 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdl.errors import UserError
 from jaxdl.progress import say
 
 
 def folder() -> Path:
-    """`$XDG_CACHE_HOME/jaxdl`, or `~/.cache/jaxdl`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdl"
+    """`$XDG_CACHE_HOME/jaxdl`, or `~/.cache/jaxdl`.
+
+    Raises:
+      UserError: neither is there.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdl"
+    except RuntimeError as error:
+        raise UserError(
+            f"user {os.getuid()} has no home folder: set XDG_CACHE_HOME to a folder for caches"
+        ) from error
 
 
 def read(name: str) -> dict[str, np.ndarray] | None:
