@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
-from jaxdl import compilation_cache
+from jaxdl import compilation_cache, files
 from jaxdl import config as configs
-from jaxdl import files
 from jaxdl.data import cache
 from jaxdl.errors import TrainingError, UserError, first_line, printable
 from jaxdl.signals import Stopped, prompt
