@@ -164,9 +164,15 @@ def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     named = {str(step): step for step in steps}
     if steps:
         named[NEWEST] = steps[-1]
-    newest = checkpoints.newest_record()
-    if newest is not None and newest["best"]["step"] in steps:  # none before the first evaluation
-        named[BEST] = newest["best"]["step"]
+        try:
+            best = checkpoints.record(steps[-1])["best"]["step"]
+            if best in steps:  # there is none before the first evaluation
+                named[BEST] = best
+        except DamagedError as error:
+            if checkpoint == BEST:  # an older one knows only what was best in its time
+                has = ", ".join(map(str, steps[:-1])) or "there is none"
+                text = f"{error}, and it knows the best: choose another --checkpoint ({has})"
+                raise UserError(text) from error
     if checkpoint not in named:
         has = ", ".join(named) or "none yet: train it first"
         raise UserError(f"--checkpoint={checkpoint}: {checkpoints.folder.parent} has {has}")
