@@ -27,6 +27,7 @@ FLOORS = [
         "cost",
         "memory",
         "probe",
+        "rendezvous",
     },
     {"config", "environment"},
     {"models", "data", "text"},
