@@ -54,9 +54,8 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             record.refuse_if_used(config)
         set_up_jax(config.deterministic)
         company.join(config)
-        host = config.coordinator.rpartition(":")[0]
         silent = contextlib.nullcontext() if parallel.is_first() else _silence()
-        with company.watched(host, config.workdir), silent:
+        with company.watched(config), silent:
             for name, value in run(config).items():
                 print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 

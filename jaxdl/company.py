@@ -2,11 +2,15 @@
 
 Otherwise they would wait for it in the next collective. Each holds a connection to the first, which
 the system closes when either of the two dies; what takes a whole machine away, JAX's own heartbeats
-notice after a while.
+notice after a while. How strangers are kept out while they meet, and from what not, stands in
+`rendezvous`.
 """
 
 import contextlib
+import errno
+import ipaddress
 import os
+import secrets
 import socket
 import threading
 import time
@@ -15,9 +19,10 @@ from typing import Any
 
 import jax
 
-from jaxdl import parallel
+from jaxdl import parallel, rendezvous
 from jaxdl.config import ALONE, RunConfig
 from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.progress import say
 from jaxdl.signals import Stopped
 
 DONE, FAILED = b".", b"!"  # said before a connection is closed on purpose
@@ -83,22 +88,72 @@ def _given(config: RunConfig) -> dict[str, Any]:
             f"--process_id={config.process_id} of --num_processes={config.num_processes}: "
             f"give one from 0 to {config.num_processes - 1}"
         )
-    host, _, port = config.coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UserError(f"--coordinator={config.coordinator}: give HOST:PORT")
-    if config.process_id == 0:
-        try:  # JAX would end in a segmentation fault
-            socket.create_server(("", int(port))).close()
-        except OSError as error:
-            raise UserError(
-                f"--coordinator={config.coordinator}: port {port} cannot be had here "
-                f"({error.strerror}): give another"
-            ) from error
-    return {
+    host, port = _address(config)
+    given: dict[str, Any] = {
         "coordinator_address": config.coordinator,
         "num_processes": config.num_processes,
         "process_id": config.process_id,
     }
+    if config.process_id == 0:
+        # Tried out first: JAX would end in a segmentation fault.
+        with _listener(config, host, port) as listener:
+            own = listener.getsockname()[0]
+        if ipaddress.ip_address(own).is_unspecified:
+            say(f"cannot tell which interface {host} is: listening on all of them")
+        else:
+            own = f"[{own}]" if ":" in own else own
+            given["coordinator_bind_address"] = f"{own}:{port}"
+    return given
+
+
+def _address(config: RunConfig) -> tuple[str, int]:
+    """Host and port of --coordinator, an IPv6 address without its brackets.
+
+    Raises:
+      UserError: it is not HOST:PORT.
+    """
+    host, _, port = config.coordinator.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
+    if not host or bracketed != (":" in host) or not is_port:
+        raise UserError(
+            f"--coordinator={config.coordinator}: give HOST:PORT, or [ADDRESS]:PORT for IPv6"
+        )
+    return host, int(port)
+
+
+def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
+    """Listens where --coordinator says that the first process is.
+
+    On all interfaces where `host` is empty; where it is the address of a gateway that leads here;
+    and where it is a name of this machine that /etc/hosts gives a loopback address.
+
+    Raises:
+      UserError: no machine has that name, or the port is taken.
+    """
+    try:
+        try:
+            listener = rendezvous.listen(host, port)
+        except socket.gaierror as error:
+            raise UserError(
+                f"--coordinator={config.coordinator}: {host} is not known here ({error.strerror}): "
+                "give the name or the address of the first process's host"
+            ) from error
+        except OSError as error:
+            if not host or error.errno != errno.EADDRNOTAVAIL:
+                raise
+            return rendezvous.listen("", port)
+        own = listener.getsockname()[0]
+        if ipaddress.ip_address(own).is_loopback and not _is_loopback(host):
+            listener.close()
+            return rendezvous.listen("", port)
+        return listener
+    except OSError as error:
+        raise UserError(
+            f"--coordinator={config.coordinator}: port {port} cannot be had here "
+            f"({error.strerror}): give another"
+        ) from error
 
 
 def several(config: RunConfig) -> bool:
@@ -112,29 +167,23 @@ def _asked(config: RunConfig) -> bool:
     return any(getattr(config, name) != value for name, value in ALONE.items())
 
 
-@contextlib.contextmanager
-def watched(host: str, folder: str) -> Iterator[None]:
-    """Within it this process ends, with status 1 and a line, when another one is gone.
+def _is_loopback(host: str) -> bool:
+    """Whether a host is loopback by its own words, for whoever reads them."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return "localhost" in host
 
-    Args:
-      host: where the first one is; empty: where it says.
-      folder: of the run, for that line.
-    """
+
+@contextlib.contextmanager
+def watched(config: RunConfig) -> Iterator[None]:
+    """Within it this process ends, with status 1 and a line, when another one is gone."""
     if jax.process_count() == 1:
         yield
         return
-    listener = socket.create_server(("", 0)) if parallel.is_first() else None
-    port = listener.getsockname()[1] if listener else 0
-    name, port = parallel.by_first(lambda: [socket.gethostname(), port])
-    try:
-        others = _all_others(listener) if listener else _the_first(host or name, port)
-    except OSError as error:
-        raise TrainingError(
-            f"the processes of the run cannot reach each other at {host or name}:{port} ({error}): "
-            "let them connect to any port of the first one's host"
-        ) from error
+    others = _met(config)
     for number, other in others.items():
-        threading.Thread(target=_wait, args=(number, other, folder), daemon=True).start()
+        threading.Thread(target=_wait, args=(number, other, config.workdir), daemon=True).start()
 
     def tell(what: bytes) -> None:
         for other in others.values():
@@ -152,33 +201,31 @@ def watched(host: str, folder: str) -> Iterator[None]:
     tell(DONE)
 
 
-def _all_others(listener: socket.socket) -> dict[int, socket.socket]:
-    """Connections to all processes but the first, by number."""
-    found: dict[int, socket.socket] = {}
-    with listener:
-        listener.settimeout(MEET)
-        for _ in range(jax.process_count() - 1):
-            other, _ = listener.accept()
-            other.settimeout(MEET)
-            found[int.from_bytes(_exactly(other, 4))] = other
-            other.settimeout(None)
-    return found
+def _met(config: RunConfig) -> dict[int, socket.socket]:
+    """Connections by process: of the first to all others, and of each other to the first.
 
+    Raises:
+      TrainingError: they cannot reach each other.
+    """
+    host = _address(config)[0] if config.coordinator else ""
+    listeners = []  # of the first process
 
-def _the_first(host: str, port: int) -> dict[int, socket.socket]:
-    """A connection to the first process."""
-    first = socket.create_connection((host, port), timeout=MEET)
-    first.settimeout(None)
-    first.sendall(jax.process_index().to_bytes(4))
-    return {0: first}
+    def meeting() -> list[Any]:
+        listeners.append(_listener(config, host, 0))
+        return [socket.gethostname(), listeners[0].getsockname()[1], secrets.token_hex(32)]
 
-
-def _exactly(other: socket.socket, size: int) -> bytes:
-    """So many bytes of those that a connection brings."""
-    found = b""
-    while len(found) < size:
-        found += other.recv(size - len(found)) or bytes(size)
-    return found
+    name, port, secret = parallel.by_first(meeting)
+    own = jax.process_index()
+    try:
+        if own == 0:
+            others = range(1, jax.process_count())
+            return rendezvous.accept_all(listeners[0], others, secret.encode(), MEET)
+        return {0: rendezvous.connect(host or name, port, own, secret.encode(), MEET)}
+    except OSError as error:
+        raise TrainingError(
+            f"the processes of the run cannot reach each other at {host or name}:{port} ({error}): "
+            "let them connect to any port of the first one's host"
+        ) from error
 
 
 def _wait(number: int, other: socket.socket, folder: str) -> None:

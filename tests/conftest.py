@@ -25,6 +25,7 @@ os.environ.setdefault("XLA_FLAGS", QUICK)
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
+LOOK_UP = socket.getaddrinfo
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 
@@ -85,6 +86,12 @@ def _no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.setattr(socket, "getaddrinfo", no_lookup)
+
+
+@pytest.fixture
+def look_up(monkeypatch):
+    """Lets a test ask for this machine's own addresses, as `socket.create_connection` does."""
+    monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jaxdl import cli, record
+from jaxdl import cli, company, record
 from jaxdl.company import join
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
@@ -20,14 +20,20 @@ FLAGS = ["--num_steps=60", "--eval_every=30", "--checkpoint_every=20", "--log_ev
 FLAGS += ["--width=128"]  # a kernel of 24,576 entries: large enough to be split
 
 
-def start(folder, *flags, processes=2, devices=2, own=None):
-    """A run of `tests.small` in so many processes, some of which have flags of their `own`."""
+def start(folder, *flags, processes=2, devices=2, own=None, code=None):
+    """A run of `tests.small` in so many processes, some of which have flags of their `own`.
+
+    `code` runs in each before it begins.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     many = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     together = [f"--coordinator=localhost:{port}", f"--num_processes={processes}"]
-    command = [sys.executable, "-m", "tests.small", f"--workdir={folder}", *FLAGS, *flags]
+    begin = ["-m", "tests.small"]
+    if code:
+        begin = ["-c", f"{code}\nimport runpy\nrunpy.run_module('tests.small', None, '__main__')"]
+    command = [sys.executable, *begin, f"--workdir={folder}", *FLAGS, *flags]
     return [
         subprocess.Popen(
             [
@@ -116,11 +122,88 @@ def test_other_flags_in_one_of_them_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_port_that_is_taken(tmp_path):
-    with socket.create_server(("", 0)) as taken:
-        flags = [f"--coordinator=h:{taken.getsockname()[1]}", "--num_processes=2"]
+# The first says where they meet; the other one comes when a file is gone.
+MEETING = """
+import pathlib, sys, time
+from jaxdl import rendezvous
+connect, accept = rendezvous.connect, rendezvous.accept_all
+
+def late(*given):
+    while port.exists():
+        time.sleep(0.01)
+    return connect(*given)
+
+def said(listener, *given):
+    part.write_text(str(listener.getsockname()[1]))
+    part.rename(port)
+    return accept(listener, *given)
+
+port, part = pathlib.Path({port!r}), pathlib.Path({port!r} + ".part")
+rendezvous.connect, rendezvous.accept_all = late, said
+"""
+
+
+def test_strangers_that_come_while_they_meet_are_ignored(look_up, tmp_path):
+    path = tmp_path / "port"
+    path.touch()
+    processes = start(tmp_path / "run", code=MEETING.format(port=str(path)))
+    while not path.read_text():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    port = int(path.read_text())
+    strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+    strangers[1].sendall(b"GET / HTTP/1.1\r\nHost: run\r\n\r\n")
+    strangers[2].close()
+    path.unlink()
+    for status, _, err in ends(processes):
+        assert status == 0, err
+    strangers[0].settimeout(10)
+    assert strangers[0].recv(1) == b""
+    for stranger in strangers:
+        stranger.close()
+
+
+def given(coordinator):
+    config = RunConfig(coordinator=coordinator, num_processes=2, process_id=0)
+    return company._given(config)
+
+
+@pytest.fixture
+def port(look_up):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def test_a_port_that_is_taken(look_up):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flags = [f"--coordinator=localhost:{taken.getsockname()[1]}", "--num_processes=2"]
         with pytest.raises(UserError, match=r"port \d+ cannot be had here"):
             join(cli.parse(small.Config, [*flags, "--process_id=0"]))
+
+
+def test_the_coordinator_listens_where_it_is_told(port):
+    assert given(f"localhost:{port}")["coordinator_bind_address"] == f"127.0.0.1:{port}"
+    assert given(f"127.0.0.2:{port}")["coordinator_bind_address"] == f"127.0.0.2:{port}"
+    if socket.has_dualstack_ipv6():
+        assert given(f"[::1]:{port}")["coordinator_bind_address"] == f"[::1]:{port}"
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7", "127.0.1.1"])
+def test_a_name_that_is_of_no_interface_of_this_machine(address, port, monkeypatch, capsys):
+    """A gateway's, or this machine's own in an /etc/hosts as Debian writes it."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert "coordinator_bind_address" not in given(f"node1:{port}")
+    assert "which interface node1 is: listening on all of them" in capsys.readouterr().err
+
+
+def test_a_name_that_nobody_has(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UserError, match="--coordinator=nowhere:1234: nowhere is not known here"):
+        given("nowhere:1234")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +213,14 @@ def test_a_port_that_is_taken(tmp_path):
         ({"num_processes": 2, "process_id": 0}, "give all three"),
         ({"coordinator": "localhost:1", "num_processes": 2, "process_id": 2}, "from 0 to 1"),
         ({"coordinator": "localhost", "num_processes": 2, "process_id": 1}, "HOST:PORT"),
-        ({"coordinator": "h:99999", "num_processes": 2, "process_id": 1}, "HOST:PORT"),
+        *(
+            ({"coordinator": address, "num_processes": 2, "process_id": 1}, "HOST:PORT")
+            for address in ("h:99999", "h:0", "h:-1", "h:", ":1", "h:\u0661", "h:" + "1" * 5000)
+        ),
+        *(
+            ({"coordinator": address, "num_processes": 2, "process_id": 1}, "for IPv6")
+            for address in ("::1:1234", "[::1]", "[]:1234", "[h]:1234", "[::1:1234", "::1]:1234")
+        ),
     ],
 )
 def test_flags_that_do_not_fit(flags, match):

@@ -31,6 +31,7 @@ FLOORS = [
         "memory",
         "probe",
         "compilation_cache",
+        "rendezvous",
     },
     {"config", "environment"},
     {"models", "data", "text"},
