@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxdl.errors import printable
+
 Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
     """Prints one line to stderr; whoever reads it no more does not end the run."""
     with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], text: str) -> Iterator[Item]:
@@ -24,8 +26,8 @@ def track(items: Iterable[Item], text: str) -> Iterator[Item]:
         say(text)
         yield from items
         return
-    with _bar(TextColumn("{task.description}"), transient=True) as bar:
-        yield from bar.track(items, description=text)
+    with _bar(TextColumn("{task.description}", markup=False), transient=True) as bar:
+        yield from bar.track(items, description=printable(text))
 
 
 class Training:
