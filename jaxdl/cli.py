@@ -17,7 +17,7 @@ from absl import flags, logging
 from jaxdl import compilation_cache, files
 from jaxdl import config as configs
 from jaxdl.data import cache
-from jaxdl.errors import TrainingError, UserError, first_line, printable
+from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.signals import Stopped, prompt
 
 # Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
@@ -234,7 +234,7 @@ def guard(command: Callable[[], None]) -> int:
 
 
 def _fail(error: Exception, status: int) -> int:
-    text = printable(" ".join(str(error).split()))
+    text = str(error)
     if len(text) > LONGEST_ERROR:  # a value of a stranger's file: the way out stands at the end
         text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 2 :]}"
     print(f"error: {text}", file=sys.stderr)

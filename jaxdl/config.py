@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -197,8 +198,8 @@ def check(config: RunConfig) -> None:
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
-        if isinstance(value, str) and any(ord(c) < 32 for c in value):
-            raise UserError(f"--{field.name}={value!r}: control characters are not allowed")
+        if isinstance(value, str):
+            check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:
             raise UserError(f"--{field.name}={value}: choose one of {', '.join(meta['choices'])}")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -209,6 +210,18 @@ def check(config: RunConfig) -> None:
             raise UserError(
                 f"--{field.name}={value}: give a number, {limits(low, high) or 'not nan'}"
             )
+
+
+def check_text(name: str, value: str) -> None:
+    """Refuses what no line and no JSON file could hold as it stands.
+
+    Raises:
+      UserError: a flag's value has control characters, or bytes that are no UTF-8.
+    """
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        raise UserError(
+            f"--{name}={value!r}: control characters, and bytes that are no UTF-8, are not allowed"
+        )
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

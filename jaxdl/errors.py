@@ -1,5 +1,6 @@
 """The two ways a run ends badly on purpose; each message is one line that names the way out."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +18,6 @@ def shortened(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def printable(text: str) -> str:
-    """The same with an escape for each character that would move a terminal's cursor or colour it.
-
-    Names of files and fields may hold any.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Gives an OSError within it, which may not know what was being written, the path of it."""
@@ -37,9 +28,25 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
-class UserError(Exception):
+def printable(text: str) -> str:
+    """The text in one line, with an escape for each character that a terminal may not print.
+
+    Names of files and values in them end up in messages, and could move a terminal's cursor.
+    """
+    line = re.sub(r"[\t\n\v\f\r]+", " ", text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+class OneLineError(Exception):
+    """An error whose message is a single line of printable characters."""
+
+    def __init__(self, text: str):
+        super().__init__(printable(text))
+
+
+class UserError(OneLineError):
     """A mistake its user can mend (flag, data, workdir): exit status 2, nothing written."""
 
 
-class TrainingError(Exception):
+class TrainingError(OneLineError):
     """Training itself failed (a loss that is not finite, say): exit status 1."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxdl.errors import UserError, first_line
 
 LARGEST = 1 << 30  # bytes unpacked; the real ones take a part of it
+ENTRIES = 200_000  # of a tar; IMDB's has half as many
 
 
 def idx(path: Path) -> np.ndarray:
@@ -55,21 +56,32 @@ def matching(path: Path, wanted: Callable[[str], Any]) -> Iterator[tuple[str, by
 
     Raises:
       UserError: it is damaged, or is not what it should be: entries that are neither files nor
-        folders, that lie outside of it, or that unpack to too much.
+        folders, that lie outside of it, or that unpack to too much: sparse files, whose holes take
+        no bytes of the archive, are refused.
     """
     try:
         with _Limited(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                place = PurePosixPath(member.name)
-                if place.is_absolute() or ".." in place.parts:
-                    raise damaged(path, f"{member.name} would lie outside of it")
-                if not (member.isreg() or member.isdir()):
-                    raise damaged(path, f"{member.name} is neither a file nor a folder")
+            for number, member in enumerate(tar):
+                _check_member(path, member)
+                if number >= ENTRIES:
+                    raise damaged(path, f"it has more than {ENTRIES:,} entries")
                 file = tar.extractfile(member)
                 if file is not None and wanted(member.name):
                     yield member.name, file.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise damaged(path, first_line(error)) from error
+
+
+def _check_member(path: Path, member: tarfile.TarInfo) -> None:
+    place = PurePosixPath(member.name)
+    if place.is_absolute() or ".." in place.parts:
+        raise damaged(path, f"{member.name} would lie outside of it")
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+        raise damaged(path, f"{member.name} is neither a file nor a folder")
+    if member.issparse():
+        raise damaged(path, f"{member.name} is a sparse file")
+    if not 0 <= member.size <= LARGEST:
+        raise damaged(path, f"{member.name} unpacks to more than {LARGEST:,} bytes")
 
 
 class _Limited(gzip.GzipFile):

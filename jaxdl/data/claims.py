@@ -1,0 +1,110 @@
+"""One process at a time makes a file or folder; the others wait, and use what it has made."""
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from jaxdl import lock
+from jaxdl.progress import say
+
+TRIES = 20  # to make a folder that others delete
+
+
+@contextlib.contextmanager
+def claim(target: Path) -> Iterator[Path]:
+    """Holds the right to make `target`, and waits while another process has it.
+
+    The caller looks again whether the target is there, makes it under the path that it is given,
+    and renames that to the target. Nobody else has that path; what is left under it is deleted, as
+    are those of processes that were killed. Folders that the claim had to make and that stay empty
+    are deleted too.
+
+    A file system without `flock` is reported in one line. Then two processes may make the same
+    thing; each still renames only what it has made itself.
+
+    Raises:
+      OSError: the folder of the target cannot be written.
+    """
+    folder = target.parent
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    part = folder / f".{target.name}.{uuid.uuid4().hex}.part"
+    try:
+        with _lock(folder / f".{target.name}.lock", target) as exclusive:
+            if exclusive:
+                for stale in folder.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 32}.part"):
+                    _delete(stale)
+            try:
+                yield part
+            finally:
+                _delete(part)
+    finally:
+        for path in new_folders:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _lock(path: Path, target: Path) -> Iterator[bool]:
+    """Holds a lock file, and deletes it in the end.
+
+    Yields:
+      Whether it is held; False: the file system has no locks.
+    """
+    while True:
+        with _open(path) as file:
+            held = _wait(file, target)
+            if held and not _same(file, path):
+                continue  # its last holder has deleted it: others lock another one
+            try:
+                if held:
+                    file.truncate(0)
+                    file.write(str(os.getpid()))
+                    file.flush()
+                yield held
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _open(path: Path) -> IO[str]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    for attempt in range(TRIES):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.fdopen(os.open(path, flags, 0o666), "r+")
+        except FileNotFoundError:  # another process has just deleted the folder that it had made
+            if attempt == TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _wait(file: IO[str], target: Path) -> bool:
+    """Locks an open file, however long that takes; returns whether that is possible."""
+    try:
+        if not lock.locked(file):
+            holder = file.read(20).strip()
+            who = f"process {holder}" if holder.isdecimal() else "another process"
+            say(f"waiting for {who}, which prepares {target}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        say(f"{target.parent} has no file locks ({error.strerror}): prepare data in one process")
+        return False
+    return True
+
+
+def _same(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
