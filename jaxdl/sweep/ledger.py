@@ -27,7 +27,8 @@ NAME = "sweep.jsonl"
 TRIALS, LOGS, PICTURE = "trials", "logs", "report.png"
 FIELDS = {"trial": str, "state": str, "experiment": str, "flags": list, "config": dict}
 REMEDY = "mend it, or delete it, and the same command takes its trials up again"
-KILLED = (130, 137, 143)  # statuses after SIGINT, SIGKILL and SIGTERM, as a shell has them
+# Statuses after SIGHUP, SIGINT, SIGKILL and SIGTERM, as a shell has them.
+KILLED = (129, 130, 137, 143)
 Line = dict[str, Any]
 
 
