@@ -18,6 +18,7 @@ from jaxdl import compilation_cache, files
 from jaxdl import config as configs
 from jaxdl.data import cache
 from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.progress import say
 from jaxdl.signals import Stopped, prompt
 
 # Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
@@ -64,7 +65,8 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         sys.stdout.flush()
         os._exit(status)  # else JAX waits for the others, and then ends in the middle of C++
     # All is said and done, and it ends anyway. Python would undo another handler at its end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
 
 
@@ -213,7 +215,7 @@ def set_up_jax(deterministic: bool = False) -> None:
 
 
 def guard(command: Callable[[], None]) -> int:
-    """Calls `command` and returns its exit status: 0, 1, 2, 130 or 143 (see the README)."""
+    """Calls `command` and returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
     # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
     logging.set_verbosity(logging.FATAL)
     try:
@@ -226,7 +228,7 @@ def guard(command: Callable[[], None]) -> int:
     except TrainingError as error:
         return _fail(error, 1)
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        say(str(stop))
         return stop.status
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -237,5 +239,5 @@ def _fail(error: Exception, status: int) -> int:
     text = str(error)
     if len(text) > LONGEST_ERROR:  # a value of a stranger's file: the way out stands at the end
         text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 2 :]}"
-    print(f"error: {text}", file=sys.stderr)
+    say(f"error: {text}")
     return status

@@ -15,8 +15,8 @@ Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
-    """Prints one line to stderr; whoever reads it no more does not end the run."""
-    with contextlib.suppress(BrokenPipeError):
+    """Prints one line to stderr; a reader or a terminal that is gone does not end the run."""
+    with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -47,7 +47,8 @@ class Training:
         """Moves the bar to `step`."""
         self._shown = min(self._shown, step)  # a run may go back
         if self._bar:
-            self._bar.update(self._id, completed=step)
+            with contextlib.suppress(OSError):  # as in `say`, here and below
+                self._bar.update(self._id, completed=step)
 
     def show(self, step: int, split: str, values: dict[str, float]) -> None:
         """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
@@ -57,17 +58,21 @@ class Training:
             rate = (step - self._shown) / max(now - self._since, 1e-9)
             self._shown, self._since = step, now
             figures += f"  {rate:.3g} steps/s{_in_words(self._speed(rate))}"
-        if self._bar and split == "train":
-            self._bar.update(self._id, completed=step, text=figures)
-        elif self._bar:
-            self._bar.print(f"step {step}/{self._total}  {split}  {figures}", highlight=False)
-        else:
-            say(f"step {step}/{self._total}  {split}  {figures}")
+        text = f"step {step}/{self._total}  {split}  {figures}"
+        if not self._bar:
+            say(text)
+            return
+        with contextlib.suppress(OSError):
+            if split == "train":
+                self._bar.update(self._id, completed=step, text=figures)
+            else:
+                self._bar.print(text, highlight=False)
 
     def close(self) -> None:
         """Ends the bar, leaving it as it stands."""
         if self._bar:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
 
 
 def _in_words(speed: dict[str, float]) -> str:

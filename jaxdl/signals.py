@@ -1,8 +1,14 @@
-"""SIGTERM and Ctrl-C: at once before training begins, from then on between two steps."""
+"""SIGTERM, SIGHUP and Ctrl-C: at once before training begins, from then on between two steps.
 
+SIGHUP says that the terminal was closed; where it is ignored from the start, as under `nohup`, it
+stays so.
+"""
+
+import errno
 import os
 import signal
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -87,9 +93,16 @@ def prompt() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
+        handler(number, frame)
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     try:
-        old = {number: signal.signal(number, handler) for number in numbers}
+        old = {number: signal.signal(number, handle) for number in numbers}
     except ValueError:  # not the main thread, which alone may set handlers: nothing to catch
         yield
         return
@@ -98,3 +111,14 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     finally:
         for number, previous in old.items():
             signal.signal(number, previous)
+
+
+def _leave_closed_terminal() -> None:
+    """Sends what is still to be said nowhere: to write to a closed terminal is an error."""
+    for output in (1, 2):
+        try:
+            termios.tcgetattr(output)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), output)

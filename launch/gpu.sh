@@ -2,7 +2,8 @@
 # A run on all GPUs of this machine, with a process for each:
 #   launch/gpu.sh experiments.cifar_vgg --workdir=runs/vgg --batch_size=1024
 # One process drives them all without this script: python -m experiments.cifar_vgg. A process for
-# each keeps their hosts' work apart; the result is the same. Ctrl-C and SIGTERM reach all of them.
+# each keeps their hosts' work apart; the result is the same. Ctrl-C, SIGTERM and the SIGHUP of a
+# closed terminal reach all of them.
 # CUDA_VISIBLE_DEVICES=0,2 chooses GPUs.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "error: give an experiment: launch/gpu.sh experiments.NAME" >&2; exit 2; }
@@ -20,7 +21,8 @@ pass() {
   stop=$1
   if [ ${#pids[@]} -gt 0 ]; then kill -s "$1" "${pids[@]}" 2> /dev/null || true; fi
 }
-trap 'pass TERM' TERM HUP
+trap 'pass TERM' TERM
+trap 'pass HUP' HUP
 trap 'pass INT' INT
 for number in "${!gpus[@]}"; do
   # In sessions of their own, or a terminal's Ctrl-C would come twice.

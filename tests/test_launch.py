@@ -72,8 +72,8 @@ def stop(number, frame):
         file.write("checkpoint\\n")
     os._exit(128 + number)
 
-signal.signal(signal.SIGTERM, stop)
-signal.signal(signal.SIGINT, stop)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, stop)
 with open(os.environ["STAND_INS"] + "/said", "a") as file:
     file.write("waits\\n")
 time.sleep(60)
@@ -94,7 +94,7 @@ def test_a_process_for_each_gpu(stand_ins):
     assert found.returncode == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_the_processes_of_all_gpus(number, stand_ins):
     folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
     (folder / "wait.py").write_text(WAIT)

@@ -1,3 +1,5 @@
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -5,7 +7,7 @@ import threading
 
 import pytest
 
-from jaxdl import loop, signals
+from jaxdl import loop, record, signals
 from jaxdl.progress import Training
 from tests.test_loop import train, without_seconds
 
@@ -24,7 +26,7 @@ def test_a_signal_is_noted_and_raised_where_it_is_asked_for():
 
 
 def test_outside_a_run_a_signal_ends_at_once():
-    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
         with pytest.raises(signals.Stopped) as stopped, signals.prompt():
             signal.raise_signal(number)
         assert stopped.value.status == status
@@ -114,7 +116,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_at_any_moment_it_ends_in_a_checkpoint(moment, number, whole, small, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         MOMENTS[moment](patch, lambda: signal.raise_signal(number))
@@ -150,3 +152,48 @@ def test_a_signal_ends_what_an_experiment_makes_at_the_end(small, tmp_path):
         config, small.build(config, data), data, conclude=lambda s, f: {"test/x": 1.0}
     )
     assert ends["test/x"] == 1.0
+
+
+def test_a_signal_that_is_ignored_from_the_start_stays_so():
+    code = """
+import signal
+from jaxdl import signals
+with signals.prompt(), signals.graceful() as request:
+    signal.raise_signal(signal.SIGHUP)
+    request.poll()
+    print("still here")
+"""
+    command = ["nohup", sys.executable, "-c", code]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+# Its terminal is the one that sends it SIGHUP.
+OF_A_TERMINAL = """
+import os, runpy
+os.close(os.open(os.ttyname(2), os.O_RDWR))
+runpy.run_module("tests.small", None, "__main__")
+"""
+
+
+def test_a_closed_terminal_ends_a_run_in_a_checkpoint(tmp_path):
+    ours, theirs = pty.openpty()
+    flags = ["--num_steps=1000000", "--log_every=20", "--checkpoint_every=1000000"]
+    flags += ["--eval_every=1000000", f"--workdir={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", OF_A_TERMINAL, *flags],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    while not record.read_metrics(tmp_path / "run"):
+        assert process.poll() is None
+        os.read(ours, 100_000)
+    os.close(ours)
+    assert process.wait(timeout=120) == 129
+    checkpoints = loop.Checkpoints(tmp_path / "run" / "checkpoints")
+    newest = checkpoints.steps()[-1]
+    checkpoints.read(newest)
+    assert newest >= record.read_metrics(tmp_path / "run")[-1]["step"]

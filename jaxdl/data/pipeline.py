@@ -140,7 +140,8 @@ def _prepare_worker(run: int, number: int, count: int) -> None:
     del number, count
     logging.set_verbosity(logging.FATAL)  # TFDS's doubts; what goes wrong is raised all the same
     jax.config.update("jax_platforms", "cpu")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signaled in (signal.SIGINT, signal.SIGHUP):  # which a terminal sends to its whole group
+        signal.signal(signaled, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == run:

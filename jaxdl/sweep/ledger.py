@@ -33,7 +33,8 @@ FIELDS = {
     "config": dict,
 }
 REMEDY = "mend it, or delete it, and the same command takes its trials up again"
-KILLED = (130, 137, 143)  # statuses after SIGINT, SIGKILL and SIGTERM, as a shell has them
+# Statuses after SIGHUP, SIGINT, SIGKILL and SIGTERM, as a shell has them.
+KILLED = (129, 130, 137, 143)
 Line = dict[str, Any]
 
 
