@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data import pixels
+from jaxdl.data import files, pixels
 from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
@@ -31,6 +31,13 @@ class ImageFolder:
         self.folder = folder
         if not folder.is_dir():
             raise UserError(f"--dataset={folder} does not exist: give a folder that does")
+        try:
+            self._list_all()
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def _list_all(self) -> None:
+        folder = self.folder
         names = [
             name for name in ("train", "test", "validation", "val") if (folder / name).is_dir()
         ]
@@ -48,12 +55,18 @@ class ImageFolder:
             )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and bytes of all files."""
+        """SHA-256 over the names and bytes of all files.
+
+        Raises:
+          UserError: one is not a regular file, or cannot be read.
+        """
         sha = hashlib.sha256()
-        for path, _ in (file for name in self.splits for file in self._files[name]):
-            sha.update(os.fsencode(path.relative_to(self.folder)))
-            with path.open("rb") as file:
-                sha.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            for path, _ in (file for name in self.splits for file in self._files[name]):
+                sha.update(os.fsencode(path.relative_to(self.folder)))
+                sha.update(files.sha256(path).digest())
+        except OSError as error:
+            raise _unreadable(error) from error
         return sha.hexdigest()
 
     def read(self, name: str, image_size: int) -> Split:
@@ -62,9 +75,9 @@ class ImageFolder:
         Raises:
           UserError: a file is no image, or all of them together are more than the memory holds.
         """
-        files = self._files[name]
-        shape = (len(files), image_size, image_size, 3)
-        needed, memory = math.prod(shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        listed = self._files[name]
+        shape = (len(listed), image_size, image_size, 3)
+        needed, memory = math.prod(shape), files.memory()
         if needed > memory:  # NumPy would not mind before it is filled
             raise UserError(
                 f"the {name} images of {self.folder} take {needed / 2**30:,.1f} GiB at "
@@ -73,9 +86,9 @@ class ImageFolder:
             )
         image = np.empty(shape, np.uint8)
         source = self.source(name)
-        for row in track(range(len(files)), f"decoding {self.folder.name} {name}"):
+        for row in track(range(len(listed)), f"decoding {self.folder.name} {name}"):
             image[row] = pixels.resize(source.read(row)[0], image_size)
-        return {"image": image, "label": np.asarray([label for _, label in files], np.int32)}
+        return {"image": image, "label": np.asarray([label for _, label in listed], np.int32)}
 
     def source(self, name: str) -> "Files":
         """A split's files, to be read one by one."""
@@ -120,6 +133,13 @@ class Files:
             raise UserError(
                 f"{path} is not an image that can be read ({first_line(error)}): mend or delete it"
             ) from error
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(
+        f"cannot read {error.filename} ({error.strerror}): mend or delete it, or give another "
+        "--dataset"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -6,16 +6,18 @@ Shapes: N images of S by S pixels with C channels, of K classes.
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdl.config import absolute
-from jaxdl.data import cache, pipeline, pixels, prepare, tfds
+from jaxdl.data import cache, pipeline, pixels, prepare
 from jaxdl.data.batches import Dataset, Split, carve, size
 from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
+from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
@@ -45,7 +47,7 @@ class Images(Dataset):
     @property
     def mirrored(self) -> bool:
         """Whether an image flipped left to right keeps its label."""
-        return self.name.split("/")[0] not in ONE_WAY
+        return re.split("[/:]", self.name)[0] not in ONE_WAY
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the training split's pixels, 0 to 255: float32 [C] each.
@@ -121,7 +123,7 @@ def _streamed(
     elif name in ("digits", "synthetic"):
         raise UserError(f"--stream with --dataset={name}, which lies in no file: leave it out")
     else:
-        stored = _prepared(name, data_dir)
+        stored = prepare.opened(name, data_dir, ("image", "label"))
         kind = stored.version, stored.fingerprint(), f"TFDS, {stored.folder}", stored.num_classes
         sources = [stored.source(split) for split in ("train", stored.test_split())]
     channels = sources[0].read(0)[0].shape[-1]
@@ -189,36 +191,36 @@ def _from_folder(folder: Path, image_size: int) -> Raw:
     return Raw("1", stored.fingerprint(), source, len(stored.classes), *splits)
 
 
-def _prepared(name: str, data_dir: str) -> tfds.Stored:
-    stored = tfds.open_dataset(name, data_dir, ("image", "label"))
-    if not stored.is_prepared():
-        prepare.prepare(name, data_dir)
-        stored = tfds.open_dataset(name, data_dir, ("image", "label"))
-    return stored
-
-
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
-    stored = _prepared(name, data_dir)
+    stored = prepare.opened(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
     names = ("train", stored.test_split())
-    cached = cache.read(key) or {}
-    splits = [cache.part(cached, name) for name in names]
-    fits = (_fits(s, stored.count(n), image_size) for n, s in zip(names, splits, strict=True))
-    if not all(fits):
+
+    def find() -> list[Split] | None:
+        cached = cache.read(key) or {}
+        splits = [cache.part(cached, name) for name in names]
+        counts = map(stored.count, names)
+        fit = (_fits(*both, image_size) for both in zip(splits, counts, strict=True))
+        return splits if all(fit) else None
+
+    def make() -> list[Split]:
         for name in names:
             stored.check(name)
         splits = [read(stored, name, image_size) for name in names]
         cache.write(key, cache.joined(dict(zip(names, splits, strict=True))))
+        return splits
+
+    splits = cache.once(key, find, make)
     source = f"TFDS, {stored.folder}"
     return Raw(stored.version, fingerprint, source, stored.num_classes, *splits)
 
 
-def read(stored: tfds.Stored, split: str, image_size: int) -> Split:
+def read(stored: Stored, split: str, image_size: int) -> Split:
     """Decodes a whole split of a TFDS folder into arrays, images resized.
 
     Raises:
-      UserError: the files are damaged, or not images of 1 or 3 channels.
+      UserError: the files are damaged.
     """
     image, label = np.empty(0, np.uint8), np.empty(stored.count(split), np.int32)
     with stored.reading():

@@ -11,7 +11,11 @@ from urllib.parse import urlparse
 
 import numpy as np
 
+from jaxdl import manifest
+from jaxdl.config import check_text
 from jaxdl.data import archives, cache, download, pixels, tfds
+from jaxdl.data.claims import claim
+from jaxdl.data.stored import Stored, open_dataset
 from jaxdl.errors import UserError
 from jaxdl.progress import track
 
@@ -124,7 +128,7 @@ def multi30k(data_dir: str) -> Path:
     """
     above = tfds.folder(data_dir)
     for folder in (above / "multi30k", above):
-        if all((folder / name).is_file() for name in MULTI30K):
+        if all((folder / name).exists() for name in MULTI30K):
             return folder
     folder = above / "multi30k"
     try:
@@ -142,21 +146,38 @@ def multi30k(data_dir: str) -> Path:
     return folder
 
 
+def opened(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
+    """Opens a data set of TFDS; one that is absent is downloaded and prepared first.
+
+    Args:
+      name: as TFDS has it.
+      data_dir: TFDS folder; empty: TFDS's own.
+      features: what an example of it must have.
+
+    Raises:
+      UserError: as of `stored.open_dataset` and of `prepare`.
+    """
+    stored = open_dataset(name, data_dir, features)
+    if not stored.is_prepared():
+        prepare(name, data_dir)
+        stored = open_dataset(name, data_dir, features)
+    return stored
+
+
 def prepare(name: str, data_dir: str) -> Path:
     """Downloads a data set and writes it into a TFDS folder; returns that folder.
+
+    Of several processes one does it, and the others wait for its folder.
 
     Raises:
       UserError: there is no recipe for it, or it cannot be downloaded or written.
     """
+    check_text("data_dir", data_dir)
     if name == "multi30k":
         return multi30k(data_dir)
-    stored = tfds.open_dataset(name, data_dir, ())
+    stored = open_dataset(name, data_dir, ())
     if stored.is_prepared():
         return stored.folder
-    ways = (
-        f"run `jaxdl prepare {name}` where there is a network, or give --data_dir=FOLDER of a "
-        "TFDS folder that has it, or --dataset=embedded, which needs no download"
-    )
     if name not in RECIPES:
         raise UserError(
             f"{name} is not in {stored.folder.parent}, and only {', '.join(NAMES)} can be "
@@ -164,20 +185,45 @@ def prepare(name: str, data_dir: str) -> Path:
             "give its --data_dir, or choose one of these, or --dataset=embedded"
         )
     try:
-        return prepare_from(name, data_dir, _download(name))
-    except UserError as error:
-        raise UserError(f"{name} is not in {stored.folder.parent} ({error}): {ways}") from error
+        with claim(cache.folder() / "downloads" / name):
+            if not open_dataset(name, data_dir, ()).is_prepared():
+                prepare_from(name, data_dir, _download(name))
+    except (UserError, OSError) as error:
+        raise UserError(
+            f"{name} is not in {stored.folder.parent} ({error}): run `jaxdl prepare {name}` where "
+            "there is a network, or give --data_dir=FOLDER of a TFDS folder that has it, or "
+            "--dataset=embedded, which needs no download"
+        ) from error
+    return stored.folder
 
 
-def prepare_from(name: str, data_dir: str, files: dict[str, Path]) -> Path:
-    """Writes a data set's TFDS folder from its official archives, given by file name."""
-    recipe = RECIPES[name](files)
+def prepare_from(name: str, data_dir: str, archives: dict[str, Path]) -> Path:
+    """Writes a data set's TFDS folder from its official archives, given by file name.
+
+    Raises:
+      UserError: an archive is damaged, or the folder cannot be written.
+    """
+    recipe = RECIPES[name](archives)
+    target = open_dataset(name, data_dir, ()).folder
     try:
-        return tfds.write(name, data_dir, recipe.splits, recipe.label_names)
+        with claim(target) as part:
+            if not open_dataset(name, data_dir, ()).is_prepared():
+                _write(name, target, part, recipe)
     except OSError as error:
         where = error.filename or data_dir
         text = f"cannot write {where} ({error.strerror}): give a --data_dir that can be written"
         raise UserError(text) from error
+    return target
+
+
+def _write(name: str, target: Path, part: Path, recipe: Recipe) -> None:
+    """Writes a TFDS folder below `part`, all of which reaches the disk, and renames it."""
+    written = tfds.write(name, str(part), recipe.splits, recipe.label_names)
+    for path in written.iterdir():
+        manifest.sync(path)
+    manifest.sync(written)
+    written.rename(target)
+    manifest.sync(target.parent)
 
 
 def _download(name: str) -> dict[str, Path]:

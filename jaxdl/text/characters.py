@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-from jaxdl.data import prepare, tfds
+from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.errors import UserError
 from jaxdl.text import library
@@ -44,9 +44,7 @@ def tiny_shakespeare(data_dir: str, length: int) -> Text:
       UserError: it is absent or damaged, or no window fits into a split.
     """
     name = "tiny_shakespeare"
-    stored = tfds.open_dataset(name, data_dir, ("text",))
-    if not stored.is_prepared():
-        prepare.prepare(name, data_dir)
+    stored = prepare.opened(name, data_dir, ("text",))
     fingerprint = stored.fingerprint()
     parts = []
     for split in ("train", "validation", "test"):

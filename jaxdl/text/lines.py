@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdl.data import files
 from jaxdl.errors import UserError
 
 LONGEST = 10_000  # characters of a line: nobody's sentence, but a file that is something else
@@ -37,9 +38,7 @@ def read(source: Path, target: Path) -> tuple[Lines, str]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():  # a device may never end
-            raise UserError(f"cannot read {path}, which is no file: give one of sentences")
-        return path.read_bytes()
+        return files.read(path, files.memory() // 8)  # as lines and tokens it takes several times
     except OSError as error:
         text = f"cannot read {path} ({error.strerror}): give a file of one sentence a line"
         raise UserError(text) from error

@@ -8,8 +8,9 @@ import hashlib
 
 import numpy as np
 
-from jaxdl.data import prepare, tfds
+from jaxdl.data import cache, prepare
 from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
 from jaxdl.text import corpora, library
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN, Words
@@ -54,16 +55,17 @@ def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float
       UserError: it is absent or damaged, or a split would be empty.
     """
     name = "imdb_reviews"
-    stored = tfds.open_dataset(name, data_dir, ("text", "label"))
-    if not stored.is_prepared():
-        prepare.prepare(name, data_dir)
+    stored = prepare.opened(name, data_dir, ("text", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-words"
     sizes = {split: stored.count(split) for split in ("train", "test")}
-    corpus = corpora.kept(key, sizes, stored.num_classes)
-    if corpus is None:
+
+    def make() -> corpora.Corpus:
         corpus = corpora.index({split: _texts(stored, split) for split in sizes})
         corpora.keep(key, corpus)
+        return corpus
+
+    corpus = cache.once(key, lambda: corpora.kept(key, sizes, stored.num_classes), make)
     what = (name, stored.version, fingerprint, f"TFDS, {stored.folder}")
     classes = ("negative", "positive")
     return _reviews(corpus, vocabulary, length, validation_fraction, what, classes)
@@ -103,7 +105,7 @@ def embedded(vocabulary: int, length: int, validation_fraction: float) -> Review
     return _reviews(corpus, vocabulary, length, validation_fraction, what, PACKAGES)
 
 
-def _texts(stored: tfds.Stored, split: str) -> list[tuple[str, int]]:
+def _texts(stored: Stored, split: str) -> list[tuple[str, int]]:
     stored.check(split)
     with stored.reading():
         return [(e["text"].decode("utf-8"), stored.label(e)) for e in stored.examples(split)]

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import struct
 import tarfile
 from pathlib import Path
 
@@ -11,58 +10,11 @@ import numpy as np
 import pytest
 
 from jaxdl.__main__ import PREPARED, run
-from jaxdl.data import archives, batches, cache, download, images, prepare, tfds
+from jaxdl.data import archives, batches, cache, download, images, prepare, stored, tfds
 from jaxdl.errors import UserError
 from jaxdl.text import characters, reviews
-
-RANDOM = np.random.RandomState(0)
-
-
-def idx_bytes(array):
-    return gzip.compress(
-        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-    )
-
-
-def mnist_files(folder, train=30, test=10):
-    made = {}
-    for prefix, n in (("train", train), ("t10k", test)):
-        image = RANDOM.randint(0, 256, (n, 28, 28)).astype(np.uint8)
-        label = RANDOM.randint(0, 10, n).astype(np.uint8)
-        for kind, array in (("images-idx3", image), ("labels-idx1", label)):
-            path = folder / f"{prefix}-{kind}-ubyte.gz"
-            path.write_bytes(idx_bytes(array))
-            made[path.name] = (path, array)
-    return {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}
-
-
-def cifar_file(folder, name):
-    fine = name == "cifar100"
-    top = "cifar-100-binary" if fine else "cifar-10-batches-bin"
-    parts = ["train.bin", "test.bin"] if fine else [f"data_batch_{i}.bin" for i in range(1, 6)]
-    parts = parts if fine else [*parts, "test_batch.bin"]
-    names = (
-        {"coarse_label_names.txt": 20, "fine_label_names.txt": 100}
-        if fine
-        else {"batches.meta.txt": 10}
-    )
-    path, rows = folder / f"{name}.tar.gz", {}
-    with tarfile.open(path, "w:gz") as tar:
-        for part in parts:
-            label = RANDOM.randint(0, 10, (6, 2 if fine else 1)).astype(np.uint8)
-            image = RANDOM.randint(0, 256, (6, 3, 32, 32)).astype(np.uint8)
-            rows[part] = (label, image)
-            data = np.concatenate([label, image.reshape(6, -1)], 1).tobytes()
-            add(tar, f"{top}/{part}", data)
-        for text, n in names.items():
-            add(tar, f"{top}/{text}", "".join(f"class_{i}\n" for i in range(n)).encode())
-    return {path.name: path}, rows
-
-
-def add(tar, name, data):
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
+from tests.data import official
+from tests.data.official import cifar_file, mnist_files, plays_file, reviews_file
 
 
 def as_set(image, label):
@@ -101,21 +53,6 @@ def test_cifar_reads_as_any_tfds_user_would(name, tmp_path):
         assert {int(x["coarse_label"]) for x in found} == {int(x) for x in label[:, 0]}
 
 
-def reviews_file(folder, kinds=("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos")):
-    path = folder / "aclImdb_v1.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        add(tar, "aclImdb/README", b"what it is")
-        add(tar, "aclImdb/train/urls_neg.txt", b"where it is from")
-        for kind in kinds:
-            for n in range(3):
-                add(
-                    tar,
-                    f"aclImdb/{kind}/{n}_7.txt",
-                    f"{kind[-3:]} caf\N{LATIN SMALL LETTER E WITH ACUTE} {n}".encode(),
-                )
-    return {path.name: path}
-
-
 def test_reviews(tmp_path):
     import tensorflow_datasets
 
@@ -133,11 +70,10 @@ def test_reviews(tmp_path):
 
 
 def test_plays(tmp_path):
-    path = tmp_path / "input.txt"
-    path.write_text("".join(f"{n:03}\n" for n in range(100)))
-    prepare.prepare_from("tiny_shakespeare", str(tmp_path), {path.name: path})
+    files = plays_file(tmp_path)
+    prepare.prepare_from("tiny_shakespeare", str(tmp_path), files)
     data = characters.tiny_shakespeare(str(tmp_path), 8)
-    assert data.vocabulary.decode(data.text) == path.read_text()
+    assert data.vocabulary.decode(data.text) == files["input.txt"].read_text()
     assert data.validation["start"][0] == 360 - 1
     assert data.test["start"][0] == 380 - 1
 
@@ -152,7 +88,7 @@ def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypat
     folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     first = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     (kept,) = (tmp_path / "cache" / "jaxdl").glob("*.npz")
-    monkeypatch.setattr(tfds.Stored, "examples", None)  # from now on only the cache can answer
+    monkeypatch.setattr(stored.Stored, "examples", None)  # from now on only the cache can answer
     again = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     np.testing.assert_array_equal(first.train["image"], again.train["image"])
     monkeypatch.undo()
@@ -271,16 +207,6 @@ def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
         archives.idx(tmp_path / "x.gz")
 
 
-def test_a_cache_of_objects_or_of_compressed_arrays_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache.write("good", {"a": np.arange(3)})
-    assert cache.read("good")["a"].tolist() == [0, 1, 2]
-    np.savez(tmp_path / "jaxdl" / "objects.npz", a=np.array([{}], dtype=object))
-    np.savez_compressed(tmp_path / "jaxdl" / "bomb.npz", a=np.zeros(10**6))
-    assert cache.read("objects") is None
-    assert cache.read("bomb") is None
-
-
 def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(tmp_path, monkeypatch, capsys):
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -339,8 +265,8 @@ def test_the_pinned_addresses_are_those_of_tfds():
 
 
 def test_real_mnist(real_data):
-    stored = tfds.open_dataset("mnist", real_data, ("image", "label"))
-    test = images.read(stored, "test", 28)
+    found = stored.open_dataset("mnist", real_data, ("image", "label"))
+    test = images.read(found, "test", 28)
     counts = np.bincount(test["label"])
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert test["image"].mean() == pytest.approx(33.79, abs=0.01)
@@ -348,12 +274,7 @@ def test_real_mnist(real_data):
 
 def multi30k_files(folder, monkeypatch):
     """Small texts in the place of Multi30k's, as it is fetched: gzipped, pinned unpacked."""
-    pinned = {}
-    for number, name in enumerate(prepare.MULTI30K):
-        text = f"line {number}\n".encode() * 50
-        (folder / f"{name}.gz").write_bytes(gzip.compress(text))
-        pinned[name] = (len(text), hashlib.sha256(text).hexdigest())
-    monkeypatch.setattr(prepare, "MULTI30K", pinned)
+    monkeypatch.setattr(prepare, "MULTI30K", official.multi30k_files(folder))
     monkeypatch.setattr(prepare, "MULTI30K_URL", folder.as_uri())
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl import buckets
-from jaxdl.data import batches, cache, tfds
+from jaxdl.data import batches, cache, stored, tfds
 from jaxdl.errors import UserError
 from jaxdl.text import corpora, library, reviews
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN
@@ -91,7 +91,7 @@ def test_reviews_from_a_folder_of_tfds(tmp_path, own_cache, monkeypatch):
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [3, 1, 3]
     assert data.classes == ("negative", "positive")
     assert data.test["tokens"].dtype == data.test["label"].dtype == np.int32
-    monkeypatch.setattr(tfds.Stored, "examples", None)  # from now on only the cache can answer
+    monkeypatch.setattr(stored.Stored, "examples", None)  # from now on only the cache can answer
     again = reviews.imdb(str(tmp_path), 100, 4, 0.25)
     assert again.vocabulary.words == data.vocabulary.words
     assert again.fingerprint == data.fingerprint

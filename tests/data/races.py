@@ -1,0 +1,173 @@
+"""Pairs of processes that prepare and load the same data at once, from nothing.
+
+    python -m tests.data.races --pairs=200
+
+Of every four pairs one has a process killed on its way. Prints each failure, and their number.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from jaxdl.data import images, prepare, tfds
+from jaxdl.text import characters, reviews
+from tests.data import official
+
+FORK = multiprocessing.get_context("fork")  # TFDS is imported once, not by each of them
+SIZES = {"mnist": 28, "cifar10": 32}
+NAMES = (*SIZES, "imdb_reviews", "tiny_shakespeare", "multi30k")
+TOO_LONG = 120  # seconds
+
+
+def main(arguments):
+    """Runs the pairs; returns the number of failures."""
+    parser = argparse.ArgumentParser("python -m tests.data.races")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    tfds.folder("")  # imports TFDS
+    draw = random.Random(chosen.seed)
+    failures = []
+    with tempfile.TemporaryDirectory() as root, served(Path(root) / "server") as sources:
+        wanted = {name: alone(name, sources[name], Path(root) / f"alone-{name}") for name in NAMES}
+        for number in range(chosen.pairs):
+            name = NAMES[number % len(NAMES)]
+            killed = draw.uniform(0, 0.5) if number // len(NAMES) % 4 == 3 else None
+            folder = Path(root) / f"{number}-{name}"
+            for text in pair(name, sources[name], folder, wanted[name], killed):
+                failures.append(number)
+                print(f"pair {number}, {name}: {text}", flush=True)
+    bad = len(set(failures))
+    print(f"{chosen.pairs} pairs, {bad} of them with a failure (seed {chosen.seed})")
+    return bad
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serves small archives on 127.0.0.1: what stands in the place of each data set's pins."""
+    folder.mkdir()
+    files = {
+        "mnist": official.mnist_files(folder, 1500, 300)[0],
+        "cifar10": official.cifar_file(folder, "cifar10", 100)[0],
+        "imdb_reviews": official.reviews_file(folder, each=200),
+        "tiny_shakespeare": official.plays_file(folder, 50_000),
+    }
+    texts = official.multi30k_files(folder, 20_000)
+    server = official.Server(folder)
+    process = FORK.Process(target=server.serve_forever, daemon=True)
+    process.start()
+    try:
+        pins = {name: official.pins(f, server.url) for name, f in files.items()}
+        yield pins | {"multi30k": (texts, server.url)}
+    finally:
+        process.terminate()
+        server.server_close()
+
+
+def alone(name, source, folder):
+    """The digest and the files that one process leaves."""
+    outcome = FORK.Queue()
+    process = start(name, source, folder, None, outcome)
+    digest = outcome.get(timeout=TOO_LONG)
+    process.join()
+    assert not digest.startswith("error"), digest
+    return digest, left(folder)
+
+
+def pair(name, source, folder, wanted, killed):
+    """What went wrong with two processes at once, in words."""
+    outcome, barrier = FORK.Queue(), FORK.Barrier(2)
+    processes = [start(name, source, folder, barrier, outcome) for _ in range(2)]
+    if killed is not None:
+        time.sleep(killed)
+        os.kill(processes[0].pid, signal.SIGKILL)
+    for process in processes:
+        process.join(TOO_LONG)
+        if process.is_alive():
+            process.kill()
+            yield f"not done after {TOO_LONG} s"
+    done = [process.exitcode == 0 for process in processes]
+    digests = [outcome.get(timeout=10) for _ in range(sum(done))]
+    if not done[1] or (killed is None and not done[0]):
+        yield f"exit statuses {[process.exitcode for process in processes]}"
+    for digest in digests:
+        if digest.startswith("error"):
+            yield digest
+        elif digest != wanted[0]:
+            yield "other data than of a process alone"
+    there = left(folder)
+    for path in sorted(set(there) | set(wanted[1])):
+        if killed is not None and path.endswith((".lock", ".part")):
+            continue  # of the one that was killed; the next claim deletes it
+        if there.get(path) != wanted[1].get(path):
+            kind = "missing" if path not in there else "left" if path not in wanted[1] else "other"
+            yield f"{kind}: {path}"
+
+
+def start(name, source, folder, barrier, outcome):
+    """A process that prepares and loads a data set, when the other one is ready too."""
+    process = FORK.Process(target=work, args=(name, source, folder, barrier, outcome))
+    process.start()
+    return process
+
+
+def work(name, source, folder, barrier, outcome):
+    """Puts the digest of what it has loaded into `outcome`, or a line that says what failed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    if name == "multi30k":
+        prepare.MULTI30K, prepare.MULTI30K_URL = source
+    tfds.downloads = lambda name: source
+    try:
+        if barrier:
+            barrier.wait(TOO_LONG)
+        prepare.prepare(name, str(folder / "data"))
+        outcome.put(load(name, str(folder / "data")))
+    except Exception as error:
+        outcome.put(f"error: {type(error).__name__}: {error}"[:300])
+
+
+def load(name, data_dir):
+    """SHA-256 of a data set as it is trained on."""
+    if name in SIZES:
+        data = images.load(name, data_dir=data_dir, image_size=SIZES[name])
+    elif name == "imdb_reviews":
+        data = reviews.imdb(data_dir, 1000, 8, 0.1)
+    elif name == "tiny_shakespeare":
+        return hashlib.sha256(characters.tiny_shakespeare(data_dir, 64).text).hexdigest()
+    else:
+        folder = prepare.multi30k(data_dir)
+        data = b"".join((folder / file).read_bytes() for file in prepare.MULTI30K)
+        return hashlib.sha256(data).hexdigest()
+    sha = hashlib.sha256(data.fingerprint.encode())
+    for split in (data.train, data.validation, data.test):
+        for array in split.values():
+            sha.update(np.ascontiguousarray(array))
+    return sha.hexdigest()
+
+
+def left(folder):
+    """SHA-256 of every file in a folder; of the cache, whose files have dates, the names."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            cached = path.suffix == ".npz"
+            data = b"" if cached else path.read_bytes()
+            found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(sys.argv[1:])))
