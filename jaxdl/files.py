@@ -1,11 +1,13 @@
 """Files of folders that other people may have made: read with care, and written whole.
 
 A file in such a folder may be a link to somewhere else, a pipe that never ends, or larger than the
-memory. Nothing here follows a link in the last place of a path, waits for a pipe, or reads more
-than it was told to.
+memory. Nothing here waits for a pipe, or reads more than it was told to. In run folders no link is
+followed; data sets are often put together of links, and may be read through them (`follow`).
 """
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import secrets
@@ -21,41 +23,60 @@ LARGEST_LOG = 1 << 30  # bytes of metrics.jsonl
 PARTS = ".*.part"  # the pattern of the names that `replacing` writes under
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
-    """Reads a regular file of at most `largest` bytes.
+def read_bytes(path: Path, largest: int, follow: bool = False) -> bytes:
+    """Reads a regular file of at most `largest` bytes; through links if told to `follow` them.
 
     Raises:
       OSError: it cannot be read, is a link or no regular file, or is larger.
     """
-    with open_regular(path) as file:
+    with open_regular(path, follow=follow) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise OSError(27, f"more than {largest:,} bytes", str(path))
+        raise OSError(errno.EFBIG, f"more than {largest:,} bytes", str(path))
     return content
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> IO[Any]:
-    """Opens a regular file, and nothing else: no link, no pipe, no device.
+def open_regular(
+    path: Path, flags: int = os.O_RDONLY, mode: str = "rb", *, follow: bool = False
+) -> Any:
+    """Opens a regular file, and nothing else: no pipe, no device, and no link unless told so.
 
     Args:
       path: of the file.
       flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
       mode: of `open`.
+      follow: follow symbolic links.
 
     Raises:
       OSError: it cannot be opened, or is no regular file.
     """
-    safely = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):  # to open a device alone may have effects
+        _check_regular(path, os.stat(path, follow_symlinks=follow))
+    safely = flags | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, safely, 0o666)
     try:
-        descriptor = os.open(path, safely, 0o666)
-    except OSError as error:
-        if path.is_symlink():
-            error.strerror = "a symbolic link"
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        _check_regular(path, os.fstat(descriptor))
+        return open(descriptor, mode)
+    except BaseException:
         os.close(descriptor)
-        raise OSError(22, "not a regular file", str(path))
-    return open(descriptor, mode)
+        raise
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "a symbolic link", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def sha256(path: Path) -> "hashlib._Hash":
+    """SHA-256 of a regular file, through links.
+
+    Raises:
+      OSError: as of `open_regular`.
+    """
+    with open_regular(path, follow=True) as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from jaxdl.data import files
+from jaxdl import files
 from jaxdl.data.claims import claim
 from jaxdl.errors import UserError
 from jaxdl.progress import say
@@ -40,7 +40,7 @@ def read(name: str) -> dict[str, np.ndarray] | None:
     The file is a SHA-256, and what it is of: an uncompressed .npz.
     """
     try:
-        with files.open_regular(_path(name)) as file:
+        with files.open_regular(_path(name), follow=True) as file:
             if file.read(DIGEST) != hashlib.file_digest(file, "sha256").digest():
                 return None
             file.seek(DIGEST)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxdl.data import files
+from jaxdl import files
 from jaxdl.data.claims import claim
 from jaxdl.errors import UserError
 from jaxdl.progress import track

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data import files, pixels
+from jaxdl import files, memory
+from jaxdl.data import pixels
 from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
@@ -77,11 +78,11 @@ class ImageFolder:
         """
         listed = self._files[name]
         shape = (len(listed), image_size, image_size, 3)
-        needed, memory = math.prod(shape), files.memory()
-        if needed > memory:  # NumPy would not mind before it is filled
+        needed, installed = math.prod(shape), memory.installed()
+        if needed > installed:  # NumPy would not mind before it is filled
             raise UserError(
                 f"the {name} images of {self.folder} take {needed / 2**30:,.1f} GiB at "
-                f"--image_size={image_size}, and this machine has {memory / 2**30:,.1f}: give a "
+                f"--image_size={image_size}, and this machine has {installed / 2**30:,.1f}: give a "
                 "smaller size or fewer images"
             )
         image = np.empty(shape, np.uint8)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl.data import files
+from jaxdl import files
 
 LIMIT = 4 << 20  # bytes of a JSON file; ImageNet's have some thousands
 MOST_CLASSES = 1_000_000
@@ -82,7 +82,7 @@ def default_config(above: Path) -> str:
     path = above / ".config" / "metadata.json"
     if not path.exists():
         return ""
-    match files.read_json(path, LIMIT):
+    match _json(path):
         case {"default_config_name": str(name)} if WORD.fullmatch(name):
             return name
     raise ValueError(f"{path.parent.name}/{path.name} names no config")
@@ -96,8 +96,8 @@ def read(folder: Path) -> Layout:
       ValueError: one is not as TFDS writes it, names a class that is not TFDS's own or a file
         outside of the folder, or the records are not in array_record files.
     """
-    info = files.read_json(folder / INFO, LIMIT)
-    features = files.read_json(folder / FEATURES, LIMIT)
+    info = _json(folder / INFO)
+    features = _json(folder / FEATURES)
     for name, content in ((INFO, info), (FEATURES, features)):
         _check_classes(name, content)
     named = _features(features)
@@ -109,6 +109,17 @@ def read(folder: Path) -> Layout:
         channels=_channels(named.get("image")),
         num_classes=_num_classes(named.get("label")),
     )
+
+
+def _json(path: Path) -> Any:
+    """The content of a JSON file of the folder."""
+    data = files.read_bytes(path, LIMIT, follow=True)
+    try:
+        return json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no JSON: {error}") from error
 
 
 def _check_classes(file: str, content: Any) -> None:

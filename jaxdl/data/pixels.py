@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxdl.data import files
+from jaxdl import files
 
 # Pillow would go by the content, whatever a file is called, and has decoders that start another
 # program: Ghostscript, for EPS.
@@ -29,7 +29,7 @@ def read(path: Path) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    with files.open_regular(path) as file, _opened(file) as opened:
+    with files.open_regular(path, follow=True) as file, _opened(file) as opened:
         picture = _in_8_bits(ImageOps.exif_transpose(opened))
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")

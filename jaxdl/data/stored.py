@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data import files, pixels, tfds
+from jaxdl import files
 from jaxdl.data import layout as layouts
+from jaxdl.data import pixels, tfds
 from jaxdl.data.layout import Layout
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
@@ -285,4 +286,4 @@ def _damaged(folder: Path, why: str) -> UserError:
 
 def _check_regular(path: Path) -> None:
     """Refuses what the reader of records would wait for."""
-    files.open_regular(path).close()
+    files.open_regular(path, follow=True).close()

@@ -7,12 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdl.errors import UserError
+
 NOWHERE = "/dev/null"  # no folder can be there, so that TFDS reads none
 
 
 def folder(data_dir: str) -> Path:
-    """The folder that --data_dir names; empty: TFDS's own."""
-    return Path(os.path.expanduser(data_dir or _import().core.constants.DATA_DIR))
+    """The folder that --data_dir names; empty: TFDS's own.
+
+    Raises:
+      UserError: it lies in a home folder that is not known.
+    """
+    path = os.path.expanduser(data_dir or _import().core.constants.DATA_DIR)
+    if path.startswith("~"):  # else a folder of that name would be made
+        raise UserError(f"{path}: there is no such home folder: give --data_dir=FOLDER")
+    return Path(path)
 
 
 class Stock(NamedTuple):

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdl.data import files
+from jaxdl import files, memory
 from jaxdl.errors import UserError
 
 LONGEST = 10_000  # characters of a line: nobody's sentence, but a file that is something else
@@ -38,7 +38,9 @@ def read(source: Path, target: Path) -> tuple[Lines, str]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return files.read(path, files.memory() // 8)  # as lines and tokens it takes several times
+        return files.read_bytes(
+            path, memory.installed() // 8, follow=True
+        )  # as lines and tokens it takes several times
     except OSError as error:
         text = f"cannot read {path} ({error.strerror}): give a file of one sentence a line"
         raise UserError(text) from error

@@ -92,7 +92,7 @@ def test_a_version_changes_nothing_of_what_a_mirror_does(tmp_path):
 
 
 def test_links_are_followed_to_files(tmp_path):
-    """Data sets are put together of links; see `jaxdl.data.files`."""
+    """Data sets are put together of links; see `jaxdl.files`."""
     whole = folders.image_folder(tmp_path / "whole")
     linked = tmp_path / "linked"
     for path in sorted(whole.rglob("*.png")):
