@@ -38,9 +38,8 @@ def read(source: Path, target: Path) -> tuple[Lines, str]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return files.read_bytes(
-            path, memory.installed() // 8, follow=True
-        )  # as lines and tokens it takes several times
+        largest = memory.installed() // 8  # as lines and tokens it takes several times as much
+        return files.read_bytes(path, largest, follow=True)
     except OSError as error:
         text = f"cannot read {path} ({error.strerror}): give a file of one sentence a line"
         raise UserError(text) from error
