@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data import files, pixels, tfds
+from jaxdl.data import chunks, files, pixels, tfds
 from jaxdl.data import layout as layouts
 from jaxdl.data.layout import Layout
 from jaxdl.errors import UserError, first_line
 from jaxdl.progress import track
 
 AT_A_TIME = 1000  # records that are held against their checksums
+LARGEST = 1 << 28  # bytes of a chunk of records once decompressed; reading takes three times that
 NAME = re.compile(r"(\w{1,99})(?:/([\w.+-]{1,99}))?(?::(\d+\.\d+\.\d+))?", re.ASCII)
 REMEDY = "delete that folder and prepare it again, or name another --data_dir or --dataset"
 
@@ -92,9 +93,10 @@ class Stored:
           UserError: a record is damaged, or there are more or fewer than the folder says.
         """
         with self.reading():
-            for reader, count in self._readers(split):
-                for start in range(0, count, AT_A_TIME):
-                    reader.read(list(range(start, min(start + AT_A_TIME, count))))
+            for reader, count, largest in self._readers(split):
+                step = max(1, min(AT_A_TIME, LARGEST // max(largest, 1)))
+                for start in range(0, count, step):
+                    reader.read(list(range(start, min(start + step, count))))
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Decodes the examples of a split one by one, within `reading`."""
@@ -137,16 +139,20 @@ class Stored:
         except Exception as error:
             raise self._damaged(first_line(error)) from error
 
-    def _readers(self, split: str) -> Iterator[tuple[Any, int]]:
-        """A reader of each of a split's files, and the number of records that it holds."""
+    def _readers(self, split: str) -> Iterator[tuple[Any, int, int]]:
+        """Readers of a split's files, their numbers of records, bytes of their largest chunks."""
         from array_record.python.array_record_module import ArrayRecordReader
 
         for path, count in self._shards(split):
-            _check_regular(path)
+            largest = chunks.largest(path)
+            if largest > LARGEST:
+                raise self._damaged(
+                    f"{path.name} has {largest:,} bytes in one chunk, and {LARGEST:,} are the most"
+                )
             reader = ArrayRecordReader(str(path))
             if reader.num_records() != count:
                 raise self._damaged(f"{path.name} has {reader.num_records()} examples, not {count}")
-            yield reader, count
+            yield reader, count, largest
             reader.close()
         if not self.count(split):
             raise self._damaged(f"no {split} examples")

@@ -316,6 +316,14 @@ def _records(data, records):
     return TFDS
 
 
+@case
+def a_record_of_a_gigabyte(data):
+    path = folders.pictures(data) / "pictures-train.array_record-00000-of-00001"
+    folders.write_records(path, [bytes(1 << 30), *(example(png()) for _ in range(3))])
+    assert path.stat().st_size < 1_000_000
+    return TFDS
+
+
 @cases({
     "a shard of noise": lambda b: np.random.RandomState(0).bytes(len(b)),
     "half a shard": lambda b: b[: len(b) // 2],
