@@ -86,8 +86,9 @@ def alone(name, source, folder):
 
 def pair(name, source, folder, wanted, killed):
     """What went wrong with two processes at once, in words."""
-    outcome, barrier = FORK.Queue(), FORK.Barrier(2)
+    outcome, barrier = FORK.Queue(), FORK.Barrier(3)
     processes = [start(name, source, folder, barrier, outcome) for _ in range(2)]
+    barrier.wait(TOO_LONG)
     if killed is not None:
         time.sleep(killed)
         os.kill(processes[0].pid, signal.SIGKILL)
