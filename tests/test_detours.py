@@ -29,8 +29,8 @@ def diabetes():
     return nan_targets.build(config, data), data
 
 
-def train_diabetes(folder):
-    config = nan_targets.Config(workdir=str(folder), **DIABETES)
+def train_diabetes(folder, **changes):
+    config = nan_targets.Config(workdir=str(folder), **DIABETES | changes)
     return loop.train(config, *diabetes(), best=("loss", min))
 
 

@@ -10,18 +10,19 @@ import time
 
 import pytest
 
-from jaxdl import cli, company, record
+from jaxdl import cli, company, detours, record
 from jaxdl.company import join
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 from tests import small
+from tests.test_detours import DIABETES, train_diabetes
 
 FLAGS = ["--num_steps=60", "--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
 FLAGS += ["--width=128"]  # a kernel of 24,576 entries: large enough to be split
 
 
-def start(folder, *flags, processes=2, devices=2, own=None, code=None):
-    """A run of `tests.small` in so many processes, some of which have flags of their `own`.
+def start(folder, *flags, processes=2, devices=2, own=None, code=None, module="tests.small"):
+    """A run of an experiment in so many processes, some of which have flags of their `own`.
 
     `code` runs in each before it begins.
     """
@@ -30,10 +31,11 @@ def start(folder, *flags, processes=2, devices=2, own=None, code=None):
         port = free.getsockname()[1]
     many = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     together = [f"--coordinator=localhost:{port}", f"--num_processes={processes}"]
-    begin = ["-m", "tests.small"]
+    begin = ["-m", module]
     if code:
         begin = ["-c", f"{code}\nimport runpy\nrunpy.run_module('tests.small', None, '__main__')"]
-    command = [sys.executable, *begin, f"--workdir={folder}", *FLAGS, *flags]
+    flags = FLAGS + list(flags) if module == "tests.small" else flags
+    command = [sys.executable, *begin, f"--workdir={folder}", *flags]
     return [
         subprocess.Popen(
             [
@@ -112,6 +114,20 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path):
     assert "going on from step" in again[0][2]
     summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole / "two")]
     assert summaries[0]["state_sha256"] == summaries[1]["state_sha256"]
+
+
+def test_all_go_back_together(tmp_path):
+    few = DIABETES | {"num_steps": 16}
+    flags = [f"--{name}={value}" for name, value in few.items()]
+    together = ends(start(tmp_path / "run", *flags, devices=1, module="tests.nan_targets"))
+    assert [x[0] for x in together] == [0, 0], together
+    train_diabetes(tmp_path / "alone", num_steps=16)
+    lines = [record.read_metrics(tmp_path / name) for name in ("run", "alone")]
+    places = [[(line["step"], line["split"]) for line in each] for each in lines]
+    assert places[0] == places[1]
+    bad = detours.read(tmp_path / "run")
+    assert bad == detours.read(tmp_path / "alone")
+    assert {back for back, _ in bad} == {0, 10}
 
 
 def test_other_flags_in_one_of_them_are_refused(tmp_path):
