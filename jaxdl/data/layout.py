@@ -16,6 +16,7 @@ from jaxdl import files
 LIMIT = 4 << 20  # bytes of a JSON file; ImageNet's have some thousands
 MOST_CLASSES = 1_000_000
 MOST_EXAMPLES = 10**12
+MOST_SHARDS = 20_000  # files of a split; ImageNet's has 1,024
 INFO, FEATURES = "dataset_info.json", "features.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 FORMAT = "array_record"
@@ -204,6 +205,10 @@ def _shards(info: Any, folder: Path) -> dict[str, list[tuple[Path, int]]]:
     for split in splits:
         match split:
             case {"name": str(name), "shardLengths": list(lengths)} if WORD.fullmatch(name):
+                if len(lengths) > MOST_SHARDS:
+                    raise ValueError(
+                        f"{name} has {len(lengths):,} files, and {MOST_SHARDS:,} may be"
+                    )
                 template = split.get("filepathTemplate") or TEMPLATE
                 if template != TEMPLATE:
                     raise ValueError(f"the filepathTemplate {_cut(template)} is not {TEMPLATE}")
