@@ -71,7 +71,7 @@ def join(config: RunConfig) -> None:
 
 
 def _given(config: RunConfig) -> dict[str, Any]:
-    """What the flags tell `jax.distributed.initialize`; nothing, where the environment does.
+    """Arguments of `jax.distributed.initialize`; none where the environment has them.
 
     Raises:
       UserError: they do not fit together, or the first one's port is taken.
@@ -157,7 +157,7 @@ def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
 
 
 def several(config: RunConfig) -> bool:
-    """Whether the flags or the environment say that this is one process of several."""
+    """True if the flags or the environment say that this is one process of several."""
     slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
     tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     return _asked(config) or slurm not in ("", "1") or "," in tpu
@@ -168,7 +168,7 @@ def _asked(config: RunConfig) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is loopback by its own words, for whoever reads them."""
+    """True if a host means loopback on every machine, not only by an /etc/hosts."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

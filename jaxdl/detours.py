@@ -1,4 +1,4 @@
-"""Where a run went back for a step that was not finite.
+"""Detours: the steps at which a run went back for one that was not finite.
 
 A list of pairs: the step that it went back to, and the bad one. From the first on the state has
 another key; at the second the batch is left out. So a run is a function of its config and this
@@ -39,6 +39,6 @@ def write(folder: Path, detours: Detours) -> None:
 
 
 def on_course(detours: Detours, step: int, others: Detours) -> bool:
-    """Whether a checkpoint of a step, whose own list is `others`, was made after all before it."""
+    """True if a checkpoint, whose own list is `others`, was made after all detours before it."""
     mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, others))
     return mine == its

@@ -97,7 +97,7 @@ class _Lobby:
     """Connections that have not proved yet to be of the run."""
 
     def __init__(self, listener: socket.socket, secret: bytes, most: int):
-        """Of `listener`; where more than `most` wait, the oldest is closed."""
+        """Takes over `listener`; when more than `most` connections wait, it closes the oldest."""
         self._listener, self._secret, self._most = listener, secret, most
         self._waiting: dict[socket.socket, bytes] = {}  # what each has sent, oldest first
         self._selector = selectors.DefaultSelector()

@@ -29,7 +29,7 @@ class Whole(NamedTuple):
 
 
 class Interruption(NamedTuple):
-    """What is done to a run, and when."""
+    """A disturbance of a run, and its moment."""
 
     kind: str  # kill: -9; term: SIGTERM; fault: -9, then damage to the newest checkpoint
     moment: str  # one of MOMENTS
@@ -38,7 +38,7 @@ class Interruption(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an interruption did."""
+    """The effect of an interruption."""
 
     planned: Interruption
     began: int | None  # the step that its process went on from; None: it ended before it said so

@@ -175,7 +175,7 @@ def test_who_does_not_come_is_named():
 
 
 def reached(host, port):
-    """Whether somebody listens there, on this machine."""
+    """True if somebody listens there, on this machine."""
     with socket.socket() as connection:
         return connection.connect_ex((host, port)) == 0
 
