@@ -30,8 +30,9 @@ def read_bytes(path: Path, largest: int, follow: bool = False) -> bytes:
       OSError: it cannot be read, is a link or no regular file, or is larger.
     """
     with open_regular(path, follow=follow) as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+        large = os.fstat(file.fileno()).st_size > largest  # known before so much is read
+        content = b"" if large else file.read(largest + 1)
+    if large or len(content) > largest:
         raise OSError(errno.EFBIG, f"more than {largest:,} bytes", str(path))
     return content
 

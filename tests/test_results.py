@@ -75,7 +75,7 @@ def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
     (runs[1] / "environment.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match="--note="):
         results.keep(runs[1], tmp_path / "kept", "a|b")
-    (runs[1] / "summary.json").write_text('{"test/loss": null}')
+    (runs[1] / "summary.json").write_text('{"seconds": 1.0, "test/loss": null}')
     with pytest.raises(UserError, match="test/loss that is not a number"):
         results.keep(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()

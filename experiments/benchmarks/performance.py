@@ -100,12 +100,12 @@ def table(folder: Path) -> str:
     Raises:
       UserError: there are no figures, or one was measured with files that are in no commit.
     """
-    files = [(path, files.read_json(path)) for path in sorted(folder.glob("*.json"))]
-    if not files:
+    found = [(path, files.read_json(path)) for path in sorted(folder.glob("*.json"))]
+    if not found:
         raise UserError(f"--results={folder} has no figures: name another, or measure some first")
     tables = []
     for kind, header, cells in (("cases", HEADER, _cells), ("costs", COSTS, _cost_cells)):
-        entries = [(path, entry) for path, kept in files for entry in kept.get(kind, [])]
+        entries = [(path, entry) for path, kept in found for entry in kept.get(kind, [])]
         for path, entry in entries:
             if entry["dirty"]:
                 raise UserError(

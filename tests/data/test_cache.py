@@ -2,13 +2,15 @@
 
 import hashlib
 import io
+import os
 import threading
 import zipfile
 
 import numpy as np
 import pytest
 
-from jaxdl.data import cache, claims
+from jaxdl.data import cache, claims, tfds
+from jaxdl.errors import UserError
 
 
 @pytest.fixture
@@ -106,3 +108,17 @@ def test_where_nothing_can_be_kept_it_is_made(folder, monkeypatch):
     monkeypatch.setattr(cache, "claim", none)
     assert cache.once("x", lambda: None, lambda: 5) == 5
     assert claims.claim is not none
+
+
+def test_a_user_without_a_home_is_told(monkeypatch):
+    import tensorflow_datasets
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    own = tensorflow_datasets.core.constants  # read when TFDS is imported
+    monkeypatch.setattr(own, "DATA_DIR", "~/tensorflow_datasets")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME"):
+        cache.folder()
+    with pytest.raises(UserError, match="give --data_dir"):
+        tfds.folder("")

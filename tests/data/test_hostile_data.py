@@ -47,6 +47,10 @@ def test_there_are_over_forty():
     assert len(hostile.CASES) > 40
 
 
+def test_no_bomb_takes_the_memory(tried):
+    assert tried[0]["memory"] < 2_000_000  # kB, of all cases; an image of one took 3 GB
+
+
 def test_libraries_in_c_say_nothing(tried):
     assert tried[1] == ""
 

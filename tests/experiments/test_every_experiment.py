@@ -1,14 +1,13 @@
 """Every experiment in the folder trains a small epoch through its own `run`, and is reopened."""
 
 import importlib
-import json
 import pkgutil
 from pathlib import Path
 
 import pytest
 
 import experiments
-from jaxdl import cli
+from jaxdl import cli, record
 from jaxdl.__main__ import run as command
 
 THIN = ["--dataset=synthetic", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
@@ -60,7 +59,7 @@ def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
     assert f"test/{metric}" in summary
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
     assert f"{metric} = {summary[f'test/{metric}']}" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert record.read_summary(tmp_path / "run") == summary
 
 
 @pytest.mark.parametrize("name", NAMES)
