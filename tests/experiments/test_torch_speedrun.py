@@ -155,6 +155,7 @@ def test_every_image_is_a_crop_of_itself_mirrored_where_it_is_told():
 def test_digits_are_learnt(tmp_path):
     flags = ["--dataset=embedded", "--image_size=16", "--batch_size=100", "--num_epochs=5"]
     flags += ["--width_multiplier=0.15", "--learning_rate=0.12"]
+    torch.set_num_threads(1)  # two would wait for each other beside other tests
     race = torch_speedrun.Race(speedrun.write(cli.parse(speedrun.Config, flags), tmp_path))
     found = race.turn()
     assert found["accuracy"] > 0.8
