@@ -64,7 +64,10 @@ ROOMS = {
     # What Grain needs of it stands where Grain does.
     "absl": {"jaxdl/cli.py", "jaxdl/data/pipeline.py"},
     "grain": {"jaxdl/data/pipeline.py"},
-    "torch": {"experiments/benchmarks/torch_side.py", "experiments/benchmarks/torch_agent.py"},
+    "torch": {
+        f"experiments/benchmarks/torch_{name}.py"
+        for name in ("side", "models", "agent", "speedrun")
+    },
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/cluster.py"},
 }

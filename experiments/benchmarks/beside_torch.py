@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ class Config(RunConfig):
     results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
 
 
-def command(side: str, spec: str, python: str) -> list[str]:
-    """What starts a side: PyTorch's as a file, since its interpreter need not have jaxdl.
+def command(side: str, spec: str, python: str, module: str = "side") -> list[str]:
+    """What starts a side: PyTorch's finds its modules here, for its interpreter may lack jaxdl.
+
+    `module` is `side`, or PyTorch's other one, `speedrun`.
 
     Raises:
       UserError: `python`, which is to run PyTorch, has none.
@@ -58,31 +61,59 @@ def command(side: str, spec: str, python: str) -> list[str]:
             f"{python} has no PyTorch: pip install -e '.[benchmark]', or name an interpreter that "
             "has, --torch_python=PYTHON"
         )
-    return [python, str(Path(__file__).with_name("torch_side.py")), spec]
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return [
+        "env",
+        f"PYTHONPATH={path}",
+        python,
+        "-m",
+        f"experiments.benchmarks.torch_{module}",
+        spec,
+    ]
+
+
+@contextlib.contextmanager
+def sides(
+    case: Case, names: Sequence[str], python: str, variables: dict[str, str] | None = None
+) -> Iterator[list[pair.Side]]:
+    """The sides of a case, ready to take turns; `python` runs PyTorch.
+
+    `variables` are added to their environment.
+
+    Raises:
+      UserError: one of them fails.
+    """
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
+        cases.write(case, path)
+        spec = case._asdict() | {"data": str(path)}
+        extra = ["env", *(f"{name}={value}" for name, value in (variables or {}).items())]
+        ready: list[pair.Side] = []
+        for name in names:
+            if ready:  # PyTorch keeps as many digits of a float32 product as jaxdl does
+                spec["tf32"] = ready[0].report.get("tf32", False)
+            started = pair.started(name, [*extra, *command(name, json.dumps(spec), python)])
+            ready.append(stack.enter_context(started))
+        yield ready
 
 
 def measure(case: Case, turns: int, python: str) -> dict[str, Any]:
     """Times both sides of a case; `python` runs PyTorch.
 
     Raises:
-      UserError: a side fails, or the two do not train the same on the same kind of device.
+      UserError: a side fails, or the two do not train the same, on the same kind of device and as
+        precisely.
     """
-    with contextlib.ExitStack() as stack:
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
-        cases.write(case, path)
-        spec = json.dumps(case._asdict() | {"data": str(path)})
-        sides = [
-            stack.enter_context(pair.started(name, command(name, spec, python)))
-            for name in ("jaxdl", case.beside)
-        ]
-        ours, theirs = (side.report for side in sides)
-        for fact in ("parameters", "backend"):
-            if ours[fact] != theirs[fact]:
+    with sides(case, ("jaxdl", case.beside), python) as both:
+        ours, theirs = (side.report for side in both)
+        for fact in ("parameters", "backend", "tf32"):
+            if fact in theirs and ours[fact] != theirs[fact]:
                 raise UserError(
                     f"{case.name}: {fact} {ours[fact]} of jaxdl, {theirs[fact]} of {case.beside}: "
                     "give an interpreter whose side is the same"
                 )
-        seconds = pair.take_turns(sides, turns)
+        seconds = pair.take_turns(both, turns)
     return {
         "case": case.name,
         **case._asdict(),
@@ -93,13 +124,15 @@ def measure(case: Case, turns: int, python: str) -> dict[str, Any]:
         "hardware": ours["hardware"],
         "cores": ours["cores"],
         "versions": {"jaxdl": ours["versions"], case.beside: theirs["versions"]},
+        **{name: ours[name] for name in ("flops", "tf32") if name in ours},
+        "memory_bytes": {
+            side.name: side.report["memory_bytes"] for side in both if "memory_bytes" in side.report
+        },
     }
 
 
 def run(config: Config) -> dict[str, Any]:
     """Measures one case after the other, and keeps each; returns the medians of their ratios."""
-    # Two sides share the memory of a GPU, of which JAX would take most at its start.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     origin = performance.origin(Path(config.results))  # before files are written
     found = {}
     for case in cases.select(config.only, config.batch_size, config.num_steps):
@@ -115,4 +148,6 @@ def run(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # The sides share the memory of a GPU with this process, in which JAX would take most of it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     cli.main(run, Config)

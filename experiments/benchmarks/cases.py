@@ -7,7 +7,13 @@ import numpy as np
 
 from jaxdl.errors import UserError
 
-IMAGES = {"vgg16": (32, 32, 3), "resnet18": (32, 32, 3), "lenet5": (28, 28, 1)}
+IMAGES = {
+    "vgg16": (32, 32, 3),
+    "resnet18": (32, 32, 3),
+    "resnet50": (224, 224, 3),
+    "vit": (32, 32, 3),
+    "lenet5": (28, 28, 1),
+}
 CELLS = ("lstm", "gru", "rnn")  # language models of two layers of 256 features
 EPOCH = 60_000  # images, as many as MNIST's
 CHARACTERS = 64  # that a language model tells apart, 4 of them no characters
@@ -41,6 +47,13 @@ class Case(NamedTuple):
         length = WINDOW if self.model in CELLS else SENTENCE
         return f"{self.batch_size} x {length} tokens"
 
+    @property
+    def items(self) -> tuple[int, str]:
+        """How many of what a step learns from: images, or tokens that it predicts."""
+        if self.model in IMAGES:
+            return self.batch_size, "images"
+        return self.batch_size * (WINDOW if self.model in CELLS else SENTENCE), "tokens"
+
 
 CASES = (
     Case("vgg16", 64, "float32", 2, "torch"),
@@ -59,6 +72,21 @@ CASES = (
     Case("transformer", 64, "bfloat16", 1, "torch"),
     Case("ppo", 16, "float32", 1, "torch"),
     Case("ppo", 128, "float32", 1, "torch"),
+)
+
+# On an accelerator, the most important first: a turn takes about a tenth of a second.
+ACCELERATED = tuple(
+    Case(model, batch_size, dtype, steps, "torch")
+    for dtype in ("bfloat16", "float32")
+    for model, batch_size, steps in (
+        ("vgg16", 512, 40),
+        ("resnet18", 512, 20),
+        ("transformer", 512, 20),
+        ("vit", 512, 20),
+        ("lstm", 256, 20),
+        ("resnet50", 128, 10),
+        ("lenet5", 128, 400),
+    )
 )
 
 

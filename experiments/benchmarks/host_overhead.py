@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from experiments import cifar_vgg
-from experiments.benchmarks import performance
+from experiments.benchmarks import pair, performance
 from jaxdl import augment, cli, loop, losses, optim, parallel, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
 from jaxdl.program import compile_program
-from jaxdl.supervised import classification, supervised
+from jaxdl.supervised import Model, classification, supervised
 from jaxdl.task import Task
 
 COMMAND = "python -m experiments.benchmarks.host_overhead"
@@ -53,11 +53,11 @@ class SoftmaxRegression:
         return (logits, {}) if kwargs["train"] else logits
 
 
-def softmax(config: RunConfig, data: images.Images) -> Task:
-    """Softmax regression with plain SGD."""
+def softmax(config: RunConfig, data: images.Images, model: Model | None = None) -> Task:
+    """Softmax regression, or a model like it, with plain SGD."""
     mean, std = data.statistics()
     return supervised(
-        SoftmaxRegression(),
+        model or SoftmaxRegression(),
         optim.optimizer(
             "sgd", config.learning_rate, schedules.schedule("constant", config.num_steps, 0)
         ),
@@ -68,8 +68,10 @@ def softmax(config: RunConfig, data: images.Images) -> Task:
     )
 
 
-def times(config: RunConfig, task: Task, data: images.Images, turns: int) -> list[float]:
-    """The seconds of a run's steps over those of the bare loop, of each turn."""
+def times(
+    config: RunConfig, task: Task, data: images.Images, turns: int
+) -> list[tuple[float, float]]:
+    """Seconds of a step of a run, and of one of the bare loop, of each turn."""
     mesh = parallel.mesh(config)
     program = compile_program(task, config, data.train, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
@@ -101,7 +103,7 @@ def times(config: RunConfig, task: Task, data: images.Images, turns: int) -> lis
             return config.batch_size / loop.train(own, task, data)["examples_per_second"]
 
     ours()  # not counted: it compiles
-    return [ours() / bare() for _ in range(turns)]
+    return [(ours(), bare()) for _ in range(turns)]
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -119,9 +121,14 @@ def run(config: Config) -> dict[str, Any]:
     }
     return {
         case: performance.keep_cost(
-            Path(config.results), case, ratios, "times a bare loop's", COMMAND, origin
+            Path(config.results),
+            case,
+            pair.ratios(*zip(*seconds, strict=True)),
+            "times a bare loop's",
+            COMMAND,
+            origin,
         )
-        for case, ratios in found.items()
+        for case, seconds in found.items()
     }
 
 

@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import (
     cartpole_ppo,
     cifar_resnet,
     cifar_vgg,
+    cifar_vit,
     mnist_lenet,
     multi30k_transformer,
     shakespeare_lm,
@@ -39,10 +41,16 @@ EXPERIMENTS = {
     "vgg16": cifar_vgg,
     "lenet5": mnist_lenet,
     "resnet18": cifar_resnet,
+    "resnet50": cifar_resnet,
+    "vit": cifar_vit,
     "transformer": multi30k_transformer,
     "ppo": cartpole_ppo,
 } | dict.fromkeys(cases.CELLS, shakespeare_lm)
 LAYERS = {"features": 256, "layers": 2, "length": cases.WINDOW}  # of the recurrent models
+OPTIONS: dict[str, dict[str, Any]] = {
+    "resnet50": {"depth": "50", "stem": "imagenet", "image_size": 224},
+    **{cell: {"model": cell, **LAYERS} for cell in cases.CELLS},
+}
 WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
 
 
@@ -73,7 +81,7 @@ def _all(split: Split) -> tuple[Split, Split, Split]:
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     """Builds and warms up; returns a report, and a turn that takes seconds a step or epoch."""
     experiment = EXPERIMENTS[spec["model"]]
-    options = {"model": spec["model"], **LAYERS} if spec["model"] in cases.CELLS else {}
+    options = OPTIONS.get(spec["model"], {})
     config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"], **options)
     made_here = isinstance(config, cartpole_ppo.Config)
     data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
@@ -87,13 +95,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
     described = environment.describe() | {"devices": [device[0].device_kind]}
     versions = {name: described["packages"][name] for name in environment.NUMERIC}
-    report = {
-        "parameters": loop.parameters(carry.state),
-        "backend": described["backend"],
-        "hardware": environment.hardware(described),
-        "cores": described["cpus"],
-        "versions": versions | {"python": described["python"]},
-    }
+    parameters = loop.parameters(carry.state)
     steps = spec["steps"] or config.steps_per_epoch(examples)
 
     def turn() -> float:
@@ -105,7 +107,25 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     for _ in range(WARM_UP):
         turn()
         memory.keep()
-    return report, turn
+    report = {
+        "parameters": parameters,
+        "backend": described["backend"],
+        "hardware": environment.hardware(described),
+        "cores": described["cpus"],
+        "versions": versions | {"python": described["python"]},
+        "tf32": tf32(),
+        "flops": program.flops.total(),  # of a step
+    }
+    told = device[0].memory_stats()  # a CPU tells nothing
+    return report | ({"memory_bytes": told["peak_bytes_in_use"]} if told else {}), turn
+
+
+def tf32() -> bool:
+    """Whether a float32 product keeps ten bits only, as TensorFloat-32 does; seen, not asked."""
+    x = np.random.default_rng(0).random((256, 256), np.float32)
+    exact = x.astype(np.float64) @ x.astype(np.float64)
+    error = np.linalg.norm(np.asarray(jnp.asarray(x) @ jnp.asarray(x)) - exact)
+    return bool(error / np.linalg.norm(exact) > 1e-5)
 
 
 if __name__ == "__main__":

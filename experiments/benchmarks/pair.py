@@ -31,12 +31,16 @@ class Side:
 
     def turn(self) -> float:
         """Has it do one turn; returns the seconds that it took by its own clock."""
+        seconds: float = self.ask(float)
+        return seconds
+
+    def ask(self, kind: type) -> Any:
+        """Has it do one turn; returns the value of that kind that it answers."""
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead, and that is said below
             # Past Python's buffer: what is left in it would be written again at the end.
             os.write(self.process.stdin.fileno(), b"turn\n")
-        seconds: float = self._hear(float)
-        return seconds
+        return self._hear(kind)
 
     def _hear(self, kind: type) -> Any:
         """The next line of the side's, a JSON value of that kind."""
@@ -106,12 +110,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "lower_quartile": lower, "upper_quartile": upper}
 
 
-def serve(report: dict[str, Any], turn: Callable[[], float]) -> None:
+def serve(report: dict[str, Any], turn: Callable[[], Any]) -> None:
     """The other half, called by a side that is ready: answers until its input ends.
 
     Args:
       report: what it says about itself.
-      turn: does one turn and returns the seconds that it took.
+      turn: does one turn and returns the seconds that it took, or what else it is asked for.
     """
     print(json.dumps(report), flush=True)
     for _ in sys.stdin:

@@ -2,11 +2,13 @@
 
     python -m experiments.benchmarks.performance
 
-`beside_torch` writes cases into the files, `host_overhead`, `start_up` and `checkpoints` costs; the
-tables are made of the files alone, and a test holds them against these.
+`beside_torch` writes cases into the files, `host_overhead`, `start_up` and `checkpoints` costs, and
+`accelerator.publish` an accelerator's; the tables are made of the files alone, and a test holds
+them against these.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -27,8 +29,11 @@ PART = marked.Part(
 )
 HEADER = """| training | jaxdl | beside it | ratio of times (quartiles) | on |
 | --- | --- | --- | --- | --- |"""
-COSTS = """| beside its steps, a run takes | median (quartiles) | by | on |
+COSTS = """| figure | median (quartiles) | by | on |
 | --- | --- | --- | --- |"""
+CHECKS = """| on an accelerator | passed | failed | on |
+| --- | --- | --- | --- |"""
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +58,22 @@ def origin(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"--results={folder} cannot be made ({error.strerror}): name a folder that can"
         ) from error
+    return {name: value for name, value in measured_from().items() if name != "source"}
+
+
+def measured_from() -> dict[str, Any]:
+    """Commit, whether files differ from it, day, and the `source_digest`, which needs no git."""
     git = environment.git(apart_from=KEPT) or {"commit": None, "dirty": True}
-    return git | {"date": datetime.now(UTC).date().isoformat()}
+    return git | {"date": datetime.now(UTC).date().isoformat(), "source": source_digest()}
+
+
+def source_digest(root: Path = ROOT) -> str:
+    """SHA-256 of all Python code that a measurement runs: the same code on another machine."""
+    digest = hashlib.sha256()
+    for path in sorted([*root.glob("jaxdl/**/*.py"), *root.glob("experiments/**/*.py")]):
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
@@ -81,17 +100,32 @@ def keep_cost(
       command: that measures it.
       of: `origin`, from before the measurement.
     """
-    described, value = environment.describe(), pair.spread(values)
-    entry = {
+    entry = cost(case, values, unit, command)
+    keep(folder, entry | of, "costs")
+    median: float = entry["value"]["median"]
+    return median
+
+
+def cost(
+    case: str, values: Sequence[float], unit: str, command: str, on: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A cost as it is kept; see `keep_cost`.
+
+    `on` has the hardware and versions of a side that was measured; None: ask JAX for those here.
+    """
+    if on is None:
+        described = environment.describe()
+        versions = {name: described["packages"][name] for name in environment.NUMERIC}
+        on = {"hardware": environment.hardware(described), "versions": versions}
+    return {
         "case": case,
         "unit": unit,
-        "value": value,
+        "value": pair.spread(values),
         "times": len(values),
-        "hardware": environment.hardware(described),
-        "versions": {name: described["packages"][name] for name in environment.NUMERIC},
+        "hardware": on["hardware"],
+        "versions": on["versions"],
+        "command": command,
     }
-    keep(folder, entry | {"command": command} | of, "costs")
-    return value["median"]
 
 
 def table(folder: Path) -> str:
@@ -104,7 +138,12 @@ def table(folder: Path) -> str:
     if not found:
         raise UserError(f"--results={folder} has no figures: name another, or measure some first")
     tables = []
-    for kind, header, cells in (("cases", HEADER, _cells), ("costs", COSTS, _cost_cells)):
+    kinds = (
+        ("cases", HEADER, _cells),
+        ("costs", COSTS, _cost_cells),
+        ("checks", CHECKS, _check_cells),
+    )
+    for kind, header, cells in kinds:
         entries = [(path, entry) for path, kept in found for entry in kept.get(kind, [])]
         for path, entry in entries:
             if entry["dirty"]:
@@ -137,13 +176,28 @@ def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
     work = f"a step of {case.batch}" if case.steps else epoch
     versions = entry["versions"]["jaxdl"] | entry["versions"][beside]
     shown = [f"{name} {versions[name]}" for name in ("jax", beside)]
+    dtype = "TensorFloat-32" if entry.get("tf32") and case.dtype == "float32" else case.dtype
     return (
-        f"`{entry['model']}`, {work}, {entry['dtype']}",
-        _time(entry["seconds"]["jaxdl"]["median"]),
-        f"{NAMES[beside]} {_time(entry['seconds'][beside]['median'])}",
+        f"`{entry['model']}`, {work}, {dtype}",
+        side_cell(entry, "jaxdl"),
+        f"{NAMES[beside]} {side_cell(entry, beside)}",
         f"{ratio['median']:.2f} ({ratio['lower_quartile']:.2f} to {ratio['upper_quartile']:.2f})",
         f"{entry['hardware']}; {', '.join(shown)}",
     )
+
+
+def side_cell(entry: dict[str, Any], side: str) -> str:
+    """A side's time, and of an accelerator its speed, share of the peak and memory."""
+    seconds = entry["seconds"][side]["median"]
+    if "peak_flops" not in entry:
+        return _time(seconds)
+    case = cases.Case(**{name: entry[name] for name in cases.Case._fields})
+    count, items = case.items
+    share = 100 * entry["flops"] / seconds / entry["peak_flops"]
+    told = [f"{count / seconds:,.0f} {items}/s", f"{share:.0f} % of peak"]
+    if side in entry["memory_bytes"]:
+        told.append(f"{entry['memory_bytes'][side] / 1e9:.2f} GB")
+    return f"{_time(seconds)} ({', '.join(told)})"
 
 
 def _cost_cells(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -155,6 +209,11 @@ def _cost_cells(entry: dict[str, Any]) -> tuple[str, ...]:
     shown = median if unit == "s" else f"{median} {unit}"
     on = f"{entry['hardware']}; jax {entry['versions']['jax']}"
     return entry["case"], f"{shown} ({lower} to {upper})", f"`{entry['command']}`", on
+
+
+def _check_cells(entry: dict[str, Any]) -> tuple[str, ...]:
+    failed = "; ".join(entry["failed"]) or "none"
+    return entry["case"], str(entry["passed"]), failed, entry["hardware"]
 
 
 def _time(seconds: float) -> str:

@@ -21,6 +21,7 @@ from experiments import cifar_speedrun
 from jaxdl import cli, evaluate, parallel
 from jaxdl.config import flag
 from jaxdl.data import batches
+from jaxdl.data.images import Images
 from jaxdl.metrics import scalars
 from jaxdl.progress import say
 from jaxdl.task import State, Task
@@ -55,28 +56,33 @@ def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
     return train
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Times the trials; returns mean and deviation of accuracy, and medians of seconds."""
-    data = cifar_speedrun.load(config)
+def trial(config: Config, data: Images) -> Callable[[int], tuple[float, float, float]]:
+    """A training and an evaluation: seed -> test accuracy, and seconds of the two."""
     task = cifar_speedrun.build(config, data)
     mesh = parallel.mesh(config, jax.devices()[:1])
     split = jax.device_put(data.train, parallel.replicated(mesh))
     train = jax.jit(training(task, config, batches.size(data.train)))
     measure = evaluate.evaluator(task, mesh)
 
-    def trial(seed: int) -> tuple[float, float, float]:
+    def once(seed: int) -> tuple[float, float, float]:
         began = time.monotonic()
         state = jax.block_until_ready(train(seed, split))
         trained = time.monotonic()
         accuracy = scalars(measure(state, data.test, config.batch_size))["accuracy"]
         return accuracy, trained - began, time.monotonic() - trained
 
+    return once
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Times the trials; returns mean and deviation of accuracy, and medians of seconds."""
+    once = trial(config, cifar_speedrun.load(config))
     began = time.monotonic()
-    trial(config.seed)
+    once(config.seed)
     say(f"compiled, and trained once, after {time.monotonic() - began:.1f} s")
     trials = []
     for seed in range(config.seed, config.seed + config.trials):
-        accuracy, trained, evaluated = trial(seed)
+        accuracy, trained, evaluated = once(seed)
         trials.append((accuracy, trained, evaluated))
         say(
             f"seed {seed}: {accuracy:.4f}, trained in {trained:.3f} s, evaluated in {evaluated:.3f}"

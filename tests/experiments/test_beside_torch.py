@@ -1,7 +1,10 @@
 """The cases, the files of figures and the README's table, with fakes for sides."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,22 @@ def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
     assert "`lenet5`, an epoch of 60,000 images in batches of 128, float32 | 500 ms |" in text
 
 
+def test_this_process_leaves_the_memory_of_a_gpu_to_the_sides():
+    """JAX takes it when the command line first asks for a device, before `run`."""
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    code = f"""
+import os, runpy
+from jaxdl import cli
+cli.main = lambda *_: print(os.environ.get({name!r}))
+runpy.run_module("experiments.benchmarks.beside_torch", run_name="__main__")
+"""
+    environ = {key: value for key, value in os.environ.items() if key != name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "false\n"
+
+
 def test_an_interpreter_without_pytorch():
     with pytest.raises(UserError, match="/none/python has no PyTorch"):
         beside_torch.command("torch", "{}", "/none/python")
@@ -113,7 +132,7 @@ def test_costs_stand_in_a_table_of_their_own(tmp_path):
     assert found == 0.03
     performance.keep_cost(tmp_path, "a step", [1.5, 1.5], "of it", "python -m it", origin)
     lines = performance.table(tmp_path).splitlines()
-    assert lines[0].startswith("| beside its steps")
+    assert lines[0].startswith("| figure |")
     assert lines[2].startswith("| a save | 30 ms (25 ms to 35 ms) | `python -m it` | ")
     assert lines[3].startswith("| a step | 1.5 of it (1.5 to 1.5) |")
     assert len(lines) == 4

@@ -30,12 +30,19 @@ def test_the_side_of_jaxdl(steps, tmp_path):
 
 @pytest.mark.parametrize(
     ("model", "parameters"),
-    [("lstm", 1_083_456), ("gru", 821_312), ("rnn", 295_488), ("transformer", 7_578_624)],
+    [
+        ("lstm", 1_083_456),
+        ("gru", 821_312),
+        ("rnn", 295_488),
+        ("transformer", 7_578_624),
+        ("resnet50", 23_528_522),
+        ("vit", 2_693_194),
+    ],
 )
-def test_sequences_have_the_parameters_of_pytorchs(model, parameters, tmp_path):
+def test_our_models_have_the_parameters_of_pytorchs(model, parameters, tmp_path):
     made = spec(tmp_path, model, 1)
     data = jaxdl_side.dataset(model, made["data"])
-    options = {"model": model, **jaxdl_side.LAYERS} if model in cases.CELLS else {}
+    options = jaxdl_side.OPTIONS.get(model, {})
     experiment = jaxdl_side.EXPERIMENTS[model]
     task = experiment.build(experiment.Config(batch_size=2, **options), data)
     state = jax.eval_shape(task.init, jax.random.key(0))
@@ -58,6 +65,8 @@ def test_plain_flax_has_the_parameters_of_ours():
     [
         ("vgg16", 14_728_266),
         ("resnet18", 11_173_962),
+        ("resnet50", 23_528_522),
+        ("vit", 2_693_194),
         ("lenet5", 61_706),
         ("lstm", 1_083_456),
         ("gru", 821_312),
@@ -69,7 +78,7 @@ def test_the_side_of_pytorch(model, parameters, tmp_path):
     pytest.importorskip("torch", reason="PyTorch is an extra")
     from experiments.benchmarks import torch_side
 
-    for steps in (0, 1) if model in cases.IMAGES else (1,):
+    for steps in (0, 1) if model in ("vgg16", "resnet18", "lenet5") else (1,):
         report, turn = torch_side.side(spec(tmp_path, model, steps))
         assert report["parameters"] == parameters
         assert turn() > 0

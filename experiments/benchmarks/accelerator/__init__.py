@@ -1,0 +1,1 @@
+"""Measures an accelerator in a given number of minutes; see `__main__`."""

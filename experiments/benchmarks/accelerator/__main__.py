@@ -1,0 +1,134 @@
+"""Measures an accelerator in a given number of minutes, the most important first.
+
+    python -m experiments.benchmarks.accelerator --minutes=8 --output=FOLDER
+    python -m experiments.benchmarks.accelerator --only=steps/resnet50,loop
+    python -m experiments.benchmarks.accelerator --minutes=2 --rehearse    # in small, on a CPU
+
+Parts: `runs` (every experiment, resume, verify, determinism), `steps` (beside PyTorch), `loop`
+(beside a bare step), `speedrun` (CIFAR-10, beside PyTorch), `population` (64 LeNets by vmap),
+`checks` (numerics against float64). Each is a process with a share of the minutes, in which it
+compiles, too. Each result is written to FOLDER/results.jsonl at once; `accelerator.publish` adds
+them to the published figures.
+
+PyTorch is in this interpreter, or in --torch_python's; without it jaxdl is measured alone.
+CIFAR-10 is read from .accelerator/tfds, where that is; else there are scikit-learn's digits.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+from experiments.benchmarks import performance
+from experiments.benchmarks.accelerator import driver, report, table
+from jaxdl import cli
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import TrainingError, UserError
+
+SHARES = {"runs": 16, "steps": 40, "loop": 12, "speedrun": 20, "population": 5, "checks": 7}
+IN_SMALL = {"runs": 34, "steps": 22, "loop": 10, "speedrun": 16, "population": 6, "checks": 12}
+# Without optimisation programs compile in half the time.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """Time, place and choice."""
+
+    minutes: float = flag(8.0, "minutes until the end, compiling included", low=0.01, high=1e4)
+    output: str = flag(
+        "", "new folder of the results and logs; default: runs/accelerator/<time>", place=True
+    )
+    only: str = flag(
+        "", "starts of names of parts or results, between commas: steps/vgg16,loop; empty: all"
+    )
+    rehearse: bool = flag(False, "measure in small on a CPU, to see that all of it works")
+    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", place=True)
+
+
+def parts(only: str, shares: dict[str, int]) -> list[driver.Part]:
+    """The parts that `only` chooses, in their order, with their shares of the time.
+
+    Raises:
+      UserError: a start is of no part.
+    """
+    for start in only.split(","):
+        if start and not any(name.startswith(start.partition("/")[0]) for name in shares):
+            raise UserError(f"--only={start}: no part begins so; there are {', '.join(shares)}")
+    return [
+        driver.Part(
+            name, share, [sys.executable, "-m", f"experiments.benchmarks.accelerator.{name}"]
+        )
+        for name, share in shares.items()
+        if report.chosen(name, only)
+    ]
+
+
+def folder(config: Config) -> Path:
+    """A new folder of results.
+
+    Raises:
+      UserError: it has results, or cannot be made.
+    """
+    path = Path(config.output or time.strftime("runs/accelerator/%Y-%m-%d-%H%M%S"))
+    if (path / "results.jsonl").exists():
+        raise UserError(f"--output={path} has results: name a new folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output={path} cannot be made ({error.strerror}): name a folder that can"
+        ) from error
+    return path
+
+
+def run(config: Config, spent: float = 0.0) -> None:
+    """Measures, and prints a table.
+
+    Args:
+      config: the flags.
+      spent: seconds of the minutes that are over.
+
+    Raises:
+      UserError: a flag chooses no part or no new folder.
+      TrainingError: something failed.
+    """
+    todo = parts(config.only, IN_SMALL if config.rehearse else SHARES)
+    path = folder(config)
+    # What runs at once shares a GPU's memory, of which JAX would take most at its start.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if config.rehearse:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    spec = {
+        "only": config.only,
+        "rehearse": config.rehearse,
+        "torch_python": config.torch_python,
+    }
+    report.append(path / "results.jsonl", {"name": "origin", **performance.measured_from()})
+    results = report.read(driver.drive(todo, 60 * config.minutes - spent, path, spec))
+    print(table.render(results))
+    failed = [line["name"] for line in results if line.get("state") == report.FAILED]
+    if failed:
+        raise TrainingError(f"{len(failed)} failed ({', '.join(failed)}): see {path}/logs")
+
+
+def command() -> None:
+    """Reads the flags. It asks for no device: the parts do, one after the other."""
+    config = cli.parse(Config, sys.argv[1:])
+    if config is None:
+        print(f"{__doc__}\n{cli.describe(Config)}")
+        return
+    run(config, age())
+
+
+def age() -> float:
+    """Seconds since this process was started, imports and all."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after the machine's own start
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(command))

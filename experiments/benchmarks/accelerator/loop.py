@@ -1,0 +1,121 @@
+"""What the loop adds to steps of 0.1 to 100 ms, and what launches take: a part of `accelerator`.
+
+A step's length is that of products beside its softmax regression. Launches are what a loop inside
+XLA saves where its kernels are recorded and started together (command buffers), and what remains of
+a step whose batch is next to nothing.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmarks import beside_torch, host_overhead, pair, performance
+from experiments.benchmarks.accelerator.report import Report
+from experiments.benchmarks.cases import Case
+from jaxdl import cli
+from jaxdl.config import RunConfig
+from jaxdl.data import images
+
+LENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # seconds
+SIZE = 256  # rows and columns of the products
+COMMAND = "python -m experiments.benchmarks.accelerator --only=loop"
+BUFFERS = "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,WHILE"
+RECORDED = f"--xla_gpu_enable_command_buffer={BUFFERS} --xla_gpu_graph_min_graph_size=1"
+LIMIT = 60  # seconds of a measurement
+
+
+class Busy(host_overhead.SoftmaxRegression):
+    """Softmax regression that makes so many matrix products beside."""
+
+    def __init__(self, products: int):
+        self._products = products
+
+    def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any:
+        """Returns what softmax regression does; in training after the products, which add 0."""
+        if kwargs["train"]:
+            wasted = work(x.ravel()[0].astype(jnp.float32), self._products)
+            x = x + 1e-30 * jax.lax.stop_gradient(wasted)
+        return super().apply(variables, x, **kwargs)
+
+
+def work(seed: jax.Array, products: int) -> jax.Array:
+    """A number that takes so many products of [SIZE, SIZE], one after the other."""
+    w = jnp.full((SIZE, SIZE), 1 / SIZE)
+    x = jax.lax.stop_gradient(seed) + w
+    return jax.lax.fori_loop(0, products, lambda _, x: x @ w, x)[0, 0]
+
+
+def product_seconds(products: int) -> float:
+    """Seconds of one of so many products in a loop."""
+    call = jax.jit(functools.partial(work, products=products))
+    call(jnp.float32(0)).block_until_ready()
+    began = time.perf_counter()
+    call(jnp.float32(1)).block_until_ready()
+    return (time.perf_counter() - began) / products
+
+
+def beside_bare(length: float, seconds: float, turns: int) -> tuple[str, dict[str, Any]]:
+    """A run's steps of about that length beside a bare loop's, so many seconds of them a turn."""
+    digits = images.load("embedded", image_size=8)
+    products = max(1, round(length / product_seconds(1000)))
+    steps = max(10, round(seconds / length))
+    config = RunConfig(batch_size=16, num_steps=steps, log_every=50)
+    task = host_overhead.softmax(config, digits, Busy(products))
+    ours, bare = zip(*host_overhead.times(config, task, digits, turns), strict=True)
+    ratios, shown = pair.ratios(ours, bare), pair.spread(bare)["median"]
+    case = f"the loop, a step of {1e3 * length:g} ms"
+    entry = performance.cost(case, ratios, "times a bare loop's", COMMAND)
+    text = f"{entry['value']['median']:.3f} times a bare loop's, whose step takes {1e3 * shown:.3g}"
+    return f"{text} ms", {"entries": [["costs", entry]]}
+
+
+@contextlib.contextmanager
+def lenet(batch_size: int, steps: int, flags: str = "") -> Iterator[pair.Side]:
+    """LeNet-5's steps in a loop inside XLA, with these XLA flags beside those there are."""
+    case = Case("lenet5", batch_size, "float32", steps, "torch")
+    variables = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
+    with beside_torch.sides(case, ("jaxdl",), "", variables) as (side,):
+        yield side
+
+
+def launches(
+    what: str, batch_size: int, steps: int, turns: int, flags: str = ""
+) -> tuple[str, dict[str, Any]]:
+    """Steps of this batch and with these flags, over those of 128 images without flags.
+
+    A flag that XLA does not know ends the process that is given it, and so is an error here.
+    """
+    with lenet(128, steps) as plain, lenet(batch_size, steps, flags) as other:
+        plain.name, other.name = "plain", "other"
+        seconds = pair.take_turns([plain, other], turns)
+    ratios = pair.ratios(seconds["other"], seconds["plain"])
+    case = f"LeNet-5's step in a loop inside XLA, {what}"
+    entry = performance.cost(case, ratios, "of that of 128 images without flags", COMMAND)
+    milliseconds = 1e3 * pair.spread(seconds["plain"])["median"]
+    text = f"{entry['value']['median']:.3f} of a plain step's {milliseconds:.3g} ms"
+    return text, {"entries": [["costs", entry]]}
+
+
+def main(report: Report) -> None:
+    """Measures each length, then launches."""
+    turns, seconds, steps = (2, 0.02, 5) if report.rehearse else (3, 0.5, 400)
+    for length in LENGTHS[:1] if report.rehearse else LENGTHS:
+        measure = functools.partial(beside_bare, length, seconds, turns)
+        report.attempt(f"loop/{1e3 * length:g} ms", measure, limit=LIMIT)
+    recorded = functools.partial(launches, "with command buffers", 128, steps, turns, RECORDED)
+    report.attempt("loop/launches, command buffers", recorded, limit=LIMIT)
+    tiny = functools.partial(launches, "of 8 images", 8, steps, turns)
+    report.attempt("loop/launches, batch of 8", tiny, limit=LIMIT)
+
+
+if __name__ == "__main__":
+    cli.set_up_jax()
+    main(Report(json.loads(sys.argv[1])))

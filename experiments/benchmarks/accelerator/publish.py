@@ -1,0 +1,79 @@
+"""Adds an accelerator's results to the published figures, of which `performance` makes the table.
+
+    python -m experiments.benchmarks.accelerator.publish --add=FOLDER/results.jsonl
+    python -m experiments.benchmarks.performance
+
+They are published as those of the commit that is checked out, whose code they must be of.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import performance
+from experiments.benchmarks.accelerator import report
+from jaxdl import cli
+from jaxdl.config import RunConfig, flag
+from jaxdl.errors import UserError
+
+CHECKED = {"runs": "does everything run", "checks": "numerics, parallelism and checkpoints"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(RunConfig):
+    """From which file to which folder."""
+
+    add: str = flag("", "results.jsonl of an accelerator", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Adds the figures; returns the folder that has them."""
+    add(Path(config.add), Path(config.results))
+    return {"results": config.results}
+
+
+def add(path: Path, folder: Path) -> None:
+    """Adds the figures in `path` to the files in `folder`, as those of the commit that is here.
+
+    A machine to which the code was only copied knows no commit, but the digest of its code.
+
+    Raises:
+      UserError: they are of other code than the commit's, of a rehearsal, or there are none.
+    """
+    results = report.read(path)
+    origin = next((line for line in results if line["name"] == "origin"), None)
+    if origin is None:
+        raise UserError(f"--add={path} has no results: name a results.jsonl of the accelerator")
+    if any(line.get("rehearsal") for line in results):
+        raise UserError(f"--add={path} is of a rehearsal, whose figures are of no use: measure")
+    here = performance.measured_from()
+    if here["dirty"] or origin["source"] != here["source"]:
+        raise UserError(
+            f"--add={path} was measured with other code than that of commit {here['commit']}: "
+            "check out the commit that was measured, without changes"
+        )
+    of = {"commit": here["commit"], "dirty": False, "date": origin["date"]}
+    entries = [(kind, entry) for line in results for kind, entry in line.get("entries", [])]
+    for kind, entry in [*entries, *_checks(results, entries)]:
+        performance.keep(folder, entry | of, kind)
+
+
+def _checks(
+    results: list[dict[str, Any]], entries: list[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """How many of each part's checks passed, and which failed; the hardware is the figures'."""
+    hardware, bad = {entry["hardware"] for _, entry in entries}, (report.FAILED, report.STOPPED)
+    for part, case in CHECKED.items():
+        own = [line for line in results if line["name"].startswith(f"{part}/")]
+        states = {line["name"].partition("/")[2]: line["state"] for line in own}
+        if states and len(hardware) == 1:
+            failed = [name for name, state in states.items() if state in bad]
+            passed = sum(state == report.DONE for state in states.values())
+            entry = {"case": case, "passed": passed, "failed": failed, "hardware": min(hardware)}
+            yield "checks", entry
+
+
+if __name__ == "__main__":
+    cli.main(run, Config)

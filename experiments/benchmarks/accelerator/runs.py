@@ -1,0 +1,251 @@
+"""Everything runs, each in a process of its own and several at a time: a part of `accelerator`.
+
+Every experiment, some in bfloat16, a run that goes on from a checkpoint, `jaxdl verify`, the same
+run twice with --deterministic, and two processes on one card.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import importlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.benchmarks.accelerator.report import (
+    FAILED,
+    NO_TIME,
+    SKIPPED,
+    STOPPED,
+    Report,
+    chosen,
+)
+from experiments.benchmarks.accelerator.short import SHORT
+from jaxdl import cli, record
+from jaxdl.errors import TrainingError
+
+HALF = ("mnist_lenet", "cifar_vgg", "cifar_resnet", "cifar_vit", "mnist_gan", "shakespeare_lm")
+LIMIT = 100  # seconds of one run
+FLAGS = ["--dataset=embedded", "--batch_size=64", "--log_every=5"]
+SAME = 1e-3  # of two losses that are the same to rounding
+Measure = Callable[["Place"], str]  # returns a line
+
+
+class Place(NamedTuple):
+    """Where a run may write, and what it is of where that does not matter."""
+
+    folder: Path  # new
+    experiment: str  # module
+
+    def command(self, *flags: str, workdir: str = "run") -> list[str]:
+        """Trains the experiment from the command line."""
+        command = [sys.executable, "-m", self.experiment, *FLAGS]
+        return [*command, *flags, f"--workdir={self.folder / workdir}"]
+
+    def train(self, *flags: str, workdir: str = "run") -> dict[str, Any]:
+        """Trains it; returns its summary.
+
+        Raises:
+          TrainingError: it failed, with its last word.
+        """
+        succeed(self.command(*flags, workdir=workdir))
+        return record.read_summary(self.folder / workdir)
+
+
+def train_here(name: str, flags: list[str], folder: Path) -> dict[str, Any]:
+    """Trains an experiment in this process; returns its summary."""
+    module = importlib.import_module(name)
+    summary: dict[str, Any] = module.run(cli.parse(module.Config, [*flags, f"--workdir={folder}"]))
+    return summary
+
+
+def short_run(name: str, flags: list[str], place: Place) -> str:
+    """Trains an experiment."""
+    summary = train_here(f"experiments.{name}", flags, place.folder / "run")
+    return f"{summary['step']} steps"
+
+
+def succeed(command: list[str]) -> None:
+    """Runs a command.
+
+    Raises:
+      TrainingError: it failed, with its last word.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TrainingError(f"status {done.returncode}: {last_line(done.stderr)}")
+
+
+def last_line(text: str) -> str:
+    """What a process said last."""
+    return (text.strip().splitlines() or ["no word"])[-1]
+
+
+def resume(place: Place) -> str:
+    """A run of 10 steps goes on to 20, where one of 20 ends, to rounding."""
+
+    def run(folder: str, *flags: str) -> dict[str, Any]:
+        given = [*FLAGS, "--schedule=constant", *flags]
+        return train_here(place.experiment, given, place.folder / folder)
+
+    run("run", "--num_steps=10")
+    went_on = run("run", "--num_steps=20", "--resume=force")
+    return same_loss(went_on, run("whole", "--num_steps=20"))
+
+
+def same_loss(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """A line about two summaries of equal steps and losses.
+
+    Raises:
+      TrainingError: they differ.
+    """
+    first, second = one["test/loss"], other["test/loss"]
+    if one["step"] != other["step"] or not abs(first - second) <= SAME * abs(second):
+        raise TrainingError(
+            f"test/loss {first} after {one['step']} steps, {second} after {other['step']}"
+        )
+    bits = "equal" if one["state_sha256"] == other["state_sha256"] else "other"
+    return f"test/loss {first:.6g} and {second:.6g}, {bits} bits"
+
+
+def verify(place: Place) -> str:
+    """The state of a run that was killed twice is that of a whole one."""
+    command = [sys.executable, "-m", "jaxdl", "verify", place.experiment, "--kills=2"]
+    flags = [*FLAGS, "--num_steps=20", "--checkpoint_every=5", "--deterministic"]
+    succeed([*command, f"--workdir={place.folder / 'runs'}", "--", *flags])
+    return "the same bits after two kills"
+
+
+def deterministic(flag: str, place: Place) -> str:
+    """Two processes end in the same bits.
+
+    Raises:
+      TrainingError: they do not.
+    """
+    flags = ("--num_steps=20", "--deterministic", flag)
+    runs = [place.train(*flags, workdir=workdir) for workdir in ("first", "second")]
+    digests = {run["state_sha256"] for run in runs}
+    if len(digests) > 1:
+        raise TrainingError(f"two runs ended in {' and '.join(sorted(digests))}")
+    return f"equal state_sha256 {digests.pop()[:16]}"
+
+
+def two_processes(place: Place) -> str:
+    """One run of two processes on one card: refused with a line, or as a run of one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    joined = [f"--coordinator={address}", "--num_processes=2", "--join_timeout=60"]
+    commands = [
+        place.command("--num_steps=10", *joined, f"--process_id={n}", workdir="joined")
+        for n in (0, 1)
+    ]
+    return together(place, commands)
+
+
+def two_runs(place: Place) -> str:
+    """Two runs at once on one card, each with JAX's own share of its memory: as above."""
+    return together(place, [place.command("--num_steps=10", workdir=name) for name in "ab"])
+
+
+def together(place: Place, commands: list[list[str]]) -> str:
+    """Runs two commands at once, after the same run alone.
+
+    Raises:
+      TrainingError: one fails without a line of ours, or its result is another than that alone.
+    """
+    alone = place.train("--num_steps=10", workdir="alone")
+    environ = {k: v for k, v in os.environ.items() if k != "XLA_PYTHON_CLIENT_PREALLOCATE"}
+    logs = [place.folder / f"{n}.txt" for n in range(len(commands))]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for command, log in zip(commands, logs, strict=True):
+            errors, nowhere = stack.enter_context(log.open("w")), subprocess.DEVNULL
+            process = subprocess.Popen(command, env=environ, stdout=nowhere, stderr=errors)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        statuses = [process.wait() for process in processes]
+    said = [last_line(log.read_text()) for log in logs]
+    for status, text in zip(statuses, said, strict=True):
+        if status and not (status in (1, 2) and text.startswith("error: ")):
+            raise TrainingError(f"statuses {statuses}: {' / '.join(said)}")
+    done = sorted(path.parent for path in place.folder.glob("*/summary.json"))
+    texts = [same_loss(record.read_summary(p), alone) for p in done if p.name != "alone"]
+    refused = [f"refused: {text}" for status, text in zip(statuses, said, strict=True) if status]
+    return "; ".join([*texts, *refused])
+
+
+def work() -> list[tuple[str, Measure]]:
+    """All of it but what must be alone on the card, with names."""
+    found: list[tuple[str, Measure]] = [
+        ("runs/resume", resume),
+        ("runs/deterministic", functools.partial(deterministic, "--dtype=float32")),
+        ("runs/verify --kills=2", verify),
+        ("runs/one run of two processes", two_processes),
+    ]
+    short = list(SHORT.items())
+    half = [(f"{name} bfloat16", [*SHORT[name], "--dtype=bfloat16"]) for name in HALF]
+    for name, flags in [*half[:1], *short, *half[1:]]:
+        measure = functools.partial(short_run, name.partition(" ")[0], flags)
+        found.append((f"runs/{name}", measure))
+    halves = functools.partial(deterministic, "--dtype=bfloat16")
+    return [*found, ("runs/deterministic bfloat16", halves)]
+
+
+def child(spec: dict[str, Any], name: str, measure: Measure) -> None:
+    """Writes one result; in a process of its own."""
+    cli.set_up_jax()
+    report = Report(spec)
+    experiment = "experiments.iris_mlp" if report.rehearse else "experiments.mnist_lenet"
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), experiment)
+        report.attempt(name, lambda: measure(place), limit=LIMIT)
+
+
+def supervise(report: Report, context: Any, name: str, measure: Measure) -> None:
+    """Runs a child, and writes what it cannot: that it crashed, or hung in compiled code."""
+    if not chosen(name, report.spec["only"]):
+        return
+    if report.left() <= 0:
+        report.add(name, NO_TIME, SKIPPED)
+        return
+    process = context.Process(target=child, args=(report.spec, name, measure))
+    process.start()
+    # The child gives up by itself, unless it is in compiled code.
+    process.join(min(math.inf if report.rehearse else LIMIT + 5, max(report.left(), 0) + 1))
+    if process.is_alive():
+        process.kill()
+        process.join()
+        report.add(name, "did not end in time, and was killed", STOPPED)
+    elif process.exitcode:
+        how = process.exitcode
+        text = signal.Signals(-how).name if how < 0 else f"status {how}"
+        report.add(name, f"ended by {text}", FAILED)
+
+
+def main(report: Report) -> None:
+    """Runs all of it, several at a time, from a process that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__spec__.name, *(f"experiments.{name}" for name in SHORT)])
+    jobs = 8 if (os.cpu_count() or 1) >= 16 else 2
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(supervise, report, context, name, measure) for name, measure in work()
+        ]
+        for future in futures:
+            future.result()
+    supervise(report, context, "runs/two runs at once", two_runs)
+
+
+if __name__ == "__main__":
+    main(Report(json.loads(sys.argv[1])))

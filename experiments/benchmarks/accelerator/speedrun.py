@@ -1,0 +1,139 @@
+"""CIFAR-10 in the least time beside PyTorch, over as many seeds as fit: a part of `accelerator`.
+
+Seconds are those of a training without compiling. Both sides train in turns, each in a process of
+its own, by the recipe of `experiments.cifar_speedrun`.
+"""
+
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import cifar_speedrun
+from experiments.benchmarks import beside_torch, pair, performance
+from experiments.benchmarks.accelerator.report import SKIPPED, Report
+from experiments.benchmarks.time_to_accuracy import Config
+from jaxdl import cli
+from jaxdl.errors import UserError
+
+DATA = Path(".accelerator/tfds")
+COMMAND = "python -m experiments.benchmarks.accelerator --only=speedrun"
+# Of 50,000 images 1,000 are kept apart, as every data set must have a validation split.
+CIFAR = ("--dataset=cifar10", f"--data_dir={DATA}", "--validation_fraction=0.02")
+DIGITS = ("--dataset=embedded", "--image_size=16", "--batch_size=100", "--width_multiplier=0.25")
+IN_SMALL = (*DIGITS[:3], "--width_multiplier=0.04", "--num_epochs=1")
+DOUBLE = 2  # results are written when there are twice as many trainings as before
+
+
+def flags(rehearse: bool) -> list[str]:
+    """Of the recipe, for the data that are there."""
+    if rehearse:
+        return [*IN_SMALL, "--dtype=bfloat16"]
+    if (DATA / "cifar10").is_dir():
+        return [*CIFAR, "--dtype=bfloat16"]
+    return [*DIGITS, "--num_epochs=15", "--learning_rate=0.12", "--dtype=bfloat16"]
+
+
+def write(config: Config, folder: Path) -> dict[str, Any]:
+    """Writes the images into a folder; returns what `torch_speedrun` is told."""
+    data = cifar_speedrun.load(config)
+    mean, std = data.statistics()
+    arrays = {
+        f"{name}_{entry}": split[entry].astype(np.int64 if entry == "label" else np.uint8)
+        for name, split in (("train", data.train), ("test", data.test))
+        for entry in ("image", "label")
+    }
+    np.savez(folder / "images.npz", allow_pickle=False, **arrays)
+    same = """batch_size learning_rate bias_rate head_rate momentum rest_momentum weight_decay
+    label_smoothing translate whitening_epochs dtype"""
+    return {
+        "data": str(folder / "images.npz"),
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "classes": data.num_classes,
+        "mirrored": config.flip and data.mirrored,
+        "epochs": config.num_epochs,
+        "width": config.width_multiplier,
+        **{name: getattr(config, name) for name in same.split()},
+    }
+
+
+def race(report: Report) -> tuple[str, dict[str, Any]]:
+    """Trains in turns until the time is over.
+
+    Raises:
+      UserError: a side fails, or they have other numbers of parameters.
+    """
+    given = flags(report.rehearse)
+    config = cli.parse(Config, given)
+    assert config is not None
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        spec = json.dumps(write(config, folder))
+        side = [sys.executable, "-m", "experiments.benchmarks.speedrun_side", *given]
+        sides = [stack.enter_context(pair.started("jaxdl", side))]
+        try:
+            command = beside_torch.command("torch", spec, report.spec["torch_python"], "speedrun")
+        except UserError as error:
+            report.add("speedrun/torch", f"jaxdl trains alone: {error}", SKIPPED)
+        else:
+            sides.append(stack.enter_context(pair.started("torch", command)))
+        if len({side.report["parameters"] for side in sides}) > 1:
+            raise UserError(f"parameters: {[side.report['parameters'] for side in sides]}")
+        return trainings(report, sides, config)
+
+
+def trainings(report: Report, sides: list[pair.Side], config: Config) -> tuple[str, dict[str, Any]]:
+    """Turns while there is time; what two and more of each have shown."""
+    found: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+    written, longest = 2, 0.0
+    while len(found["jaxdl"]) < 2 or report.left() > 1.5 * longest:
+        before = report.left()
+        for side in sides if len(found["jaxdl"]) % 2 else reversed(sides):
+            found[side.name].append(side.ask(dict))
+        longest = max(longest, before - report.left())
+        if len(found["jaxdl"]) == written:
+            text, fields = summary(found, sides, config)
+            report.add("speedrun/training", text, **fields)
+            written *= DOUBLE
+            if report.rehearse:
+                break
+    return summary(found, sides, config)
+
+
+def summary(
+    found: dict[str, list[dict[str, float]]], sides: list[pair.Side], config: Config
+) -> tuple[str, dict[str, Any]]:
+    """A line, and figures."""
+    what = f"{config.dataset}, {config.num_epochs} epochs, {config.dtype}"
+    on, texts, entries = sides[0].report, [], []
+    for side in sides:
+        versions = on["versions"] | side.report["versions"]
+        runs = found[side.name]
+        name = performance.NAMES.get(side.name, side.name)
+        for entry, unit, label in (
+            ("seconds", "s", "training"),
+            ("accuracy", "of the test split", "accuracy"),
+        ):
+            values = [run[entry] for run in runs]
+            case = f"{name}, {label}: {what}"
+            cost = performance.cost(case, values, unit, COMMAND, on | {"versions": versions})
+            entries.append(["costs", cost])
+        seconds = statistics.median(run["seconds"] for run in runs)
+        accuracy = statistics.mean(run["accuracy"] for run in runs)
+        texts.append(f"{name} {seconds:.3g} s to {accuracy:.4f} over {len(runs)} seeds")
+    return f"{what}: {'; '.join(texts)}", {"entries": entries}
+
+
+def main(report: Report) -> None:
+    """Trains."""
+    report.attempt("speedrun/training", lambda: race(report))
+
+
+if __name__ == "__main__":
+    main(Report(json.loads(sys.argv[1])))
