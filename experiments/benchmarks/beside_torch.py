@@ -77,43 +77,41 @@ def command(side: str, spec: str, python: str, module: str = "side") -> list[str
 def sides(
     case: Case, names: Sequence[str], python: str, variables: dict[str, str] | None = None
 ) -> Iterator[list[pair.Side]]:
-    """The sides of a case, ready to take turns; `python` runs PyTorch.
+    """The sides of a case, started all at once; `python` runs PyTorch.
 
     `variables` are added to their environment.
 
     Raises:
-      UserError: one of them fails.
+      UserError: one of them cannot be started.
     """
     with contextlib.ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
         cases.write(case, path)
-        spec = case._asdict() | {"data": str(path)}
+        spec = json.dumps(case._asdict() | {"data": str(path)})
         extra = ["env", *(f"{name}={value}" for name, value in (variables or {}).items())]
-        ready: list[pair.Side] = []
-        for name in names:
-            if ready:  # PyTorch keeps as many digits of a float32 product as jaxdl does
-                spec["tf32"] = ready[0].report.get("tf32", False)
-            started = pair.started(name, [*extra, *command(name, json.dumps(spec), python)])
-            ready.append(stack.enter_context(started))
-        yield ready
+        yield [
+            stack.enter_context(pair.started(name, [*extra, *command(name, spec, python)]))
+            for name in names
+        ]
 
 
-def measure(case: Case, turns: int, python: str) -> dict[str, Any]:
-    """Times both sides of a case; `python` runs PyTorch.
+def compare(
+    case: Case, both: Sequence[pair.Side], turns: int, pause: float = pair.PAUSE
+) -> dict[str, Any]:
+    """Times both sides of a case, jaxdl's first, with pauses of so many seconds between turns.
 
     Raises:
       UserError: a side fails, or the two do not train the same, on the same kind of device and as
         precisely.
     """
-    with sides(case, ("jaxdl", case.beside), python) as both:
-        ours, theirs = (side.report for side in both)
-        for fact in ("parameters", "backend", "tf32"):
-            if fact in theirs and ours[fact] != theirs[fact]:
-                raise UserError(
-                    f"{case.name}: {fact} {ours[fact]} of jaxdl, {theirs[fact]} of {case.beside}: "
-                    "give an interpreter whose side is the same"
-                )
-        seconds = pair.take_turns(both, turns)
+    ours, theirs = (side.report for side in both)
+    for fact in ("parameters", "backend", "tf32"):
+        if fact in theirs and ours[fact] != theirs[fact]:
+            raise UserError(
+                f"{case.name}: {fact} {ours[fact]} of jaxdl, {theirs[fact]} of {case.beside}: "
+                "give an interpreter whose side is the same"
+            )
+    seconds = pair.take_turns(both, turns, pause)
     return {
         "case": case.name,
         **case._asdict(),
@@ -136,7 +134,8 @@ def run(config: Config) -> dict[str, Any]:
     origin = performance.origin(Path(config.results))  # before files are written
     found = {}
     for case in cases.select(config.only, config.batch_size, config.num_steps):
-        entry = measure(case, config.turns, config.torch_python)
+        with sides(case, ("jaxdl", case.beside), config.torch_python) as both:
+            entry = compare(case, both, config.turns)
         given = {"only": case.name, "batch_size": config.batch_size, "num_steps": config.num_steps}
         flags = [f"--{name}={value}" for name, value in given.items() if value]
         words = ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]

@@ -8,6 +8,7 @@ ends when there is nothing more to read.
 import contextlib
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -22,12 +23,25 @@ PAUSE = 0.3  # seconds; OpenMP's threads spin for 0.2 where nothing else is said
 
 
 class Side:
-    """A side that is ready: its process, and what it said about itself."""
+    """A side: its process, and what it says about itself."""
 
     def __init__(self, name: str, process: subprocess.Popen[str], errors: IO[str]):
         self.name = name
         self.process, self._errors = process, errors
-        self.report: dict[str, Any] = self._hear(dict)
+        assert process.stdout
+        self.said = process.stdout
+        self._report: dict[str, Any] | None = None
+
+    def ready(self) -> dict[str, Any]:
+        """Waits until it is; returns what it says about itself."""
+        if self._report is None:
+            self._report = self._hear(dict)
+        return self._report
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What it says about itself, for which this waits."""
+        return self.ready()
 
     def turn(self) -> float:
         """Has it do one turn; returns the seconds that it took by its own clock."""
@@ -36,6 +50,7 @@ class Side:
 
     def ask(self, kind: type) -> Any:
         """Has it do one turn; returns the value of that kind that it answers."""
+        self.ready()
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead, and that is said below
             # Past Python's buffer: what is left in it would be written again at the end.
@@ -44,8 +59,7 @@ class Side:
 
     def _hear(self, kind: type) -> Any:
         """The next line of the side's, a JSON value of that kind."""
-        assert self.process.stdout
-        line = self.process.stdout.readline()
+        line = self.said.readline()
         if not line:
             status = self.process.wait()
             self._errors.seek(0)
@@ -65,10 +79,11 @@ class Side:
 
 @contextlib.contextmanager
 def started(name: str, command: Sequence[str]) -> Iterator[Side]:
-    """Starts a side and waits until it is ready; at the end closes its input, and waits for it.
+    """Starts a side, without waiting for it; at the end closes its input, and waits for that.
 
     Raises:
-      UserError: it cannot be started, dies or says what is not of a side; with its last word.
+      UserError: it cannot be started. Asked for anything, a side raises it where it has died or
+        says what is not of a side; with its last word.
     """
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
@@ -85,16 +100,28 @@ def started(name: str, command: Sequence[str]) -> Iterator[Side]:
             raise
 
 
-def take_turns(sides: Sequence[Side], turns: int) -> dict[str, list[float]]:
+def wait(sides: Sequence[Side], seconds: float) -> None:
+    """Waits until all are ready or have ended; after so many seconds, kills those that are not."""
+    until, waiting = time.monotonic() + seconds, {side.said: side for side in sides}
+    while waiting and (left := until - time.monotonic()) > 0:
+        for file in select.select(list(waiting), [], [], left)[0]:
+            del waiting[file]
+    for side in waiting.values():
+        side.process.kill()
+
+
+def take_turns(sides: Sequence[Side], turns: int, pause: float = PAUSE) -> dict[str, list[float]]:
     """Seconds of each turn, by the side's name: one side after the other, every second turn back.
 
-    What the machine does meanwhile, it does to all of them. Before each there is a pause, in which
-    the threads of the side before it stop spinning in wait for more work.
+    What the machine does meanwhile, it does to all of them. Before each there is a pause of so many
+    seconds, in which the threads of the side before it stop spinning in wait for more work.
     """
+    for side in sides:
+        side.ready()
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for turn in range(turns):
         for side in reversed(sides) if turn % 2 else sides:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             seconds[side.name].append(side.turn())
     return seconds
 

@@ -39,10 +39,8 @@ def card(tmp_path, monkeypatch):
     said = {"jaxdl": dict(OURS), "torch": dict(THEIRS)}
 
     def fake(side, spec, python, module="side"):
-        if python == "/none":
+        if side == "torch" and python == "/none":
             raise UserError("/none has no PyTorch")
-        if side == "torch" and spec:  # it follows jaxdl
-            assert json.loads(spec)["tf32"] is True
         seconds = 0.5 if side == "jaxdl" else 2.0
         return fake_side.command(side, tmp_path / "log", seconds, **said[side])
 
@@ -78,6 +76,26 @@ def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(
     ) in "\n".join(rows)
     assert any("a step of 256 x 128 tokens, bfloat16 | 500 ms (65,536 tokens/s" in r for r in rows)
     assert "| does everything run | 1 | b | 1 x Z80 |" in rows
+
+
+def test_several_cases_start_at_once(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2 * steps.CORES)
+    monkeypatch.setattr(steps, "LIMIT", 5)
+    fake = beside_torch.command
+
+    def hangs(side, spec, python, module="side"):
+        if side == "torch" and spec and json.loads(spec)["model"] == "vit":
+            return [sys.executable, "-c", "input()"]
+        return fake(side, spec, python)
+
+    monkeypatch.setattr(beside_torch, "command", hangs)
+    steps.main(of(tmp_path, only="steps/vit-512-bf,steps/lstm-256-bf"))
+    found = lines(tmp_path)
+    assert found["steps/vit-512-bfloat16"]["state"] == "failed"
+    assert "ended with status -9" in found["steps/vit-512-bfloat16"]["text"]
+    assert found["steps/lstm-256-bfloat16"]["state"] == "done"
+    steps.main(of(tmp_path, left=0, only="steps/vgg16-512-bf"))
+    assert lines(tmp_path)["steps/vgg16-512-bfloat16"]["text"] == report.NO_TIME
 
 
 def test_steps_without_pytorch_or_of_another_precision(card, tmp_path):

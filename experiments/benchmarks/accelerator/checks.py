@@ -202,7 +202,8 @@ def checkpoints() -> str:
         "half": jnp.asarray(random.normal(size=(33,)), jnp.bfloat16),
     }
     best = {"step": 0, "value": None, "since": 0, "than": None}
-    record = {name: kind() for name, kind in RECORD.items()} | {"best": best, "step": 7}
+    said = {"best": best, "step": 7, "anchor": [0, 0], "timed": [0, 0.0]}
+    record = {name: kind() for name, kind in RECORD.items()} | said
     with tempfile.TemporaryDirectory() as name:
         kept = Checkpoints(Path(name))
         kept.save(7, state, record, "", ())

@@ -1,21 +1,27 @@
 """Steps beside PyTorch on the same card, after the card's ceilings: a part of `accelerator`.
 
-Both sides keep TensorFloat-32's ten bits of a float32 product, or neither does; a case whose sides
-differ fails. Where PyTorch is missing, jaxdl is timed alone.
+Where there are cores enough, several cases start and compile at once; they are timed when all are
+ready, one after the other. Both sides keep TensorFloat-32's ten bits of a float32 product, or
+neither does; a case whose sides differ fails. Where PyTorch is missing, jaxdl is timed alone.
 """
 
+import contextlib
 import functools
 import json
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.benchmarks import beside_torch, cases, pair, performance
-from experiments.benchmarks.accelerator.report import SKIPPED, Report
+from experiments.benchmarks.accelerator.report import NO_TIME, SKIPPED, Report, chosen
 from experiments.benchmarks.cases import Case
 from jaxdl.errors import UserError
 
 TURNS = 7
-LIMIT = 120  # seconds of a case, so that one that hangs leaves time for others
+LIMIT = 120  # seconds until sides are ready, so that one that hangs leaves time for others
+CORES = 4  # of a case's sides, while they compile
+PAUSE = 0.02  # seconds between turns on a card
 CEILINGS = {"size": 8192, "bytes": 2**30}
 IN_SMALL = {"size": 256, "bytes": 2**20}
 QUICKEST = ("lenet5", "lstm", "vit", "transformer", "vgg16", "resnet18", "resnet50")
@@ -35,20 +41,41 @@ def main(report: Report) -> None:
             return f"{text} (FLOP/s; bytes/s)", {"entries": side.report["entries"]}
 
     report.attempt("steps/ceilings", ceilings, limit=LIMIT)
-    measure = functools.partial(beside, turns=turns, peaks=peaks, report=report)
+    names = ["jaxdl", "torch"]
     try:
         beside_torch.command("torch", "", report.spec["torch_python"])
     except UserError as error:
         report.add("steps/torch", f"jaxdl is timed alone: {error}", SKIPPED)
-        measure = functools.partial(alone, turns=turns)
-    chosen = list(cases.ACCELERATED)
+        del names[1]
+    todo = list(cases.ACCELERATED)
     if report.rehearse:  # what compiles in the least time first
-        chosen = [case._replace(batch_size=2, steps=1) for case in chosen]
-        chosen.sort(key=lambda case: QUICKEST.index(case.model))
+        todo = [case._replace(batch_size=2, steps=1) for case in todo]
+        todo.sort(key=lambda case: QUICKEST.index(case.model))
         # Which PyTorch lacks on many CPUs.
-        chosen = [case for case in chosen if (case.model, case.dtype) != ("lstm", "bfloat16")]
-    for case in chosen:
-        report.attempt(name(case), functools.partial(measure, case), limit=LIMIT)
+        todo = [case for case in todo if (case.model, case.dtype) != ("lstm", "bfloat16")]
+    todo = [case for case in todo if chosen(name(case), report.spec["only"])]
+    at_once = max(1, (os.cpu_count() or 1) // CORES)
+    for start in range(0, len(todo), at_once):
+        together(todo[start : start + at_once], names, turns, peaks, report)
+
+
+def together(
+    todo: Sequence[Case], names: Sequence[str], turns: int, peaks: dict[str, float], report: Report
+) -> None:
+    """Starts the sides of these cases, waits until all are ready, and times case after case."""
+    if report.left() <= 0:
+        for case in todo:
+            report.add(name(case), NO_TIME, SKIPPED)
+        return
+    with contextlib.ExitStack() as stack:
+        started = {
+            case: stack.enter_context(beside_torch.sides(case, names, report.spec["torch_python"]))
+            for case in todo
+        }
+        pair.wait([side for sides in started.values() for side in sides], min(LIMIT, report.left()))
+        for case, sides in started.items():
+            measure = functools.partial(beside if len(sides) > 1 else alone, case, sides)
+            report.attempt(name(case), functools.partial(measure, turns, peaks), limit=LIMIT)
 
 
 def ceilings_command(spec: str) -> list[str]:
@@ -62,23 +89,24 @@ def name(case: Case) -> str:
 
 
 def beside(
-    case: Case, turns: int, peaks: dict[str, float], report: Report
+    case: Case, sides: Sequence[pair.Side], turns: int, peaks: dict[str, float]
 ) -> tuple[str, dict[str, Any]]:
     """Times jaxdl and PyTorch in turns."""
-    entry = beside_torch.measure(case, turns, report.spec["torch_python"])
+    entry = beside_torch.compare(case, sides, turns, PAUSE)
     entry["command"] = f"{COMMAND} --only={name(case)}"
     if peaks:
         entry["peak_flops"] = peaks[case.dtype]
     return performance.line(entry), {"entries": [["cases", entry]]}
 
 
-def alone(case: Case, turns: int) -> tuple[str, dict[str, Any]]:
+def alone(
+    case: Case, sides: Sequence[pair.Side], turns: int, peaks: dict[str, float]
+) -> tuple[str, dict[str, Any]]:
     """Times jaxdl."""
-    with beside_torch.sides(case, ("jaxdl",), "") as (side,):
-        seconds = pair.take_turns([side], turns)["jaxdl"]
-        what = f"`{case.model}`, a step of {case.batch}, {case.dtype}"
-        command = f"{COMMAND} --only={name(case)}"
-        entry = performance.cost(what, seconds, "s", command, side.report)
+    del peaks  # of a row beside PyTorch
+    seconds = pair.take_turns(sides, turns, PAUSE)["jaxdl"]
+    what = f"`{case.model}`, a step of {case.batch}, {case.dtype}"
+    entry = performance.cost(what, seconds, "s", f"{COMMAND} --only={name(case)}", sides[0].report)
     milliseconds = 1e3 * entry["value"]["median"]
     return f"jaxdl {milliseconds:.3g} ms", {"entries": [["costs", entry]]}
 
