@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -34,6 +35,9 @@ def pytest_configure(config):
     # The interpreter's own notice of what third-party code leaves open is not ours to mend.
     config.addinivalue_line("filterwarnings", "ignore:.*:pytest.PytestUnraisableExceptionWarning")
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    # `nohup` and a shell's `&` have them ignored, and so would the runs that tests start.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _once():
