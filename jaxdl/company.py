@@ -214,7 +214,13 @@ def _met(config: RunConfig) -> dict[int, socket.socket]:
         listeners.append(_listener(config, host, 0))
         return [socket.gethostname(), listeners[0].getsockname()[1], secrets.token_hex(32)]
 
-    name, port, secret = parallel.by_first(meeting)
+    try:  # the first time that they exchange anything
+        name, port, secret = parallel.by_first(meeting)
+    except jax.errors.JaxRuntimeError as error:
+        raise TrainingError(
+            f"the processes of the run cannot exchange data ({first_line(error)}): if two have the "
+            "same GPU, give each one of its own by CUDA_VISIBLE_DEVICES"
+        ) from error
     own = jax.process_index()
     try:
         if own == 0:

@@ -109,4 +109,5 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
 
 if __name__ == "__main__":
     cli.set_up_jax()
-    pair.serve(*side(json.loads(sys.argv[1])))
+    report, turn = side(json.loads(sys.argv[1]))
+    pair.serve(report, turn=turn)

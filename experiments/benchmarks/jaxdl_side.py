@@ -10,8 +10,10 @@ SPEC is that of `beside_torch`, whose child this is.
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -120,6 +122,27 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     return report | ({"memory_bytes": told["peak_bytes_in_use"]} if told else {}), turn
 
 
+def kernels(turn: Callable[[], Any], steps: int) -> list[list[Any]]:
+    """A GPU's kernels in a turn of so many steps: [name, seconds, launches] a step.
+
+    A name is the kernel's, and that of the operation of jaxdl's that it is of.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            turn()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
+    lines = [line for p in planes if p.name.startswith("/device:GPU") for line in p.lines]
+    found: dict[str, list[float]] = {}
+    for event in (event for line in lines if "Stream" in line.name for event in line.events):
+        facts = dict(event.stats)
+        name = f"{event.name}: {facts.get('hlo_op', '')} {facts.get('name', '')}".strip(": ")
+        spent = found.setdefault(name, [0.0, 0.0])
+        spent[0] += 1e-9 * event.duration_ns / steps
+        spent[1] += 1 / steps
+    return [[name, *spent] for name, spent in found.items()]
+
+
 def tf32() -> bool:
     """Whether a float32 product keeps ten bits only, as TensorFloat-32 does; seen, not asked."""
     x = np.random.default_rng(0).random((256, 256), np.float32)
@@ -130,4 +153,6 @@ def tf32() -> bool:
 
 if __name__ == "__main__":
     cli.set_up_jax()
-    pair.serve(*side(json.loads(sys.argv[1])))
+    spec = json.loads(sys.argv[1])
+    report, turn = side(spec)
+    pair.serve(report, turn=turn, kernels=lambda: kernels(turn, spec["steps"] or 1))

@@ -48,13 +48,13 @@ class Side:
         seconds: float = self.ask(float)
         return seconds
 
-    def ask(self, kind: type) -> Any:
-        """Has it do one turn; returns the value of that kind that it answers."""
+    def ask(self, kind: type, what: str = "turn") -> Any:
+        """Has it do one turn, or what else it can; returns the value of that kind it answers."""
         self.ready()
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it is dead, and that is said below
             # Past Python's buffer: what is left in it would be written again at the end.
-            os.write(self.process.stdin.fileno(), b"turn\n")
+            os.write(self.process.stdin.fileno(), f"{what}\n".encode())
         return self._hear(kind)
 
     def _hear(self, kind: type) -> Any:
@@ -137,13 +137,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "lower_quartile": lower, "upper_quartile": upper}
 
 
-def serve(report: dict[str, Any], turn: Callable[[], Any]) -> None:
+def serve(report: dict[str, Any], **answers: Callable[[], Any]) -> None:
     """The other half, called by a side that is ready: answers until its input ends.
 
     Args:
       report: what it says about itself.
-      turn: does one turn and returns the seconds that it took, or what else it is asked for.
+      answers: what it can be asked for; `turn` returns its seconds, for the most part.
     """
     print(json.dumps(report), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(turn()), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answers[line.strip()]()), flush=True)

@@ -38,7 +38,7 @@ def main(config: Config) -> None:
         "hardware": environment.hardware(described),
         "versions": versions,
     }
-    pair.serve(report, turn)
+    pair.serve(report, turn=turn)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ It imports nothing of jaxdl, so that any Python with PyTorch and NumPy will do. 
 `beside_torch`, whose child this is; `pair` says how the two talk.
 """
 
+import functools
 import json
 import os
 import platform
@@ -149,6 +150,19 @@ def described(parameters: int, backend: str) -> dict[str, Any]:
     return report
 
 
+def kernels(turn: Callable[[], Any], steps: int) -> list[list[Any]]:
+    """A GPU's kernels in a turn of so many steps: [name, seconds, launches] a step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        turn()
+    found: dict[str, list[float]] = {}
+    for event in profile.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            spent = found.setdefault(event.name, [0.0, 0.0])
+            spent[0] += 1e-6 * event.device_time_total / steps
+            spent[1] += 1 / steps
+    return [[name, *spent] for name, spent in found.items()]
+
+
 def tf32() -> bool:
     """Whether a float32 product keeps ten bits only, as TensorFloat-32 does; seen, not asked."""
     x = torch.rand(256, 256, device=DEVICE)
@@ -166,5 +180,9 @@ if __name__ == "__main__":
         torch.backends.cudnn.benchmark = True
     report, turn = side(spec)
     print(json.dumps(report), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(turn()), flush=True)
+    answers: dict[str, Callable[[], Any]] = {
+        "turn": turn,
+        "kernels": functools.partial(kernels, turn, spec["steps"] or 1),
+    }
+    for line in sys.stdin:
+        print(json.dumps(answers[line.strip()]()), flush=True)

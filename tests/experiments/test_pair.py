@@ -69,5 +69,5 @@ def test_a_side_that_cannot_be_started(tmp_path):
 
 def test_serve_answers_until_its_input_ends(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("turn\nturn\n"))
-    pair.serve({"parameters": 1}, lambda: 0.5)
+    pair.serve({"parameters": 1}, turn=lambda: 0.5, kernels=list)
     assert capsys.readouterr().out == '{"parameters": 1}\n0.5\n0.5\n'

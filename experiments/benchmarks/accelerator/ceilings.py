@@ -79,4 +79,4 @@ def measure(size: int, amount: int) -> dict[str, Any]:
 if __name__ == "__main__":
     cli.set_up_jax()
     spec = json.loads(sys.argv[1])
-    pair.serve(measure(spec["size"], spec["bytes"]), lambda: 0.0)
+    pair.serve(measure(spec["size"], spec["bytes"]))

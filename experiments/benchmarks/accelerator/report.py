@@ -39,6 +39,7 @@ class Report:
     def add(self, name: str, text: str, state: str = DONE, **fields: Any) -> None:
         """Writes a result: `text` is one line for the table, `fields` are kept with it."""
         line = {"name": name, "state": state, "text": " ".join(text.split()), **fields}
+        line["time"] = round(time.time(), 1)
         append(self._path, line | ({"rehearsal": True} if self.rehearse else {}))
 
     def attempt(self, name: str, measure: Callable[[], Result], *, limit: float = 0) -> bool:

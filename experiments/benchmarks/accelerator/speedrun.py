@@ -74,9 +74,9 @@ def race(report: Report) -> tuple[str, dict[str, Any]]:
     assert config is not None
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        spec = json.dumps(write(config, folder))
         side = [sys.executable, "-m", "experiments.benchmarks.speedrun_side", *given]
         sides = [stack.enter_context(pair.started("jaxdl", side))]
+        spec = json.dumps(write(config, folder))
         try:
             command = beside_torch.command("torch", spec, report.spec["torch_python"], "speedrun")
         except UserError as error:

@@ -21,7 +21,9 @@ from jaxdl.errors import UserError
 TURNS = 7
 LIMIT = 120  # seconds until sides are ready, so that one that hangs leaves time for others
 CORES = 4  # of a case's sides, while they compile
+COMPILERS = {"TORCHINDUCTOR_COMPILE_THREADS": str(CORES)}  # else as many as cores, for each case
 PAUSE = 0.02  # seconds between turns on a card
+KERNELS = 20  # of a step that are kept
 CEILINGS = {"size": 8192, "bytes": 2**30}
 IN_SMALL = {"size": 256, "bytes": 2**20}
 QUICKEST = ("lenet5", "lstm", "vit", "transformer", "vgg16", "resnet18", "resnet50")
@@ -69,7 +71,9 @@ def together(
         return
     with contextlib.ExitStack() as stack:
         started = {
-            case: stack.enter_context(beside_torch.sides(case, names, report.spec["torch_python"]))
+            case: stack.enter_context(
+                beside_torch.sides(case, names, report.spec["torch_python"], COMPILERS)
+            )
             for case in todo
         }
         pair.wait([side for sides in started.values() for side in sides], min(LIMIT, report.left()))
@@ -93,10 +97,23 @@ def beside(
 ) -> tuple[str, dict[str, Any]]:
     """Times jaxdl and PyTorch in turns."""
     entry = beside_torch.compare(case, sides, turns, PAUSE)
+    kernels = {}
+    for side in sides:
+        with contextlib.suppress(UserError):  # the figure is there without them
+            kernels[side.name] = longest(side)
     entry["command"] = f"{COMMAND} --only={name(case)}"
     if peaks:
         entry["peak_flops"] = peaks[case.dtype]
-    return performance.line(entry), {"entries": [["cases", entry]]}
+    return performance.line(entry), {"entries": [["cases", entry]], "kernels": kernels}
+
+
+def longest(side: pair.Side) -> list[list[Any]]:
+    """The kernels that take most of a side's step on a card, after a line for all of them."""
+    if side.report["backend"] != "gpu":
+        return []
+    kernels = sorted(side.ask(list, "kernels"), key=lambda kernel: -kernel[1])
+    seconds, launches = (sum(kernel[n] for kernel in kernels) for n in (1, 2))
+    return [["all", seconds, launches], *kernels[:KERNELS]]
 
 
 def alone(
