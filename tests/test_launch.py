@@ -173,7 +173,8 @@ work=$STAND_INS/..
 # One failure of each kind, where a test asks for it.
 for kind in describe ssh "storage ls" "storage rsync --recursive --delete"; do
   if [[ $* == *"$kind"* ]] && [ -e "$work/fail-${kind// /-}" ]; then
-    rm "$work/fail-${kind// /-}"; echo "ERROR: 503 later" >&2; exit 1
+    [ -s "$work/fail-${kind// /-}" ] || rm "$work/fail-${kind// /-}"  # once, or always
+    echo "ERROR: 503 later" >&2; exit 1
   fi
 done
 case "$*" in
@@ -328,7 +329,8 @@ def test_a_bucket_that_does_not_answer_is_not_an_empty_one(there, tmp_path):
 
 
 def test_a_copy_that_fails_is_said(there, tmp_path):
-    (tmp_path / "fail-storage-rsync---recursive---delete").touch()
+    # Always: a copy while it runs may come before the last one.
+    (tmp_path / "fail-storage-rsync---recursive---delete").write_text("always")
     found = run_it()
     assert found.returncode == 1
     assert "did not get to gs://b/mine" in found.stdout
