@@ -9,8 +9,12 @@ them against these.
 
 import dataclasses
 import hashlib
+import io
 import json
 import re
+import subprocess
+import tarfile
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +35,9 @@ HEADER = """| training | jaxdl | beside it | ratio of times (quartiles) | on |
 | --- | --- | --- | --- | --- |"""
 COSTS = """| figure | median (quartiles) | by | on |
 | --- | --- | --- | --- |"""
-CHECKS = """| on an accelerator | passed | failed | on |
-| --- | --- | --- | --- |"""
+CHECKS = """| on an accelerator | passed | failed | no time for | on |
+| --- | --- | --- | --- | --- |"""
+DONE, FAILED = "done", "failed"  # states of a check that decide
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,12 +81,44 @@ def source_digest(root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def committed(commit: str) -> dict[str, Any]:
+    """The full name of a commit, and its `source_digest`.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
+
+    try:
+        name = git("rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
+        packed = git("archive", name.decode().strip(), "jaxdl", "experiments")
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"--commit={commit}: no commit of this repository is named so") from error
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(fileobj=io.BytesIO(packed)) as archive,
+    ):
+        archive.extractall(folder, filter="data")
+        return {"commit": name.decode().strip(), "source": source_digest(Path(folder))}
+
+
 def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
-    """Adds figures to those of their hardware, in the place of older ones of the same case."""
+    """Adds figures to those of their hardware, in the place of older ones of the same case.
+
+    Of checks, what passed or failed before and was not decided this time stays.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", entry["hardware"].lower()).strip("-")
     path = folder / f"{slug}.json"
     kept = files.read_json(path) if path.exists() else {}
-    entries = {e["case"]: e for e in kept.get(kind, [])} | {entry["case"]: entry}
+    entries = {e["case"]: e for e in kept.get(kind, [])}
+    if kind == "checks":
+        before = entries.get(entry["case"], {}).get("states", {})
+        now = entry["states"].items()
+        decided = {n: state for n, state in now if state in (DONE, FAILED) or n not in before}
+        entry = entry | {"states": before | decided}
+    entries[entry["case"]] = entry
     text = json.dumps(kept | {kind: list(entries.values())}, indent=1)
     files.write_text(path, f"{text}\n")
     return path
@@ -195,6 +232,8 @@ def side_cell(entry: dict[str, Any], side: str) -> str:
     count, items = case.items
     share = 100 * entry["flops"] / seconds / entry["peak_flops"]
     told = [f"{count / seconds:,.0f} {items}/s", f"{share:.0f} % of peak"]
+    if side in entry.get("kernel_seconds", {}):
+        told.append(f"kernels {_time(entry['kernel_seconds'][side])}")
     if side in entry["memory_bytes"]:
         told.append(f"{entry['memory_bytes'][side] / 1e9:.2f} GB")
     return f"{_time(seconds)} ({', '.join(told)})"
@@ -212,8 +251,11 @@ def _cost_cells(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _check_cells(entry: dict[str, Any]) -> tuple[str, ...]:
-    failed = "; ".join(entry["failed"]) or "none"
-    return entry["case"], str(entry["passed"]), failed, entry["hardware"]
+    names: dict[str, list[str]] = {DONE: [], FAILED: [], "": []}
+    for name, state in entry["states"].items():
+        names[state if state in names else ""].append(name)
+    failed, late = (", ".join(names[state]) or "none" for state in (FAILED, ""))
+    return entry["case"], str(len(names[DONE])), failed, late, entry["hardware"]
 
 
 def _time(seconds: float) -> str:

@@ -23,7 +23,7 @@ from experiments.benchmarks.accelerator import (
     speedrun,
     steps,
 )
-from jaxdl import cli, environment
+from jaxdl import cli
 from jaxdl.errors import TrainingError, UserError
 from tests import fake_side
 from tests.told import lines, of
@@ -52,18 +52,23 @@ def card(tmp_path, monkeypatch):
     return said
 
 
-def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(
-    card, tmp_path, monkeypatch
-):
+@pytest.fixture
+def commit(monkeypatch):
+    """A commit of the code that is here."""
+    known = {"commit": "c0ffee", "source": performance.source_digest()}
+    monkeypatch.setattr(performance, "committed", lambda name: known | {"name": name})
+    return "main"
+
+
+def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(card, tmp_path, commit):
     steps.main(of(tmp_path, only="steps/ceilings,steps/lenet5,steps/lstm-256-bf"))
     origin = {"name": "origin", **performance.measured_from()}
     report.append(tmp_path / "results.jsonl", origin)
     for name, state in (("runs/a", "done"), ("runs/b", "failed"), ("runs/c", "skipped")):
         report.append(tmp_path / "results.jsonl", {"name": name, "state": state, "text": ""})
     kept = tmp_path / "kept"
-    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": False})
     kept.mkdir()
-    publish.add(tmp_path / "results.jsonl", kept)
+    publish.add(tmp_path / "results.jsonl", kept, commit)
     (path,) = kept.iterdir()
     assert path.name == "1-x-z80.json"
     first = json.loads(path.read_text())["cases"][0]
@@ -72,10 +77,15 @@ def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(
     rows = performance.table(kept).splitlines()
     assert (
         "| `lenet5`, a step of 128 images, TensorFloat-32 | 500 ms (256 images/s, 50 % of peak, "
-        "2.00 GB) | PyTorch 2 s (64 images/s, 12 % of peak, 2.00 GB) | 0.25 (0.25 to 0.25) |"
+        "kernels 250 ms, 2.00 GB) | PyTorch 2 s (64 images/s, 12 % of peak, kernels 250 ms, "
+        "2.00 GB) | 0.25 (0.25 to 0.25) |"
     ) in "\n".join(rows)
     assert any("a step of 256 x 128 tokens, bfloat16 | 500 ms (65,536 tokens/s" in r for r in rows)
-    assert "| does everything run | 1 | b | 1 x Z80 |" in rows
+    assert "| does everything run | 1 | b | c | 1 x Z80 |" in rows
+    report.append(tmp_path / "results.jsonl", {"name": "runs/b", "state": "done", "text": ""})
+    report.append(tmp_path / "results.jsonl", {"name": "runs/a", "state": "stopped", "text": ""})
+    publish.add(tmp_path / "results.jsonl", kept, commit)
+    assert "| does everything run | 2 | none | c | 1 x Z80 |" in performance.table(kept)
 
 
 def test_several_cases_start_at_once(card, tmp_path, monkeypatch):
@@ -111,21 +121,29 @@ def test_steps_without_pytorch_or_of_another_precision(card, tmp_path):
     assert "tf32 True of jaxdl, False of torch" in failed["text"]
 
 
-def test_what_is_not_published(tmp_path, monkeypatch):
+def test_a_commit_is_named_by_what_git_knows():
+    head = performance.committed("HEAD")
+    assert len(head["commit"]) == 40
+    assert performance.committed(head["commit"][:10]) == head
+    for name in ("none", "--output=x", "HEAD:README.md"):
+        with pytest.raises(UserError, match="no commit of this repository"):
+            performance.committed(name)
+
+
+def test_what_is_not_published(tmp_path, commit):
     path = tmp_path / "results.jsonl"
     with pytest.raises(UserError, match="has no results"):
         publish.add(path, tmp_path)
-    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": False})
     here = {"name": "origin", **performance.measured_from()}
     for origin, more, error in (
-        (here | {"source": "other"}, {}, "other code than that of commit c0ffee"),
+        (here | {"source": "other"}, {}, "other code than that of --commit=main"),
         (here, {"rehearsal": True}, "of a rehearsal"),
     ):
         path.write_text("")
         report.append(path, origin)
         report.append(path, {"name": "loop/1 ms", "state": "done", "text": "", **more})
         with pytest.raises(UserError, match=error):
-            publish.add(path, tmp_path)
+            publish.add(path, tmp_path, commit)
 
 
 def test_the_digest_is_of_all_code(tmp_path):
@@ -245,7 +263,7 @@ def test_both_sides_of_the_race_are_told_the_same(tmp_path):
         assert len(arrays["train_image"]) == len(arrays["train_label"]) == 1294
 
 
-def test_the_race_is_written_as_it_goes(tmp_path):
+def test_the_race_is_written_as_it_goes(tmp_path, monkeypatch):
     answers = {"jaxdl": 1.0, "torch": 2.0}
 
     class Side:
@@ -270,6 +288,10 @@ def test_the_race_is_written_as_it_goes(tmp_path):
     assert seconds["times"] > 16
     assert theirs[0]["case"].startswith("PyTorch, training")
     assert 0.9 < accuracy["value"]["median"] < 1
+    told.left = lambda: 60
+    monkeypatch.setattr(Side, "ask", lambda *_: {"seconds": 1.0, "accuracy": 0.1})
+    with pytest.raises(UserError, match="has learned nothing"):
+        speedrun.trainings(told, [Side("torch"), Side("jaxdl")], speedrun.Config())
 
 
 def test_cases_of_an_accelerator():

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.accelerator.publish --add=FOLDER/results.jsonl
     python -m experiments.benchmarks.performance
 
-They are published as those of the commit that is checked out, whose code they must be of.
+They are published as those of --commit, whose code they must be of.
 """
 
 import dataclasses
@@ -25,17 +25,18 @@ class Config(RunConfig):
     """From which file to which folder."""
 
     add: str = flag("", "results.jsonl of an accelerator", place=True)
+    commit: str = flag("HEAD", "commit whose code was measured")
     results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Adds the figures; returns the folder that has them."""
-    add(Path(config.add), Path(config.results))
+    add(Path(config.add), Path(config.results), config.commit)
     return {"results": config.results}
 
 
-def add(path: Path, folder: Path) -> None:
-    """Adds the figures in `path` to the files in `folder`, as those of the commit that is here.
+def add(path: Path, folder: Path, commit: str = "HEAD") -> None:
+    """Adds the figures in `path` to the files in `folder`, as those of a commit.
 
     A machine to which the code was only copied knows no commit, but the digest of its code.
 
@@ -48,31 +49,35 @@ def add(path: Path, folder: Path) -> None:
         raise UserError(f"--add={path} has no results: name a results.jsonl of the accelerator")
     if any(line.get("rehearsal") for line in results):
         raise UserError(f"--add={path} is of a rehearsal, whose figures are of no use: measure")
-    here = performance.measured_from()
-    if here["dirty"] or origin["source"] != here["source"]:
+    measured = performance.committed(commit)
+    if origin["source"] != measured["source"]:
         raise UserError(
-            f"--add={path} was measured with other code than that of commit {here['commit']}: "
-            "check out the commit that was measured, without changes"
+            f"--add={path} was measured with other code than that of --commit={commit}: name the "
+            "commit that was measured"
         )
-    of = {"commit": here["commit"], "dirty": False, "date": origin["date"]}
-    entries = [(kind, entry) for line in results for kind, entry in line.get("entries", [])]
+    of = {"commit": measured["commit"], "dirty": False, "date": origin["date"]}
+    entries = [(kind, entry) for line in results for kind, entry in _entries(line)]
     for kind, entry in [*entries, *_checks(results, entries)]:
         performance.keep(folder, entry | of, kind)
+
+
+def _entries(line: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The figures of a result, with the seconds of all kernels of a step."""
+    kernels = {side: found[0][1] for side, found in line.get("kernels", {}).items() if found}
+    for kind, entry in line.get("entries", []):
+        yield kind, entry | ({"kernel_seconds": kernels} if kernels else {})
 
 
 def _checks(
     results: list[dict[str, Any]], entries: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """How many of each part's checks passed, and which failed; the hardware is the figures'."""
-    hardware, bad = {entry["hardware"] for _, entry in entries}, (report.FAILED, report.STOPPED)
+    """The states of each part's checks; the hardware is the figures'."""
+    hardware = {entry["hardware"] for _, entry in entries}
     for part, case in CHECKED.items():
         own = [line for line in results if line["name"].startswith(f"{part}/")]
         states = {line["name"].partition("/")[2]: line["state"] for line in own}
         if states and len(hardware) == 1:
-            failed = [name for name, state in states.items() if state in bad]
-            passed = sum(state == report.DONE for state in states.values())
-            entry = {"case": case, "passed": passed, "failed": failed, "hardware": min(hardware)}
-            yield "checks", entry
+            yield "checks", {"case": case, "states": states, "hardware": min(hardware)}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ COMMAND = "python -m experiments.benchmarks.accelerator --only=speedrun"
 CIFAR = ("--dataset=cifar10", f"--data_dir={DATA}", "--validation_fraction=0.02")
 DIGITS = ("--dataset=embedded", "--image_size=16", "--batch_size=100", "--width_multiplier=0.25")
 IN_SMALL = (*DIGITS[:3], "--width_multiplier=0.04", "--num_epochs=1")
+LEARNED = 0.2  # accuracy of ten classes, below which a side has learned nothing
 DOUBLE = 2  # results are written when there are twice as many trainings as before
 
 
@@ -89,13 +90,20 @@ def race(report: Report) -> tuple[str, dict[str, Any]]:
 
 
 def trainings(report: Report, sides: list[pair.Side], config: Config) -> tuple[str, dict[str, Any]]:
-    """Turns while there is time; what two and more of each have shown."""
+    """Turns while there is time; what two and more of each have shown.
+
+    Raises:
+      UserError: a side fails, or learns nothing.
+    """
     found: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
     written, longest = 2, 0.0
     while len(found["jaxdl"]) < 2 or report.left() > 1.5 * longest:
         before = report.left()
         for side in sides if len(found["jaxdl"]) % 2 else reversed(sides):
-            found[side.name].append(side.ask(dict))
+            answer = side.ask(dict)
+            if not (report.rehearse or answer["accuracy"] > LEARNED):
+                raise UserError(f"{side.name} has learned nothing: accuracy {answer['accuracy']}")
+            found[side.name].append(answer)
         longest = max(longest, before - report.left())
         if len(found["jaxdl"]) == written:
             text, fields = summary(found, sides, config)
