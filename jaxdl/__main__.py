@@ -201,6 +201,7 @@ def _reopened(chosen: argparse.Namespace, checkpoint: str, **where: str) -> Any:
     changes = {} if chosen.data_dir is None else {"data_dir": chosen.data_dir}
     run = reopen.open_run(chosen.run, checkpoint, **where, **changes)
     cli.set_up_jax(run.config.deterministic)
+    cli.check_devices()
     return run
 
 

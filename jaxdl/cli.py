@@ -55,6 +55,7 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             record.refuse_if_used(config)
         set_up_jax(config.deterministic)
         company.join(config)
+        check_devices()
         silent = contextlib.nullcontext() if parallel.is_first() else _silence()
         with company.watched(config), silent:
             for name, value in run(config).items():
@@ -88,7 +89,7 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
         return None
     try:
         rest = values(["experiment", *_with_flag_files(arguments)])[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # the latter of --noflag=value
         text = str(error).removeprefix("ERROR:: ")
         raise UserError(f"{text} (--help lists the flags)") from error
     if rest:
@@ -214,14 +215,38 @@ def set_up_jax(deterministic: bool = False) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def check_devices() -> None:
+    """Asks JAX for its devices; of several processes, when they have met.
+
+    Raises:
+      UserError: there are none of the kind that JAX_PLATFORMS names, or of any.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        named = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX_PLATFORMS={named}: JAX finds no such device ({first_line(error)}): unset it to "
+            "take what is there, or install the JAX that knows it (the README's extras)"
+        ) from error
+
+
 def guard(command: Callable[[], None]) -> int:
     """Calls `command` and returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
     # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
     logging.set_verbosity(logging.FATAL)
+    _open_standard_streams()
+    status = _status(command)
+    return _flushed() or status
+
+
+def _status(command: Callable[[], None]) -> int:
+    """Calls `command`; returns its exit status."""
     try:
         with prompt():
             command()
-            sys.stdout.flush()
         return 0
     except UserError as error:
         return _fail(error, 2)
@@ -231,8 +256,64 @@ def guard(command: Callable[[], None]) -> int:
         say(str(stop))
         return stop.status
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout)
         return 0
+    except OSError as error:
+        if error.filename is None and not _takes_more():
+            return _not_printed(error)
+        raise
+
+
+def _open_standard_streams() -> None:
+    """Opens those that are closed (`2>&-`) on nothing.
+
+    Else the next file that is opened takes their number, and what libraries print goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            mode = os.O_WRONLY if number else os.O_RDONLY
+            os.open(os.devnull, mode)  # takes the smallest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _flushed() -> int:
+    """Writes out what was printed; returns the exit status."""
+    status = 0
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _to_nowhere(sys.stdout)
+    except OSError as error:
+        status = _not_printed(error)
+    try:
+        sys.stderr.flush()
+    except OSError:  # else Python would fail with it at its end
+        _to_nowhere(sys.stderr)
+    return status
+
+
+def _takes_more() -> bool:
+    """True if standard output can be written."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as error:
+        return error.errno is None  # it is none of the system's, and takes all
+    return True
+
+
+def _not_printed(error: OSError) -> int:
+    _to_nowhere(sys.stdout)
+    return _fail(TrainingError(f"standard output cannot be written ({error.strerror})"), 1)
+
+
+def _to_nowhere(stream: Any) -> None:
+    """Lets a stream that cannot be written end in nothing, with what it still holds."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _fail(error: Exception, status: int) -> int:

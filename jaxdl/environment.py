@@ -10,12 +10,16 @@ from typing import Any
 
 import jax
 
+from jaxdl.errors import UserError, shortened
+
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
 scikit-learn pillow""".split()  # noqa: SIM905
 
 NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
-SETTINGS = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
-jax_default_matmul_precision""".split()  # noqa: SIM905
+# Of JAX: they decide which numbers are drawn, or of what type numbers are.
+DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
+jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
+SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
 
 
 def describe() -> dict[str, Any]:
@@ -49,6 +53,26 @@ def versions(devices: int) -> dict[str, str]:
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
     return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}
+
+
+def check_settings(then: dict[str, str], where: str) -> None:
+    """Holds the settings of JAX that decide numbers against those of a run.
+
+    Args:
+      then: `versions` of the run; of the last version's runs some are missing.
+      where: the run, for the error.
+
+    Raises:
+      UserError: one is another.
+    """
+    for name in DECISIVE:
+        now = str(jax.config.values[name])
+        if then.get(name, now) != now:
+            value = shortened(then[name])
+            raise UserError(
+                f"{where} was made with {name.upper()}={value}; with {now}, which is set here, "
+                f"numbers are drawn otherwise: set {name.upper()}={value}"
+            )
 
 
 def _version(name: str) -> str | None:

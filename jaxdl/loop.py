@@ -46,7 +46,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.pipeline import Pipeline
 from jaxdl.data.records import Records
 from jaxdl.data.stream import Stream
-from jaxdl.errors import TrainingError, UserError
+from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.estimate import estimate
 from jaxdl.lock import Lock
 from jaxdl.program import Feed, compile_program
@@ -268,13 +268,21 @@ class _Run:
             "state_sha256": tree.flat_digest(parallel.on_host(state)),
         }
         self._record.sync()
-        self._draw(final)
-        with self._request.at_once() if self._alone else nullcontext():
+        failures: list[str] = []
+        with self._request.at_once() if self._alone else nullcontext(), _deferred(failures):
             summary |= conclude(state, self._folder)
-        self._show_pictures()
         self._poll()
         self._check()
         self._record.summarize(summary)
+        with _deferred(failures):
+            self._draw(final)
+        with _deferred(failures):
+            self._show_pictures()
+        if failures:
+            raise TrainingError(
+                f"the run is at its end and its summary is written, but: {'; '.join(failures)}: "
+                f"mend that, and the same command with --workdir={self._named} makes the rest"
+            )
         for name, value in metrics.scalars(final).items():
             if not math.isfinite(value):
                 raise TrainingError(
@@ -326,7 +334,13 @@ class _Run:
             self._detours = max(self._detours, its["detours"], key=len)
             return detours.on_course(self._detours, step, its["detours"])
 
-        saved = on_all(lambda: newest_whole(self._checkpoints, like, on_course), like)
+        def newest() -> Saved | None:
+            record = self._checkpoints.newest_record()
+            if record and self._config.resume != "force":
+                environment.check_settings(record["versions"], f"--workdir={self._folder}")
+            return newest_whole(self._checkpoints, like, on_course)
+
+        saved = on_all(newest, like)
         self._detours = parallel.by_first(lambda: self._detours)
         if saved is None:
             self._carry = self._program.start(self._state_key)
@@ -661,6 +675,15 @@ class _Run:
     def _show_pictures(self) -> None:
         for path in sorted((self._folder / "plots").glob("*.png")):
             self._record.picture(path, self._step)
+
+
+@contextmanager
+def _deferred(failures: list[str]) -> Iterator[None]:
+    """Adds an error to a list: what fails at the end must not cost the figures of the whole run."""
+    try:
+        yield
+    except Exception as error:
+        failures.append(first_line(error))
 
 
 def _speed(

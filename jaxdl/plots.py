@@ -1,5 +1,7 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
+import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +14,30 @@ from jaxdl.errors import printable, shortened
 from jaxdl.metrics_log import metric_names
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
+LETTER = 0.075  # inches, of a legend
+STEEP = 30  # times the median: a value beyond that has a logarithmic axis drawn
 PANEL = (4.6, 3.3)  # inches: width and height, with its margins
 LARGEST = 1e100  # value that is drawn: matplotlib fails near the largest float
+STYLES: dict[str, dict[str, Any]] = {  # by split
+    "train": {"linestyle": "-", "linewidth": 1.0, "alpha": 0.55},
+    "validation": {"linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 3.5},
+    "test": {"linestyle": "none", "marker": "*", "markersize": 9},
+}
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
+
+
+def new_figure(**options: Any) -> Any:
+    """A `matplotlib.figure.Figure`, which Agg draws.
+
+    MPLBACKEND is not obeyed: it may name a notebook's backend, which is not installed here.
+    """
+    named = os.environ.pop("MPLBACKEND", None)  # read when matplotlib is imported
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    return Figure(**options)
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -30,46 +53,80 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))[:MOST_PANELS]
     columns = min(len(names), 3) or 1
     rows = -(-len(names) // columns) or 1
-    figure = _panels(rows, columns, legend=0.2 * len(runs))
-    styles = {"train": ("-", None, 1.0), "validation": ("-", "o", 1.6), "test": ("", "*", 1.6)}
+    labels = _labels(list(runs))
+    longest = max(map(len, (*labels, "validation")))
+    beside = max(1, int(PANEL[0] * columns / (LETTER * longest + 0.6)))
+    entries = len(STYLES) + (len(runs) if len(runs) > 1 else 0)
+    figure = _panels(rows, columns, legend=0.2 * math.ceil(entries / beside) + 0.1)
+    colors = _colors(len(runs))
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
-        for color, (run, run_lines) in enumerate(runs.items()):
-            for shade, (split, (style, marker, stroke)) in enumerate(styles.items()):
-                points = [
-                    (x["step"], x[name])
-                    for x in run_lines
-                    if x["split"] == split
-                    and abs(x.get(name) or 0) < LARGEST
-                    and x.get(name) is not None
-                ]
+        drawn: list[float] = []
+        for color, run_lines in zip(colors, runs.values(), strict=True):
+            for shade, (split, style) in enumerate(STYLES.items()):
+                points = _points(run_lines, split, name)
+                drawn += [value for _, value in points]
                 if points:
-                    axes.plot(
-                        *zip(*points, strict=True),
-                        linestyle=style or "none",
-                        marker=marker,
-                        markersize=9 if split == "test" else 3.5,
-                        linewidth=stroke,
-                        alpha=0.55 if split == "train" else 1.0,
-                        color=f"C{color if len(runs) > 1 else shade}",
-                        label=split if len(runs) == 1 else f"{run} {split}",
-                    )
+                    own = color if len(runs) > 1 else f"C{shade}"
+                    dot = {} if points[1:] else {"marker": "."}  # else a line of one is none
+                    axes.plot(*zip(*points, strict=True), color=own, **dot | style)
+        if _steep(drawn):
+            axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         axes.set_title(_plain(name.replace("_", " ")), y=1.0)  # given: not measured
         axes.set_xlabel("step")
-        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         axes.grid(alpha=0.25)
-    # One legend below all panels, where it covers no curve.
-    lines_by_label = {line.get_label(): line for axes in figure.axes for line in axes.lines}
-    if lines_by_label:
-        figure.legend(
-            list(lines_by_label.values()),
-            [_plain(str(label)) for label in lines_by_label],
-            loc="lower center",
-            ncols=3,
-            fontsize="small",
-            frameon=False,
-        )
+    _legend(figure, labels, colors, beside)
     _save(figure, path)
+
+
+def _points(lines: Lines, split: str, name: str) -> list[tuple[int, float]]:
+    """Steps and values of a metric on a split, without those that cannot be drawn."""
+    values = [(x["step"], x.get(name)) for x in lines if x["split"] == split]
+    return [(step, v) for step, v in values if v is not None and abs(v) < LARGEST]
+
+
+def _steep(values: list[float]) -> bool:
+    """True for positive values of which one dwarfs the rest, so that the others show nothing."""
+    return bool(values) and min(values) > 0 and max(values) > STEEP * float(np.median(values))
+
+
+def _labels(names: list[str]) -> list[str]:
+    """Names for a legend: without the folder that all of them are in."""
+    common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
+    try:
+        return [_plain(os.path.relpath(name, common) if common else name) for name in names]
+    except ValueError:  # on other drives
+        return [_plain(name) for name in names]
+
+
+def _colors(count: int) -> list[Any]:
+    """As many colors as can be told apart; of more than twenty, neighbours are similar."""
+    import matplotlib
+
+    if count <= 10:
+        return [f"C{n}" for n in range(count)]
+    if count <= 20:
+        return list(matplotlib.colormaps["tab20"](np.arange(count)))
+    return list(matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, count)))
+
+
+def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
+    """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
+    from matplotlib.lines import Line2D
+
+    several = len(labels) > 1
+    handles, texts = [], []
+    for shade, (split, style) in enumerate(STYLES.items()):
+        handles.append(Line2D([], [], color="0.3" if several else f"C{shade}", **style))
+        texts.append(split)
+    if several:
+        handles += [Line2D([], [], color=color, linewidth=3) for color in colors]
+        texts += labels
+    figure.legend(
+        handles, texts, loc="lower center", ncols=columns, fontsize="small", frameon=False
+    )
 
 
 def _panels(rows: int, columns: int, legend: float) -> Any:
@@ -77,11 +134,9 @@ def _panels(rows: int, columns: int, legend: float) -> Any:
 
     Margins are given, wide enough for six digits: to measure them takes as long as to draw.
     """
-    from matplotlib.figure import Figure
-
     left, right, top, bottom = 0.65, 0.2, 0.4, 0.5  # inches, of each panel
     width, height = PANEL[0] * columns, PANEL[1] * rows + legend
-    figure = Figure(figsize=(width, height))
+    figure = new_figure(figsize=(width, height))
     figure.subplots_adjust(
         left=left / width,
         right=1 - right / width,
@@ -104,11 +159,9 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
       title: of the metric.
       path: of the PNG.
     """
-    from matplotlib.figure import Figure
-
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    figure = new_figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
     for number, (name, pairs) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.set_ylabel(_plain(title.replace("_", " ")))
@@ -148,17 +201,15 @@ def _numbers(words: list[str]) -> list[float] | None:
 
 def matrix(values: np.ndarray, title: str, path: Path) -> None:
     """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones."""
-    from matplotlib.figure import Figure
-
     classes = len(values)
     side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
     width, height, inner = side + 0.9, side, side - 1.0  # inches
-    figure = Figure(figsize=(width, height))
+    figure = new_figure(figsize=(width, height))
     axes = figure.add_axes((0.65 / width, 0.6 / height, inner / width, inner / height))
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
     bar = figure.add_axes(((inner + 0.8) / width, 0.6 / height, 0.2 / width, inner / height))
     figure.colorbar(image, cax=bar, label="share of the true class")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if classes <= 20:
@@ -188,8 +239,6 @@ def boundary(
       classes: of y.
       path: of the PNG.
     """
-    from matplotlib.figure import Figure
-
     x, y = split["x"], split["y"]
     margin = 0.15 * (x.max(0) - x.min(0))
     sides = [
@@ -197,7 +246,7 @@ def boundary(
     ]
     grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
     height = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
-    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    figure = new_figure(figsize=(5.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     shades = axes.contourf(*sides, height, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.6)
     figure.colorbar(shades, ax=axes, label=f"probability of {classes[1]}")
@@ -222,10 +271,8 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
       target: tokens, T.
       path: of the PNG.
     """
-    from matplotlib.figure import Figure
-
     size = (0.32 * len(source) + 2.2, 0.28 * len(target) + 2.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(np.asarray(weights)[: len(target), : len(source)], cmap="Greys", vmin=0, vmax=1)
     columns, rows = ([_legible(token) for token in side] for side in (source, target))

@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 
 from jaxdl import config as configs
-from jaxdl import files, finite, metrics, metrics_log, parallel, plots, record, saved_config
+from jaxdl import (
+    environment,
+    files,
+    finite,
+    metrics,
+    metrics_log,
+    parallel,
+    plots,
+    record,
+    saved_config,
+)
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
@@ -211,8 +222,10 @@ def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
 
 def _restored(run: Run) -> tuple[Dataset, Task, Saved]:
     """A run's data and task, and its state at the checkpoint that it was opened at."""
-    data, task, like = _rebuild(run)
     checkpoints = Checkpoints(run.folder / CHECKPOINTS)
+    if record := checkpoints.newest_record():
+        environment.check_settings(record["versions"], str(run.folder))
+    data, task, like = _rebuild(run)
     restore = partial(checkpoints.restore, like=like, part=".state")  # of the carry
     saved = _chosen(checkpoints, run.checkpoint, restore)
     _check_same(run, data, saved)
@@ -222,7 +235,8 @@ def _restored(run: Run) -> tuple[Dataset, Task, Saved]:
 def evaluate(run: Run, split: str) -> dict[str, Any]:
     """Evaluates a run's checkpoint, with the figures that the run itself would give.
 
-    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix.
+    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix;
+    where it cannot, a line says so.
 
     Returns:
       The values that are single numbers, `step` and `split`.
@@ -234,6 +248,15 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     values = measure(saved.state, getattr(data, split), run.config.batch_size)
     found = {"step": step, "split": split, **metrics.scalars(values)}
     folder = run.folder / "evaluations"
+    try:
+        _keep_evaluation(folder, found, values)
+    except OSError as error:
+        say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
+    return found
+
+
+def _keep_evaluation(folder: Path, found: dict[str, Any], values: dict[str, np.ndarray]) -> None:
+    step, split = found["step"], found["split"]
     folder.mkdir(exist_ok=True)
     text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
     files.write_text(folder / f"{split}-{step}.json", text)
@@ -242,7 +265,6 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
             path = folder / f"{split}-{step}-{name}.png"
             plots.matrix(value, f"{split} {name}, step {step}", path)
             say(f"{name} matrix: {path}")
-    return found
 
 
 def restored(run: Run) -> tuple[Dataset, Any]:

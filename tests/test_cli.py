@@ -34,6 +34,7 @@ def run(arguments, monkeypatch, capsys, command=lambda config: {"x": 1.0}):
         ("--flagfile=/", "/"),
         ("word", "'word' is not a flag"),
         ("--seed=", "seed"),
+        ("--noflip=false", "--noflip=false"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(argument, words, monkeypatch, capsys):
@@ -113,6 +114,17 @@ def chain(folder, links):
         (folder / f"{n}").write_text(f"--flagfile={folder / str(n + 1)}\n")
     (folder / f"{links}").write_text("# the end\n\n// of it\n  --seed=7  \n")
     return f"--flagfile={folder / '0'}"
+
+
+@pytest.mark.parametrize("name", ["cuda", "tpu", "nonsense"])
+def test_a_device_that_is_not_here_is_one_line(name):
+    code = "from jaxdl import cli; import sys; sys.exit(cli.guard(cli.check_devices))"
+    environ = os.environ | {"JAX_PLATFORMS": name}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    error = done.stderr.splitlines()[-1]  # XLA may warn before it
+    assert error.startswith(f"error: JAX_PLATFORMS={name}: JAX finds no such device")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("links", [0, 3, 9])

@@ -333,6 +333,47 @@ def test_other_versions_are_said(copy, small, monkeypatch, capsys):
     assert f"jax {jax.__version__} then, 99.0 now: the run goes on" in err
 
 
+@pytest.mark.parametrize("name", environment.DECISIVE)
+def test_a_setting_that_draws_other_numbers_is_refused_unless_forced(name, copy, small):
+    path = copy / "checkpoints" / "12" / "record.json"
+    before = path.read_bytes()
+    other = {"jax_enable_x64": "True", "jax_threefry_partitionable": "odd"}.get(name, "another")
+    checkpoints = Checkpoints(copy / "checkpoints")
+
+    def told(step):
+        record = Checkpoints.record(checkpoints, step)
+        return record | {"versions": record["versions"] | {name: other}}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "newest_record", lambda self: told(12))
+        with pytest.raises(UserError, match=f"made with {name.upper()}={other}; with .* set here"):
+            train(small, workdir=str(copy), log_every=4, checkpoint_every=5)
+        with pytest.raises(UserError, match=name.upper()):
+            reopen.evaluate(reopen.Run(copy, small, small.Config(), "newest"), "test")
+        train(small, workdir=str(copy), log_every=4, checkpoint_every=5, resume="force")
+    assert path.read_bytes() == before
+
+
+def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkeypatch):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=3)
+    task, data = small.made(small.plain(config))
+
+    def conclude(state, folder):
+        raise ImportError("No module named 'sacrebleu'")
+
+    def fails(*args):
+        raise ValueError("not a backend")
+
+    monkeypatch.setattr(loop.plots, "curves", fails)
+    with pytest.raises(TrainingError, match="summary is written, but: No module named 'sacrebleu'"):
+        loop.train(config, task, data, conclude=conclude)
+    assert record.read_summary(tmp_path / "run")["step"] == 3
+    monkeypatch.undo()
+    ends = loop.train(config, task, data, conclude=lambda state, folder: {"test/bleu": 1.0})
+    assert record.read_summary(tmp_path / "run") == ends
+    assert ends["test/bleu"] == 1.0
+
+
 def test_little_room_is_said(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loop.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
     train(small, workdir=str(tmp_path), num_steps=1)

@@ -1,10 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from jaxdl import environment, plots, record
+from jaxdl import environment, plots, record, reopen
 from jaxdl.__main__ import run
 from jaxdl.errors import UserError
 from jaxdl.progress import Training, track
@@ -53,6 +57,60 @@ def test_the_commands_refuse_in_one_line(arguments):
 def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
     with pytest.raises(UserError, match="--output="):
         run(["report", str(two_runs[0]), f"--output={tmp_path / name}"])
+
+
+def test_pictures_need_no_backend(tmp_path):
+    """As in a notebook, whose backend is in the environment of what it starts."""
+    code = "from pathlib import Path\nfrom jaxdl import plots\nplots.curves({}, Path('x.png'))"
+    environ = os.environ | {"MPLBACKEND": "module://nowhere.backend", "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environ, cwd=tmp_path)
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_a_legend_of_many_runs_has_each_once_and_no_name_is_cut(tmp_path, monkeypatch):
+    lines = [{"step": n, "split": "train", "loss": 1.0 / n} for n in (1, 2)]
+    names = [f"runs/learning_rate=0.{n},batch_size=128,weight_decay=0.0005" for n in range(1, 25)]
+    kept = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    plots.curves(dict.fromkeys(names, lines), tmp_path / "x.png")
+    (figure,) = kept
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["train", "validation", "test", *(name.removeprefix("runs/") for name in names)]
+    box, (axes,) = legend.get_window_extent(), figure.axes
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 < axes.xaxis.label.get_window_extent().y0
+    assert len({tuple(line.get_color()) for line in axes.lines}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([261.0, 2.0, 1.5, 1.0], "log"), ([9.0, 2.0, 1.5, 1.0], "linear"), ([261.0, 2, -1], "linear")],
+)
+def test_one_value_that_dwarfs_the_rest_has_a_logarithmic_axis(values, scale, monkeypatch):
+    lines = [{"step": n, "split": "validation", "loss": value} for n, value in enumerate(values)]
+    kept = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    plots.curves({"": lines}, None)
+    assert kept[0].axes[0].get_yscale() == scale
+
+
+def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small, monkeypatch):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    small.run(config)
+
+    def denied(*args):
+        raise PermissionError(13, "Permission denied", str(args[0]))
+
+    monkeypatch.setattr(reopen.files, "write_text", denied)
+    said = []
+    monkeypatch.setattr(reopen, "say", said.append)
+    assert "accuracy" in reopen.evaluate(
+        reopen.Run(tmp_path / "run", small, config, "newest"), "test"
+    )
+    assert "evaluations cannot be written (Permission denied)" in said[-1]
 
 
 def test_pictures_of_odd_inputs(tmp_path):
