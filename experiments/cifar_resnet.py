@@ -34,6 +34,7 @@ class Config(vision.NormalizedConfig):
     stochastic_depth: float = flag(0.0, "rate of the last block", low=0.0, high=0.99)
     width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
     optimizer: str = "nesterov"
+    learning_rate: float = 0.1
     warmup_epochs: int = 1
     weight_decay: float = 5e-3
     label_smoothing: float = 0.1

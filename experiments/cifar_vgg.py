@@ -32,6 +32,7 @@ class Config(vision.NormalizedConfig):
     width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     optimizer: str = "nesterov"
+    learning_rate: float = 0.1
     warmup_epochs: int = 1
     weight_decay: float = 5e-3
     label_smoothing: float = 0.1

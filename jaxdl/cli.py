@@ -95,9 +95,9 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag: write --name=value (--help lists the flags)")
     found: dict[str, Any] = values.flag_values_dict()
-    config = config_class(**found)
-    configs.check(config)
-    return config
+    if values["num_epochs"].present and not values["num_steps"].present:
+        found["num_steps"] = 0  # what is typed counts, not an experiment's default of the other
+    return config_class(**found)
 
 
 def _with_flag_files(arguments: Iterable[str], depth: int = 0) -> list[str]:

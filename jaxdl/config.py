@@ -61,7 +61,7 @@ class RunConfig:
     num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
     num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0, high=2**31 - 1)
     batch_size: int = flag(128, "examples an update", low=1)
-    learning_rate: float = flag(0.1, "peak learning rate", low=0.0, high=1e6)
+    learning_rate: float = flag(1e-3, "peak learning rate", low=0.0, high=1e6)
     dtype: str = flag(
         "float32", "of computation; parameters are float32", choices=("float32", "bfloat16")
     )
@@ -119,11 +119,19 @@ class RunConfig:
                 setattr(cls, name, changed)
 
     def __post_init__(self) -> None:
-        """Makes the data folder absolute: a run is opened again from other folders.
+        """Checks all fields, and makes the data folder absolute, as runs are opened from others.
+
+        Numbers of NumPy become Python's, and paths become text.
 
         Raises:
-          UserError: --profile is not START:STOP.
+          UserError: a field has the wrong type or is out of its range.
         """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            plain = _as_flag(value, type(field.default))
+            if plain is not value:
+                object.__setattr__(self, field.name, plain)
+        check(self)
         if self.data_dir:
             object.__setattr__(self, "data_dir", absolute(self.data_dir))
         self.profiled_steps()
@@ -190,14 +198,27 @@ def experiment_name(config: RunConfig | type[RunConfig]) -> str:
     return spec.name if spec else Path(getattr(main, "__file__", None) or "experiment").stem
 
 
+def _as_flag(value: Any, kind: type) -> Any:
+    """A value as that kind of flag has it, where it means the same: NumPy's numbers, paths."""
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
+    return float(value) if kind is float and type(value) is int else value
+
+
 def check(config: RunConfig) -> None:
-    """Holds every field against its type and limits.
+    """Holds every field against its type and limits; traced values, which have none yet, pass.
 
     Raises:
-      UserError: a value is out of its range or not among its choices.
+      UserError: a value is of another type, out of its range or not among its choices.
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
+        if hasattr(value, "aval"):  # an array of JAX, such as a hyperparameter of a population
+            continue
+        if type(value) is not type(field.default):
+            raise UserError(f"--{field.name}={value!r}: give {_KINDS[type(field.default)]}")
         if isinstance(value, str):
             check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:
@@ -210,6 +231,9 @@ def check(config: RunConfig) -> None:
             raise UserError(
                 f"--{field.name}={value}: give a number, {limits(low, high) or 'not nan'}"
             )
+
+
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
 def check_text(name: str, value: str) -> None:
@@ -253,9 +277,7 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
             value = values[name] = float(value)
         if type(value) is not wanted:
             raise UserError(f"config field {name}={value!r}: not a {wanted.__name__}")
-    config = cls(**values)
-    check(config)
-    return config
+    return cls(**values)
 
 
 def to_flags(config: RunConfig) -> str:

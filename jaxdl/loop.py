@@ -106,6 +106,7 @@ def train(
     # Each is traced once, for all of the run's programs.
     task = Task(*(jax.jit(function, inline=True) for function in task))
     jax.eval_shape(task.init, jax.random.key(0))  # a model that cannot be built says so here
+    _check_best(best[0], task, config, data)
     if config.dry_run:
         return estimate(config, task, data)
     mesh = parallel.mesh(config)
@@ -126,6 +127,21 @@ def train(
                 f"cannot write {error.filename or folder} ({error.strerror}): mend that, and the "
                 f"same command with --workdir={named} goes on"
             ) from error
+
+
+def _check_best(name: str, task: Task, config: RunConfig, data: Dataset) -> None:
+    """Holds the metric that chooses the best checkpoint against those that evaluation gives.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    batch = next(iter(batches.padded_batches(data.validation, config.batch_size)))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    names = jax.eval_shape(task.evaluate, state, batch)
+    if name not in names:
+        raise UserError(
+            f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"
+        )
 
 
 @contextmanager

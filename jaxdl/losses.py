@@ -42,7 +42,7 @@ def cross_entropy(
       label_smoothing: see `smooth`.
 
     Returns:
-      [B], one loss an example.
+      [B], one loss an example; of an index beyond the classes nan.
     """
     logits = _precise(logits)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -51,7 +51,9 @@ def cross_entropy(
     # The same without probabilities as large as the logits: half the time where classes are many.
     below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     own = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
-    wanted = jnp.sum(jnp.where(own, below, 0), axis=-1)
+    # Of a label that is no class the loss is no number: what shall not count has a mask.
+    is_class = (labels >= 0) & (labels < logits.shape[-1])
+    wanted = jnp.where(is_class, jnp.sum(jnp.where(own, below, 0), axis=-1), jnp.nan)
     wanted += label_smoothing * (jnp.mean(below, axis=-1) - wanted)
     return jnp.log(jnp.sum(jnp.exp(below), axis=-1)) - wanted
 

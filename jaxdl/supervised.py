@@ -5,9 +5,11 @@ Shapes: B examples.
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -210,7 +212,11 @@ def supervised(
         part at a time) and dropout, which is drawn for each part.
       across: how a gradient is made on several devices, such as `parallel.on_each_device`; else
         the compiler decides.
+
+    Raises:
+      UserError: the model takes no `train`.
     """
+    _check_model(model)
     measure_train = measure_train or measure
     optimizer = optax.with_extra_args_support(optimizer)
     averages = not optim.known(ema_decay, 0)
@@ -274,6 +280,23 @@ def supervised(
         return {"loss": mean_loss, **measure(outputs, batch)}
 
     return Task(init, step, evaluate)
+
+
+def _check_model(model: Model) -> None:
+    """Refuses early a model that cannot be called as `supervised` calls it.
+
+    Raises:
+      UserError: it takes no `train`.
+    """
+    if isinstance(model, Views):
+        _check_model(model.model)
+    elif isinstance(model, nn.Module):
+        taken = inspect.signature(type(model).__call__).parameters.values()
+        if not any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in taken):
+            raise UserError(
+                f"{type(model).__name__}.__call__ takes no `train`, by which dropout and running "
+                "statistics know training from evaluation: define `__call__(self, x, *, train)`"
+            )
 
 
 def configured(

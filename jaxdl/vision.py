@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdl import augment, losses, metrics
 from jaxdl.config import RunConfig, absolute, flag
@@ -130,10 +131,19 @@ def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Tas
 
     Training crops, flips, erases, adds noise and mixes, as the flags say; then, as in evaluation,
     each channel is given zero mean and unit deviation over the training split.
+
+    Raises:
+      UserError: a label is none of the classes; in `step` and `evaluate`: the model has other outputs.
     """
+    _check_labels(data)
     mean, std = data.statistics()
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
+        if logits.shape[-1] != data.num_classes:
+            raise UserError(
+                f"the model has {logits.shape[-1]} outputs for {data.num_classes} classes: give it "
+                "as many as data.num_classes"
+            )
         targets = losses.smooth(batch["label"], data.num_classes, config.label_smoothing)
         return losses.CLASSIFICATION[config.loss](logits, targets)
 
@@ -160,6 +170,24 @@ def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Tas
         preprocess=preprocess,
         augment=distort,
     )
+
+
+def _check_labels(data: images.Images) -> None:
+    """Holds labels that are in memory against the number of classes.
+
+    Raises:
+      UserError: one is none of them.
+    """
+    for name in ("train", "validation", "test"):
+        labels = getattr(data, name)["label"]
+        if not isinstance(labels, np.ndarray):
+            continue
+        low, high = np.min(labels), np.max(labels)
+        if low < 0 or high >= data.num_classes:
+            raise UserError(
+                f"labels of {data.name} ({name}) go from {low} to {high}, and of its classes there "
+                f"are {data.num_classes}: give as many classes as labels have, from 0 on"
+            )
 
 
 def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:

@@ -23,6 +23,7 @@ class Config(RunConfig):
     width: int = flag(16, "units of the hidden layer", low=1)
     num_epochs: int = flag(2, "passes", low=1)
     batch_size: int = flag(16, "examples an update", low=1)
+    learning_rate: float = 0.1
 
 
 class Net(nn.Module):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import re
 import subprocess
@@ -114,6 +115,16 @@ def chain(folder, links):
         (folder / f"{n}").write_text(f"--flagfile={folder / str(n + 1)}\n")
     (folder / f"{links}").write_text("# the end\n\n// of it\n  --seed=7  \n")
     return f"--flagfile={folder / '0'}"
+
+
+def test_epochs_that_are_typed_count_where_steps_are_the_default():
+    from experiments import shakespeare_lm
+
+    parse = functools.partial(cli.parse, shakespeare_lm.Config)
+    assert parse([]).num_steps == 2000
+    typed = parse(["--num_epochs=1"])
+    assert (typed.num_steps, typed.num_epochs) == (0, 1)
+    assert parse(["--num_epochs=1", "--num_steps=7"]).num_steps == 7
 
 
 @pytest.mark.parametrize("name", ["cuda", "tpu", "nonsense"])

@@ -1,6 +1,10 @@
 import dataclasses
+import json
+from pathlib import Path
 
 import hypothesis.strategies as st
+import jax
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -64,12 +68,24 @@ def test_a_foreign_config_is_refused(values):
         config.from_dict(Config, values)
 
 
+def another(field, config):
+    """Another value that a field may have."""
+    value, choices = getattr(config, field.name), field.metadata["choices"]
+    if choices:
+        return next(choice for choice in choices if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}x"
+    return type(value)((field.metadata["low"] or 0) + min(value, 1e6) // 2 + 1)
+
+
 def test_identity_leaves_out_places_only():
     left, right = (Config(workdir=w, data_dir=w) for w in "xy")
     assert config.identity(left) == config.identity(right)
     for field in dataclasses.fields(Config):
         if not field.metadata["place"]:
-            other = dataclasses.replace(left, **{field.name: "other"})
+            other = dataclasses.replace(left, **{field.name: another(field, left)})
             assert config.identity(other) != config.identity(left), field.name
 
 
@@ -116,3 +132,44 @@ def test_another_default_of_any_parents_flag():
     assert (field.default, field.metadata["high"]) == (3, 9)
     with pytest.raises(UserError, match="--other=10"):
         config.check(Both(other=10))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": -1.0}, "--learning_rate=-1.0: give a number, from 0.0"),
+        ({"learning_rate": np.float32("nan")}, "--learning_rate=nan"),
+        ({"batch_size": 0}, "--batch_size=0: give a number, at least 1"),
+        ({"batch_size": np.int64(0)}, "--batch_size=0"),
+        ({"batch_size": "3"}, "--batch_size='3': give a whole number"),
+        ({"batch_size": 16.0}, "--batch_size=16.0: give a whole number"),
+        ({"seed": True}, "--seed=True: give a whole number"),
+        ({"fsdp": 1}, "--fsdp=1: give True or False"),
+        ({"dtype": "float64"}, "--dtype=float64: choose one of"),
+        ({"dataset": None}, "--dataset=None: give text"),
+        ({"workdir": b"runs"}, "--workdir=b'runs': give text"),
+    ],
+)
+def test_a_config_made_in_python_is_checked_as_flags_are(values, words):
+    with pytest.raises(UserError) as caught:
+        Config(**values)
+    assert words in str(caught.value)
+    with pytest.raises(UserError):
+        dataclasses.replace(Config(), **values)
+
+
+def test_numbers_of_numpy_and_paths_are_taken():
+    made = Config(
+        batch_size=np.int64(4), seed=np.array(3), learning_rate=np.float64(0.5), workdir=Path("x"),
+        fsdp=np.bool_(True), min_improvement=1,
+    )  # fmt: skip
+    plain = Config(
+        batch_size=4, seed=3, learning_rate=0.5, workdir="x", fsdp=True, min_improvement=1.0
+    )
+    assert made == plain
+    assert json.loads(json.dumps(config.to_dict(made))) == config.to_dict(plain)
+
+
+def test_traced_values_are_left_alone():
+    rate = jax.jit(lambda x: 2 * Config(learning_rate=x).learning_rate)(-1.0)
+    assert rate == -2.0

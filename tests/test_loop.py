@@ -374,6 +374,13 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
     assert ends["test/bleu"] == 1.0
 
 
+def test_a_best_that_no_evaluation_gives_leaves_no_folder(small, tmp_path):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"best=\('acc', ...\): evaluation gives accuracy, loss"):
+        loop.train(config, *small.made(small.plain(config)), best=("acc", max))
+    assert not (tmp_path / "run").exists()
+
+
 def test_little_room_is_said(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loop.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
     train(small, workdir=str(tmp_path), num_steps=1)

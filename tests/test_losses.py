@@ -175,3 +175,9 @@ def test_small_errors_keep_their_digits():
 def test_the_impossible_that_was_not_the_label_costs_nothing():
     log_p = jnp.asarray([[0.0, -jnp.inf]])
     assert float(losses.negative_log_likelihood(log_p, jnp.asarray([0]))[0]) == 0
+
+
+def test_a_label_that_is_no_class_has_no_loss():
+    logits = jnp.zeros((4, 3))
+    found = losses.cross_entropy(logits, jnp.array([0, 2, 3, -1]))
+    np.testing.assert_allclose(found, [np.log(3), np.log(3), np.nan, np.nan], rtol=1e-6)

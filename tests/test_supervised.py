@@ -150,7 +150,8 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(parts):
 
 @pytest.mark.parametrize("parts", [0, 4, 5, 7, -1])
 def test_parts_must_be_equal(parts):
-    with pytest.raises(UserError, match=f"--accumulate={parts} does not divide --batch_size=6"):
+    wrong = "does not divide --batch_size=6" if parts > 0 else "give a number, at least 1"
+    with pytest.raises(UserError, match=f"--accumulate={parts}:? {wrong}"):
         dataclasses.replace(CONFIG, accumulate=parts)
 
 

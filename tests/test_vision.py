@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import augment, losses, vision
+from jaxdl import augment, loop, losses, vision
+from jaxdl.errors import UserError
 from jaxdl.vision import ClassifierConfig
 
 CONFIG = ClassifierConfig(dataset="embedded", image_size=8, batch_size=16, optimizer="sgd")
@@ -93,3 +94,35 @@ def test_a_folder_means_the_same_from_everywhere(tmp_path, monkeypatch):
     for name in ("./photographs", "./photographs/", f"{tmp_path}/photographs"):
         assert ClassifierConfig(dataset=name).dataset == str(tmp_path / "photographs")
     assert ClassifierConfig(dataset="imagenette/320px-v2").dataset == "imagenette/320px-v2"
+
+
+def test_a_model_of_other_outputs_than_classes_is_refused(tmp_path):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return nn.Dense(7)(x.reshape(x.shape[0], -1))
+
+    config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "run"))
+    data = vision.load(config)
+    task = vision.classify(config, Net(), data)
+    with pytest.raises(UserError, match="the model has 7 outputs for 10 classes"):
+        loop.train(config, task, data)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_that_are_no_classes_are_refused(label):
+    data = vision.load(CONFIG)
+    odd = data.train | {"label": np.where(data.train["label"] == 9, label, data.train["label"])}
+    with pytest.raises(UserError, match=r"labels of digits \(train\) go from"):
+        vision.classify(CONFIG, Spy(), dataclasses.replace(data, train=odd))
+
+
+def test_a_model_without_train_is_refused():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(10)(x)
+
+    with pytest.raises(UserError, match=r"Net\.__call__ takes no `train`"):
+        vision.classify(CONFIG, Net(), vision.load(CONFIG))
