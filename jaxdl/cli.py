@@ -165,16 +165,17 @@ def _python_alone() -> None:
     """
     sys.stdout.flush()
     ours = os.dup(1)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    sys.stdout = open(ours, "w")  # noqa: SIM115
+    was = sys.stdout
+    sys.stdout = open(ours, "w", encoding=was.encoding, errors=was.errors)  # noqa: SIM115
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Within it nothing is printed: of several processes the first speaks for all."""
     with (
-        open(os.devnull, "w") as nowhere,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

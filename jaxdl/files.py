@@ -45,7 +45,7 @@ def open_regular(
     Args:
       path: of the file.
       flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
-      mode: of `open`.
+      mode: of `open`; text is UTF-8.
       follow: follow symbolic links.
 
     Raises:
@@ -57,7 +57,7 @@ def open_regular(
     descriptor = os.open(path, safely, 0o666)
     try:
         _check_regular(path, os.fstat(descriptor))
-        return open(descriptor, mode)
+        return open(descriptor, mode, encoding=None if "b" in mode else "utf-8")
     except BaseException:
         os.close(descriptor)
         raise

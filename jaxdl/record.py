@@ -197,7 +197,7 @@ class Record:
 
         self._lines = lines.copy()
         files.write_text(self.folder / "metrics.jsonl", self.text())
-        self._log = (self.folder / "metrics.jsonl").open("a")
+        self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         # Written anew from the log, so that it shows no step twice.
         events = self.folder / "tensorboard"
         shutil.rmtree(events, ignore_errors=True)

@@ -23,7 +23,9 @@ with Lock(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert process.stdout.readline() == "held\n"
     yield process
@@ -37,7 +39,7 @@ def test_a_second_one_is_refused_with_the_holders_name(holder, tmp_path):
         with pytest.raises(UserError, match=f"process {holder.pid} on .*give another --workdir"):
             ask(tmp_path / ".lock")
     assert time.monotonic() - began < 10  # the figure is measured in the README, on a free machine
-    assert json.loads((tmp_path / ".lock").read_text())["pid"] == holder.pid
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"] == holder.pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -46,7 +48,7 @@ def test_the_kernel_releases_it_with_the_process(number, holder, tmp_path):
     holder.wait()
     check_free(tmp_path / ".lock")
     with Lock(tmp_path / ".lock"):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_it_is_released_at_the_end_and_looking_holds_nothing(tmp_path):

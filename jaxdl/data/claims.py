@@ -77,7 +77,7 @@ def _open(path: Path) -> IO[str]:
     for attempt in range(TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.fdopen(os.open(path, flags, 0o666), "r+")
+            return os.fdopen(os.open(path, flags, 0o666), "r+", encoding="utf-8")
         except FileNotFoundError:  # another process has just deleted the folder that it had made
             if attempt == TRIES - 1:
                 raise

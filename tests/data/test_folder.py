@@ -20,7 +20,7 @@ def folder(tmp_path):
         for name, value in (("ant", (250, 0, 0)), ("bee", (0, 0, 250))):
             for n in range(3):
                 put(tmp_path, split, name, f"{n}.png", value)
-    (tmp_path / "train" / "ant" / "notes.txt").write_text("not an image")
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("not an image", encoding="utf-8")
     return tmp_path
 
 
