@@ -34,8 +34,19 @@ def run(arguments: list[str]) -> None:
     chosen.lists = others
     if chosen.lists and chosen.handler is not _sweep:
         raise UserError(f"unrecognized arguments: {' '.join(chosen.lists)} (jaxdl --help)")
+    _check_encodings(chosen)
     chosen.flags = arguments[end + 1 :]
     chosen.handler(chosen)
+
+
+def _check_encodings(chosen: argparse.Namespace) -> None:
+    """Holds every path among the arguments against `files.check_encoding`."""
+    from jaxdl import files
+
+    for name, value in vars(chosen).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) or name in ("data_dir", "workdir"):
+                files.check_encoding(path or "", "" if name in ("run", "runs") else name)
 
 
 def _parser() -> Parser:
@@ -159,7 +170,6 @@ def _generate(chosen: argparse.Namespace) -> None:
 
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     print(reopen.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import io
 import os
 import re
 import signal
@@ -219,6 +220,8 @@ def guard(command: Callable[[], None]) -> int:
     """Calls `command` and returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
     # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
     logging.set_verbosity(logging.FATAL)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack letters of what is printed
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with prompt():
             command()

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from jaxdl import files
 from jaxdl.errors import UserError, shortened
 
 # Which process of several this is, and the values that say it is alone.
@@ -122,10 +123,10 @@ class RunConfig:
         """Makes the data folder absolute: a run is opened again from other folders.
 
         Raises:
-          UserError: --profile is not START:STOP.
+          UserError: --profile is not START:STOP, or the folder as of `absolute`.
         """
         if self.data_dir:
-            object.__setattr__(self, "data_dir", absolute(self.data_dir))
+            object.__setattr__(self, "data_dir", absolute(self.data_dir, "data_dir"))
         self.profiled_steps()
 
     def profiled_steps(self) -> tuple[int, int] | None:
@@ -175,9 +176,15 @@ class RunConfig:
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
 
 
-def absolute(path: str) -> str:
-    """A path that means the same from every folder, `~` replaced where it is a known home."""
-    return str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
+def absolute(path: str, flag: str = "") -> str:
+    """Makes a path mean the same from every folder, with `~` replaced where it is a known home.
+
+    Raises:
+      UserError: as of `files.check_encoding`; it names the flag.
+    """
+    full = str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
+    files.check_encoding(full, flag)
+    return full
 
 
 def experiment_name(config: RunConfig | type[RunConfig]) -> str:
@@ -194,11 +201,14 @@ def check(config: RunConfig) -> None:
     """Holds every field against its type and limits.
 
     Raises:
-      UserError: a value is out of its range or not among its choices.
+      UserError: a value is out of its range or not among its choices, or a path as of
+        `files.check_encoding`.
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
-        if isinstance(value, str):
+        if isinstance(value, str) and value:
+            if meta["place"]:
+                files.check_encoding(value, field.name)
             check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:
             raise UserError(f"--{field.name}={value}: choose one of {', '.join(meta['choices'])}")

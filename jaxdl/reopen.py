@@ -55,8 +55,9 @@ def open_run(
 
     Raises:
       UserError: it is not a run folder, has no such checkpoint, or its experiment is not one of
-        this installation.
+        this installation; or as of `files.check_encoding`.
     """
+    files.check_encoding(folder.absolute())
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name that of a run")
     files.refuse_links(folder, record.WRITTEN)

@@ -33,7 +33,7 @@ class ImageConfig(RunConfig):
         """Makes a folder of images absolute: a run is opened again from other folders."""
         super().__post_init__()
         if images.is_folder(self.dataset):
-            object.__setattr__(self, "dataset", absolute(self.dataset))
+            object.__setattr__(self, "dataset", absolute(self.dataset, "dataset"))
 
 
 @dataclasses.dataclass(frozen=True)

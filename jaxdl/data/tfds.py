@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdl import files
 from jaxdl.errors import UserError
 
 NOWHERE = "/dev/null"  # no folder can be there, so that TFDS reads none
@@ -16,11 +17,12 @@ def folder(data_dir: str) -> Path:
     """The folder that --data_dir names; empty: TFDS's own.
 
     Raises:
-      UserError: it lies in a home folder that is not known.
+      UserError: it lies in a home folder that is not known, or as of `files.check_encoding`.
     """
     path = os.path.expanduser(data_dir or _import().core.constants.DATA_DIR)
     if path.startswith("~"):  # else a folder of that name would be made
         raise UserError(f"{path}: there is no such home folder: give --data_dir=FOLDER")
+    files.check_encoding(os.path.abspath(path), "data_dir")
     return Path(path)
 
 
