@@ -1,7 +1,7 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from jaxdl.metrics_log import metric_names
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 PANEL = (4.6, 3.3)  # inches: width and height, with its margins
 LARGEST = 1e100  # value that is drawn: matplotlib fails near the largest float
+MOST_LABELS = 20  # classes of a matrix that are named and whose shares are written
+LONGEST_CLASS = 24  # characters of a class's name on an axis
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
@@ -146,24 +148,41 @@ def _numbers(words: list[str]) -> list[float] | None:
         return None
 
 
-def matrix(values: np.ndarray, title: str, path: Path) -> None:
-    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones."""
+def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
+    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones.
+
+    Args:
+      values: shares of the true classes.
+      title: of the picture.
+      path: of the PNG.
+      names: of the classes, C; another number of them: the axes have the classes' numbers.
+    """
     from matplotlib.figure import Figure
 
     classes = len(values)
+    words = (shortened(name, LONGEST_CLASS).split(" ") for name in names)
+    labels = [" ".join(map(_legible, name)) for name in words]
+    if len(labels) != classes or classes > MOST_LABELS:
+        labels = []
+    room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
     side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
-    width, height, inner = side + 0.9, side, side - 1.0  # inches
+    inner = side - 1.0
+    width, height = side + 0.9 + room, side + room
     figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0.65 / width, 0.6 / height, inner / width, inner / height))
+    left, bottom = 0.65 + room, 0.6 + room
+    axes = figure.add_axes((left / width, bottom / height, inner / width, inner / height))
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.add_axes(((inner + 0.8) / width, 0.6 / height, 0.2 / width, inner / height))
+    bar = figure.add_axes(
+        ((left + inner + 0.15) / width, bottom / height, 0.2 / width, inner / height)
+    )
     figure.colorbar(image, cax=bar, label="share of the true class")
     axes.set_title(title)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if classes <= 20:
-        axes.set_xticks(range(classes))
-        axes.set_yticks(range(classes))
+    if classes <= MOST_LABELS:
+        axes.set_xticks(range(classes), labels or None)
+        axes.set_yticks(range(classes), labels or None)
+        axes.tick_params(axis="x", labelrotation=90 if labels else 0)
         for (row, column), value in np.ndenumerate(values):
             if value >= 0.005:
                 color = "white" if value > 0.5 else "black"

@@ -241,7 +241,7 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     for name, value in values.items():
         if value.ndim == 2:
             path = folder / f"{split}-{step}-{name}.png"
-            plots.matrix(value, f"{split} {name}, step {step}", path)
+            plots.matrix(value, f"{split} {name}, step {step}", path, data.classes)
             say(f"{name} matrix: {path}")
     return found
 

@@ -12,7 +12,7 @@ from jaxdl import files
 
 # Pillow would go by the content, whatever a file is called, and has decoders that start another
 # program: Ghostscript, for EPS.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # Decoding and turning an image takes up to 18 bytes a pixel for a while: 1.2 GB of the largest, in
 # each worker. Photographs of 60 megapixels still pass.
 LARGEST = 1 << 26
@@ -22,7 +22,8 @@ def read(path: Path) -> np.ndarray:
     """Decodes an image file to uint8 [H, W, 3], as a viewer shows it.
 
     Grey ones have three equal channels, what is transparent is white, deep ones lose their last
-    bits, and those that a camera says were held on their side are turned upright.
+    bits, and those that a camera says were held on their side are turned upright. Of several
+    pages or frames the first counts.
 
     Raises:
       Exception: it is no image of FORMATS, is larger than LARGEST, or is damaged; of any kind.
@@ -73,6 +74,8 @@ def _in_8_bits(picture: Any) -> Any:
 
     if picture.mode.startswith("I;16") or picture.mode == "I":
         return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode == "F":  # whose range nobody knows
+        raise ValueError("its pixels are floating-point numbers, save it in 8 bits")
     return picture
 
 
