@@ -291,14 +291,24 @@ def identity(config: RunConfig) -> dict[str, Any]:
 def differences(
     here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> list[str]:
-    """A phrase for each field that has another value there than here, or is lacking in one."""
+    """A phrase for each field that has another value there than here, or is lacking in one.
+
+    A folder of images may be elsewhere: its bytes decide, which have a fingerprint.
+    """
     missing = object()
+    if is_moved(here, there):
+        ignored = {*ignored, "dataset"}
     return [
         f"{shortened(name)}={shortened(there.get(name))} there, {shortened(here.get(name))} here"
         for name in sorted((set(there) | set(here)) - set(ignored))
         if there.get(name, missing) != here.get(name, missing)
         and not (there.get(name) != there.get(name) and here.get(name) != here.get(name))  # nan
     ]
+
+
+def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Whether the data set is a folder here and there, be it the same one or not."""
+    return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 
 def limits(low: float | None, high: float | None) -> str:

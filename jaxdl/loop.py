@@ -364,7 +364,7 @@ class _Run:
 
         The log is there already. Both a start and a rewind end with it, so that the two are alike.
         """
-        if saved and saved.record["identity"] != self._identity:
+        if saved and configs.differences(self._identity, saved.record["identity"]):
             self._last_saved = -1  # forced: from here on it is a run of this config
             self._save()
         if self._detours:

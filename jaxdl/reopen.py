@@ -17,6 +17,7 @@ from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.data.images import is_folder
 from jaxdl.errors import UserError, shortened
 from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
@@ -51,7 +52,7 @@ def open_run(
       folder: of the run.
       checkpoint: `best`, `newest` or a step.
       kept: the folder in it whose checkpoints are meant.
-      changes: replace fields that are places, such as data_dir.
+      changes: replace fields that are places, such as data_dir, or the dataset that is a folder.
 
     Raises:
       UserError: it is not a run folder, has no such checkpoint, or its experiment is not one of
@@ -72,6 +73,7 @@ def open_run(
     if notice:
         say(notice)
     # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
+    _check_places(folder, changes, values, places)
     here = {"mesh": "", "fsdp": False, **configs.ALONE}
     config = _config(experiment.Config, values, places, known is not None, here | changes)
     _say_what_lies_inside(folder, config, changes)
@@ -97,6 +99,26 @@ def _experiment(folder: Path, name: str) -> Any:
     if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
         raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
     return experiment
+
+
+def _check_places(
+    folder: Path, changes: dict[str, Any], values: dict[str, Any], places: set[str]
+) -> None:
+    """Refuses the place of something that a run has not.
+
+    Raises:
+      UserError: a field is no place of the run's; or the data set is no folder, there or here.
+    """
+    for name, value in changes.items():
+        if name == "dataset":
+            here = configs.absolute(value, name)
+            if not (is_folder(value) and configs.is_moved(values, {"dataset": here})):
+                raise UserError(
+                    f"--dataset={value}: {folder} is a run on {shortened(values.get(name))}, and "
+                    "only a folder of images, /PATH or ./PATH, can be elsewhere: leave it out"
+                )
+        elif name not in places:
+            raise UserError(f"--{name}={value}: {folder} is a run without it: leave it out")
 
 
 def _config(
@@ -197,8 +219,9 @@ def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
     """
     if saved.record["identity"].get(saved_config.DATA) != data.fingerprint:
         raise UserError(
-            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}: "
-            "bring them back, or name their folder with --data_dir"
+            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}, "
+            "or by an older version that split them otherwise: bring them back, name their place "
+            "with --data_dir or --dataset, or use the version of its environment.json"
         )
     there = saved_config.of_record(saved.record)
     here = {name: v for name, v in configs.identity(run.config).items() if name in there}

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -7,8 +9,10 @@ import time
 
 import pytest
 
+from jaxdl import record
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
-from jaxdl.lock import Lock, check_free
+from jaxdl.lock import Lock, check_free, locked
 
 HOLDER = """
 import sys, time
@@ -57,6 +61,26 @@ def test_it_is_released_at_the_end_and_looking_holds_nothing(tmp_path):
         with Lock(tmp_path / ".lock"), pytest.raises(UserError, match=str(os.getpid())):
             Lock(tmp_path / ".lock")
         check_free(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_called_so(number, tmp_path, monkeypatch):
+    def flock(file, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    claims = {
+        "run": lambda: record.claim(tmp_path / "run", RunConfig()),
+        "sweep": lambda: Lock(tmp_path / ".lock"),
+    }
+    for claim in claims.values():
+        with pytest.raises(UserError, match="its file system has no file locks") as caught:
+            claim()
+        assert "cannot be written" not in str(caught.value)
+        assert os.strerror(number) in str(caught.value)
+        assert f"--workdir={tmp_path}" in str(caught.value)
+    with open(tmp_path / "log", "wb") as file, pytest.raises(OSError, match="no file locks"):
+        locked(file)  # of a trial's log
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 3}', "\xff"])

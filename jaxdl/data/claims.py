@@ -93,7 +93,7 @@ def _wait(file: IO[str], target: Path) -> bool:
             say(f"waiting for {who}, which prepares {target}")
             fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        say(f"{target.parent} has no file locks ({error.strerror}): prepare data in one process")
+        say(f"{target.parent}: {error.strerror}: prepare data in one process")
         return False
     return True
 

@@ -282,7 +282,7 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
     try:
         place = above.parent / stock.place if stock else _find(above, config, version)
         if place is None:
-            raise _no_version(name, above / (config or "")) if above.is_dir() else _unknown(name)
+            raise _no_version(name, above, config) if above.is_dir() else _unknown(name)
         layout = None if stock and not place.exists() else layouts.read(place)
     except OSError as error:
         raise _damaged(above, f"{error.filename}: {error.strerror}") from error
@@ -324,8 +324,10 @@ def _check_kinds(place: Path, layout: Layout, features: tuple[str, ...]) -> None
         raise _damaged(place, "the label is not that of a class")
 
 
-def _no_version(name: str, above: Path) -> UserError:
-    others = sorted(p.name for p in above.iterdir() if p.name[0] != ".") if above.is_dir() else []
+def _no_version(name: str, above: Path, config: str | None) -> UserError:
+    if config and (above / config).is_dir():
+        above /= config
+    others = sorted(path.name for path in above.iterdir() if not path.name.startswith("."))
     has = shortened(", ".join(others)) or "nothing"
     return UserError(
         f"--dataset={name}: {above} holds no such version ({has}): name one that it holds, or "
