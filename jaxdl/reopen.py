@@ -133,13 +133,16 @@ def _config(
     Raises:
       UserError: a field is unknown, has the wrong type or is out of its range.
     """
+    try:  # all at once: a field may ask for another
+        return configs.from_dict(cls, values | changes)
+    except UserError:
+        if not lenient:
+            raise
     config = configs.from_dict(cls, {n: v for n, v in values.items() if n not in places} | changes)
     for name in sorted(places & values.keys() - changes.keys()):
         try:
             place = getattr(configs.from_dict(cls, {name: values[name]}), name)
         except UserError as error:
-            if not lenient:
-                raise
             say(f"{saved_config.NAME}: {error}; its default is used")
             continue
         config = dataclasses.replace(config, **{name: place})

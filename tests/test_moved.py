@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from experiments import mnist_lenet
+from experiments import mnist_lenet, multi30k_seq2seq
 from jaxdl import config as configs
 from jaxdl import plots, reopen
 from jaxdl.__main__ import run as command
@@ -100,3 +100,14 @@ def test_a_place_is_no_other_config():
     assert not configs.differences(here, there)
     assert configs.differences(here, there | {"seed": 2})
     assert configs.differences(here, there | {"dataset": "mnist"})
+
+
+@pytest.mark.parametrize("name", ["source_file", "target_file"])
+def test_files_of_text_can_be_elsewhere(name, tmp_path):
+    files = {"source_file": "/gone/a.en", "target_file": "/gone/a.de"}
+    config = multi30k_seq2seq.Config(dataset="files", **files)
+    text = json.dumps(configs.to_dict(config))
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    run = reopen.open_run(tmp_path, **{name: str(tmp_path / "here")})
+    found = {name: getattr(run.config, name) for name in files}
+    assert found == files | {name: str(tmp_path / "here")}

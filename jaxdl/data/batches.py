@@ -30,7 +30,8 @@ class Dataset:
     train: Split
     validation: Split  # chooses the best checkpoint
     test: Split  # is for the final report
-    classes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)  # names of labels
+    # Names of the classes; none where labels are numbers, or nobody knows them.
+    classes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     # Texts by file name that belong to the data and go into the run's folder, such as a vocabulary.
     files: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 

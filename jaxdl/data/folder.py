@@ -181,15 +181,14 @@ class ImageFolder:
             for path in _sorted(here):
                 if self._is_hidden(path):
                     continue
-                is_folder, is_image = _is_folder(path), path.suffix.lower() in ENDINGS
-                if is_folder and len(path.relative_to(folder).parts) > MOST_LEVELS:
-                    self._leave_out(path, f"folders more than {MOST_LEVELS} levels deep")
-                elif is_folder:
-                    inner.append(path)
-                elif is_image:
+                if path.suffix.lower() in ENDINGS:  # what is none is refused when it is read
                     found.append(path)
-                else:
+                elif not _is_folder(path):
                     self._leave_out(path, f"files that are not named {', '.join(ENDINGS)}")
+                elif len(path.relative_to(folder).parts) > MOST_LEVELS:
+                    self._leave_out(path, f"folders more than {MOST_LEVELS} levels deep")
+                else:
+                    inner.append(path)
             waiting += reversed(inner)
         return found
 

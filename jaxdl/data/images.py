@@ -124,11 +124,12 @@ def _streamed(
 ) -> Images:
     pipeline.check()
     if is_folder(name):
-        folder = _opened(name)
-        version, source, classes = "1", _described(folder), folder.classes
+        folder = ImageFolder(Path(absolute(name, "dataset")))
         fingerprint, num_classes = folder.fingerprint(), len(folder.classes)
+        version, source, classes = "1", _described(folder), folder.classes
         sources: list[Source] = [folder.source(split) for split in folder.splits]
         labels = sources[0].labels()
+        notice = folder.left_out()
     elif name in ("digits", "synthetic"):
         raise UserError(f"--stream with --dataset={name}, which lies in no file: leave it out")
     else:
@@ -136,8 +137,10 @@ def _streamed(
         version, source, classes = stored.version, f"TFDS, {stored.folder}", stored.classes
         fingerprint, num_classes = stored.fingerprint(), stored.num_classes
         sources = [stored.source(split) for split in _splits(stored)]
-        labels = _labels(stored, fingerprint, sources[0])
+        labels, notice = _labels(stored, fingerprint, sources[0]), ""
     channels = sources[0].read(0)[0].shape[-1]
+    if notice:
+        say(notice)
     workers = workers or len(os.sched_getaffinity(0))
     every: list[Split] = [
         Records(s, np.arange(len(s)), image_size, channels, workers) for s in sources
@@ -200,8 +203,10 @@ def synthetic(
 
 
 def _from_folder(name: str, image_size: int) -> Raw:
-    folder = _opened(name)
+    folder = ImageFolder(Path(absolute(name, "dataset")))
     train, test, *others = (folder.read(split, image_size) for split in folder.splits)
+    if folder.left_out():
+        say(folder.left_out())
     return Raw(
         "1",
         folder.fingerprint(),
@@ -212,14 +217,6 @@ def _from_folder(name: str, image_size: int) -> Raw:
         folder.classes,
         others[0] if others else None,
     )
-
-
-def _opened(name: str) -> ImageFolder:
-    """A folder of images; what it has and is not used is said."""
-    folder = ImageFolder(Path(absolute(name, "dataset")))
-    if folder.left_out():
-        say(folder.left_out())
-    return folder
 
 
 def _described(folder: ImageFolder) -> str:

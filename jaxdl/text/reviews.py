@@ -33,7 +33,6 @@ class Reviews(Dataset):
     """
 
     vocabulary: Words  # of the training split
-    classes: tuple[str, ...]  # K names
 
     @property
     def num_classes(self) -> int:
