@@ -24,10 +24,15 @@ class ImageConfig(RunConfig):
     dataset: str = flag(
         "embedded",
         "of TFDS, or embedded (digits), digits, synthetic, or a folder, /PATH or ./PATH, of "
-        "train/CLASS/*.jpg (or png) and test/",
+        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and perhaps val/",
     )
     image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
-    validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
+    validation_fraction: float = flag(
+        0.1,
+        "of the training images, and of each class; none where there is val/",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         """Makes a folder of images absolute: a run is opened again from other folders."""
