@@ -54,7 +54,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
         """
         super().__post_init__()
         if self.classifier:
-            object.__setattr__(self, "classifier", absolute(self.classifier))
+            object.__setattr__(self, "classifier", absolute(self.classifier, "classifier"))
         if self.image_size % 4:
             raise UserError(f"--image_size={self.image_size}: give a multiple of 4")
         if self.loss == "wasserstein" and not self.penalty:

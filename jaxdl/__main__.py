@@ -9,6 +9,14 @@ from typing import Any, NoReturn
 
 from jaxdl.errors import TrainingError, UserError
 
+# Where the data of a run are now.
+WHERE = {
+    "data_dir": "TFDS folder; default: the run's",
+    "dataset": "folder of images; default: the run's",
+    "source_file": "with --dataset=files; default: the run's",
+    "target_file": "with --dataset=files; default: the run's",
+    "classifier": "run that judges mnist_gan; default: the run's",
+}
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 
 
@@ -34,8 +42,19 @@ def run(arguments: list[str]) -> None:
     chosen.lists = others
     if chosen.lists and chosen.handler is not _sweep:
         raise UserError(f"unrecognized arguments: {' '.join(chosen.lists)} (jaxdl --help)")
+    _check_encodings(chosen)
     chosen.flags = arguments[end + 1 :]
     chosen.handler(chosen)
+
+
+def _check_encodings(chosen: argparse.Namespace) -> None:
+    """Holds every path among the arguments against `files.check_encoding`."""
+    from jaxdl import files
+
+    for name, value in vars(chosen).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) or name in (*WHERE, "workdir"):
+                files.check_encoding(path or "", "" if name in ("run", "runs") else name)
 
 
 def _parser() -> Parser:
@@ -54,7 +73,7 @@ def _parser() -> Parser:
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("--checkpoint", default="best", help="best, newest or a step (best)")
     command.add_argument("--split", default="test", choices=["train", "validation", "test"])
-    command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
+    _add_where(command)
     command.set_defaults(handler=_evaluate)
 
     command = commands.add_parser("generate", help="text from a run of a language model")
@@ -66,12 +85,12 @@ def _parser() -> Parser:
     command.add_argument("--top_p", type=float, default=1.0, help="their probability together (1)")
     command.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     command.add_argument("--checkpoint", default="best", help="best, newest or a step (best)")
-    command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
+    _add_where(command)
     command.set_defaults(handler=_generate)
 
     command = commands.add_parser("replay", help="make the step again that was not finite")
     command.add_argument("run", type=Path, help="run folder")
-    command.add_argument("--data_dir", default=None, help="TFDS folder; default: the run's")
+    _add_where(command)
     command.set_defaults(handler=_replay)
 
     command = commands.add_parser(
@@ -105,6 +124,11 @@ def _parser() -> Parser:
     command.add_argument("--page", type=Path, default=Path("README.md"), help="has the table")
     command.set_defaults(handler=_results)
     return parser
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    for name, text in WHERE.items():
+        command.add_argument(f"--{name}", default=None, help=text)
 
 
 def _add_sweep(commands: Any) -> None:
@@ -159,7 +183,6 @@ def _generate(chosen: argparse.Namespace) -> None:
 
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     print(reopen.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
 
 
@@ -198,7 +221,8 @@ def _count(text: str) -> int:
 def _reopened(chosen: argparse.Namespace, checkpoint: str, **where: str) -> Any:
     from jaxdl import cli, reopen
 
-    changes = {} if chosen.data_dir is None else {"data_dir": chosen.data_dir}
+    changes = {name: getattr(chosen, name) for name in WHERE}
+    changes = {name: place for name, place in changes.items() if place is not None}
     run = reopen.open_run(chosen.run, checkpoint, **where, **changes)
     cli.set_up_jax(run.config.deterministic)
     cli.check_devices()

@@ -278,8 +278,8 @@ class Checkpoints:
             _keep(part / "state", {path: a for path, a in flat.items() if a.size})
             leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
             known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
-            (part / "record.json").write_text(json.dumps(record | known))
-            (part / "metrics.jsonl").write_text(log)
+            (part / "record.json").write_text(json.dumps(record | known), encoding="utf-8")
+            (part / "metrics.jsonl").write_text(log, encoding="utf-8")
             manifest.seal(part)
             self._check()
             self.folder.mkdir(exist_ok=True)

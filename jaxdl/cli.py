@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import io
 import os
 import re
 import signal
@@ -166,16 +167,17 @@ def _python_alone() -> None:
     """
     sys.stdout.flush()
     ours = os.dup(1)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    sys.stdout = open(ours, "w")  # noqa: SIM115
+    was = sys.stdout
+    sys.stdout = open(ours, "w", encoding=was.encoding, errors=was.errors)  # noqa: SIM115
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Within it nothing is printed: of several processes the first speaks for all."""
     with (
-        open(os.devnull, "w") as nowhere,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
@@ -238,6 +240,8 @@ def guard(command: Callable[[], None]) -> int:
     # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
     logging.set_verbosity(logging.FATAL)
     _open_standard_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack letters of what is printed
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = _status(command)
     return _flushed() or status
 
@@ -276,7 +280,9 @@ def _open_standard_streams() -> None:
             mode = os.O_WRONLY if number else os.O_RDONLY
             os.open(os.devnull, mode)  # takes the smallest number that is free: this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            setattr(
+                sys, name, open(number, "w" if number else "r", closefd=False, encoding="utf-8")
+            )
 
 
 def _flushed() -> int:

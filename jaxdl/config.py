@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from jaxdl import files
 from jaxdl.errors import UserError, shortened
 
 # Which process of several this is, and the values that say it is alone.
@@ -124,7 +125,8 @@ class RunConfig:
         Numbers of NumPy become Python's, and paths become text.
 
         Raises:
-          UserError: a field has the wrong type or is out of its range.
+          UserError: a field has the wrong type or is out of its range, --profile is not START:STOP,
+            or the folder as of `absolute`.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -133,7 +135,7 @@ class RunConfig:
                 object.__setattr__(self, field.name, plain)
         check(self)
         if self.data_dir:
-            object.__setattr__(self, "data_dir", absolute(self.data_dir))
+            object.__setattr__(self, "data_dir", absolute(self.data_dir, "data_dir"))
         self.profiled_steps()
 
     def profiled_steps(self) -> tuple[int, int] | None:
@@ -183,9 +185,15 @@ class RunConfig:
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
 
 
-def absolute(path: str) -> str:
-    """A path that means the same from every folder, `~` replaced where it is a known home."""
-    return str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
+def absolute(path: str, flag: str = "") -> str:
+    """Makes a path mean the same from every folder, with `~` replaced where it is a known home.
+
+    Raises:
+      UserError: as of `files.check_encoding`; it names the flag.
+    """
+    full = str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
+    files.check_encoding(full, flag)
+    return full
 
 
 def experiment_name(config: RunConfig | type[RunConfig]) -> str:
@@ -211,7 +219,8 @@ def check(config: RunConfig) -> None:
     """Holds every field against its type and limits; traced values, which have none yet, pass.
 
     Raises:
-      UserError: a value is of another type, out of its range or not among its choices.
+      UserError: a value is of another type, out of its range or not among its choices, or a path as
+        of `files.check_encoding`.
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
@@ -219,7 +228,9 @@ def check(config: RunConfig) -> None:
             continue
         if type(value) is not type(field.default):
             raise UserError(f"--{field.name}={value!r}: give {_KINDS[type(field.default)]}")
-        if isinstance(value, str):
+        if isinstance(value, str) and value:
+            if meta["place"] or value.startswith(("/", "./", "../", "~")):  # a path
+                files.check_encoding(value, field.name)
             check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:
             raise UserError(f"--{field.name}={value}: choose one of {', '.join(meta['choices'])}")
@@ -303,14 +314,24 @@ def identity(config: RunConfig) -> dict[str, Any]:
 def differences(
     here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> list[str]:
-    """A phrase for each field that has another value there than here, or is lacking in one."""
+    """A phrase for each field that has another value there than here, or is lacking in one.
+
+    A folder of images may be elsewhere: its bytes decide, which have a fingerprint.
+    """
     missing = object()
+    if is_moved(here, there):
+        ignored = {*ignored, "dataset"}
     return [
         f"{shortened(name)}={shortened(there.get(name))} there, {shortened(here.get(name))} here"
         for name in sorted((set(there) | set(here)) - set(ignored))
         if there.get(name, missing) != here.get(name, missing)
         and not (there.get(name) != there.get(name) and here.get(name) != here.get(name))  # nan
     ]
+
+
+def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Whether the data set is a folder here and there, be it the same one or not."""
+    return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 
 def limits(low: float | None, high: float | None) -> str:

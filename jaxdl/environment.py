@@ -85,7 +85,7 @@ def _version(name: str) -> str | None:
 def _processor() -> str:
     """The CPU's own name, where the system tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -100,7 +100,12 @@ def git(*, apart_from: str = "") -> dict[str, Any] | None:
 
     def ask(*words: str) -> str:
         answer = subprocess.run(
-            ["git", *words], capture_output=True, text=True, check=True, timeout=5
+            ["git", *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # names of files may be in any encoding
+            check=True,
+            timeout=5,
         )
         return answer.stdout.strip()
 

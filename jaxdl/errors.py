@@ -28,6 +28,22 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def importing(package: str) -> Iterator[None]:
+    """Around imports of an installed package, for which a broken installation raises anything.
+
+    Raises:
+      UserError: the package cannot be imported.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"{package} cannot be imported ({first_line(error)}): install it again, by "
+            f"pip install --force-reinstall {package}"
+        ) from error
+
+
 def printable(text: str) -> str:
     """The text in one line, with an escape for each character that a terminal may not print.
 

@@ -217,7 +217,7 @@ def _free_memory(mesh: Mesh) -> float:
     if limits:
         return min(limits)
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return float("inf")
     found = [line for line in lines if line.startswith("MemAvailable")]

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,33 @@ from jaxdl.errors import UserError, first_line, writing
 LARGEST_JSON = 1 << 26  # bytes; a real one has some thousand
 LARGEST_LOG = 1 << 30  # bytes of metrics.jsonl
 PARTS = ".*.part"  # the pattern of the names that `replacing` writes under
+
+
+def check_encoding(path: Path | str, flag: str = "") -> None:
+    """Refuses a path that C++ libraries would take for another one, or cannot take at all.
+
+    Python encodes a name as the locale says, and they (orbax, array_record, XLA) as UTF-8: where
+    the two differ, half of what is written ends up in a second folder.
+
+    Args:
+      path: as Python has it.
+      flag: that named it; empty: none did.
+
+    Raises:
+      UserError: its bytes on disk are not its name in UTF-8.
+    """
+    name = os.fspath(path)
+    try:
+        same = os.fsencode(name) == name.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that are no UTF-8, or letters that the locale lacks
+        same = False
+    if not same:
+        where = f"--{flag}={name}" if flag else name
+        raise UserError(
+            f"{where}: the bytes of this path on disk are not its name in UTF-8, under which some "
+            f"libraries look for it (the locale's encoding is {sys.getfilesystemencoding()}): give "
+            "a path of plain ASCII letters, or set LC_ALL=C.UTF-8 for names that are UTF-8"
+        )
 
 
 def read_bytes(path: Path, largest: int, follow: bool = False) -> bytes:
@@ -45,7 +73,7 @@ def open_regular(
     Args:
       path: of the file.
       flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
-      mode: of `open`.
+      mode: of `open`; text is UTF-8.
       follow: follow symbolic links.
 
     Raises:
@@ -57,7 +85,7 @@ def open_regular(
     descriptor = os.open(path, safely, 0o666)
     try:
         _check_regular(path, os.fstat(descriptor))
-        return open(descriptor, mode)
+        return open(descriptor, mode, encoding=None if "b" in mode else "utf-8")
     except BaseException:
         os.close(descriptor)
         raise

@@ -56,14 +56,14 @@ def _line(documented: Any) -> str:
 
 def _modules(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
-    return {path.stem: _first(ast.parse(path.read_text())) for path in paths}
+    return {path.stem: _first(ast.parse(path.read_text(encoding="utf-8"))) for path in paths}
 
 
 def _models(folder: Path) -> dict[str, str]:
     """Classes with a number of what they give or are given, each with its module's first line."""
     found = {}
     for path in sorted(folder.glob("*.py")):
-        module = ast.parse(path.read_text())
+        module = ast.parse(path.read_text(encoding="utf-8"))
         classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
         above = {
             name: [b.id for b in classes[name].bases if isinstance(b, ast.Name)] for name in classes

@@ -14,11 +14,15 @@ from jaxdl.errors import TrainingError, UserError
 PATIENCE = 0.2  # seconds: longer than another starter's look at the lock
 
 
+class NoLocksError(OSError):
+    """A file system that has no locks."""
+
+
 class Lock:
     """Holds `path` to the end of its `with`, or of this process.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it, or the file system has no locks.
       OSError: it cannot be made, or is no regular file.
     """
 
@@ -26,7 +30,7 @@ class Lock:
         self._path = path
         self._file = files.open_regular(path, os.O_RDWR | os.O_CREAT, "r+")
         until = time.monotonic() + PATIENCE
-        while not locked(self._file):
+        while not self._locked():
             if time.monotonic() > until:
                 self._file.close()
                 raise _held(path)
@@ -34,6 +38,16 @@ class Lock:
         self._file.truncate(0)
         self._file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
         self._file.flush()
+
+    def _locked(self) -> bool:
+        try:
+            return locked(self._file)
+        except NoLocksError as error:
+            self._file.close()
+            raise UserError(
+                f"--workdir={self._path.parent} can be written, but {error.strerror}, which keep a "
+                "second process out: give a --workdir on another one, or mount it with locks"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -78,12 +92,19 @@ def check_free(path: Path) -> None:
 
 
 def locked(file: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
-    """Locks an open file, without waiting; whoever inherits it holds the lock too."""
+    """Locks an open file, without waiting; whoever inherits it holds the lock too.
+
+    Raises:
+      NoLocksError: it is on a file system without locks.
+    """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
+    except OSError as error:
+        text = f"its file system has no file locks ({error.strerror})"
+        raise NoLocksError(error.errno, text, file.name) from error
 
 
 def _held(path: Path) -> UserError:

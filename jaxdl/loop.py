@@ -217,8 +217,10 @@ class _Run:
         self._seconds = saved.record["seconds"] if saved else 0.0
         self._timed: list[float] = saved.record["timed"] if saved else [0, 0.0]
         self._lap: tuple[int, float] | None = None  # since when steps are timed
-        about = {"name": data.name, "version": data.version, "fingerprint": data.fingerprint}
-        about |= {"source": data.source}
+        about = {
+            field: getattr(data, field)
+            for field in ("name", "version", "fingerprint", "source", "classes")
+        }
         self._record = record.Record(folder, config, about, _standing_lines(saved))
         for name, text in data.files.items():
             files.write_text(folder / name, text)
@@ -392,7 +394,7 @@ class _Run:
 
         The log is there already. Both a start and a rewind end with it, so that the two are alike.
         """
-        if saved and saved.record["identity"] != self._identity:
+        if saved and configs.differences(self._identity, saved.record["identity"]):
             self._last_saved = -1  # forced: from here on it is a run of this config
             self._save()
         if self._detours:
@@ -686,7 +688,8 @@ class _Run:
         plots.curves({"": self._record.lines()}, folder / "curves.png")
         for name, value in final.items():
             if np.ndim(value) == 2:
-                plots.matrix(value, f"test {name}", folder / f"test_{name}.png")
+                path = folder / f"test_{name}.png"
+                plots.matrix(value, f"test {name}", path, self._data.classes)
 
     def _show_pictures(self) -> None:
         for path in sorted((self._folder / "plots").glob("*.png")):

@@ -20,7 +20,7 @@ def seal(folder: Path) -> None:
             listed[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
             os.fsync(file.fileno())
     manifest = {"files": listed, "sha256": digest(listed)}
-    with (folder / NAME).open("w") as file:
+    with (folder / NAME).open("w", encoding="utf-8") as file:
         json.dump(manifest, file)
         file.flush()
         os.fsync(file.fileno())

@@ -36,7 +36,7 @@ def fill(page: Path, part: Part, text: str) -> None:
 def _around(page: Path, part: Part) -> tuple[str, str]:
     """What stands before the first mark and after the second."""
     try:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--page={page} cannot be read ({first_line(error)}): name a text"

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ STYLES: dict[str, dict[str, Any]] = {  # by split
     "validation": {"linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 3.5},
     "test": {"linestyle": "none", "marker": "*", "markersize": 9},
 }
+MOST_LABELS = 20  # classes of a matrix that are named and whose shares are written
+LONGEST_CLASS = 24  # characters of a class's name on an axis
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
@@ -199,22 +201,39 @@ def _numbers(words: list[str]) -> list[float] | None:
         return None
 
 
-def matrix(values: np.ndarray, title: str, path: Path) -> None:
-    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones."""
+def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
+    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones.
+
+    Args:
+      values: shares of the true classes.
+      title: of the picture.
+      path: of the PNG.
+      names: of the classes, C; another number of them: the axes have the classes' numbers.
+    """
     classes = len(values)
+    words = (shortened(name, LONGEST_CLASS).split(" ") for name in names)
+    labels = [" ".join(map(_legible, name)) for name in words]
+    if len(labels) != classes or classes > MOST_LABELS:
+        labels = []
+    room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
     side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
-    width, height, inner = side + 0.9, side, side - 1.0  # inches
+    inner = side - 1.0
+    width, height = side + 0.9 + room, side + room
     figure = new_figure(figsize=(width, height))
-    axes = figure.add_axes((0.65 / width, 0.6 / height, inner / width, inner / height))
+    left, bottom = 0.65 + room, 0.6 + room
+    axes = figure.add_axes((left / width, bottom / height, inner / width, inner / height))
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
-    bar = figure.add_axes(((inner + 0.8) / width, 0.6 / height, 0.2 / width, inner / height))
+    bar = figure.add_axes(
+        ((left + inner + 0.15) / width, bottom / height, 0.2 / width, inner / height)
+    )
     figure.colorbar(image, cax=bar, label="share of the true class")
     axes.set_title(_plain(title))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if classes <= 20:
-        axes.set_xticks(range(classes))
-        axes.set_yticks(range(classes))
+    if classes <= MOST_LABELS:
+        axes.set_xticks(range(classes), labels or None)
+        axes.set_yticks(range(classes), labels or None)
+        axes.tick_params(axis="x", labelrotation=90 if labels else 0)
         for (row, column), value in np.ndenumerate(values):
             if value >= 0.005:
                 color = "white" if value > 0.5 else "black"

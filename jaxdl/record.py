@@ -30,11 +30,16 @@ FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
 
 
 def choose_workdir(config: RunConfig) -> Path:
-    """The run's folder: --workdir, or a new one by experiment and time."""
-    if config.workdir:
-        return Path(os.path.expanduser(config.workdir))  # Path's own raises
+    """The run's folder: --workdir, or a new one by experiment and time.
+
+    Raises:
+      UserError: as of `files.check_encoding`.
+    """
     name = configs.experiment_name(config).rpartition(".")[2]
-    return Path("runs") / name / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
+    started = datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
+    folder = Path(os.path.expanduser(config.workdir or f"runs/{name}/{started}"))  # Path's raises
+    files.check_encoding(folder.absolute(), "workdir")  # the folder that it is started in, too
+    return folder
 
 
 def claim(folder: Path, config: RunConfig) -> Lock:
@@ -64,10 +69,9 @@ def refuse_if_used(config: RunConfig) -> None:
     """Says early, before anything slow, that another process writes the run's folder.
 
     Raises:
-      UserError: one does.
+      UserError: one does, or as of `files.check_encoding`.
     """
-    if config.workdir:
-        check_free(choose_workdir(config) / LOCK)
+    check_free(choose_workdir(config) / LOCK)
 
 
 def _check_place(folder: Path, config: RunConfig) -> str:
@@ -197,7 +201,7 @@ class Record:
 
         self._lines = lines.copy()
         files.write_text(self.folder / "metrics.jsonl", self.text())
-        self._log = (self.folder / "metrics.jsonl").open("a")
+        self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         # Written anew from the log, so that it shows no step twice.
         events = self.folder / "tensorboard"
         shutil.rmtree(events, ignore_errors=True)

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +28,7 @@ from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.data.images import is_folder
 from jaxdl.errors import UserError, shortened
 from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
@@ -62,12 +63,13 @@ def open_run(
       folder: of the run.
       checkpoint: `best`, `newest` or a step.
       kept: the folder in it whose checkpoints are meant.
-      changes: replace fields that are places, such as data_dir.
+      changes: replace fields that are places, such as data_dir, or the dataset that is a folder.
 
     Raises:
       UserError: it is not a run folder, has no such checkpoint, or its experiment is not one of
-        this installation.
+        this installation; or as of `files.check_encoding`.
     """
+    files.check_encoding(folder.absolute())
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name that of a run")
     files.refuse_links(folder, record.WRITTEN)
@@ -82,6 +84,7 @@ def open_run(
     if notice:
         say(notice)
     # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
+    _check_places(folder, changes, values, places)
     here = {"mesh": "", "fsdp": False, **configs.ALONE}
     config = _config(experiment.Config, values, places, known is not None, here | changes)
     _say_what_lies_inside(folder, config, changes)
@@ -109,6 +112,26 @@ def _experiment(folder: Path, name: str) -> Any:
     return experiment
 
 
+def _check_places(
+    folder: Path, changes: dict[str, Any], values: dict[str, Any], places: set[str]
+) -> None:
+    """Refuses the place of something that a run has not.
+
+    Raises:
+      UserError: a field is no place of the run's; or the data set is no folder, there or here.
+    """
+    for name, value in changes.items():
+        if name == "dataset":
+            here = configs.absolute(value, name)
+            if not (is_folder(value) and configs.is_moved(values, {"dataset": here})):
+                raise UserError(
+                    f"--dataset={value}: {folder} is a run on {shortened(values.get(name))}, and "
+                    "only a folder of images, /PATH or ./PATH, can be elsewhere: leave it out"
+                )
+        elif name not in places:
+            raise UserError(f"--{name}={value}: {folder} is a run without it: leave it out")
+
+
 def _config(
     cls: type[RunConfig],
     values: dict[str, Any],
@@ -121,13 +144,16 @@ def _config(
     Raises:
       UserError: a field is unknown, has the wrong type or is out of its range.
     """
+    try:  # all at once: a field may ask for another
+        return configs.from_dict(cls, values | changes)
+    except UserError:
+        if not lenient:
+            raise
     config = configs.from_dict(cls, {n: v for n, v in values.items() if n not in places} | changes)
     for name in sorted(places & values.keys() - changes.keys()):
         try:
             place = getattr(configs.from_dict(cls, {name: values[name]}), name)
         except UserError as error:
-            if not lenient:
-                raise
             say(f"{saved_config.NAME}: {error}; its default is used")
             continue
         config = dataclasses.replace(config, **{name: place})
@@ -207,8 +233,9 @@ def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
     """
     if saved.record["identity"].get(saved_config.DATA) != data.fingerprint:
         raise UserError(
-            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}: "
-            "bring them back, or name their folder with --data_dir"
+            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}, "
+            "or by an older version that split them otherwise: bring them back, name their place "
+            "with --data_dir or --dataset, or use the version of its environment.json"
         )
     there = saved_config.of_record(saved.record)
     here = {name: v for name, v in configs.identity(run.config).items() if name in there}
@@ -249,13 +276,15 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     found = {"step": step, "split": split, **metrics.scalars(values)}
     folder = run.folder / "evaluations"
     try:
-        _keep_evaluation(folder, found, values)
+        _keep_evaluation(folder, found, values, data.classes)
     except OSError as error:
         say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
     return found
 
 
-def _keep_evaluation(folder: Path, found: dict[str, Any], values: dict[str, np.ndarray]) -> None:
+def _keep_evaluation(
+    folder: Path, found: dict[str, Any], values: dict[str, np.ndarray], classes: Sequence[str]
+) -> None:
     step, split = found["step"], found["split"]
     folder.mkdir(exist_ok=True)
     text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
@@ -263,7 +292,7 @@ def _keep_evaluation(folder: Path, found: dict[str, Any], values: dict[str, np.n
     for name, value in values.items():
         if value.ndim == 2:
             path = folder / f"{split}-{step}-{name}.png"
-            plots.matrix(value, f"{split} {name}, step {step}", path)
+            plots.matrix(value, f"{split} {name}, step {step}", path, classes)
             say(f"{name} matrix: {path}")
 
 

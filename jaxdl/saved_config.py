@@ -2,7 +2,8 @@
 
 `config.json` is a plain file: a bit of it may flip, a hand may change it, and nothing would show.
 A checkpoint holds the same config under SHA-256. So wherever there is a checkpoint, its config is
-the one that counts, and the file decides only what changes no bit of a result, such as --data_dir.
+the one that counts, and the file decides only what changes no bit of a result, such as --data_dir,
+or where a folder of images is, whose bytes have a fingerprint.
 """
 
 from collections.abc import Collection
@@ -56,6 +57,8 @@ def read(
         return known, f"{error} The config in its checkpoints counts"
     if known is None:
         return written, ""
+    if configs.is_moved(known, written):
+        places = {*places, "dataset"}
     merged = known | {name: written[name] for name in places if name in written}
     differing = configs.differences(known, {n: v for n, v in written.items() if n in known})
     if not differing:

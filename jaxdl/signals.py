@@ -120,5 +120,5 @@ def _leave_closed_terminal() -> None:
             termios.tcgetattr(output)
         except termios.error as error:
             if error.args[0] == errno.EIO:
-                with open(os.devnull, "w") as nowhere:
+                with open(os.devnull, "w", encoding="utf-8") as nowhere:
                     os.dup2(nowhere.fileno(), output)

@@ -62,7 +62,7 @@ class TranslationConfig(SupervisedConfig):
             )
         for name in ("source_file", "target_file"):
             if getattr(self, name):
-                object.__setattr__(self, name, absolute(getattr(self, name)))
+                object.__setattr__(self, name, absolute(getattr(self, name), name))
 
 
 def load(config: TranslationConfig) -> Pairs:

@@ -84,7 +84,7 @@ def _run_whole(command: list[str], folder: Path) -> Whole:
     finally:
         process.kill()
     if process.returncode:
-        last = (folder / "stderr.txt").read_text().splitlines()[-1:]
+        last = _said(folder).splitlines()[-1:]
         raise UserError(f"{' '.join(command[1:])}: status {process.returncode} ({' '.join(last)})")
     seconds = time.monotonic() - began
     found = folder / "whole"
@@ -113,7 +113,7 @@ def _plan(counts: dict[str, int], whole: Whole, chance: random.Random) -> list[I
 
 
 def _start(command: list[str], folder: Path, name: str) -> "subprocess.Popen[bytes]":
-    with (folder / "stderr.txt").open("w") as errors:
+    with (folder / "stderr.txt").open("wb") as errors:
         return subprocess.Popen(
             [*command, f"--workdir={folder / name}"], stdout=subprocess.DEVNULL, stderr=errors
         )
@@ -165,8 +165,13 @@ def _is_now(moment: str, run: Path, last: dict[str, Any], evaluated: set[int]) -
 
 def _begun(folder: Path) -> int | None:
     """The step that the process which wrote stderr.txt went on from; None: it has not begun."""
-    found = BEGUN.search((folder / "stderr.txt").read_text())
+    found = BEGUN.search(_said(folder))
     return int((found[1] or "0").replace(",", "")) if found else None
+
+
+def _said(folder: Path) -> str:
+    """Output of the newest process, which is in the encoding of its locale."""
+    return (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
 
 def _size(path: Path) -> int:

@@ -25,16 +25,21 @@ class ImageConfig(RunConfig):
     dataset: str = flag(
         "embedded",
         "of TFDS, or embedded (digits), digits, synthetic, or a folder, /PATH or ./PATH, of "
-        "train/CLASS/*.jpg (or png) and test/",
+        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and perhaps val/",
     )
     image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
-    validation_fraction: float = flag(0.1, "of the training images", low=0.0, high=1.0)
+    validation_fraction: float = flag(
+        0.1,
+        "of the training images, and of each class; none where there is val/",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         """Makes a folder of images absolute: a run is opened again from other folders."""
         super().__post_init__()
         if images.is_folder(self.dataset):
-            object.__setattr__(self, "dataset", absolute(self.dataset))
+            object.__setattr__(self, "dataset", absolute(self.dataset, "dataset"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +138,7 @@ def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Tas
     each channel is given zero mean and unit deviation over the training split.
 
     Raises:
-      UserError: a label is none of the classes; in `step` and `evaluate`: the model has other outputs.
+      UserError: a label is none of the classes; in `step` and `evaluate`: outputs are not as many.
     """
     _check_labels(data)
     mean, std = data.statistics()

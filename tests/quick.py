@@ -32,8 +32,8 @@ def command() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):
         first = not (folder / "starts").exists()
-        (folder / "config.json").write_text(json.dumps(to_dict(config)))
-        with (folder / "starts").open("a") as file:
+        (folder / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
+        with (folder / "starts").open("a", encoding="utf-8") as file:
             file.write("begun\n")
         if config.how == "badly":
             raise UserError("--how=badly: it ends badly")
@@ -49,8 +49,8 @@ def command() -> None:
             "seconds": config.sleep,
             "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
-        (folder / "summary.json").write_text(json.dumps(summary))
-        with (folder / "starts").open("a") as file:
+        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        with (folder / "starts").open("a", encoding="utf-8") as file:
             file.write("ended\n")
     print("done")
 

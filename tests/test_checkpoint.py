@@ -73,9 +73,9 @@ def test_a_part_comes_back_alone_and_is_not_trusted_alone(tmp_path):
     with pytest.raises(UserError, match="of another model"):
         checkpoints.restore(1, state()["w"][:1], part="['w']")
     path = tmp_path / "1" / "record.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["state_sha256"] = tree.digest(state(2))  # another, and the manifest knows nothing of it
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     manifest.seal(tmp_path / "1")
     with pytest.raises(DamagedError, match="SHA-256"):
         checkpoints.restore(1, state()["w"], part="['w']")
@@ -154,9 +154,9 @@ def test_a_folder_that_is_not_the_runs_any_more_gets_no_checkpoint(tmp_path):
 def test_a_state_larger_than_the_memory_is_not_asked_for(tmp_path):
     checkpoints = saved(tmp_path, 1)
     path = tmp_path / "1" / "record.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["leaves"]["['empty']"] = "float32[1000000000000]"
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     manifest.seal(tmp_path / "1")
     with pytest.raises(DamagedError, match="GiB of memory"):
         checkpoints.restore(1, state()["w"], part="['w']")
@@ -176,7 +176,7 @@ def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "c").write_text("a file where the folder should be")
+    (tmp_path / "c").write_text("a file where the folder should be", encoding="utf-8")
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(1, state(), RECORD | {"step": 1}, "", ())
     with pytest.raises(TrainingError, match="was not written"):
@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_falls_back_to_the_newest_that_is_whole_and_says_so(tmp_path, capsys):
     checkpoints = saved(tmp_path, 1, 2, 3)
-    (tmp_path / "3" / "record.json").write_text("{}")
+    (tmp_path / "3" / "record.json").write_text("{}", encoding="utf-8")
     (tmp_path / "2" / "manifest.json").unlink()
     found = newest_whole(checkpoints, state(), always)
     assert found.step == 1
@@ -200,7 +200,7 @@ def test_falls_back_to_the_newest_that_is_whole_and_says_so(tmp_path, capsys):
 def test_none_whole_is_an_error_and_none_at_all_a_start(tmp_path):
     assert newest_whole(Checkpoints(tmp_path / "new"), state(), always) is None
     checkpoints = saved(tmp_path, 1)
-    (tmp_path / "1" / "metrics.jsonl").write_text("log 2")
+    (tmp_path / "1" / "metrics.jsonl").write_text("log 2", encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.jsonl is not what was written.*--workdir"):
         newest_whole(checkpoints, state(), always)
     assert checkpoints.steps() == [1]
@@ -216,17 +216,19 @@ def test_what_is_not_wanted_is_deleted(tmp_path):
 def test_a_manifest_of_garbage(text, tmp_path):
     checkpoints = saved(tmp_path, 1)
     path = tmp_path / "1" / "manifest.json"
-    path.unlink() if text is None else path.write_text(text)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     with pytest.raises(DamagedError, match="is damaged"):
         checkpoints.read(1)
 
 
 def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
     checkpoints = saved(tmp_path / "c", 1)
-    (tmp_path / "secret").write_text("x")
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
     path = tmp_path / "c" / "1" / "manifest.json"
-    files = json.loads(path.read_text())["files"] | {"../../secret": [1, "0"]}
-    path.write_text(json.dumps({"files": files, "sha256": manifest.digest(files)}))
+    files = json.loads(path.read_text(encoding="utf-8"))["files"] | {"../../secret": [1, "0"]}
+    path.write_text(
+        json.dumps({"files": files, "sha256": manifest.digest(files)}), encoding="utf-8"
+    )
     with pytest.raises(DamagedError, match="secret is missing"):
         checkpoints.read(1)
 

@@ -79,7 +79,9 @@ def test_deterministic_reaches_xla_before_its_first_device(monkeypatch):
     code = "from jaxdl import cli; cli.set_up_jax(True); import jax, os; jax.devices(); "
     code += "print(os.environ['XLA_FLAGS'])"
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert out.stdout.split()[1:] == cli.DETERMINISTIC.split()
 
 
@@ -112,8 +114,8 @@ def test_help_groups_flags_the_experiments_own_first():
 
 def chain(folder, links):
     for n in range(links):
-        (folder / f"{n}").write_text(f"--flagfile={folder / str(n + 1)}\n")
-    (folder / f"{links}").write_text("# the end\n\n// of it\n  --seed=7  \n")
+        (folder / f"{n}").write_text(f"--flagfile={folder / str(n + 1)}\n", encoding="utf-8")
+    (folder / f"{links}").write_text("# the end\n\n// of it\n  --seed=7  \n", encoding="utf-8")
     return f"--flagfile={folder / '0'}"
 
 
@@ -131,7 +133,9 @@ def test_epochs_that_are_typed_count_where_steps_are_the_default():
 def test_a_device_that_is_not_here_is_one_line(name):
     code = "from jaxdl import cli; import sys; sys.exit(cli.guard(cli.check_devices))"
     environ = os.environ | {"JAX_PLATFORMS": name}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 2
     error = done.stderr.splitlines()[-1]  # XLA may warn before it
     assert error.startswith(f"error: JAX_PLATFORMS={name}: JAX finds no such device")
@@ -157,11 +161,11 @@ def test_what_a_flag_file_names_is_a_text(kind, tmp_path):
         "pipe": lambda: os.mkfifo(path),
         "device": lambda: path.symlink_to("/dev/zero"),
         "binary": lambda: path.write_bytes(b"\xff\xfe"),
-        "itself": lambda: path.write_text(f"--flagfile={path}"),
+        "itself": lambda: path.write_text(f"--flagfile={path}", encoding="utf-8"),
         "absent": lambda: None,
         "folder": lambda: path.mkdir(),
     }[kind]()
-    (tmp_path / "first").write_text(f"--flagfile={path}\n")
+    (tmp_path / "first").write_text(f"--flagfile={path}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"--flagfile=\S*named") as caught:
         cli.parse(cifar_vgg.Config, [f"--flagfile={tmp_path / 'first'}"])
     assert "\n" not in str(caught.value)

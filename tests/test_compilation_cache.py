@@ -98,7 +98,7 @@ def test_files_that_are_not_regular_are_absent(cache, tmp_path, capsys):
 
 def test_a_folder_that_is_gone_is_said_once(cache, tmp_path, capsys):
     tmp_path.rmdir()
-    tmp_path.write_text("a file in its place")  # which stops root, too
+    tmp_path.write_text("a file in its place", encoding="utf-8")  # which stops root, too
     for key in ("a", "b"):
         cache.put(key, b"a program")
         assert cache.get(key) is None
@@ -157,7 +157,7 @@ def test_concurrent_writers_leave_whole_entries(tmp_path):
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(number)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8",
         )
         for number in range(4)
     ]  # fmt: skip
@@ -267,10 +267,12 @@ def test_a_run_repeats_its_bits_beside_a_damaged_cache(tmp_path):
         out = subprocess.run(
             [sys.executable, "-m", "tests.small", "--num_epochs=1", f"--workdir={tmp_path / name}"],
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
-            capture_output=True, text=True, cwd=ROOT,
+            capture_output=True, encoding="utf-8", cwd=ROOT,
         )  # fmt: skip
         assert out.returncode == 0, out.stderr
-        return json.loads((tmp_path / name / "summary.json").read_text())["state_sha256"], out
+        return json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))[
+            "state_sha256"
+        ], out
 
     expected, _ = run("cold")
     folder, rng = tmp_path / "verified", random.Random(0)

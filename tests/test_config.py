@@ -36,7 +36,7 @@ def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
     made = Config(**values)
     config.check(made)
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
-    path.write_text(config.to_flags(made))
+    path.write_text(config.to_flags(made), encoding="utf-8")
     assert cli.parse(Config, [f"--flagfile={path}"]) == made
     assert config.from_dict(Config, config.to_dict(made)) == made
 

@@ -214,9 +214,9 @@ def test_going_back_behind_the_step_at_which_another_config_was_forced(
 def test_a_lost_list_costs_no_checkpoint(text, small, tmp_path, capsys):
     train(small, 7, workdir=str(tmp_path), on_nonfinite="rewind")
     path = tmp_path / detours.NAME
-    path.unlink() if text is None else path.write_text(text)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     capsys.readouterr()
     flags = {"on_nonfinite": "skip", "resume": "force", "num_steps": 20}
     assert train(small, 7, workdir=str(tmp_path), **flags)["step"] == 20
     assert "going on from step 18" in capsys.readouterr().err
-    assert json.loads(path.read_text()) == {"detours": [[5, 7]]}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"detours": [[5, 7]]}

@@ -80,7 +80,7 @@ def found():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     command = [sys.executable, "-c", PROGRAM]
     out = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags}
+        command, capture_output=True, encoding="utf-8", env=os.environ | {"XLA_FLAGS": flags}
     )
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)

@@ -12,7 +12,7 @@ from jaxdl.errors import UserError
 @pytest.fixture
 def outside(tmp_path):
     path = tmp_path / "outside"
-    path.write_text("theirs")
+    path.write_text("theirs", encoding="utf-8")
     return path
 
 
@@ -42,14 +42,14 @@ def test_a_failure_in_the_middle_changes_nothing(folder):
 
     with pytest.raises(KeyError):
         fail()
-    assert (folder / "a").read_text() == "old"
+    assert (folder / "a").read_text(encoding="utf-8") == "old"
     assert [path.name for path in folder.iterdir()] == ["a"]
 
 
 def test_a_link_is_replaced_and_not_followed(folder, outside):
     (folder / "a").symlink_to(outside)
     files.write_text(folder / "a", "ours")
-    assert outside.read_text() == "theirs"
+    assert outside.read_text(encoding="utf-8") == "theirs"
     assert not (folder / "a").is_symlink()
 
 
@@ -64,8 +64,8 @@ def test_the_name_of_a_half_written_file_is_another_each_time(folder):
 def test_leftovers_are_cleared_and_what_they_link_to_is_not(folder, outside):
     (folder / "plots").mkdir()
     (folder / ".a.0123.part").symlink_to(outside)
-    (folder / "plots" / ".b.png.4567.part").write_text("half")
-    (folder / "c.part").write_text("somebody's")
+    (folder / "plots" / ".b.png.4567.part").write_text("half", encoding="utf-8")
+    (folder / "c.part").write_text("somebody's", encoding="utf-8")
     files.clear_parts(folder)
     assert sorted(path.name for path in folder.rglob("*")) == ["c.part", "plots"]
     assert outside.exists()
@@ -90,7 +90,7 @@ def test_what_is_no_file_is_not_read(kind, folder, outside):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "[" * 100_000, "\0", '{"a": ' + "9" * 5000])
 def test_what_is_no_json_object_is_one_line(text, folder):
-    (folder / "a").write_text(text)
+    (folder / "a").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"^cannot read [^\n]*$"):
         files.read_json(folder / "a")
 

@@ -90,7 +90,9 @@ def test_skipping_without_end_ends(small, tmp_path, monkeypatch):
 def test_rewind_leaves_the_batch_out_with_another_key(small, tmp_path, capsys):
     summary = train(small, 7, workdir=str(tmp_path / "a"), on_nonfinite="rewind")
     assert "step 7 is not finite: back to 5" in capsys.readouterr().err
-    assert json.loads((tmp_path / "a" / detours.NAME).read_text()) == {"detours": [[5, 7]]}
+    assert json.loads((tmp_path / "a" / detours.NAME).read_text(encoding="utf-8")) == {
+        "detours": [[5, 7]]
+    }
     steps = [x["step"] for x in record.read_metrics(tmp_path / "a") if x["split"] == "train"]
     assert steps == [4, 8, 12, 16, 18]
     skipped = train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="skip")

@@ -97,7 +97,7 @@ def found(tmp_path_factory):
     cache = tmp_path_factory.mktemp("xla")
     out = subprocess.run(
         [*alone, sys.executable, "-c", PROGRAM, str(disk), str(cache), str(PARTS)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        capture_output=True, encoding="utf-8", cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)

@@ -105,7 +105,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("text", CONFIGS, ids=lambda text: repr(text)[:40])
 def test_run_folders(text, here, capsys):
-    (here / "config.json").write_text(text)
+    (here / "config.json").write_text(text, encoding="utf-8")
     for name in ("evaluate", "replay"):
         refused(lambda name=name: command([name, "."]), here, capsys)
 
@@ -114,32 +114,43 @@ def test_run_folders(text, here, capsys):
 def test_configs_of_runs(change, trained, here, capsys):
     shutil.copytree(trained, here / "run")
     path = here / "run" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8"
+    )
     (step,) = (here / "run" / "checkpoints").iterdir()
-    reseal(step, identity=json.loads((step / "record.json").read_text())["identity"] | change)
+    reseal(
+        step,
+        identity=json.loads((step / "record.json").read_text(encoding="utf-8"))["identity"]
+        | change,
+    )
     refused(lambda: command(["evaluate", "run"]), here, capsys)
 
 
 def reseal(folder, **changes):
     """Changes the record of a checkpoint, and makes the manifest agree."""
     path = folder / "record.json"
-    record = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
+    record = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(
+        json.dumps({k: v for k, v in record.items() if v is not None}), encoding="utf-8"
+    )
     manifest.seal(folder)
 
 
 CHECKPOINTS = {
     "no manifest": lambda c: (c / "manifest.json").unlink(),
-    "deep manifest": lambda c: (c / "manifest.json").write_text(DEEP),
+    "deep manifest": lambda c: (c / "manifest.json").write_text(DEEP, encoding="utf-8"),
     "binary manifest": lambda c: (c / "manifest.json").write_bytes(bytes(range(256))),
-    "manifest of text": lambda c: (c / "manifest.json").write_text('{"files": "x", "sha256": 1}'),
+    "manifest of text": lambda c: (c / "manifest.json").write_bytes(b'{"files": "x", "sha256": 1}'),
     "empty": lambda c: (shutil.rmtree(c), c.mkdir()),
-    "a file": lambda c: (shutil.rmtree(c), c.write_text("x")),
+    "a file": lambda c: (shutil.rmtree(c), c.write_text("x", encoding="utf-8")),
     "a link": lambda c: (shutil.rmtree(c), c.symlink_to("/etc")),
-    "a record of another": lambda c: (c / "record.json").write_text("{}"),
+    "a record of another": lambda c: (c / "record.json").write_text("{}", encoding="utf-8"),
     "a pickle": lambda c: next(c.glob("state/state/d/*")).write_bytes(PICKLE),
-    "sealed: deep record": lambda c: ((c / "record.json").write_text(DEEP), manifest.seal(c)),
-    "sealed: no object": lambda c: ((c / "record.json").write_text("[]"), manifest.seal(c)),
+    "sealed: deep record": lambda c: (
+        (c / "record.json").write_bytes(DEEP.encode()),
+        manifest.seal(c),
+    ),
+    "sealed: no object": lambda c: ((c / "record.json").write_bytes(b"[]"), manifest.seal(c)),
     "sealed: no leaves": lambda c: reseal(c, leaves=None),
     "sealed: other leaves": lambda c: reseal(c, leaves={"x": "float32[2]"}),
     "sealed: leaves of text": lambda c: reseal(c, leaves="x"),
@@ -212,7 +223,7 @@ def test_data_folders(kind, stored, here, capsys, monkeypatch, tmp_path):
     name, text = FOLDERS[kind]
     pattern = name or "*train*array_record*"
     path = next((here / "tfds").rglob(pattern))
-    path.unlink() if text is None else path.write_text(text)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     flags = ["--dataset=mnist", "--data_dir=tfds"]
     refused(lambda: cifar_vgg.run(cli.parse(cifar_vgg.Config, flags)), here, capsys)
     assert not (here / "x").exists()
@@ -220,7 +231,7 @@ def test_data_folders(kind, stored, here, capsys, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("text", [*CONFIGS[:8], "force"])
 def test_a_workdir_with_a_broken_config(text, here, capsys):
-    (here / "config.json").write_text(text)
+    (here / "config.json").write_text(text, encoding="utf-8")
     refused(lambda: small.run(small.Config(workdir=str(here))), here, capsys)
 
 

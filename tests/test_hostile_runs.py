@@ -75,7 +75,9 @@ def sealed(**changes):
     def craft(run, outside):
         for step in (run / "checkpoints").iterdir():
             path = step / "record.json"
-            path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+            path.write_text(
+                json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+            )
             manifest.seal(step)
 
     return craft
@@ -85,9 +87,9 @@ def sealed_identity(**changes):
     def craft(run, outside):
         for step in (run / "checkpoints").iterdir():
             path = step / "record.json"
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             record["identity"] |= changes
-            path.write_text(json.dumps(record))
+            path.write_text(json.dumps(record), encoding="utf-8")
             manifest.seal(step)
 
     return craft
@@ -96,7 +98,7 @@ def sealed_identity(**changes):
 def sealed_log(content):
     def craft(run, outside):
         for step in (run / "checkpoints").iterdir():
-            (step / "metrics.jsonl").write_text(content)
+            (step / "metrics.jsonl").write_text(content, encoding="utf-8")
             manifest.seal(step)
 
     return craft
@@ -213,11 +215,13 @@ def late(number, frame):
 def test_run_folders(kind, trained, tmp_path, capsys, watched, monkeypatch):
     outside, run = tmp_path / "outside", tmp_path / "run [/red]"
     outside.mkdir()
-    (outside / "file").write_text("theirs")
+    (outside / "file").write_text("theirs", encoding="utf-8")
     shutil.copytree(trained, run)
     CRAFTED[kind](run, outside)
     page = tmp_path / "page.md"
-    page.write_text("<!-- results: made by `jaxdl results` -->\n<!-- end of results -->\n")
+    page.write_text(
+        "<!-- results: made by `jaxdl results` -->\n<!-- end of results -->\n", encoding="utf-8"
+    )
     before = contents(outside)
     monkeypatch.setattr("jaxdl.environment.git", lambda **_: None)  # which starts git
     calls = {

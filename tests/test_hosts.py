@@ -46,7 +46,7 @@ def start(folder, *flags, processes=2, devices=2, own=None, code=None, module="t
             env=os.environ | {"XLA_FLAGS": many},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for n in range(processes)
     ]
@@ -112,7 +112,10 @@ def test_a_resumed_run_ends_in_the_same_bits(whole, tmp_path):
     again = ends(start(folder, "--fsdp"))
     assert [x[0] for x in again] == [0, 0]
     assert "going on from step" in again[0][2]
-    summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole / "two")]
+    summaries = [
+        json.loads((f / "summary.json").read_text(encoding="utf-8"))
+        for f in (folder, whole / "two")
+    ]
     assert summaries[0]["state_sha256"] == summaries[1]["state_sha256"]
 
 
@@ -163,10 +166,10 @@ def test_strangers_that_come_while_they_meet_are_ignored(look_up, tmp_path):
     path = tmp_path / "port"
     path.touch()
     processes = start(tmp_path / "run", code=MEETING.format(port=str(path)))
-    while not path.read_text():
+    while not path.read_text(encoding="utf-8"):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.05)
-    port = int(path.read_text())
+    port = int(path.read_text(encoding="utf-8"))
     strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
     strangers[1].sendall(b"GET / HTTP/1.1\r\nHost: run\r\n\r\n")
     strangers[2].close()

@@ -30,7 +30,7 @@ def stand_ins(tmp_path, monkeypatch):
     def write(**programs):
         for name, text in programs.items():
             path = folder / name.replace("_", "-")
-            path.write_text(f"#!/usr/bin/env bash\nset -eu\n{text}")
+            path.write_text(f"#!/usr/bin/env bash\nset -eu\n{text}", encoding="utf-8")
             path.chmod(0o755)
         return folder
 
@@ -39,12 +39,12 @@ def stand_ins(tmp_path, monkeypatch):
 
 def launch(script, *arguments, **options):
     command = ["bash", str(LAUNCH / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, **options)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck(path):
-    found = subprocess.run(["shellcheck", str(path)], capture_output=True, text=True)
+    found = subprocess.run(["shellcheck", str(path)], capture_output=True, encoding="utf-8")
     assert found.returncode == 0, found.stdout
     assert os.access(path, os.X_OK) or path.suffix == ".sbatch"
 
@@ -83,7 +83,7 @@ time.sleep(60)
 def test_a_process_for_each_gpu(stand_ins):
     folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
     found = launch("gpu.sh", "experiments.cifar_vgg", "--batch_size=64")
-    said = sorted((folder / "said").read_text().splitlines())
+    said = sorted((folder / "said").read_text(encoding="utf-8").splitlines())
     port = said[0].partition("localhost:")[2].partition(" ")[0]
     assert int(port) > 0
     assert said == [
@@ -97,14 +97,17 @@ def test_a_process_for_each_gpu(stand_ins):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_the_processes_of_all_gpus(number, stand_ins):
     folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
-    (folder / "wait.py").write_text(WAIT)
+    (folder / "wait.py").write_text(WAIT, encoding="utf-8")
     words = ["bash", str(LAUNCH / "gpu.sh"), "experiments.cifar_vgg", "--wait"]
     process = subprocess.Popen(words, start_new_session=True)
-    while not (folder / "said").exists() or (folder / "said").read_text().count("waits") < 2:
+    while (
+        not (folder / "said").exists()
+        or (folder / "said").read_text(encoding="utf-8").count("waits") < 2
+    ):
         time.sleep(0.02)
     os.killpg(process.pid, number)  # as a terminal sends Ctrl-C, to all of its group
     assert process.wait(timeout=60) == 128 + number
-    assert (folder / "said").read_text().count("checkpoint") == 2
+    assert (folder / "said").read_text(encoding="utf-8").count("checkpoint") == 2
 
 
 def test_one_gpu_needs_no_other_process(stand_ins, monkeypatch):
@@ -113,7 +116,7 @@ def test_one_gpu_needs_no_other_process(stand_ins, monkeypatch):
     for chosen in ("5", ""):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
         assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 0
-    said = (folder / "said").read_text().splitlines()
+    said = (folder / "said").read_text(encoding="utf-8").splitlines()
     assert said == ["5 -m experiments.cifar_vgg", " -m experiments.cifar_vgg"]
 
 
@@ -155,10 +158,10 @@ def test_slurm_runs_it_on_its_tasks_and_goes_on_after_its_time(stand_ins, tmp_pa
     first.send_signal(signal.SIGUSR1)
     said = first.communicate(timeout=120)[1].decode()
     assert first.returncode == 143, said
-    assert (folder / "said").read_text() == f"requeue {os.getpid()}\n"
+    assert (folder / "said").read_text(encoding="utf-8") == f"requeue {os.getpid()}\n"
     assert "error: not queued again" in said
-    assert json.loads((run / "environment.json").read_text())["processes"] == 2
-    assert json.loads((run / "config.json").read_text())["num_epochs"] == 1000
+    assert json.loads((run / "environment.json").read_text(encoding="utf-8"))["processes"] == 2
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["num_epochs"] == 1000
     assert "checkpoint of step" in said
 
 
@@ -258,7 +261,7 @@ def tpu(stand_ins, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
     def said():
-        return (folder / "said").read_text().splitlines()
+        return (folder / "said").read_text(encoding="utf-8").splitlines()
 
     return said
 
@@ -319,18 +322,18 @@ def test_a_command_that_fails_once_costs_nothing(kind, there, tmp_path):
 def test_a_bucket_that_does_not_answer_is_not_an_empty_one(there, tmp_path):
     kept = tmp_path / "bucket" / "mine"
     kept.mkdir(parents=True)
-    (kept / "step").write_text("5000")
+    (kept / "step").write_text("5000", encoding="utf-8")
     (tmp_path / "fail-storage-ls").touch()
     found = run_it()
     assert found.returncode == 1
     assert "error: ERROR: 503 later" in found.stdout
-    assert (kept / "step").read_text() == "5000"
+    assert (kept / "step").read_text(encoding="utf-8") == "5000"
     assert [path.name for path in kept.iterdir()] == ["step"]
 
 
 def test_a_copy_that_fails_is_said(there, tmp_path):
     # Always: a copy while it runs may come before the last one.
-    (tmp_path / "fail-storage-rsync---recursive---delete").write_text("always")
+    (tmp_path / "fail-storage-rsync---recursive---delete").write_text("always", encoding="utf-8")
     found = run_it()
     assert found.returncode == 1
     assert "did not get to gs://b/mine" in found.stdout
@@ -395,15 +398,15 @@ def test_code_by_revision(tpu, tmp_path, monkeypatch):
     subprocess.run(["git", "clone", "-q", "--bare", str(mine), str(origin)], check=True)
     subprocess.run([*git, "remote", "add", "origin", str(origin)], check=True)
     monkeypatch.delenv("REVISION")
-    (tmp_path / "state").write_text("ACTIVE\n")
+    (tmp_path / "state").write_text("ACTIVE\n", encoding="utf-8")
     for n in (0, 1):
         (tmp_path / f"home-{n}").mkdir()
     script = ["bash", str(mine / "launch" / "tpu_vm.sh"), "setup", "mine"]
     subprocess.run(script, check=True)
-    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], encoding="utf-8")
     for n in (0, 1):
         there = ["git", "-C", str(tmp_path / f"home-{n}" / "jaxdl"), "rev-parse", "HEAD"]
-        assert subprocess.check_output(there, text=True) == head
+        assert subprocess.check_output(there, encoding="utf-8") == head
     subprocess.run(script, check=True)  # again: it is there
     monkeypatch.setenv("REVISION", "nothing")
     assert subprocess.run(script, capture_output=True).returncode == 2

@@ -78,7 +78,7 @@ def sources():
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -134,8 +134,12 @@ def test_heavy_packages_keep_to_their_rooms(path):
 def test_starting_is_light():
     heavy = ["tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "sklearn", "tensorboardX"]
     code = f"import sys, experiments.cifar_vgg; print([m for m in {heavy} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert out.stdout.strip() == "[]"
     code = "import sys, jaxdl, jaxdl.__main__, jaxdl.cli; print('jax' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert out.stdout.strip() == "False"

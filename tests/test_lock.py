@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -7,8 +9,10 @@ import time
 
 import pytest
 
+from jaxdl import record
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
-from jaxdl.lock import Lock, check_free
+from jaxdl.lock import Lock, check_free, locked
 
 HOLDER = """
 import sys, time
@@ -23,7 +27,9 @@ with Lock(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert process.stdout.readline() == "held\n"
     yield process
@@ -37,7 +43,7 @@ def test_a_second_one_is_refused_with_the_holders_name(holder, tmp_path):
         with pytest.raises(UserError, match=f"process {holder.pid} on .*give another --workdir"):
             ask(tmp_path / ".lock")
     assert time.monotonic() - began < 10  # the figure is measured in the README, on a free machine
-    assert json.loads((tmp_path / ".lock").read_text())["pid"] == holder.pid
+    assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"] == holder.pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -46,7 +52,7 @@ def test_the_kernel_releases_it_with_the_process(number, holder, tmp_path):
     holder.wait()
     check_free(tmp_path / ".lock")
     with Lock(tmp_path / ".lock"):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_it_is_released_at_the_end_and_looking_holds_nothing(tmp_path):
@@ -55,6 +61,26 @@ def test_it_is_released_at_the_end_and_looking_holds_nothing(tmp_path):
         with Lock(tmp_path / ".lock"), pytest.raises(UserError, match=str(os.getpid())):
             Lock(tmp_path / ".lock")
         check_free(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_called_so(number, tmp_path, monkeypatch):
+    def flock(file, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    claims = {
+        "run": lambda: record.claim(tmp_path / "run", RunConfig()),
+        "sweep": lambda: Lock(tmp_path / ".lock"),
+    }
+    for claim in claims.values():
+        with pytest.raises(UserError, match="its file system has no file locks") as caught:
+            claim()
+        assert "cannot be written" not in str(caught.value)
+        assert os.strerror(number) in str(caught.value)
+        assert f"--workdir={tmp_path}" in str(caught.value)
+    with open(tmp_path / "log", "wb") as file, pytest.raises(OSError, match="no file locks"):
+        locked(file)  # of a trial's log
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 3}', "\xff"])

@@ -53,7 +53,7 @@ def test_run_folder_holds_what_the_design_says(whole):
     assert [line["step"] for line in lines if line["split"] == "train"] == [4, 8, 12]
     assert [line["step"] for line in lines if line["split"] == "validation"] == [6, 12]
     assert [line["step"] for line in lines if line["split"] == "test"] == [12]
-    about = json.loads((folder / "environment.json").read_text())
+    about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     assert about["dataset"]["name"] == "synthetic"
     assert (folder / "plots" / "curves.png").stat().st_size > 5000
     assert len(list((folder / "tensorboard").iterdir())) == 1
@@ -394,12 +394,12 @@ def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
     flags = {"workdir": str(tmp_path), "eval_every": 2, "num_steps": 12, "checkpoint_every": 3}
     first = train(small, **flags)
     assert first["best_step"] == 4
-    (tmp_path / "checkpoints" / "12" / "record.json").write_text("")
+    (tmp_path / "checkpoints" / "12" / "record.json").write_text("", encoding="utf-8")
     second = train(small, **flags)
     assert "12 is damaged (record.json has 0 bytes" in capsys.readouterr().err
     timed = ("seconds", "examples_per_second", "flops_per_second")
     assert second == first | {name: second[name] for name in timed}
-    (tmp_path / "checkpoints" / "4" / "manifest.json").write_text("")
+    (tmp_path / "checkpoints" / "4" / "manifest.json").write_text("", encoding="utf-8")
     third = train(small, **flags)
     assert "it was the best, so the summary has no figures of the best" in capsys.readouterr().err
     assert third["state_sha256"] == first["state_sha256"]
@@ -410,7 +410,7 @@ def test_damage_to_the_newest_costs_work_and_to_the_best_its_figures(
 @pytest.mark.parametrize("text", [None, "{", "[]"])
 def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole, capsys):
     path = copy / "config.json"
-    path.unlink() if text is None else path.write_text(text)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match="seed=0 there, 1 here"):
         train(small, workdir=str(copy), seed=1, **FLAGS)
     capsys.readouterr()
@@ -438,7 +438,7 @@ def test_a_summary_is_json_whatever_the_numbers(tmp_path):
     made = record.Record(tmp_path, RunConfig(), {}, [])
     made.summarize({"test/loss": float("nan"), "step": 3, "state_sha256": "x"})
     made.close()
-    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert record.read_summary(tmp_path) == {"test/loss": None, "step": 3, "state_sha256": "x"}
 
 

@@ -57,7 +57,7 @@ print(json.dumps(found))
 def test_one_device_equals_eight(monkeypatch):
     eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     monkeypatch.setenv("XLA_FLAGS", eight)
-    out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, encoding="utf-8")
     assert out.returncode == 0, out.stderr
     one, *others = json.loads(out.stdout)
     assert len(others) == 3
@@ -120,7 +120,9 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(monkeypatch):
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", AGREE, str(port), str(index)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", AGREE, str(port), str(index)],
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         )
         for index in range(2)
     ]

@@ -13,7 +13,7 @@ def speed(rate):
 
 def test_a_terminal_that_is_closed_does_not_end_a_run(monkeypatch):
     ours, theirs = pty.openpty()
-    stderr = os.fdopen(theirs, "w", buffering=1)
+    stderr = os.fdopen(theirs, "w", buffering=1, encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", stderr)
         bar = progress.Training(10, 0, speed)

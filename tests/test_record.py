@@ -17,14 +17,14 @@ def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
     for each in lines:
         first.log(each)
     first.close()
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 4, "ep')  # a kill in the middle of a line
     assert record.read_metrics(tmp_path) == lines
     kept = record.before(3, first.text())
     assert kept == lines[:2]
     record.Record(tmp_path, SmallConfig(), {}, kept).close()
     assert record.read_metrics(tmp_path) == lines[:2]
-    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+    assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 2
 
 
 @pytest.mark.parametrize("rest", [b"5", b'{"a": 1}', b"\xff\xfe", b"null", b'{"step": "x"}'])
@@ -69,12 +69,12 @@ def test_a_default_folder_names_experiment_and_time():
 def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
     folder = tmp_path / "x"
     if setup == "file":
-        folder.write_text("")
+        folder.write_text("", encoding="utf-8")
     elif setup == "full":
         folder.mkdir()
-        (folder / "thesis.tex").write_text("")
+        (folder / "thesis.tex").write_text("", encoding="utf-8")
     elif setup == "under a file":
-        folder.write_text("")
+        folder.write_text("", encoding="utf-8")
         folder = folder / "y"
     elif setup == "long":
         folder = tmp_path / ("a" * 300)
@@ -87,13 +87,13 @@ def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
 
 
 def test_leftovers_of_a_killed_start_do_not_brick_a_folder(tmp_path):
-    (tmp_path / ".config.json.part").write_text("{")
+    (tmp_path / ".config.json.part").write_text("{", encoding="utf-8")
     record.claim(tmp_path, SmallConfig()).release()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
 def test_a_broken_config_is_one_line(text, tmp_path):
-    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json"):
         record.claim(tmp_path, SmallConfig())
 
@@ -102,4 +102,4 @@ def test_write_text_replaces_whole(tmp_path):
     files.write_text(tmp_path / "a", "old")
     files.write_text(tmp_path / "a", json.dumps([1]))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_text() == "[1]"
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "[1]"

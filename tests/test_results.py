@@ -36,7 +36,9 @@ def runs(tmp_path, monkeypatch):
 
 def page_of(tmp_path):
     page = tmp_path / "PAGE.md"
-    page.write_text(f"before\n{results.PART.begin}\nold\n{results.PART.end}\nafter\n")
+    page.write_text(
+        f"before\n{results.PART.begin}\nold\n{results.PART.end}\nafter\n", encoding="utf-8"
+    )
     return page
 
 
@@ -45,20 +47,20 @@ def test_runs_become_a_row(runs, tmp_path, capsys):
     flags = [f"--results={kept}", f"--page={page}", "--note=a copy"]
     command(["results", *map(str, runs), *flags])
     (path,) = kept.iterdir()
-    whole = json.loads(path.read_text())
+    whole = json.loads(path.read_text(encoding="utf-8"))
     assert [run["seed"] for run in whole["runs"]] == [4, 5]
     assert {run["flags"] for run in whole["runs"]} == {"--task=species --hidden=8"}
-    (row,) = [line for line in page.read_text().splitlines() if "iris_mlp" in line]
+    (row,) = [line for line in page.read_text(encoding="utf-8").splitlines() if "iris_mlp" in line]
     assert "`experiments.iris_mlp --task=species --hidden=8` | iris, a copy" in row
     assert "accuracy 0.9450 ± 0.0071 | 2 |" in row
     assert row.endswith("| 1.5 |")
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     command(["results", str(runs[0]), *flags])  # again: in the place of the first
-    assert len(json.loads(path.read_text())["runs"]) == 2
-    assert page.read_text() == text
+    assert len(json.loads(path.read_text(encoding="utf-8"))["runs"]) == 2
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
@@ -67,15 +69,17 @@ def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
         results.keep(runs[0], tmp_path / "kept")
     values = files.read_json(runs[1] / "environment.json")
     for git in (None, {"commit": "c0ffee", "dirty": True}):
-        (runs[1] / "environment.json").write_text(json.dumps(values | {"git": git}))
+        (runs[1] / "environment.json").write_text(
+            json.dumps(values | {"git": git}), encoding="utf-8"
+        )
         with pytest.raises(UserError, match="in no commit"):
             results.keep(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
     values["git"] = {"commit": "c0ffee", "dirty": False}
-    (runs[1] / "environment.json").write_text(json.dumps(values))
+    (runs[1] / "environment.json").write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(UserError, match="--note="):
         results.keep(runs[1], tmp_path / "kept", "a|b")
-    (runs[1] / "summary.json").write_text('{"seconds": 1.0, "test/loss": null}')
+    (runs[1] / "summary.json").write_text('{"seconds": 1.0, "test/loss": null}', encoding="utf-8")
     with pytest.raises(UserError, match="test/loss that is not a number"):
         results.keep(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
@@ -83,7 +87,7 @@ def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", ["none.md", "plain.md", "latin.md", "."])
 def test_a_page_that_cannot_have_the_table_is_refused_first(runs, page, tmp_path):
-    (tmp_path / "plain.md").write_text("no marks\n")
+    (tmp_path / "plain.md").write_text("no marks\n", encoding="utf-8")
     (tmp_path / "latin.md").write_bytes(b"\xe9")
     flags = [f"--results={tmp_path / 'kept'}", f"--page={tmp_path / page}"]
     with pytest.raises(UserError, match=r"--page=|lacks the lines"):
@@ -93,14 +97,14 @@ def test_a_page_that_cannot_have_the_table_is_refused_first(runs, page, tmp_path
 
 def test_no_table_is_made_of_nothing(tmp_path):
     page = page_of(tmp_path)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="holds no results"):
         command(["results", f"--results={tmp_path / 'none'}", f"--page={page}"])
-    assert page.read_text() == text
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_the_readme_has_the_table_of_the_files():
-    text = Path("README.md").read_text()
+    text = Path("README.md").read_text(encoding="utf-8")
     found = text.split(results.PART.begin)[1].split(results.PART.end)[0]
     assert found.strip() == results.table(KEPT)
     assert found.count("| `experiments.") >= 10

@@ -17,7 +17,7 @@ METHODS = {"extractall", "unpack_archive", "system", "popen", "getstatusoutput",
 
 
 def calls(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield node
 
@@ -64,6 +64,6 @@ def test_nothing_unpickles_or_runs_what_it_reads(path):
 )
 def test_the_search_finds(code, tmp_path):
     path = tmp_path / "module.py"
-    path.write_text(code)
+    path.write_text(code, encoding="utf-8")
     with pytest.raises((AssertionError, KeyError)):
         test_nothing_unpickles_or_runs_what_it_reads(path)

@@ -55,7 +55,9 @@ def test_every_bit_that_decides_a_figure_is_the_checkpoints(copy, capsys):
 
 def changed(folder, **values):
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8"
+    )
 
 
 def test_evaluation_is_of_the_run_that_was_and_says_so(copy, capsys):
@@ -71,7 +73,7 @@ def test_the_same_command_goes_on_under_a_flipped_config_and_writes_it_anew(copy
     changed(copy, seed=1)
     mnist_cnn.run(mnist_cnn.Config(workdir=str(copy), **FLAGS))
     assert "seed=1 there, 0 here" in capsys.readouterr().err
-    assert json.loads((copy / "config.json").read_text())["seed"] == 0
+    assert json.loads((copy / "config.json").read_text(encoding="utf-8"))["seed"] == 0
     with pytest.raises(UserError, match="seed=0 there, 2 here"):
         mnist_cnn.run(mnist_cnn.Config(workdir=str(copy), seed=2, **FLAGS))
 

@@ -56,7 +56,7 @@ with signals.graceful():
     signal.raise_signal(signal.SIGINT)
     print("never", flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert done.returncode == 130
     assert done.stdout == "still here\n"
     assert "the last checkpoint" in done.stderr
@@ -164,7 +164,7 @@ with signals.prompt(), signals.graceful() as request:
     print("still here")
 """
     command = ["nohup", sys.executable, "-c", code]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stdout) == (0, "still here\n")
 
 

@@ -28,14 +28,14 @@ def run(redirections, path):
     shell = f'exec "$@" {redirections}'
     words = ["bash", "-c", shell, "bash", sys.executable, "-c", COMMAND, str(path)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, capture_output=True, text=True, env=environ)
+    return subprocess.run(words, capture_output=True, encoding="utf-8", env=environ)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_closed_or_full_streams_change_nothing(closed, tmp_path):
     done = run(closed, tmp_path / "file")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "file").read_text() == "all of it"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "all of it"
     assert done.stdout == ("" if ">&-" in closed.split() else "a figure\n")
 
 
@@ -51,6 +51,6 @@ def test_a_run_without_any_stream(tmp_path):
     shell = 'exec "$@" <&- >&- 2>&-'
     words = ["bash", "-c", shell, "bash", sys.executable, "-m", "tests.small", *flags]
     assert subprocess.run(words, cwd=ROOT).returncode == 0
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines][:3] == [1, 2, 3]
     assert (tmp_path / "run" / "summary.json").exists()

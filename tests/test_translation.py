@@ -23,7 +23,9 @@ def data(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("files"), np.random.RandomState(0)
     lines = [list(random.choice(WORDS, random.randint(5, 9))) for _ in range(60)]
     for name, sides in (("a", lines), ("b", [line[::-1] for line in lines])):
-        (folder / name).write_text("".join(" ".join(line) + "\n" for line in sides))
+        (folder / name).write_text(
+            "".join(" ".join(line) + "\n" for line in sides), encoding="utf-8"
+        )
     return pairs.files(str(folder / "a"), str(folder / "b"), vocabulary=300, length=64)
 
 
@@ -48,7 +50,7 @@ def concluded(data, model, folder, monkeypatch):
     config = multi30k_seq2seq.Config(dataset="reverse", length=80, batch_size=4, beam=3)
     monkeypatch.setattr(translation, "evaluated", lambda state: None)
     found = translation.conclusion(config, model, data)(None, folder)
-    return found, (folder / "translations.txt").read_text().splitlines()
+    return found, (folder / "translations.txt").read_text(encoding="utf-8").splitlines()
 
 
 def bleu(found, wanted):

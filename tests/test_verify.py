@@ -24,7 +24,9 @@ def proved(tmp_path_factory):
 
 
 def test_a_kill_at_every_moment_changes_no_bit(proved):
-    summaries = [json.loads((proved / n / "summary.json").read_text()) for n in verify.RUNS]
+    summaries = [
+        json.loads((proved / n / "summary.json").read_text(encoding="utf-8")) for n in verify.RUNS
+    ]
     assert summaries[0]["state_sha256"] == summaries[1]["state_sha256"]
     assert summaries[0]["best_step"] == summaries[1]["best_step"]
 
@@ -54,8 +56,8 @@ def test_a_difference_is_found(damage, proved, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(proved, copy)
     path = copy / "interrupted"
-    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
-    summary = json.loads((path / "summary.json").read_text())
+    lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
     if damage == "state":
         summary["state_sha256"] = "0" * 64
     elif damage == "line":
@@ -72,9 +74,9 @@ def test_a_difference_is_found(damage, proved, tmp_path, capsys):
     elif damage == "picture":
         (path / "plots" / "curves.png").rename(path / "plots" / "old.png")
     elif damage == "file":
-        (path / "flags.txt").write_text("--seed=3\n")
-    (path / "metrics.jsonl").write_text("".join(lines))
-    (path / "summary.json").write_text(json.dumps(summary))
+        (path / "flags.txt").write_text("--seed=3\n", encoding="utf-8")
+    (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    (path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     if damage == "missing":
         (path / "summary.json").unlink()
     assert compare(copy, capsys)[0]

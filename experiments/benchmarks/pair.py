@@ -87,9 +87,13 @@ def started(name: str, command: Sequence[str]) -> Iterator[Side]:
     """
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        errors = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        errors = stack.enter_context(
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        )
         try:
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8"
+            )
         except OSError as error:
             raise UserError(f"{command[0]} cannot be started ({error.strerror})") from error
         stack.enter_context(process)

@@ -43,7 +43,12 @@ def first_step(cache: Path, run: Path) -> float:
     environ = os.environ | {"XDG_CACHE_HOME": str(cache)}
     command = [*STEP, f"--workdir={run}"]
     with subprocess.Popen(
-        command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         assert process.stderr
         said, seconds = "", None

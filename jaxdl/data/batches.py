@@ -4,6 +4,7 @@ Shapes: N examples of a split, B of a batch.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,11 +25,13 @@ class Dataset:
 
     name: str
     version: str
-    fingerprint: str  # SHA-256 of the source's bytes
+    fingerprint: str  # SHA-256 of the source's bytes, and of how they are split
     source: str  # for the reader of a run's output: what this is and where it came from
     train: Split
     validation: Split  # chooses the best checkpoint
     test: Split  # is for the final report
+    # Names of the classes; none where labels are numbers, or nobody knows them.
+    classes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     # Texts by file name that belong to the data and go into the run's folder, such as a vocabulary.
     files: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
@@ -39,13 +42,18 @@ def size(split: Split) -> int:
 
 
 def carve(
-    train: Split, fraction: float, flag: str = "--validation_fraction"
+    train: Split,
+    fraction: float,
+    labels: np.ndarray | None = None,
+    flag: str = "--validation_fraction",
 ) -> tuple[Split, Split]:
     """Splits a training split into training and validation, the same way every time.
 
     Args:
-      train: what to split.
+      train: what to split, N examples.
       fraction: of its examples that are held out.
+      labels: int [N]; where they are classes, each keeps its share: the numbers held out are those
+        of the largest remainders.
       flag: what the user knows it by.
 
     Raises:
@@ -59,8 +67,29 @@ def carve(
         )
     # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
     order = np.random.RandomState(0).permutation(size(train))
+    if labels is not None:
+        order = order[_stratified(labels[order], held_out)]
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
     return part(train, kept), part(train, held)
+
+
+def _stratified(labels: np.ndarray, first: int) -> np.ndarray:
+    """An order [N] in which the first ones of each class [N] come first, by largest remainder."""
+    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    wanted, remainders = np.divmod(counts.astype(np.int64) * first, len(labels))
+    wanted[np.argsort(-remainders, kind="stable")[: first - wanted.sum()]] += 1
+    by_class = np.argsort(labels, kind="stable")
+    places = np.empty_like(by_class)  # of each example among those of its class
+    places[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.argsort(places >= wanted[labels], kind="stable")
+
+
+def by_class(fingerprint: str) -> str:
+    """The fingerprint of data that `carve` splits by their labels.
+
+    Runs whose validation split was another one have another fingerprint, and are not mixed up.
+    """
+    return hashlib.sha256(f"{fingerprint}, validation by class".encode()).hexdigest()
 
 
 def part(split: Split, rows: np.ndarray) -> Split:

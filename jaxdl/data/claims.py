@@ -77,7 +77,7 @@ def _open(path: Path) -> IO[str]:
     for attempt in range(TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.fdopen(os.open(path, flags, 0o666), "r+")
+            return os.fdopen(os.open(path, flags, 0o666), "r+", encoding="utf-8")
         except FileNotFoundError:  # another process has just deleted the folder that it had made
             if attempt == TRIES - 1:
                 raise
@@ -93,7 +93,7 @@ def _wait(file: IO[str], target: Path) -> bool:
             say(f"waiting for {who}, which prepares {target}")
             fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        say(f"{target.parent} has no file locks ({error.strerror}): prepare data in one process")
+        say(f"{target.parent}: {error.strerror}: prepare data in one process")
         return False
     return True
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from jaxdl.config import absolute
 from jaxdl.data import cache, pipeline, pixels, prepare
-from jaxdl.data.batches import Dataset, Split, carve, size
+from jaxdl.data.batches import Dataset, Split, by_class, carve, size
 from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
+from jaxdl.progress import say
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
 ONE_WAY = frozenset(
@@ -28,7 +29,7 @@ SAMPLE = 10_000  # images whose pixels stand for those of all, where they are no
 
 
 class Raw(NamedTuple):
-    """A source's images as they are: not yet resized, no validation split yet."""
+    """A source's images as they are: not yet resized, and most have no validation split yet."""
 
     version: str
     fingerprint: str
@@ -36,6 +37,8 @@ class Raw(NamedTuple):
     num_classes: int
     train: Split
     test: Split
+    classes: tuple[str, ...] = ()  # names of labels
+    validation: Split | None = None  # where the source has one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +89,8 @@ def load(
       embedded: the data set that `embedded` stands for.
       data_dir: TFDS folder; empty: TFDS's own.
       image_size: S; images of another size are resized, bilinearly.
-      validation_fraction: of the training images. The same ones for every seed, so that runs
-        can be compared.
+      validation_fraction: of the training images, and as many of each class. The same ones for
+        every seed, so that runs can be compared. None of a folder that has a validation split.
       stream: leave the images where they are, and read them when they are asked for.
       workers: that read them then; 0: one for each processor.
       smallest: part of an image that training may see then; 1: all of it.
@@ -104,12 +107,16 @@ def load(
     elif name == "synthetic":
         raw = synthetic(image_size)
     elif is_folder(name):
-        raw = _from_folder(Path(absolute(name)), image_size)
+        raw = _from_folder(name, image_size)
     else:
         raw = _from_tfds(name, data_dir, image_size)
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
-    train, validation = carve(train, validation_fraction)
-    return Images(name, **raw._asdict() | {"train": train, "validation": validation, "test": test})
+    validation, fingerprint = raw.validation, raw.fingerprint
+    if validation is None:
+        train, validation = carve(train, validation_fraction, train["label"])
+        fingerprint = by_class(fingerprint)
+    splits = {"train": train, "validation": validation, "test": test}
+    return Images(name, **raw._asdict() | splits | {"fingerprint": fingerprint})
 
 
 def _streamed(
@@ -117,25 +124,35 @@ def _streamed(
 ) -> Images:
     pipeline.check()
     if is_folder(name):
-        folder = ImageFolder(Path(absolute(name)))
-        kind = "1", folder.fingerprint(), f"folder {folder.folder}", len(folder.classes)
+        folder = ImageFolder(Path(absolute(name, "dataset")))
+        fingerprint, num_classes = folder.fingerprint(), len(folder.classes)
+        version, source, classes = "1", _described(folder), folder.classes
         sources: list[Source] = [folder.source(split) for split in folder.splits]
+        labels = sources[0].labels()
+        notice = folder.left_out()
     elif name in ("digits", "synthetic"):
         raise UserError(f"--stream with --dataset={name}, which lies in no file: leave it out")
     else:
         stored = prepare.opened(name, data_dir, ("image", "label"))
-        kind = stored.version, stored.fingerprint(), f"TFDS, {stored.folder}", stored.num_classes
-        sources = [stored.source(split) for split in ("train", stored.test_split())]
+        version, source, classes = stored.version, f"TFDS, {stored.folder}", stored.classes
+        fingerprint, num_classes = stored.fingerprint(), stored.num_classes
+        sources = [stored.source(split) for split in _splits(stored)]
+        labels, notice = _labels(stored, fingerprint, sources[0]), ""
     channels = sources[0].read(0)[0].shape[-1]
+    if notice:
+        say(notice)
     workers = workers or len(os.sched_getaffinity(0))
-    train, test = (
-        Records(source, np.arange(len(source)), image_size, channels, workers) for source in sources
-    )
-    kept, validation = carve(train, fraction)
-    assert isinstance(kept, Records)
-    version, fingerprint, source, classes = kind
-    splits = kept.seen(workers, smallest), validation, test
-    return Images(name, version, fingerprint, f"{source}, not in memory", *splits, classes)
+    every: list[Split] = [
+        Records(s, np.arange(len(s)), image_size, channels, workers) for s in sources
+    ]
+    train, test, *validation = every
+    if not validation:
+        train, *validation = carve(train, fraction, labels)
+        fingerprint = by_class(fingerprint)
+    assert isinstance(train, Records)
+    splits = train.seen(workers, smallest), validation[0], test
+    about = version, fingerprint, f"{source}, not in memory"
+    return Images(name, *about, *splits, num_classes, classes=classes)
 
 
 def numbered(split: Split) -> Split:
@@ -156,10 +173,11 @@ def digits() -> Raw:
     image = np.round(bunch.images * 255 / 16).astype(np.uint8)[..., None]  # [1797, 8, 8, 1]
     label = bunch.target.astype(np.int32)
     order = np.random.RandomState(0).permutation(len(label))
-    test, train = order[: len(order) // 5], order[len(order) // 5 :]
-    splits = [{"image": image[rows], "label": label[rows]} for rows in (train, test)]
+    rows = order[len(order) // 5 :], order[: len(order) // 5]
+    train, test = ({"image": image[part], "label": label[part]} for part in rows)
+    names = tuple(map(str, range(10)))
     source = "embedded: 1,797 real handwritten digits of 8x8 pixels that scikit-learn carries"
-    return Raw("1", _hash(*splits), source, 10, *splits)
+    return Raw("1", _hash(train, test), source, 10, train, test, names)
 
 
 def synthetic(
@@ -184,18 +202,35 @@ def synthetic(
     return Raw("2", _hash(train, test), source, num_classes, train, test)
 
 
-def _from_folder(folder: Path, image_size: int) -> Raw:
-    stored = ImageFolder(folder)
-    splits = [stored.read(name, image_size) for name in stored.splits]
-    source = f"folder {folder}"
-    return Raw("1", stored.fingerprint(), source, len(stored.classes), *splits)
+def _from_folder(name: str, image_size: int) -> Raw:
+    folder = ImageFolder(Path(absolute(name, "dataset")))
+    train, test, *others = (folder.read(split, image_size) for split in folder.splits)
+    if folder.left_out():
+        say(folder.left_out())
+    return Raw(
+        "1",
+        folder.fingerprint(),
+        _described(folder),
+        len(folder.classes),
+        train,
+        test,
+        folder.classes,
+        others[0] if others else None,
+    )
+
+
+def _described(folder: ImageFolder) -> str:
+    """Where the images are from, and which folder is which split."""
+    test, *others = folder.splits[1:]
+    validation = f"{others[0]}/ to validate" if others else "validation drawn from train/"
+    return f"folder {folder.folder}, {validation}, {test}/ to test"
 
 
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
     stored = prepare.opened(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
-    names = ("train", stored.test_split())
+    names = _splits(stored)
 
     def find() -> list[Split] | None:
         cached = cache.read(key) or {}
@@ -213,7 +248,44 @@ def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
 
     splits = cache.once(key, find, make)
     source = f"TFDS, {stored.folder}"
-    return Raw(stored.version, fingerprint, source, stored.num_classes, *splits)
+    train, test, *others = splits
+    return Raw(
+        stored.version,
+        fingerprint,
+        source,
+        stored.num_classes,
+        train,
+        test,
+        stored.classes,
+        others[0] if others else None,
+    )
+
+
+def _splits(stored: Stored) -> tuple[str, ...]:
+    """The splits to train, to test and, if there is one, to validate on; others are named."""
+    used = stored.used_splits()
+    others = [name for name in stored.info.shards if name not in used]
+    if others:
+        say(f"{stored.slug}: not used are the splits {', '.join(others)}")
+    return used
+
+
+def _labels(stored: Stored, fingerprint: str, source: Source) -> np.ndarray:
+    """The labels of a source that is not in memory, int32 [N]; read once, and kept."""
+    key = f"{stored.slug}-{fingerprint[:16]}-labels"
+
+    def find() -> np.ndarray | None:
+        label = (cache.read(key) or {}).get("label")
+        if label is None or (label.dtype, label.shape) != (np.int32, (len(source),)):
+            return None
+        return label if label.min() >= 0 and label.max() < stored.num_classes else None
+
+    def make() -> np.ndarray:
+        label = source.labels()
+        cache.write(key, {"label": label})
+        return label
+
+    return cache.once(key, find, make)
 
 
 def read(stored: Stored, split: str, image_size: int) -> Split:

@@ -58,7 +58,11 @@ class Layout(NamedTuple):
 
 
 def find(above: Path, version: str | None) -> Path | None:
-    """The folder of a version below that of a data set or its config; None: the newest.
+    """The folder of the newest version that fits, below that of a data set or its config.
+
+    Args:
+      above: the folder of the data set or config.
+      version: as of `is_version`.
 
     Raises:
       OSError: the folder cannot be read.
@@ -68,9 +72,15 @@ def find(above: Path, version: str | None) -> Path | None:
     versions = {}
     for path in above.iterdir():
         match = VERSION.fullmatch(path.name)
-        if match and version in (None, path.name) and path.is_dir():
+        if match and is_version(path.name, version) and path.is_dir():
             versions[tuple(map(int, match.groups()))] = path
     return versions[max(versions)] if versions else None
+
+
+def is_version(name: str, wanted: str | None) -> bool:
+    """Whether three numbers are those wanted, of which each may be `*`; None: all are."""
+    pairs = zip(name.split("."), (wanted or "*.*.*").split("."), strict=True)
+    return all(pattern in ("*", number) for number, pattern in pairs)
 
 
 def default_config(above: Path) -> str:

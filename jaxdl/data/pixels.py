@@ -13,6 +13,7 @@ from jaxdl import files
 # Pillow would go by the content, whatever a file is called, and has decoders that start another
 # program: Ghostscript, for EPS.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+OF_FILES = (*FORMATS, "TIFF")  # which no record of TFDS has
 # Decoding and turning an image takes up to 18 bytes a pixel for a while: 1.2 GB of the largest, in
 # each worker. Photographs of 60 megapixels still pass.
 LARGEST = 1 << 26
@@ -22,14 +23,15 @@ def read(path: Path) -> np.ndarray:
     """Decodes an image file to uint8 [H, W, 3], as a viewer shows it.
 
     Grey ones have three equal channels, what is transparent is white, deep ones lose their last
-    bits, and those that a camera says were held on their side are turned upright.
+    bits, and those that a camera says were held on their side are turned upright. Of several
+    pages or frames the first counts.
 
     Raises:
-      Exception: it is no image of FORMATS, is larger than LARGEST, or is damaged; of any kind.
+      Exception: it is no image of OF_FILES, is larger than LARGEST, or is damaged; of any kind.
     """
     from PIL import Image, ImageOps
 
-    with files.open_regular(path, follow=True) as file, _opened(file) as opened:
+    with files.open_regular(path, follow=True) as file, _opened(file, OF_FILES) as opened:
         picture = _in_8_bits(ImageOps.exif_transpose(opened))
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -41,25 +43,25 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     """Decodes an image to uint8 [H, W, C] (C of 1 or 3), as TFDS's decoders do.
 
     Raises:
-      Exception: as of `read`.
+      Exception: as of `read`, but of FORMATS.
     """
-    with _opened(io.BytesIO(data)) as opened:
+    with _opened(io.BytesIO(data), FORMATS) as opened:
         image = np.asarray(_in_8_bits(opened).convert("L" if channels == 1 else "RGB"))
         return image[..., None] if channels == 1 else image
 
 
-def _opened(file: BinaryIO) -> Any:
+def _opened(file: BinaryIO, formats: tuple[str, ...]) -> Any:
     """An image whose size is known, and of which nothing is decoded yet."""
     from PIL import Image, UnidentifiedImageError
 
     # Pillow only warns of images that are somewhat larger than it thinks right.
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
     try:
-        opened = Image.open(file, formats=FORMATS)
+        opened = Image.open(file, formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"it has more than {LARGEST:,} pixels, scale it down") from error
     except UnidentifiedImageError as error:  # whose words have an address in memory
-        raise ValueError(f"no image of {', '.join(FORMATS)}") from error
+        raise ValueError(f"no image of {', '.join(formats)}") from error
     if math.prod(opened.size) > LARGEST:
         width, height = opened.size
         raise ValueError(
@@ -73,6 +75,8 @@ def _in_8_bits(picture: Any) -> Any:
 
     if picture.mode.startswith("I;16") or picture.mode == "I":
         return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode == "F":  # whose range nobody knows
+        raise ValueError("its pixels are floating-point numbers, save it in 8 bits")
     return picture
 
 

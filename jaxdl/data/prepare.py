@@ -15,7 +15,7 @@ from jaxdl import manifest
 from jaxdl.config import check_text
 from jaxdl.data import archives, cache, download, pixels, tfds
 from jaxdl.data.claims import claim
-from jaxdl.data.stored import Stored, open_dataset
+from jaxdl.data.stored import Stored, open_dataset, parsed
 from jaxdl.errors import UserError
 from jaxdl.progress import track
 
@@ -178,16 +178,17 @@ def prepare(name: str, data_dir: str) -> Path:
     stored = open_dataset(name, data_dir, ())
     if stored.is_prepared():
         return stored.folder
-    if name not in RECIPES:
+    recipe = parsed(name)[0]  # of the newest version, or there would be no such folder
+    if recipe not in RECIPES:
         raise UserError(
             f"{name} is not in {stored.folder.parent}, and only {', '.join(NAMES)} can be "
             "prepared here: prepare it with tensorflow_datasets (file_format='array_record') and "
             "give its --data_dir, or choose one of these, or --dataset=embedded"
         )
     try:
-        with claim(cache.folder() / "downloads" / name):
+        with claim(cache.folder() / "downloads" / recipe):
             if not open_dataset(name, data_dir, ()).is_prepared():
-                prepare_from(name, data_dir, _download(name))
+                prepare_from(recipe, data_dir, _download(recipe))
     except (UserError, OSError) as error:
         raise UserError(
             f"{name} is not in {stored.folder.parent} ({error}): run `jaxdl prepare {name}` where "

@@ -22,6 +22,14 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def labels(self) -> np.ndarray:
+        """The labels of all: int32 [N].
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        ...
+
     def read(self, row: int) -> tuple[np.ndarray, int]:
         """An image uint8 [H, W, C] of any size, and its label.
 

@@ -19,11 +19,17 @@ from jaxdl import files
 from jaxdl.data import layout as layouts
 from jaxdl.data import pixels, tfds
 from jaxdl.data.layout import Layout
-from jaxdl.errors import UserError, first_line
+from jaxdl.errors import UserError, first_line, importing, shortened
 from jaxdl.progress import track
 
 AT_A_TIME = 1000  # records that are held against their checksums
-NAME = re.compile(r"(\w{1,99})(?:/([\w.+-]{1,99}))?(?::(\d+\.\d+\.\d+))?", re.ASCII)
+# As TFDS has it, and with the version as a folder: mnist/3.0.1. Nothing in it leaves the folder.
+NAME = re.compile(
+    r"([A-Za-z]\w{0,98})(?:/(?!\d+\.\d+\.\d+$)([\w+-][\w.+-]{0,98}))?"
+    r"(?:[:/]((?:\d{1,9}|\*)(?:\.(?:\d{1,9}|\*)){2}))?",
+    re.ASCII,
+)
+LABELS = "label.labels.txt"  # one name a line
 REMEDY = "delete that folder and prepare it again, or name another --data_dir or --dataset"
 
 
@@ -59,6 +65,16 @@ class Stored:
         """Number of classes of its label."""
         return self.info.num_classes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, where the folder has one for each; else none."""
+        try:
+            text = files.read_bytes(self.folder / LABELS, layouts.LIMIT, follow=True).decode()
+        except (OSError, UnicodeDecodeError):
+            return ()
+        names = tuple(text.removesuffix("\n").split("\n"))
+        return names if len(names) == self.num_classes else ()
+
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of the folder's files."""
         sha = hashlib.sha256()
@@ -71,12 +87,12 @@ class Stored:
             raise UserError(text) from error
         return sha.hexdigest()
 
-    def test_split(self) -> str:
-        """The split to test on: `test`, or `validation` where it is the only other one."""
+    def used_splits(self) -> tuple[str, ...]:
+        """The splits to train, to test and, if there is one beside these, to validate on."""
         splits = self.info.shards
-        for name in ("test", "validation"):
-            if "train" in splits and name in splits:
-                return name
+        others = [name for name in ("test", "validation") if name in splits]
+        if "train" in splits and others:
+            return ("train", *others)
         raise UserError(
             f"{self.slug} has the splits {', '.join(splits)}: this needs train and test (or "
             "validation); choose another --dataset"
@@ -102,6 +118,22 @@ class Stored:
         source = self.open(split)
         for row in track(range(self.count(split)), f"decoding {self.slug} {split}"):
             yield source[row]
+
+    def labels(self, split: str) -> np.ndarray:
+        """The labels of a split, int32 [N]; no image is decoded.
+
+        Raises:
+          UserError: a record is damaged.
+        """
+        labels = []
+        with self.reading():
+            parse = tfds.parser()
+            for reader, count in self._readers(split):
+                for start in range(0, count, AT_A_TIME):
+                    for record in reader.read(list(range(start, min(start + AT_A_TIME, count)))):
+                        (label,) = parse(record).features.feature["label"].int64_list.value
+                        labels.append(self.label({"label": label}))
+        return np.asarray(labels, np.int32)
 
     def open(self, split: str) -> "Examples":
         """The decoded examples of a split by row, to be used within `reading`."""
@@ -135,12 +167,15 @@ class Stored:
             yield
         except UserError:
             raise
+        except MemoryError as error:  # no fault of the folder
+            raise UserError(f"the memory cannot hold what {self.folder} has: free some") from error
         except Exception as error:
             raise self._damaged(first_line(error)) from error
 
     def _readers(self, split: str) -> Iterator[tuple[Any, int]]:
         """A reader of each of a split's files, and the number of records that it holds."""
-        from array_record.python.array_record_module import ArrayRecordReader
+        with importing("array-record"):
+            from array_record.python.array_record_module import ArrayRecordReader
 
         for path, count in self._shards(split):
             _check_regular(path)
@@ -168,7 +203,8 @@ class Examples:
     """
 
     def __init__(self, layout: Layout, shards: list[tuple[Path, int]]):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
+        with importing("array-record"):
+            from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         for path, _ in shards:
             _check_regular(path)
@@ -207,6 +243,10 @@ class Source:
     def __len__(self) -> int:
         return self._stored.count(self._split)
 
+    def labels(self) -> np.ndarray:
+        """The labels of all, int32 [N], as of `Stored.labels`."""
+        return self._stored.labels(self._split)
+
     def read(self, row: int) -> tuple[np.ndarray, int]:
         """Decodes an image, uint8 [H, W, C], and its label.
 
@@ -227,7 +267,8 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
     """Finds a data set of TFDS by name; instant, and without network.
 
     Args:
-      name: as TFDS has it: `mnist`, `imagenet_resized/32x32`, `mnist:3.0.1`.
+      name: as TFDS has it: `mnist`, `imagenet_resized/32x32`, `mnist:3.0.1`, `mnist:3.*.*`; or
+        with the version as its folder has it, `mnist/3.0.1`.
       data_dir: TFDS folder; empty: TFDS's own.
       features: what an example of it must have.
 
@@ -235,16 +276,13 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
       UserError: there is no data set of that name, or it lacks one of the features, or its folder
         is not as TFDS writes it.
     """
-    match = NAME.fullmatch(name)
-    if match is None:
-        raise _unknown(name)
-    base, config, version = match.groups()
+    base, config, version = parsed(name)
     above = tfds.folder(data_dir) / base
     stock = tfds.stock(base, config, version)
     try:
         place = above.parent / stock.place if stock else _find(above, config, version)
         if place is None:
-            raise _damaged(above, "no such version") if above.is_dir() else _unknown(name)
+            raise _no_version(name, above, config) if above.is_dir() else _unknown(name)
         layout = None if stock and not place.exists() else layouts.read(place)
     except OSError as error:
         raise _damaged(above, f"{error.filename}: {error.strerror}") from error
@@ -261,6 +299,19 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
     return Stored(place, layout)
 
 
+def parsed(name: str) -> tuple[str, str | None, str | None]:
+    """The data set, config and version of a name as of `open_dataset`.
+
+    Raises:
+      UserError: there is no data set of such a name.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise _unknown(name)
+    base, config, version = match.groups()
+    return base, config, version
+
+
 def _find(above: Path, config: str | None, version: str | None) -> Path | None:
     config = config or layouts.default_config(above)
     return layouts.find(above / config, version)
@@ -271,6 +322,17 @@ def _check_kinds(place: Path, layout: Layout, features: tuple[str, ...]) -> None
         raise _damaged(place, "the images are not of 8 bits and 1 or 3 channels")
     if "label" in features and not layout.num_classes:
         raise _damaged(place, "the label is not that of a class")
+
+
+def _no_version(name: str, above: Path, config: str | None) -> UserError:
+    if config and (above / config).is_dir():
+        above /= config
+    others = sorted(path.name for path in above.iterdir() if not path.name.startswith("."))
+    has = shortened(", ".join(others)) or "nothing"
+    return UserError(
+        f"--dataset={name}: {above} holds no such version ({has}): name one that it holds, or "
+        "prepare that one with tensorflow_datasets (file_format='array_record')"
+    )
 
 
 def _unknown(name: str) -> UserError:

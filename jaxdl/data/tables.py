@@ -22,7 +22,6 @@ class Table(Dataset):
     """
 
     names: tuple[str, ...]  # of the columns
-    classes: tuple[str, ...]  # of y; none where it is a number
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the training split's columns: float32 [D] each."""

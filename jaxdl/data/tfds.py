@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl.errors import UserError
+from jaxdl import files
+from jaxdl.data import layout
+from jaxdl.errors import UserError, first_line, importing
 
 NOWHERE = "/dev/null"  # no folder can be there, so that TFDS reads none
 
@@ -16,11 +18,12 @@ def folder(data_dir: str) -> Path:
     """The folder that --data_dir names; empty: TFDS's own.
 
     Raises:
-      UserError: it lies in a home folder that is not known.
+      UserError: it lies in a home folder that is not known, or as of `files.check_encoding`.
     """
     path = os.path.expanduser(data_dir or _import().core.constants.DATA_DIR)
     if path.startswith("~"):  # else a folder of that name would be made
         raise UserError(f"{path}: there is no such home folder: give --data_dir=FOLDER")
+    files.check_encoding(os.path.abspath(path), "data_dir")
     return Path(path)
 
 
@@ -31,22 +34,41 @@ class Stock(NamedTuple):
     make: Callable[[], Any]  # makes its builder
 
     def features(self) -> list[str]:
-        """Names of what an example has."""
-        return list(self.make().info.features or {})
+        """Names of what an example has.
+
+        Raises:
+          UserError: TFDS's code for it fails.
+        """
+        try:
+            return list(self.make().info.features or {})
+        except Exception as error:  # what a builder needs may not be installed
+            raise UserError(
+                f"tensorflow_datasets cannot describe {self.place} ({first_line(error)}): install "
+                "what that asks for, or choose another --dataset"
+            ) from error
 
 
 def stock(base: str, config: str | None, version: str | None) -> Stock | None:
-    """Looks up a stock data set, without a look at any folder; None: TFDS has no such one."""
+    """Looks up a stock data set, without a look at any folder; None: TFDS has no such one.
+
+    Args:
+      base: its name.
+      config: of the data set; None: its default.
+      version: as of `layout.is_version`.
+    """
     tfds = _import()
+    exact = version if version and "*" not in version else None
     try:
         builder = tfds.builder_cls(base)
-        chosen = builder.get_builder_config(config, version) if config else None
+        chosen = builder.get_builder_config(config, exact) if config else None
         chosen = chosen or builder.default_builder_config
         newest = str(tfds.core.dataset_builder.canonical_version_for_config(builder, chosen))
     except Exception:  # each kind of bad name raises another kind of error
         return None
     name = chosen.name if chosen else None
-    if builder.name != base or config not in (None, name) or version not in (None, newest):
+    if builder.name != base or config not in (None, name):
+        return None
+    if not layout.is_version(newest, version):
         return None
     make = functools.partial(builder, data_dir=NOWHERE, config=name)
     return Stock("/".join(part for part in (base, name, newest) if part), make)
@@ -55,7 +77,8 @@ def stock(base: str, config: str | None, version: str | None) -> Stock | None:
 def parser() -> Callable[[bytes], Any]:
     """The function that parses a record, which is a `tf.train.Example`."""
     _import()
-    from tensorflow_datasets.proto import tf_example_pb2
+    with importing("tensorflow-datasets"):
+        from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example.FromString
 
@@ -106,7 +129,8 @@ def write(
 
 
 def _import() -> Any:
-    import tensorflow_datasets
+    with importing("tensorflow-datasets"):
+        import tensorflow_datasets
 
     tensorflow_datasets.disable_progress_bar()  # `track` shows the progress of all we do
     return tensorflow_datasets

@@ -111,7 +111,7 @@ def commands(experiment: str, trials: Trials, folder: Path) -> list[str]:
 def place(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
     """The sweep's folder: the same command, started again, finds it."""
     if options.workdir:
-        return Path(configs.absolute(options.workdir))
+        return Path(configs.absolute(options.workdir, "workdir"))
     what = json.dumps([experiment, sorted(flags), fixed, options.draws])
     digest = hashlib.sha256(what.encode()).hexdigest()[:8]
     return Path(configs.absolute(f"runs/{experiment.rpartition('.')[2]}/sweep-{digest}"))

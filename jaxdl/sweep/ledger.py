@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
+from jaxdl import config as configs
 from jaxdl import files, record, saved_config
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
@@ -156,7 +157,7 @@ def result(line: Line) -> dict[str, Any] | None:
         config, _ = saved_config.read(folder, saved_config.in_checkpoints(folder), ())
     except UserError as error:
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
-    if any(config.get(name) != value for name, value in line["config"].items()):
+    if configs.differences(line["config"], {name: config.get(name) for name in line["config"]}):
         raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
     name = f"validation/{summary.get('best_metric')}"
     figures = {

@@ -68,8 +68,8 @@ def devices() -> list[dict[str, str]]:
         listed = 0
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             words = ["nvidia-smi", "-L"]
-            text = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-            listed = text.stdout.count("GPU ")
+            asked = subprocess.run(words, capture_output=True, timeout=60, check=True)
+            listed = asked.stdout.count(b"GPU ")
         visible = ",".join(map(str, range(listed)))
     gpus = [name for name in visible.split(",") if name not in ("", "-1")]
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")

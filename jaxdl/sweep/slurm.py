@@ -99,7 +99,8 @@ def _queued(folder: Path, job: str) -> set[str]:
         if name.rpartition("-")[0] == job:
             path = folder / f"{name.rpartition('-')[2]}.jsonl"
             try:
-                found.add(json.loads(path.read_text().splitlines()[int(task)])["trial"])
+                lines = path.read_text(encoding="utf-8").splitlines()
+                found.add(json.loads(lines[int(task)])["trial"])
             except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
                 raise UserError(
                     f"{path}, which says what Slurm's job {name} runs, cannot be read: scancel "
@@ -109,7 +110,9 @@ def _queued(folder: Path, job: str) -> set[str]:
 
 
 def _ask(command: list[str], text: str = "") -> str:
-    asked = subprocess.run(command, input=text, capture_output=True, text=True)
+    asked = subprocess.run(
+        command, input=text, capture_output=True, encoding="utf-8", errors="replace"
+    )
     if asked.returncode:
         words = " ".join(asked.stderr.split())[:300]
         raise UserError(f"--engine=slurm: {command[0]} says: {words or asked.returncode}")
@@ -118,7 +121,7 @@ def _ask(command: list[str], text: str = "") -> str:
 
 def main(path: str, number: str) -> None:
     """Becomes the process of a trial, unless it is done or another process runs it."""
-    line = json.loads(Path(path).read_text().splitlines()[int(number)])
+    line = json.loads(Path(path).read_text(encoding="utf-8").splitlines()[int(number)])
     with ledgers.claim(line) as log:
         if log is None:
             sys.exit(f"{line['trial']} runs already: see {line['log']}")

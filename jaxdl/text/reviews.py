@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 
 from jaxdl.data import cache, prepare
-from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.data.batches import Dataset, Split, by_class, carve
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
 from jaxdl.text import corpora, library
@@ -33,7 +33,6 @@ class Reviews(Dataset):
     """
 
     vocabulary: Words  # of the training split
-    classes: tuple[str, ...]  # K names
 
     @property
     def num_classes(self) -> int:
@@ -49,7 +48,8 @@ def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float
       vocabulary: its size: the most frequent words of the training split, and the four ids that
         are no words.
       length: T.
-      validation_fraction: of the training reviews; the same ones for every seed.
+      validation_fraction: of the training reviews, and as many of each class; the same ones for
+        every seed.
 
     Raises:
       UserError: it is absent or damaged, or a split would be empty.
@@ -80,7 +80,8 @@ def embedded(vocabulary: int, length: int, validation_fraction: float) -> Review
     Args:
       vocabulary: its size, as of `imdb`.
       length: T.
-      validation_fraction: of the training functions; the same ones for every seed.
+      validation_fraction: of the training functions, and as many of each class; the same ones
+        for every seed.
 
     Raises:
       UserError: this Python has no source of its library, or a split would be empty.
@@ -122,7 +123,10 @@ def _reviews(
     """Texts of the most frequent words; `what` is name, version, fingerprint and source."""
     whole = corpus.splits["train"]
     rows, held = (
-        part["row"] for part in carve({"row": np.arange(len(whole["label"]))}, validation_fraction)
+        part["row"]
+        for part in carve(
+            {"row": np.arange(len(whole["label"]))}, validation_fraction, whole["label"]
+        )
     )
     learnt = np.zeros(len(whole["label"]), bool)
     learnt[rows] = True
@@ -139,8 +143,12 @@ def _reviews(
     splits = {name: _tokens(split, ids, length) for name, split in corpus.splits.items()}
     train = {field: array[rows] for field, array in splits["train"].items()}
     validation = {field: array[held] for field, array in splits["train"].items()}
+    name, version, fingerprint, source = what
     return Reviews(
-        *what,
+        name,
+        version,
+        by_class(fingerprint),
+        source,
         train=train,
         validation=_by_length(validation),
         test=_by_length(splits["test"]),

@@ -87,7 +87,7 @@ def pictures(data_dir, records=None, info=None, features=None, place="pictures/1
         ("features.json", globals()["features"]() if features is None else features),
     ):
         text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 

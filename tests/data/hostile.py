@@ -156,7 +156,7 @@ def the_default_config_above(data):
     folders.pictures(data)
     (data / "pictures" / ".config").mkdir()
     content = json.dumps({"default_config_name": f"../../{SECRET}"})
-    (data / "pictures" / ".config" / "metadata.json").write_text(content)
+    (data / "pictures" / ".config" / "metadata.json").write_text(content, encoding="utf-8")
     return TFDS
 
 
@@ -267,7 +267,7 @@ IMAGES = {
     "a drawing": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>',
     "a pickle": pickle.dumps(Evil()),
     "an array": array(),
-    "a TIFF": saved("TIFF"),
+    "half a TIFF": saved("TIFF")[:-100],
     "a TGA": saved("TGA"),
     "a page": saved("PDF"),
     "an image of 13,000 by 13,000": png_of(13_000, 13_000),
@@ -411,7 +411,7 @@ def put_large(path):
 
 @cases({f"{kind} as sentences": put for kind, put in {**PUTS, "a large file": put_large}.items()})
 def _sentences(data, put):
-    (data / "x.en").write_text("a line\n" * 30)
+    (data / "x.en").write_text("a line\n" * 30, encoding="utf-8")
     put(data / "x.de")
     files = ["--source_file=data/x.en", "--target_file=data/x.de"]
     return ["multi30k_seq2seq", "--dataset=files", *files]
@@ -425,7 +425,7 @@ def _sentences(data, put):
 def _captions(data, put):
     for split in ("train", "val", "test_2016_flickr"):
         for language in ("en", "de"):
-            (data / f"{split}.{language}").write_text("a line\n" * 30)
+            (data / f"{split}.{language}").write_text("a line\n" * 30, encoding="utf-8")
     (data / "val.de").unlink()
     put(data / "val.de")
     return ["multi30k_seq2seq", "--dataset=multi30k", "--data_dir=data"]
@@ -448,12 +448,12 @@ def flags_of(make, folder):
     folder.mkdir()
     os.chdir(folder)
     Path(SECRET).mkdir()
-    (Path(SECRET) / "1.0.0").write_text("secret")
+    (Path(SECRET) / "1.0.0").write_text("secret", encoding="utf-8")
     data = Path("data")
     data.mkdir()
     if make is not whole:
         (data / "payload").mkdir()
-        (data / "payload" / "evil.py").write_text(CODE)
+        (data / "payload" / "evil.py").write_text(CODE, encoding="utf-8")
     return make(data)
 
 
@@ -538,7 +538,7 @@ def main(result, root):
     """Tries all cases, and writes what they led to."""
     root = Path(root).absolute()
     (root / "bin").mkdir()
-    (root / "bin" / "gs").write_text("#!/bin/sh\ntouch MARK\n")
+    (root / "bin" / "gs").write_text("#!/bin/sh\ntouch MARK\n", encoding="utf-8")
     (root / "bin" / "gs").chmod(0o755)
     os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
     os.environ["XDG_CACHE_HOME"] = str(root / "cache")
@@ -549,7 +549,7 @@ def main(result, root):
     for number, (name, make) in enumerate({"whole": whole, **CASES}.items()):
         found[name] = attempt(flags_of(make, root / str(number)), seen)
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    Path(result).write_text(json.dumps(found))
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

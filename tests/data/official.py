@@ -83,7 +83,7 @@ def reviews_file(folder, kinds=KINDS, each=3):
 
 def plays_file(folder, lines=100):
     path = folder / "input.txt"
-    path.write_text("".join(f"{n:03}\n" for n in range(lines)))
+    path.write_text("".join(f"{n:03}\n" for n in range(lines)), encoding="utf-8")
     return {path.name: path}
 
 

@@ -74,7 +74,7 @@ def test_the_first_start_trains(name, empty, monkeypatch):
     assert module.run(cli.parse(module.Config, given))["step"] == 1
     left = {path.name for path in (empty / "data").rglob(".*")}
     assert left == set()
-    said = json.loads((empty / "run" / "config.json").read_text())
+    said = json.loads((empty / "run" / "config.json").read_text(encoding="utf-8"))
     assert said["dataset"] == name
 
 
@@ -109,6 +109,6 @@ def test_pairs_of_processes_at_once(tmp_path):
     """Ten of the pairs that `python -m tests.data.races` makes hundreds of."""
     words = [sys.executable, "-W", "ignore", "-m", "tests.data.races", "--pairs=10"]
     environ = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "10 pairs, 0 of them" in done.stdout

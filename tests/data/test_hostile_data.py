@@ -19,9 +19,9 @@ def tried(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     words = [sys.executable, "-m", "tests.data.hostile", folder / "result.json", folder]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True)
+    process = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, encoding="utf-8")
     assert process.returncode == 0, process.stderr[-3000:]
-    return json.loads((folder / "result.json").read_text()), process.stderr
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")), process.stderr
 
 
 def test_a_whole_folder_comes_as_far_as_its_size(tried):
@@ -59,16 +59,18 @@ def test_a_module_beside_the_data_is_not_imported(tmp_path):
     """As `python -m` is started, with the current folder on its path."""
     (tmp_path / "data" / "payload").mkdir(parents=True)
     code = f"open({str(tmp_path / 'evil')!r}, 'w')\nclass Feature: pass\n"
-    (tmp_path / "data" / "payload" / "evil.py").write_text(code)
+    (tmp_path / "data" / "payload" / "evil.py").write_text(code, encoding="utf-8")
     folder = tmp_path / "data" / "pictures" / "1.0.0"
     folder.mkdir(parents=True)
-    (folder / "features.json").write_text(json.dumps(hostile.nested(hostile.EVIL)))
+    (folder / "features.json").write_text(
+        json.dumps(hostile.nested(hostile.EVIL)), encoding="utf-8"
+    )
     plain = {"name": "pictures", "version": "1.0.0", "fileFormat": "array_record", "splits": []}
-    (folder / "dataset_info.json").write_text(json.dumps(plain))
+    (folder / "dataset_info.json").write_text(json.dumps(plain), encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
     words = [sys.executable, "-m", "experiments.cifar_vgg", "--dataset=pictures", "--data_dir=data"]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -25,6 +27,31 @@ def test_carving_keeps_every_example_once(n, fraction):
     np.testing.assert_array_equal(kept["image"], again["image"])
 
 
+@settings(max_examples=30)
+@given(labels=st.lists(st.integers(0, 4), min_size=10, max_size=200), share=st.floats(0.1, 0.9))
+def test_each_class_keeps_its_share_by_largest_remainder(labels, share):
+    labels = np.asarray(labels, np.int32)
+    n, held = len(labels), round(len(labels) * share)
+    kept, validation = batches.carve({"row": np.arange(n)}, share, labels)
+    both = np.concatenate([kept["row"], validation["row"]])
+    np.testing.assert_array_equal(np.sort(both), np.arange(n))
+    assert len(validation["row"]) == held
+    found = np.bincount(labels[validation["row"]], minlength=5)
+    exact = [Fraction(int(count) * held, n) for count in np.bincount(labels, minlength=5)]
+    most = sorted(range(5), key=lambda k: (int(exact[k]) - exact[k], k))
+    extra = set(most[: held - sum(map(int, exact))])
+    assert found.tolist() == [int(exact[k]) + (k in extra) for k in range(5)]
+
+
+def test_the_examples_of_a_class_are_drawn_and_always_the_same():
+    labels = np.repeat(np.arange(4), 50)
+    rows = [batches.carve({"row": np.arange(200)}, 0.1, labels)[1]["row"] for _ in range(2)]
+    np.testing.assert_array_equal(*rows)
+    assert np.bincount(labels[rows[0]]).tolist() == [5, 5, 5, 5]
+    places = rows[0].reshape(4, 5) % 50
+    assert len({tuple(each) for each in places}) == 4  # not the same places in each class
+
+
 def test_digits_are_scikit_learns():
     data = images.load("embedded", embedded="digits", image_size=32)
     assert data.name == "digits"
@@ -34,6 +61,9 @@ def test_digits_are_scikit_learns():
     assert data.train["image"].shape[1:] == (32, 32, 1)
     assert data.train["image"].dtype == np.uint8
     assert not data.mirrored
+    shares = [np.bincount(s["label"]) for s in (data.train, data.validation)]
+    assert np.abs(shares[1] - 144 / 1438 * (shares[0] + shares[1])).max() < 1
+    assert data.classes == tuple("0123456789")
     small = images.load("digits", image_size=8)
     everything = np.concatenate([s["label"] for s in (small.train, small.validation, small.test)])
     assert np.bincount(everything).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

@@ -73,7 +73,7 @@ def test_plays(tmp_path):
     files = plays_file(tmp_path)
     prepare.prepare_from("tiny_shakespeare", str(tmp_path), files)
     data = characters.tiny_shakespeare(str(tmp_path), 8)
-    assert data.vocabulary.decode(data.text) == files["input.txt"].read_text()
+    assert data.vocabulary.decode(data.text) == files["input.txt"].read_text(encoding="utf-8")
     assert data.validation["start"][0] == 360 - 1
     assert data.test["start"][0] == 380 - 1
 
@@ -115,7 +115,10 @@ def test_a_folder_that_contradicts_itself(old, tmp_path):
     files, _ = mnist_files(tmp_path)
     folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     path = folder / "dataset_info.json"
-    path.write_text(path.read_text().replace(old, '"20"' if old != "{" else ""))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(old, '"20"' if old != "{" else ""),
+        encoding="utf-8",
+    )
     with pytest.raises(UserError, match="damaged"):
         images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
 
@@ -208,7 +211,7 @@ def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(tmp_path, monkeypatch, capsys):
-    (tmp_path / "cache").write_text("a file where the folder should be")
+    (tmp_path / "cache").write_text("a file where the folder should be", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cache.write("x", {"a": np.zeros(3)})
     assert "set XDG_CACHE_HOME" in capsys.readouterr().err
@@ -285,7 +288,7 @@ def test_multi30k_is_fetched_once(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "tfds" / "multi30k"
     assert capsys.readouterr().out.strip() == str(folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted(prepare.MULTI30K)
-    assert (folder / "train.de").read_text() == "line 1\n" * 50
+    assert (folder / "train.de").read_text(encoding="utf-8") == "line 1\n" * 50
     monkeypatch.setattr(download, "fetch", None)
     assert prepare.multi30k(str(tmp_path / "tfds")) == folder
     assert prepare.multi30k(str(folder)) == folder  # the folder itself
@@ -327,9 +330,9 @@ def test_multi30k_of_ones_own_is_not_overwritten(tmp_path, monkeypatch):
     multi30k_files(tmp_path / "server", monkeypatch)
     own = tmp_path / "multi30k" / "train.en"
     own.parent.mkdir()
-    own.write_text("mine\n")
+    own.write_text("mine\n", encoding="utf-8")
     prepare.multi30k(str(tmp_path))
-    assert own.read_text() == "mine\n"
+    assert own.read_text(encoding="utf-8") == "mine\n"
 
 
 def test_the_pinned_texts_are_the_real_ones(real_data):

@@ -31,7 +31,10 @@ def part(name, code, share=1.0):
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except FileNotFoundError:
         return False
 
@@ -56,8 +59,8 @@ def test_a_part_that_hangs_or_fails_is_reported_and_the_next_one_runs(tmp_path):
     assert found["fails"]["text"] == "ended with status 1: no such card"
     assert found["crashes"]["text"] == "ended by SIGABRT: before"
     assert found["leaves"]["state"] == found["works"]["state"] == report.DONE
-    assert (tmp_path / "logs" / "works.txt").read_text() == "chosen\n"
-    pid, until = (tmp_path / "left").read_text(), time.monotonic() + 30
+    assert (tmp_path / "logs" / "works.txt").read_text(encoding="utf-8") == "chosen\n"
+    pid, until = (tmp_path / "left").read_text(encoding="utf-8"), time.monotonic() + 30
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.01)
     assert not alive(pid)
@@ -108,7 +111,7 @@ def test_what_does_not_end_in_time_or_fails_is_a_line(tmp_path):
 def test_a_line_that_a_kill_left_half_written_is_none(tmp_path):
     path = tmp_path / "results.jsonl"
     report.append(path, {"name": "a"})
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write('{"name": "b"')
     assert report.read(path) == [{"name": "a"}]
 
@@ -118,7 +121,7 @@ def test_the_minutes_begin_with_the_process():
     module = "experiments.benchmarks.accelerator.__main__"
     command = [sys.executable, "-c", code.format(module)]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     # Its clock ticks a hundred times a second.
     assert 0.28 < float(done.stdout) < time.monotonic() - began + 0.02
 
@@ -139,7 +142,7 @@ def test_a_folder_with_results_is_not_written_again(tmp_path):
     config = cli.parse(command.Config, [f"--output={tmp_path}"])
     with pytest.raises(UserError, match=r"--output=.* has results: name a new folder"):
         command.run(config)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"--output=.*file/in cannot be made"):
         command.folder(cli.parse(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
 

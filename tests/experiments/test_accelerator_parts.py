@@ -71,7 +71,7 @@ def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(card, tm
     publish.add(tmp_path / "results.jsonl", kept, commit)
     (path,) = kept.iterdir()
     assert path.name == "1-x-z80.json"
-    first = json.loads(path.read_text())["cases"][0]
+    first = json.loads(path.read_text(encoding="utf-8"))["cases"][0]
     assert (first["commit"], first["date"]) == ("c0ffee", origin["date"])
     assert first["command"].endswith("accelerator --only=steps/lstm-256-bfloat16")
     rows = performance.table(kept).splitlines()
@@ -139,7 +139,7 @@ def test_what_is_not_published(tmp_path, commit):
         (here | {"source": "other"}, {}, "other code than that of --commit=main"),
         (here, {"rehearsal": True}, "of a rehearsal"),
     ):
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
         report.append(path, origin)
         report.append(path, {"name": "loop/1 ms", "state": "done", "text": "", **more})
         with pytest.raises(UserError, match=error):
@@ -150,7 +150,7 @@ def test_the_digest_is_of_all_code(tmp_path):
     (tmp_path / "jaxdl" / "in").mkdir(parents=True)
     digests = set()
     for name, text in (("a.py", "1"), ("a.py", "2"), ("in/b.py", ""), ("in/c.txt", "no code")):
-        (tmp_path / "jaxdl" / name).write_text(text)
+        (tmp_path / "jaxdl" / name).write_text(text, encoding="utf-8")
         digests.add(performance.source_digest(tmp_path))
     assert len(digests) == 3
 

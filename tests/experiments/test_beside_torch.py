@@ -63,20 +63,22 @@ def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
     )
     (path,) = (tmp_path / "kept").iterdir()
     assert path.name == "2-cores-z80-x.json"
-    assert "somewhere" not in path.read_text()
-    first, second = json.loads(path.read_text())["cases"]
+    assert "somewhere" not in path.read_text(encoding="utf-8")
+    first, second = json.loads(path.read_text(encoding="utf-8"))["cases"]
     assert first["command"].endswith("--only=vgg16-64-float32-step-torch --turns=2")
     assert (first["commit"], second["beside"]) == ("c0ffee", "flax")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", first["date"])
     beside_torch.run(measured(tmp_path, "--only=vgg16-64-float32-step-torch,lenet5", "--turns=3"))
-    kept = {e["case"]: e["turns"] for e in json.loads(path.read_text())["cases"]}
+    kept = {e["case"]: e["turns"] for e in json.loads(path.read_text(encoding="utf-8"))["cases"]}
     assert list(kept.values()) == [3, 2, 3, 3]
 
     page = tmp_path / "PAGE.md"
-    page.write_text(f"before\n{performance.PART.begin}\nold\n{performance.PART.end}\nafter\n")
+    page.write_text(
+        f"before\n{performance.PART.begin}\nold\n{performance.PART.end}\nafter\n", encoding="utf-8"
+    )
     flags = [f"--results={tmp_path / 'kept'}", f"--page={page}"]
     performance.run(cli.parse(performance.Config, flags))
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
@@ -95,7 +97,7 @@ runpy.run_module("experiments.benchmarks.beside_torch", run_name="__main__")
 """
     environ = {key: value for key, value in os.environ.items() if key != name}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=environ, capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout == "false\n"
 
@@ -120,7 +122,7 @@ def test_what_cannot_be_compared_or_published(fakes, tmp_path, monkeypatch):
 
 
 def test_the_readme_has_the_table_of_the_files():
-    text = Path("README.md").read_text()
+    text = Path("README.md").read_text(encoding="utf-8")
     found = text.split(performance.PART.begin)[1].split(performance.PART.end)[0]
     assert found.strip() == performance.table(Path(performance.KEPT))
 
@@ -144,14 +146,14 @@ def test_costs_stand_in_a_table_of_their_own(tmp_path):
 def test_no_figures_leave_the_page_as_it_is(tmp_path):
     page = tmp_path / "PAGE.md"
     text = f"{performance.PART.begin}\nold\n{performance.PART.end}\n"
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
     flags = [f"--results={tmp_path / 'none'}", f"--page={page}"]
     with pytest.raises(UserError, match="none has no figures"):
         performance.run(cli.parse(performance.Config, flags))
-    assert page.read_text() == text
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"--results=.*file/in cannot be made"):
         performance.origin(tmp_path / "file" / "in")

@@ -20,7 +20,7 @@ from jaxdl.__main__ import run as command
 def start(*flags):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.cifar_vgg", *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_evaluate_refuses(whole, tmp_path, capsys):
             command(["evaluate", str(folder), *arguments])
     for name in ("os", "experiments.nothing", "experiments", "../x"):
         values = files.read_json(folder / "config.json") | {"experiment": name}
-        (tmp_path / "config.json").write_text(json.dumps(values))
+        (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
         with pytest.raises(cli.UserError):
             command(["evaluate", str(tmp_path)])
 

@@ -38,4 +38,4 @@ def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_short(name):
-    assert len(Path(f"experiments/{name}.py").read_text().splitlines()) <= 150
+    assert len(Path(f"experiments/{name}.py").read_text(encoding="utf-8").splitlines()) <= 150

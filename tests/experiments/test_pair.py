@@ -19,7 +19,7 @@ def test_sides_take_turns_and_end_with_their_input(tmp_path):
     ):
         assert (first.report, second.report) == ({}, {"parameters": 7})
         seconds = pair.take_turns([first, second, third], 3)
-    assert log.read_text() == "abccbaabcCBA"
+    assert log.read_text(encoding="utf-8") == "abccbaabcCBA"
     assert seconds == {"first": [0.5] * 3, "second": [0.25] * 3, "third": [1.0] * 3}
     assert pair.ratios(seconds["first"], seconds["second"]) == [2.0] * 3
 

@@ -88,7 +88,7 @@ def test_pytorchs_agent_has_the_flags_of_ours():
     """Read as text: this Python need not have PyTorch."""
     path = Path(cases.__file__).with_name("torch_agent.py")
     found = {}
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign):
             names = [name.id.lower() for name in node.targets[0].elts]
             found |= dict(zip(names, ast.literal_eval(node.value), strict=True))

@@ -27,7 +27,7 @@ def starts(folder):
     return {
         path.parent.name: (text.count("begun"), text.count("ended"))
         for path in folder.glob("trials/*/starts")
-        for text in [path.read_text()]
+        for text in [path.read_text(encoding="utf-8")]
     }
 
 
@@ -59,7 +59,7 @@ def test_the_ledger_says_what_came_out(done):
         "python -m tests.quick --sleep=0 --learning_rate=0.2 --seed=1 "
         f"--workdir={done}/trials/learning_rate=0.2,seed=1"
     )
-    assert Path(line["log"]).read_text() == "done\n"
+    assert Path(line["log"]).read_text(encoding="utf-8") == "done\n"
 
 
 def test_again_nothing_runs_and_the_table_stands(done, capsys):
@@ -139,7 +139,7 @@ def test_a_trials_folder_with_something_else_is_named(done, tmp_path):
     copy = tmp_path / "sweep"
     shutil.copytree(done, copy)
     folder = copy / "trials" / "learning_rate=0.1,seed=0"
-    (folder / "summary.json").write_text("{")
+    (folder / "summary.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"delete .*, and the trial runs again"):
         sweep(copy, "--sleep=0")
     shutil.rmtree(folder)
@@ -171,7 +171,7 @@ def test_a_signal_stops_the_trials_too(tmp_path):
     folder = tmp_path / "sweep"
     flags = [*SIX, "--sleep=60", "--jobs=2", f"--workdir={folder}"]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "jaxdl", "sweep", *flags], stderr=-1, text=True
+        [sys.executable, "-m", "jaxdl", "sweep", *flags], stderr=-1, encoding="utf-8"
     )
     while len(starts(folder)) < 2:
         time.sleep(0.01)
@@ -179,7 +179,7 @@ def test_a_signal_stops_the_trials_too(tmp_path):
     assert "the same command goes on" in driver.communicate()[1]
     assert driver.returncode == 143
     assert states(folder) == ["waiting"] * 6
-    sleepers = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True)
+    sleepers = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, encoding="utf-8")
     assert sleepers.stdout == ""
 
 
@@ -213,7 +213,10 @@ def test_what_is_killed_goes_on(how, begun, tmp_path):
 def test_each_place_has_its_device(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     sweep(tmp_path / "sweep", "--sleep=0.3")
-    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("sweep/trials/*/summary.json")]
+    summaries = [
+        json.loads(p.read_text(encoding="utf-8"))
+        for p in tmp_path.glob("sweep/trials/*/summary.json")
+    ]
     assert sorted(summary["visible"] for summary in summaries) == ["4"] * 3 + ["7"] * 3
 
 
@@ -235,7 +238,7 @@ def test_devices_are_found(tmp_path, monkeypatch):
     )
     assert [found["TPU_VISIBLE_CHIPS"] for found in local.devices()] == ["0", "1"]
     listing = tmp_path / "nvidia-smi"
-    listing.write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n")
+    listing.write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n", encoding="utf-8")
     listing.chmod(0o755)
     assert local.devices() == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
@@ -281,7 +284,7 @@ def test_no_experiment(name, tmp_path):
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years")
+    (tmp_path / "thesis.txt").write_text("years", encoding="utf-8")
     with pytest.raises(UserError, match="holds other things"):
         sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -291,7 +294,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     "text", ["[1]", "{", "{}", '{"trial": "a", "state": "done", "flags": [], "config": null}']
 )
 def test_a_garbled_ledger_is_named(text, tmp_path):
-    (tmp_path / "sweep.jsonl").write_text(f"{text}\n")
+    (tmp_path / "sweep.jsonl").write_text(f"{text}\n", encoding="utf-8")
     for words in (["sweep", *SIX, f"--workdir={tmp_path}"], ["report", str(tmp_path)]):
         with pytest.raises(UserError, match=r"sweep\.jsonl.*mend it, or delete it"):
             command(words)

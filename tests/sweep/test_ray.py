@@ -29,7 +29,7 @@ def test_a_node_is_killed_and_nothing_is_lost(tmp_path):
         flags = ["--engine=ray", "--sleep=2", "--seed=0..7", f"--workdir={folder}"]
         words = [sys.executable, "-m", "jaxdl", "sweep", "tests.quick", *flags]
         environment = os.environ | {"RAY_ADDRESS": cluster.address}
-        driver = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+        driver = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, encoding="utf-8")
         while len(list(folder.glob("trials/*/starts"))) < 4:
             assert driver.poll() is None
             time.sleep(0.05)
@@ -39,6 +39,8 @@ def test_a_node_is_killed_and_nothing_is_lost(tmp_path):
         cluster.shutdown()
     assert driver.returncode == 0, said
     assert [line["state"] for line in Ledger.read(folder).lines.values()] == ["done"] * 8
-    ends = [path.read_text().count("ended") for path in folder.glob("trials/*/starts")]
+    ends = [
+        path.read_text(encoding="utf-8").count("ended") for path in folder.glob("trials/*/starts")
+    ]
     assert ends == [1] * 8
     assert "it goes on" in said

@@ -40,7 +40,7 @@ def queue(tmp_path, monkeypatch):
     folder = tmp_path / "queue"
     folder.mkdir()
     for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("QUEUE", str(folder))
@@ -49,7 +49,7 @@ def queue(tmp_path, monkeypatch):
 
 def waiting(queue):
     path = queue / "waiting"
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def work(queue, times):
@@ -59,7 +59,7 @@ def work(queue, times):
         environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
         subprocess.run(["sh", str(queue / f"{name}.sh")], env=environment, check=True)
     left = waiting(queue)[times:]
-    (queue / "waiting").write_text("".join(f"{line}\n" for line in left))
+    (queue / "waiting").write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
 
 
 def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
     work(queue, 2)
     assert sweep() == ["done", "done", "queued", "queued"]
     assert len(waiting(queue)) == 2  # what waits is not handed in again
-    (queue / "waiting").write_text(waiting(queue)[1] + "\n")  # one is lost
+    (queue / "waiting").write_text(waiting(queue)[1] + "\n", encoding="utf-8")  # one is lost
     with pytest.raises(TrainingError, match="1 of 4 trials failed"):
         sweep()
     assert len(waiting(queue)) == 1
@@ -84,9 +84,9 @@ def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
     work(queue, 2)
     assert sweep() == ["done"] * 4
     assert waiting(queue) == []
-    starts = [path.read_text() for path in folder.glob("trials/*/starts")]
+    starts = [path.read_text(encoding="utf-8") for path in folder.glob("trials/*/starts")]
     assert starts == ["begun\nended\n"] * 4
-    assert (folder / "logs" / "seed=0.log").read_text() == "done\n"
+    assert (folder / "logs" / "seed=0.log").read_text(encoding="utf-8") == "done\n"
 
 
 def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
@@ -97,13 +97,13 @@ def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
     words = [sys.executable, "-m", "jaxdl.sweep.slurm", str(folder / "slurm" / "0.jsonl"), "0"]
     with log.open("ab") as file:
         assert locked(file)
-        found = subprocess.run(words, capture_output=True, text=True)
+        found = subprocess.run(words, capture_output=True, encoding="utf-8")
     assert (found.returncode, found.stdout) == (1, "")
     assert "seed=0 runs already" in found.stderr
     assert not (folder / "trials").exists()
     subprocess.run(words, check=True)
     subprocess.run(words, check=True)  # done: nothing happens
-    assert (folder / "trials" / "seed=0" / "starts").read_text() == "begun\nended\n"
+    assert (folder / "trials" / "seed=0" / "starts").read_text(encoding="utf-8") == "begun\nended\n"
 
 
 def test_what_slurm_does_not_take_is_said(queue, tmp_path):

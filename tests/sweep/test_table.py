@@ -23,9 +23,13 @@ def trial(folder, name, rate, norm, seed, value=None, better="max"):
     if value is not None:
         run = folder / "trials" / name
         run.mkdir(parents=True)
-        (run / "config.json").write_text(json.dumps(config | {"workdir": str(run)}))
+        (run / "config.json").write_text(
+            json.dumps(config | {"workdir": str(run)}), encoding="utf-8"
+        )
         summary = {"best/validation/loss": value, "best/test/loss": 2 * value, "better": better}
-        (run / "summary.json").write_text(json.dumps(summary | {"best_metric": "loss"}))
+        (run / "summary.json").write_text(
+            json.dumps(summary | {"best_metric": "loss"}), encoding="utf-8"
+        )
     return line
 
 
@@ -59,7 +63,7 @@ def test_combinations_are_ranked_by_their_mean_over_seeds(better, tmp_path, caps
 def test_runs_of_two_metrics_are_not_compared(tmp_path):
     lines = [trial(tmp_path, name, 0.1, name, 0, 1.0) for name in ("a", "b")]
     path = tmp_path / "trials" / "b" / "summary.json"
-    path.write_text(path.read_text().replace("loss", "accuracy"))
+    path.write_text(path.read_text(encoding="utf-8").replace("loss", "accuracy"), encoding="utf-8")
     Ledger(tmp_path, lines).write()
     with pytest.raises(UserError, match="several metrics"):
         table.report(tmp_path, tmp_path / "it.png")
@@ -89,7 +93,7 @@ def ledger_of(folder, **changes):
         "flags": ["--seed=0"],
         "config": {"seed": 0},
     }
-    (folder / "sweep.jsonl").write_text(json.dumps(line | changes) + "\n")
+    (folder / "sweep.jsonl").write_text(json.dumps(line | changes) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_line_that_is_no_trials(changes, tmp_path):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "hello", "5\n", '{"trial": 1e999}', "\0"])
 def test_a_ledger_of_garbage_is_one_line(text, tmp_path):
-    (tmp_path / "sweep.jsonl").write_text(text)
+    (tmp_path / "sweep.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match="mend it, or delete it") as caught:
         Ledger.read(tmp_path)
     assert "\n" not in str(caught.value)

@@ -157,8 +157,8 @@ def test_multi30k(above, tmp_path):
     folder = tmp_path / "multi30k"
     folder.mkdir()
     for split, n in (("train", 20), ("val", 3), ("test_2016_flickr", 2)):
-        (folder / f"{split}.en").write_text("\n".join(ENGLISH[:n]) + "\n")
-        (folder / f"{split}.de").write_text("\n".join(GERMAN[:n]))
+        (folder / f"{split}.en").write_text("\n".join(ENGLISH[:n]) + "\n", encoding="utf-8")
+        (folder / f"{split}.de").write_text("\n".join(GERMAN[:n]), encoding="utf-8")
     data_dir = str(folder if above == "folder" else tmp_path)
     data = pairs.multi30k(data_dir, vocabulary=300, length=40)
     check_rows(data)
@@ -168,7 +168,7 @@ def test_multi30k(above, tmp_path):
     back = pairs.multi30k(data_dir, vocabulary=300, length=40, source="de", target="en")
     assert texts(back, "test", "source") == GERMAN[:2]
     assert back.fingerprint != data.fingerprint
-    (folder / "val.en").write_text("one line\n")
+    (folder / "val.en").write_text("one line\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"val\.en has 1 lines"):
         pairs.multi30k(data_dir, vocabulary=300, length=40)
 

@@ -155,11 +155,11 @@ def test_embedded_are_functions_of_this_python():
 
 def test_functions_are_the_outermost_ones(tmp_path, monkeypatch):
     (tmp_path / "pack" / "tests").mkdir(parents=True)
-    (tmp_path / "pack" / "tests" / "x.py").write_text("def test():\n    pass\n")
+    (tmp_path / "pack" / "tests" / "x.py").write_text("def test():\n    pass\n", encoding="utf-8")
     method = "    def a(self):\n        def inner(): pass"
     function = "    async def b(): '''x\ny'''"
     source = f"class A:\n{method}\n\nif 1:\n{function}\n"
-    (tmp_path / "pack" / "m.py").write_text(source)
+    (tmp_path / "pack" / "m.py").write_text(source, encoding="utf-8")
     monkeypatch.setattr(library, "_folder", lambda: tmp_path)
     assert library.functions("pack") == [method, function]
     with pytest.raises(UserError, match="choose another --dataset"):

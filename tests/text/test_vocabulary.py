@@ -102,7 +102,9 @@ def test_training_is_deterministic(pairs):
         "from jaxdl.text.vocabulary import BytePairs; "
         f"print(BytePairs.train({LINES * 3!r}, 280).to_json(), end='')"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert out.stdout == pairs.to_json()
 
 

@@ -127,7 +127,7 @@ def command() -> None:
 
 def age() -> float:
     """Seconds since this process was started, imports and all."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after the machine's own start
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 

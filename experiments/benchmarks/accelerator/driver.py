@@ -56,7 +56,7 @@ def run(command: Sequence[str], budget: float, log: Path) -> int | None:
 
     Whatever it started is ended with it, in time or not.
     """
-    with log.open("w") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -85,7 +85,8 @@ def ended(status: int | None, budget: float, log: Path) -> tuple[str, str]:
         return "ended by itself", report.DONE
     if status is None:
         return f"ended at its budget of {budget:.0f} s", report.STOPPED
-    said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    said = [line.strip() for line in text.splitlines() if line.strip()]
     how = (
         f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     )

@@ -82,7 +82,7 @@ def append(path: Path, line: dict[str, Any]) -> None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of results.jsonl; what a kill left half-written at its end is no line."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 

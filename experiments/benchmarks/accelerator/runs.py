@@ -82,7 +82,9 @@ def succeed(command: list[str]) -> None:
     Raises:
       TrainingError: it failed, with its last word.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise TrainingError(f"status {done.returncode}: {last_line(done.stderr)}")
 
@@ -178,13 +180,13 @@ def together(place: Place, commands: list[list[str]]) -> str:
     with contextlib.ExitStack() as stack:
         processes = []
         for command, log in zip(commands, logs, strict=True):
-            errors, nowhere = stack.enter_context(log.open("w")), subprocess.DEVNULL
+            errors, nowhere = stack.enter_context(log.open("wb")), subprocess.DEVNULL
             process = subprocess.Popen(command, env=environ, stdout=nowhere, stderr=errors)
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes.append(process)
         statuses = [process.wait() for process in processes]
-    said = [last_line(log.read_text()) for log in logs]
+    said = [last_line(log.read_text(encoding="utf-8", errors="replace")) for log in logs]
     for status, text in zip(statuses, said, strict=True):
         if status and not (status in (1, 2) and text.startswith("error: ")):
             raise TrainingError(f"statuses {statuses}: {' / '.join(said)}")

@@ -1,0 +1,113 @@
+"""Data that were moved are the same data: a command can say where they are, and bytes count."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments import mnist_lenet, multi30k_seq2seq
+from jaxdl import config as configs
+from jaxdl import plots, reopen
+from jaxdl.__main__ import run as command
+from jaxdl.errors import UserError
+from tests.data import folders
+
+FLAGS = {
+    "image_size": 16,
+    "batch_size": 4,
+    "num_steps": 2,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "validation_fraction": 0.25,
+}
+
+
+def train(folder, data, **changes):
+    flags = FLAGS | {"workdir": str(folder), "dataset": str(data)} | changes
+    return mnist_lenet.run(mnist_lenet.Config(**flags))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run and its folder of images."""
+    folder = tmp_path_factory.mktemp("moved")
+    data = folders.image_folder(folder / "images", count=6)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "matrix", lambda *given: drawn.append(given[-1]))
+        train(folder / "run", data)
+    assert drawn == [("ant", "bee")]
+    return folder
+
+
+@pytest.fixture
+def moved(trained, tmp_path):
+    """Copies of both, with the images where the run does not know them."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
+    gone = str(tmp_path / "gone")
+    text = json.dumps(config | {"dataset": gone})
+    (tmp_path / "run" / "config.json").write_text(text, encoding="utf-8")
+    shutil.copytree(trained / "images", tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_names_of_classes_are_kept(trained):
+    about = json.loads((trained / "run" / "environment.json").read_text(encoding="utf-8"))
+    assert about["dataset"]["classes"] == ["ant", "bee"]
+
+
+def test_evaluate_is_told_where_they_are(moved, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "matrix", lambda *given: drawn.append(given[-1]))
+    with pytest.raises(UserError, match="gone does not exist"):
+        command(["evaluate", str(moved / "run"), "--checkpoint=newest"])
+    monkeypatch.chdir(moved)
+    command(["evaluate", "run", "--dataset=./elsewhere", "--checkpoint=newest"])
+    summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert f"loss = {summary['test/loss']}" in capsys.readouterr().out
+    assert drawn == [("ant", "bee")]
+
+
+def test_a_run_goes_on_where_they_are(moved):
+    summary = train(moved / "run", moved / "elsewhere", num_steps=3, resume="force")
+    assert summary["step"] == 3
+    train(moved / "run", moved / "elsewhere", num_steps=3)
+    shutil.move(moved / "elsewhere", moved / "third")
+    again = train(moved / "run", moved / "third", num_steps=3)
+    assert again["state_sha256"] == summary["state_sha256"]
+    # From now on evaluation finds them, whatever the checkpoints say of their former place.
+    assert reopen.open_run(moved / "run").config.dataset == str(moved / "third")
+
+
+def test_other_bytes_are_other_data(moved):
+    (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
+    with pytest.raises(UserError, match=r"data=.* there"):
+        train(moved / "run", moved / "elsewhere")
+    run = reopen.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
+    with pytest.raises(UserError, match="trained on other bytes"):
+        reopen.evaluate(run, "test")
+
+
+@pytest.mark.parametrize("flag", ["dataset=mnist", "dataset=embedded", "source_file=x"])
+def test_only_what_the_run_has_can_be_elsewhere(flag, moved):
+    with pytest.raises(UserError, match=f"--{flag}.*leave it out"):
+        command(["evaluate", str(moved / "run"), f"--{flag}"])
+
+
+def test_a_place_is_no_other_config():
+    here, there = {"dataset": "/a", "seed": 1}, {"dataset": "/b", "seed": 1}
+    assert not configs.differences(here, there)
+    assert configs.differences(here, there | {"seed": 2})
+    assert configs.differences(here, there | {"dataset": "mnist"})
+
+
+@pytest.mark.parametrize("name", ["source_file", "target_file"])
+def test_files_of_text_can_be_elsewhere(name, tmp_path):
+    files = {"source_file": "/gone/a.en", "target_file": "/gone/a.de"}
+    config = multi30k_seq2seq.Config(dataset="files", **files)
+    text = json.dumps(configs.to_dict(config))
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    run = reopen.open_run(tmp_path, **{name: str(tmp_path / "here")})
+    found = {name: getattr(run.config, name) for name in files}
+    assert found == files | {name: str(tmp_path / "here")}
