@@ -84,7 +84,7 @@ def build(config: Config, data: Episodes) -> Task:
         def mean(values: jax.Array) -> jax.Array:
             return jnp.sum(values * mask) / jnp.sum(mask)
 
-        def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss(params: Any) -> tuple[jax.Array, Any]:
             x = lived.observation.reshape(-1, environment.size)
             logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
             log_policy = jax.nn.log_softmax(logits)
@@ -97,14 +97,14 @@ def build(config: Config, data: Episodes) -> Task:
             entropy = -mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
             total = policy + config.value * value - config.entropy * entropy
             found = {"loss": total, "policy_loss": policy, "value_loss": value, "entropy": entropy}
-            spread = mean(jnp.square(wanted - mean(wanted)))
-            return total, found | {"explained_variance": 1 - 2 * value / (spread + 1e-8)}
+            return total, (found, metrics.explained_variance(values, wanted, mask))
 
-        gradient, found = jax.grad(loss, has_aux=True)(state.params)
+        gradient, (found, explained) = jax.grad(loss, has_aux=True)(state.params)
         found["gradient_norm"] = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         shown = {name: metrics.scalar(value) for name, value in found.items()}
+        shown["explained_variance"] = explained
         ended = lived.ended.astype(jnp.float32) * mask
         shown["return"] = metrics.mean(lived.total, ended)
         return State(state.step + 1, state.key, params, opt_state), shown

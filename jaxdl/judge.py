@@ -5,6 +5,7 @@ Shapes: B images of S by S pixels with C channels, K classes, F features.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,16 @@ from jaxdl.metrics import Metrics
 from jaxdl.supervised import evaluated
 
 CONFIDENT = 0.9  # the probability of a class from which on an image is one of it
+CENTRE = 100  # images whose mean features are the centre of all moments
 
 
-# A classifier: images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F].
-Judge = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+class Judge(NamedTuple):
+    """A classifier."""
+
+    classify: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    """Images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F]."""
+    centre: jax.Array
+    """[F], mean features of some real images."""
 
 
 def from_run(folder: Path, data: Images) -> Judge:
@@ -54,7 +61,8 @@ def from_run(folder: Path, data: Images) -> Judge:
         )
         return logits, kept["intermediates"]["Dense_0"]["__call__"][0].astype(jnp.float32)
 
-    return classify
+    some = jnp.asarray(own.train["image"][:CENTRE], jnp.float32)
+    return Judge(classify, jnp.mean(jax.jit(classify)(some)[1], axis=0))
 
 
 def fingerprint(folder: Path) -> str:
@@ -76,13 +84,13 @@ def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> 
     class with a probability of 0.9 or more. `class_entropy`: of the shares of the classes, in
     nats; log K where all are as frequent, 0 where all images are one class.
     """
-    logits, features = judge(made)
+    logits, features = judge.classify(made)
     probabilities = jax.nn.softmax(logits)
     likeliest = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     counts = jnp.sum(likeliest * mask[:, None], axis=0)
     sure = (jnp.max(probabilities, axis=-1) >= CONFIDENT).astype(jnp.float32)
     return {
-        "frechet": metrics.frechet(judge(real)[1], features, mask),
+        "frechet": metrics.frechet(judge.classify(real)[1], features, mask, judge.centre),
         "confident": metrics.mean(sure, mask),
         "class_entropy": metrics.Entropy(counts, jnp.sum(mask)),
     }

@@ -44,7 +44,7 @@ class Frechet(NamedTuple):
     2017); over all examples at once, however many batches they came in.
     """
 
-    total: jax.Array  # [2, F, F + 1]: sums of x x^T, and in the last column of x
+    total: jax.Array  # [2, F, F + 1]: sums of x x^T, and in the last column of x, about a centre
     number: jax.Array
 
     @staticmethod
@@ -61,10 +61,19 @@ class Frechet(NamedTuple):
         return np.asarray(distance)
 
 
-def frechet(real: jax.Array, made: jax.Array, mask: jax.Array) -> Frechet:
-    """The moments of features [B, F] of real and of generated examples."""
+def frechet(real: jax.Array, made: jax.Array, mask: jax.Array, centre: jax.Array) -> Frechet:
+    """Moments of features of real and of generated examples about a centre.
+
+    Args:
+      real: [B, F].
+      made: [B, F], of generated examples.
+      mask: [B], 1 for examples and 0 for padding.
+      centre: [F], the same for all batches. The distance does not depend on it; but about one that
+        is thousands of deviations away, float32 moments have nothing left of the covariance.
+    """
 
     def moments(x: jax.Array) -> jax.Array:
+        x = x - centre[None]
         kept = x * mask[:, None]
         return jnp.concatenate([kept.T @ x, jnp.sum(kept, axis=0)[:, None]], axis=1)
 
@@ -98,6 +107,28 @@ def r_squared(
     around = jnp.square(targets - centre)
     total, _ = mean(around - jnp.square(targets - predictions), mask)
     return total, mean(around, mask)[0]
+
+
+def explained_variance(
+    predictions: jax.Array, targets: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Share of the targets' variance that predictions explain, 1 - Var(t - y) / Var(t).
+
+    Unlike `r_squared`, an error that is the same for all examples costs nothing. Variances are
+    those within a batch; over many batches each counts as its targets vary.
+
+    Args:
+      predictions: y [B].
+      targets: t [B].
+      mask: [B], 1 for examples and 0 for padding.
+    """
+
+    def spread(x: jax.Array) -> jax.Array:
+        total, count = mean(x, mask)
+        return mean(jnp.square(x - total / count), mask)[0]
+
+    around = spread(targets)
+    return around - spread(targets - predictions), around
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,4 +1,7 @@
-"""Optimizers by name, each one optax chain: clip, direction, decoupled weight decay, rate."""
+"""Optimizers by name, each one optax chain: clip, direction, weight decay, rate.
+
+Weight decay is decoupled from the gradient, but in `lamb` and `lars`, as their papers have it.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +18,7 @@ class Parts(NamedTuple):
     """What an optimizer is put together from; each puts it in its own order."""
 
     momentum: Rate
+    weight_decay: Rate
     decay: optax.GradientTransformation  # adds `weight_decay` times the kernels
     rate: optax.GradientTransformation  # times minus the rate of the step
     schedule: optax.Schedule  # step -> that rate
@@ -37,8 +41,16 @@ def nesterov(parts: Parts) -> optax.GradientTransformation:
 
 
 def adagrad(parts: Parts) -> optax.GradientTransformation:
-    """Over the root of the sum of all squared gradients (Duchi et al., 2011)."""
-    return optax.chain(optax.scale_by_rss(0.0, eps=1e-10), parts.decay, parts.rate)
+    """Over the root of the sum of all squared gradients, plus 1e-10 (Duchi et al., 2011)."""
+
+    def update(gradient: Any, sums: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        sums = jax.tree.map(lambda g, s: s + jnp.square(g), gradient, sums)
+        return jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + 1e-10), gradient, sums), sums
+
+    # optax.scale_by_rss has epsilon inside the root, where it is the root of it, 1e-5.
+    direction = optax.GradientTransformation(optax.tree.zeros_like, update)
+    return optax.chain(direction, parts.decay, parts.rate)
 
 
 def adadelta(parts: Parts) -> optax.GradientTransformation:
@@ -47,8 +59,9 @@ def adadelta(parts: Parts) -> optax.GradientTransformation:
 
 
 def rmsprop(parts: Parts) -> optax.GradientTransformation:
-    """Over the root of the mean squared gradient, decayed by 0.9 (Hinton, 2012)."""
-    return optax.chain(optax.scale_by_rms(0.9, eps=1e-8), parts.decay, parts.rate)
+    """Over the root of the mean squared gradient, decayed by 0.9, plus 1e-8 (Hinton, 2012)."""
+    direction = optax.scale_by_rms(0.9, eps=1e-8, eps_in_sqrt=False)
+    return optax.chain(direction, parts.decay, parts.rate)
 
 
 def adam(parts: Parts) -> optax.GradientTransformation:
@@ -57,7 +70,7 @@ def adam(parts: Parts) -> optax.GradientTransformation:
 
 
 def adamw(parts: Parts) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as all have it here."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as `adam` has it here, too."""
     return adam(parts)
 
 
@@ -68,17 +81,34 @@ def nadam(parts: Parts) -> optax.GradientTransformation:
 
 
 def lamb(parts: Parts) -> optax.GradientTransformation:
-    """Adam's direction, as long as its layer's parameters are (You et al., 2020)."""
+    """Adam's direction plus weight decay, as long as its layer's parameters (You et al., 2020).
+
+    Decay changes the direction of a step, not its length.
+    """
     direction = optax.scale_by_adam(b1=parts.momentum, eps=1e-6)
     return optax.chain(direction, parts.decay, optax.scale_by_trust_ratio(), parts.rate)
 
 
 def lars(parts: Parts) -> optax.GradientTransformation:
-    """Momentum of gradients a 1000th as long as their layer's kernel (You et al., 2017)."""
-    ratio = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), kernels)
-    trace = optax.trace(parts.momentum)
+    """Momentum of gradients a 1000th as long as their layer's kernel (You et al., 2017).
+
+    A kernel w of gradient g, weight decay d: 0.001 |w| / (|g| + d |w|) times g + d w. So decay is
+    scaled by that ratio, and shortens the gradient's part. Biases follow their gradient.
+    """
+
+    def local(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def one(g: jax.Array, w: jax.Array) -> jax.Array:
+            size = jnp.linalg.norm(w.ravel())
+            total = jnp.linalg.norm(g.ravel()) + parts.weight_decay * size
+            fits = (size > 0) & (total > 0)  # else the rate alone, or zeros would never move
+            ratio = jnp.where(fits, 0.001 * size / jnp.where(fits, total, 1), 1)
+            return ratio * (g + parts.weight_decay * w)
+
+        return jax.tree.map(one, gradient, params), state
+
+    ratio = optax.GradientTransformation(lambda params: optax.EmptyState(), local)
     # The rate comes before the momentum, as in the paper: a step keeps the rate it was made with.
-    return optax.chain(parts.decay, ratio, parts.rate, trace)
+    return optax.chain(optax.masked(ratio, kernels), parts.rate, optax.trace(parts.momentum))
 
 
 def lion(parts: Parts) -> optax.GradientTransformation:
@@ -89,7 +119,9 @@ def lion(parts: Parts) -> optax.GradientTransformation:
 def muon(parts: Parts) -> optax.GradientTransformation:
     """Momentum with all singular values near 1 for kernels, nadam for the rest (Jordan, 2024).
 
-    A kernel of more than two axes is taken as the matrix [all but the last, last].
+    A kernel of more than two axes is taken as the matrix [all but the last, last]. The momentum is
+    optax's, whose bias is corrected as Adam's is and the author's is not: in the first steps the
+    newest gradient weighs more than there.
     """
     direction = contrib.muon(
         -1.0,  # its sign: the rate comes after the decay
@@ -116,7 +148,8 @@ def unit_muon(momentum: Rate, rate: optax.GradientTransformation) -> optax.Gradi
     """Muon for convolutions that a normalisation follows, of which only directions learn.
 
     Each step begins from the kernel brought back to where its filters have a mean square norm of 1,
-    and takes three iterations to even out singular values (Jordan, 2024, airbench94_muon).
+    and takes three iterations to even out singular values (Jordan, 2024, airbench94_muon). Unlike
+    that code's, the momentum has its bias corrected, see `muon`.
 
     Args:
       momentum: Nesterov's.
@@ -170,12 +203,13 @@ def optimizer(
       momentum: of SGD, muon and lars; for Adam's kin and lion the decay of the first moment; for
         schedule_free the interpolation, which may not be 0. The others have none.
       weight_decay: each step takes `rate * weight_decay` of every kernel away, apart from the
-        gradient (Loshchilov & Hutter, 2019). Under SGD with momentum m, an L2 penalty of w does
-        about as much as a decoupled decay of w / (1 - m).
+        gradient (Loshchilov & Hutter, 2019); lamb and lars scale it by their trust ratio. Under SGD
+        with momentum m, an L2 penalty of w does about as much as a decoupled decay of w / (1 - m).
       clip_norm: gradients of a greater global norm are scaled down to it (Pascanu et al., 2013).
       clip_value: greatest size of each entry of the gradient.
       clip_adaptive: greatest norm of each unit's gradient, as a share of the norm of its weights
-        (Brock et al., 2021). Of all three, inf clips nothing.
+        (Brock et al., 2021); a bias is one unit, and norms below 0.001 count as that. Of all three,
+        inf clips nothing.
       plateau: multiplies the rate, from the loss that `update` is given as `value`, such as
         `optax.contrib.reduce_on_plateau`.
     """
@@ -186,6 +220,7 @@ def optimizer(
     rate = optax.scale_by_learning_rate(rate_of)
     parts = Parts(
         momentum,
+        weight_decay,
         optax.add_decayed_weights(weight_decay, mask=kernels),
         optax.chain(rate, plateau) if plateau else rate,
         rate_of,

@@ -31,21 +31,27 @@ class SupervisedConfig(RunConfig):
     optimizer: str = flag("adam", "direction of descent", choices=tuple(optim.OPTIMIZERS))
     momentum: float = flag(
         0.9,
-        "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion",
+        "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion; interpolation "
+        "of schedule_free",
         low=0.0,
         high=0.9999,
     )
     schedule: str = flag(
         "cosine",
-        "of the rate; plateau: a tenth of it whenever --plateau_epochs bring no lower training "
-        "loss",
+        "of the rate; plateau: a tenth of it whenever --plateau_epochs bring no training loss "
+        "lower by 0.01 %",
         choices=(*schedules.SCHEDULES, "plateau"),
     )
     warmup_epochs: int = flag(
         0, "epochs in which the rate rises; at most half of the run", low=0, high=1e6
     )
     plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)
-    weight_decay: float = flag(0.0, "decoupled, on kernels only", low=0.0, high=1.0)
+    weight_decay: float = flag(
+        0.0,
+        "decoupled, on kernels only; lamb and lars scale it by their trust ratio, as their papers",
+        low=0.0,
+        high=1.0,
+    )
     l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0, high=1e6)
     l2: float = flag(
         0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0, high=1e6

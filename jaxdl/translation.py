@@ -22,7 +22,7 @@ from jaxdl.supervised import Model, SupervisedConfig, TrainState, configured, ev
 from jaxdl.task import Batch, Task
 from jaxdl.text import decoding, pairs
 from jaxdl.text.pairs import Pairs
-from jaxdl.text.vocabulary import BEGIN, END, PAD
+from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,10 @@ def search(config: TranslationConfig, model: Any, variables: Any, split: Any) ->
     @functools.partial(jax.jit, static_argnums=1)
     def best(source: jax.Array, length: int) -> jax.Array:
         def following(tokens: jax.Array, state: Any, position: jax.Array) -> Any:
-            return model.apply(variables, tokens, state, position, method="next")
+            logits, state = model.apply(variables, tokens, state, position, method="next")
+            # No text has the ids that are no token's, but it ends.
+            ids = jnp.arange(logits.shape[-1])[None]
+            return jnp.where((ids >= FIRST) | (ids == END), logits, -jnp.inf), state
 
         state = model.apply(variables, source, method="encode")
         first = jnp.full(len(source), BEGIN, jnp.int32)

@@ -78,6 +78,27 @@ def test_r_squared_over_batches_is_scikit_learns():
     assert metrics.divide(total)["r"] == pytest.approx(r2_score(t, y), rel=1e-5)
 
 
+def test_explained_variance_is_scikit_learns():
+    from sklearn.metrics import explained_variance_score
+
+    random = np.random.RandomState(0)
+    t = random.normal(300, 2, 23)
+    y = 0.8 * t + random.normal(0, 1, 23) - 70  # an error that all have in common costs nothing
+    mask = np.r_[np.ones(20), np.zeros(3)].astype(np.float32)
+    wanted = explained_variance_score(t[:20], y[:20])
+    t[20:] = np.nan  # padding
+    given = (jnp.asarray(a, jnp.float32) for a in (y, t, mask))
+    pair = metrics.explained_variance(*given)
+    assert metrics.divide({"x": pair})["x"] == pytest.approx(wanted, rel=1e-4)
+    assert wanted > 0.4
+
+
+def test_explained_variance_of_an_episode_that_has_two_axes():
+    t = np.arange(12.0).reshape(3, 4)
+    pair = metrics.explained_variance(jnp.asarray(t + 5), jnp.asarray(t), jnp.ones((3, 4)))
+    assert metrics.divide({"x": pair})["x"] == 1
+
+
 def test_entropy_of_shares_over_batches():
     found = metrics.Entropy(jnp.array([3.0, 0, 1]), jnp.float32(4))
     more = metrics.Entropy(jnp.array([1.0, 0, 3]), jnp.float32(4))
@@ -85,23 +106,23 @@ def test_entropy_of_shares_over_batches():
     assert value == pytest.approx(np.log(2))
 
 
-def test_frechet_distance_against_the_square_root_of_a_matrix():
+@pytest.mark.parametrize("far", [0, 3000])
+def test_frechet_distance_against_the_square_root_of_a_matrix(far):
     linalg = pytest.importorskip("scipy.linalg")
     random = np.random.RandomState(0)
     real, made = random.randn(2, 300, 5) @ random.randn(2, 5, 5)
     made = made + random.randn(5)
-    mask = jnp.ones(100)
+    mask, centre = jnp.ones(100), jnp.full(5, far, jnp.float32)
+    real, made = ((a + far).astype(np.float32) for a in (real, made))
     total = None
     for n in range(0, 300, 100):
-        part = {
-            "d": metrics.frechet(*map(jnp.asarray, (real[n : n + 100], made[n : n + 100])), mask)
-        }
+        given = map(jnp.asarray, (real[n : n + 100], made[n : n + 100]))
+        part = {"d": metrics.frechet(*given, mask, centre)}
         total = part if total is None else metrics.add(total, part)
     C, D = (np.cov(a.T, bias=True) for a in (real, made))
-    difference = real.mean(0) - made.mean(0)
+    difference = real.mean(0, np.float64) - made.mean(0, np.float64)
     wanted = difference @ difference + np.trace(C + D - 2 * linalg.sqrtm(C @ D).real)
     assert metrics.divide(total)["d"] == pytest.approx(wanted, rel=1e-3)
-    same = metrics.divide(
-        {"d": metrics.frechet(jnp.asarray(real), jnp.asarray(real), jnp.ones(300))}
-    )
+    one = jnp.asarray(real)
+    same = metrics.divide({"d": metrics.frechet(one, one, jnp.ones(300), centre)})
     assert same["d"] == pytest.approx(0, abs=1e-3)

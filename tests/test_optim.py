@@ -40,7 +40,7 @@ def directions(name, gradients):
             yield g + MOMENTUM * m
         elif name == "adagrad":  # Duchi et al., 2011
             v = v + g**2
-            yield g / np.sqrt(v)
+            yield g / (np.sqrt(v) + 1e-10)
         elif name == "adadelta":  # Zeiler, 2012, algorithm 1
             v = 0.95 * v + 0.05 * g**2
             step = np.sqrt(m + 1e-6) / np.sqrt(v + 1e-6) * g
@@ -48,7 +48,7 @@ def directions(name, gradients):
             yield step
         elif name == "rmsprop":  # Hinton, 2012, lecture 6e
             v = 0.9 * v + 0.1 * g**2
-            yield g / np.sqrt(v + 1e-8)
+            yield g / (np.sqrt(v) + 1e-8)
         elif name == "lion":  # Chen et al., 2023, program 1
             yield np.sign(MOMENTUM * m + (1 - MOMENTUM) * g)
             m = 0.99 * m + 0.01 * g
@@ -80,7 +80,8 @@ def lars(params, gradients):
     of_kernel = of_bias = 0.0
     for rate, g in zip(RATES, gradients, strict=True):
         k = g[:6].reshape(3, 2) + DECAY * kernel
-        ratio = 0.001 * np.linalg.norm(kernel) / np.linalg.norm(k)
+        norms = np.linalg.norm(g[:6]), np.linalg.norm(kernel)
+        ratio = 0.001 * norms[1] / (norms[0] + DECAY * norms[1])
         of_kernel = MOMENTUM * of_kernel + rate * ratio * k
         of_bias = MOMENTUM * of_bias + rate * g[6:]
         kernel, bias = kernel - of_kernel, bias - of_bias
@@ -122,11 +123,11 @@ def schedule_free(params, gradients):
         yield (y[:6].reshape(3, 2), y[6:]), (x[:6].reshape(3, 2), x[6:])
 
 
-def problem():
+def problem(scale):
     random = np.random.RandomState(0)
     params = random.normal(size=(3, 2)), random.normal(size=2)
-    gradients = random.normal(size=(STEPS, 8))
-    assert any(np.linalg.norm(g) > CLIP for g in gradients)
+    gradients = random.normal(size=(STEPS, 8)) * scale
+    assert scale < 1 or any(np.linalg.norm(g) > CLIP for g in gradients)
     return params, gradients, [g * min(1, CLIP / np.linalg.norm(g)) for g in gradients]
 
 
@@ -147,9 +148,10 @@ def trained(name, params, gradients):
 RULES = {"lamb": lamb, "lars": lars, "muon": muon, "schedule_free": schedule_free}
 
 
+@pytest.mark.parametrize("scale", [1, 1e-5])  # of which the second shows where epsilon is
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
-def test_update_rule_for_five_steps(name):
-    params, gradients, clipped = problem()
+def test_update_rule_for_five_steps(name, scale):
+    params, gradients, clipped = problem(scale)
     with jax.enable_x64(True):
         found = list(trained(name, params, gradients))
     wanted = list(RULES[name](params, clipped) if name in RULES else simple(name, params, clipped))
@@ -159,6 +161,17 @@ def test_update_rule_for_five_steps(name):
         for tree, (kernel, bias) in ((last, of_last), (to_evaluate, of_evaluated)):
             np.testing.assert_allclose(tree["kernel"], kernel, rtol=1e-6)
             np.testing.assert_allclose(tree["bias"], bias, rtol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["kernel", "gradient"])
+def test_lars_moves_what_is_all_zeros(part):
+    """No ratio can be made of a norm of zero: the rate alone is left, not NaN or a standstill."""
+    kernel, gradient = jnp.ones((2, 2)), jnp.full((2, 2), 0.5)
+    kernel, gradient = (0 * kernel, gradient) if part == "kernel" else (kernel, 0 * gradient)
+    optimizer = optim.optimizer("lars", 0.1, schedules.schedule("constant", 1, 0))
+    params = {"kernel": kernel}
+    updates, _ = optimizer.update({"kernel": gradient}, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * gradient, rtol=1e-6)
 
 
 def step_of(gradient, params, **clips):

@@ -16,6 +16,7 @@ from jaxdl.models import blocks, pool
 from jaxdl.models.blocks import Axis
 from jaxdl.models.conv import Conv
 from jaxdl.models.convolution import convolve
+from jaxdl.models.norm import BatchNorm
 
 WIDTHS = (64, 256, 256)  # of the three blocks
 SMALLEST = 9  # pixels a side: what three halvings leave one of
@@ -72,8 +73,8 @@ class Airbench(nn.Module):
         return nn.Dense(self.num_classes, use_bias=False, kernel_init=UNIFORM)(x) * HEAD
 
     def _activate(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = nn.BatchNorm(not train, -1, 0.6, 1e-5, use_scale=False, dtype=jnp.float32)
-        return nn.gelu(norm(x)).astype(self.dtype)
+        norm = BatchNorm(momentum=0.6, use_scale=False)
+        return nn.gelu(norm(x, train=train)).astype(self.dtype)
 
 
 def identity(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:

@@ -19,6 +19,7 @@ from jaxdl.models.activations import Activation
 from jaxdl.models.attention import MultiHeadAttention
 from jaxdl.models.dense import Dense
 from jaxdl.models.dropout import Dropout
+from jaxdl.models.norm import LayerNorm
 from jaxdl.models.padding import PAD
 from jaxdl.models.tokens import Tokens
 
@@ -82,7 +83,7 @@ class Block(nn.Module):
         if self.cross:
             self.cross_attention = attention()
         self.wide, self.narrow = (Dense(n, dtype=self.dtype) for n in (self.hidden, self.features))
-        self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(2 + self.cross)]
+        self.norms = [LayerNorm(dtype=self.dtype) for _ in range(2 + self.cross)]
         self.drop = Dropout(self.dropout)
 
     def __call__(
@@ -152,7 +153,7 @@ class Encoder(nn.Module):
     def setup(self) -> None:
         """Makes the blocks."""
         self.blocks = [self.block() for _ in range(self.layers)]
-        self.last = nn.LayerNorm(dtype=self.dtype)
+        self.last = LayerNorm(dtype=self.dtype)
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
         """Maps x [B, T, D]."""

@@ -43,9 +43,7 @@ def judged(
     )
     log = log_probability(jax.nn.log_softmax(logits), lived.action)
     made = Lived(lived.observation, lived.action, log, gain, gain + values)
-    wanted = made.wanted.reshape(-1)
-    centre = jnp.full(wanted.size, jnp.mean(wanted))
-    explained = metrics.r_squared(values.reshape(-1), wanted, centre, jnp.ones(wanted.size))
+    explained = metrics.explained_variance(values, made.wanted, jnp.ones(shape))
     return made, {"explained_variance": explained}
 
 
@@ -67,7 +65,8 @@ def objective(
       ratios that were clipped.
     """
     log_policy = jax.nn.log_softmax(logits)
-    ratio = jnp.exp(log_probability(log_policy, lived.action) - lived.log_probability)
+    log_ratio = log_probability(log_policy, lived.action) - lived.log_probability
+    ratio = jnp.exp(log_ratio)
     gain = (lived.advantage - jnp.mean(lived.advantage)) / (jnp.std(lived.advantage) + 1e-8)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
     policy = -jnp.mean(jnp.minimum(ratio * gain, clipped * gain))
@@ -79,7 +78,8 @@ def objective(
         "policy_loss": policy,
         "value_loss": error,
         "entropy": disorder,
-        "kl": jnp.mean(ratio - 1 - jnp.log(ratio)),
+        # Near 1 the digits of ratio - 1 - log(ratio) would cancel.
+        "kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
         "clipped": jnp.mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32)),
     }
     return loss, {name: metrics.scalar(value) for name, value in found.items()}

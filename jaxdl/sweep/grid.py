@@ -39,12 +39,21 @@ class Range(NamedTuple):
     whole: bool
 
     def draw(self, chance: random.Random) -> str:
-        """A number of four digits, or a whole one, as a flag has it."""
+        """A number within the range as a flag has it: whole, or of four digits or more.
+
+        More digits where it would else leave the range, or share a value with much of it.
+        """
         if self.log:
             number = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
         else:
             number = chance.uniform(self.low, self.high)
-        return str(round(number)) if self.whole else f"{number:.4g}"
+        number = min(max(number, self.low), self.high)  # exp(log(x)) may be above x
+        if self.whole:
+            return str(round(number))
+        places = math.frexp(number)[1] - math.frexp(self.high - self.low)[1]  # of two
+        fewest = max(4, math.ceil(places * math.log10(2)) + 3)
+        texts = (f"{number:.{digits}g}" for digits in range(fewest, 18))
+        return next((t for t in texts if self.low <= float(t) <= self.high), repr(number))
 
 
 Axis = list[str] | Range
@@ -107,12 +116,12 @@ def _axis(name: str, text: str, whole: bool) -> Axis | None:
         if not low < high or (log and low <= 0) or not math.isfinite(high - low):
             rule = "a smaller number above 0, then a larger one" if log else "the smaller one first"
             raise UserError(f"--{name}={part} is no range: write {rule}")
+        if whole and not (low.is_integer() and high.is_integer()):
+            raise UserError(f"--{name}={part}: both ends have to be whole numbers")
         if log or not whole:
             if "," in text:
                 raise UserError(f"--{name}={text}: a range to draw from stands alone")
             return Range(low, high, log, whole)
-        if not (low.is_integer() and high.is_integer()):
-            raise UserError(f"--{name}={part}: both ends have to be whole numbers")
         if high - low >= MOST:
             raise UserError(f"--{name}={part} has more than {MOST} numbers: name fewer")
         values += map(str, range(int(low), int(high) + 1))

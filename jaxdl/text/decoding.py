@@ -25,23 +25,28 @@ def restrict(
 ) -> jax.Array:
     """Logits [..., V] of what may be sampled; the others are minus infinity.
 
+    Of equal logits the first tokens are kept.
+
     Args:
-      logits: of the model.
+      logits: of the model; bfloat16 is computed in float32.
       temperature: what they are divided by; near 0 the largest is certain.
       top_k: only so many of the largest; 0: all.
       top_p: of those the fewest that have this much of the probability together (Holtzman et al.,
         2020), at least one; 1: all.
     """
-    logits = logits / temperature
-    if 0 < top_k < logits.shape[-1]:
-        least = lax.top_k(logits, top_k)[0][..., -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    ranked = jnp.sort(logits, axis=-1, descending=True)
-    shares = jax.nn.softmax(ranked, axis=-1)
-    # Kept are those before which less than top_p is reached; the first always.
-    kept = (jnp.cumsum(shares, axis=-1) - shares < top_p).at[..., 0].set(True)
-    least = jnp.min(jnp.where(kept, ranked, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(logits < least, -jnp.inf, logits)
+    logits = logits.astype(jnp.float32) / temperature
+    V = logits.shape[-1]
+    order = jnp.argsort(logits, axis=-1, descending=True, stable=True)
+    rank = jnp.argsort(order, axis=-1)
+    if 0 < top_k < V:
+        logits = jnp.where(rank < top_k, logits, -jnp.inf)
+    shares = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
+    # Kept are those before which less than top_p is reached; the first always. Of 1 rounding would
+    # be reached before the last, and it may be traced.
+    before = jnp.cumsum(shares, axis=-1) - shares
+    number = jnp.sum(before < top_p, axis=-1, keepdims=True)
+    number = jnp.where(top_p < 1, jnp.maximum(number, 1), V)
+    return jnp.where(rank < number, logits, -jnp.inf)
 
 
 def sample(
@@ -87,7 +92,7 @@ def sample(
 def greedy(
     following: Following, state: State, first: jax.Array, length: int, end: int
 ) -> jax.Array:
-    """The likeliest token each time, up to `end`: int32 [B, length], PAD after it.
+    """The likeliest token but PAD each time, up to `end`: int32 [B, length], PAD after it.
 
     Args:
       following: the model.
@@ -104,7 +109,7 @@ def greedy(
     def step(carry: Any) -> Any:
         position, last, state, done, made = carry
         logits, state = following(last, state, position)
-        token = jnp.where(done, PAD, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        token = jnp.where(done, PAD, jnp.argmax(_unpadded(logits), axis=-1).astype(jnp.int32))
         made = lax.dynamic_update_index_in_dim(made, token, position, 1)
         return position + 1, token, state, done | (token == end), made
 
@@ -128,6 +133,7 @@ def beam_search(
 
     They are ranked by log p / ((5 + n) / 6)**penalty for n tokens (Wu et al., 2016, eq. 14),
     finished or not. The first to end need not be the best, so the search goes on until all have.
+    PAD is no token that a sequence may have: p is of the others.
 
     Args:
       following: the model.
@@ -139,7 +145,8 @@ def beam_search(
       penalty: of short sequences; 0: none.
 
     Returns:
-      Tokens int32 [B, W, length], PAD after the end, and their scores [B, W].
+      Tokens int32 [B, W, length], PAD after the end, and their scores [B, W]. Where there are
+      fewer sequences than W the last rows are all PAD, and their scores minus infinity.
     """
     B = len(first)
 
@@ -160,7 +167,7 @@ def beam_search(
         position, last, state, total, count, done, made = carry
         logits, state = following(flat(last), state, position)
         V = logits.shape[-1]
-        more = beams(jax.nn.log_softmax(logits.astype(jnp.float32)))
+        more = beams(jax.nn.log_softmax(_unpadded(logits.astype(jnp.float32))))
         # What has ended goes on with PAD alone, which costs nothing.
         only_pad = jnp.where(jnp.arange(V) == PAD, 0.0, -jnp.inf)
         more = jnp.where(done[..., None], only_pad[None, None], more)
@@ -177,7 +184,10 @@ def beam_search(
         total = jnp.take_along_axis(totals.reshape(B, -1), best, axis=1)
         count = jnp.take_along_axis(counts.reshape(B, -1), best, axis=1)
         made = lax.dynamic_update_index_in_dim(follow(made), token, position, 2)
-        return position + 1, token, state, total, count, follow(done) | (token == end), made
+        possible = total > -jnp.inf
+        made = jnp.where(possible[..., None], made, PAD)
+        done = follow(done) | (token == end) | ~possible
+        return position + 1, token, state, total, count, done, made
 
     start = (
         jnp.int32(0),
@@ -191,3 +201,8 @@ def beam_search(
     )
     _, _, _, total, count, _, made = lax.while_loop(going_on, step, start)
     return made, score(total, count)
+
+
+def _unpadded(logits: jax.Array) -> jax.Array:
+    """Logits [N, V], that of PAD minus infinity: it stands after the end, and is never said."""
+    return logits.at[..., PAD].set(-jnp.inf)

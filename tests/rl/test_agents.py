@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import explained_variance_score
 
 from jaxdl.rl import agents, proximal
 from jaxdl.rl.cartpole import environment
@@ -34,6 +35,22 @@ def test_the_clipped_objective_against_a_loop(seed, clip):
     assert float(loss) == pytest.approx(policy + 0.7 * error - 0.1 * entropy, rel=1e-3, abs=1e-4)
     assert float(found["clipped"][0]) == pytest.approx(clipped, abs=1e-5)
     assert float(found["entropy"][0]) == pytest.approx(entropy, rel=1e-4)
+
+
+def test_the_divergence_of_policies_that_hardly_differ():
+    """The mean of ratio - 1 - log(ratio), which is log(ratio)**2 / 2 there."""
+    random = np.random.RandomState(0)
+    logits = random.normal(size=(50, 3)).astype(np.float32)
+    log_policy = np.asarray(jax.nn.log_softmax(logits)[:, 0])
+    before = log_policy + 1e-4 * random.normal(size=50).astype(np.float32)
+    nothing = jnp.zeros(50)
+    lived = proximal.Lived(
+        nothing[:, None], jnp.zeros(50, jnp.int32), jnp.asarray(before), nothing, nothing
+    )
+    _, found = jax.jit(proximal.objective)(logits, nothing, lived, 0.2, 0.0, 0.0)
+    log_ratio = log_policy.astype(np.float64) - before
+    wanted = np.mean(np.expm1(log_ratio) - log_ratio)
+    assert float(found["kl"][0]) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_gradient_is_zero_where_the_ratio_is_clipped():
@@ -69,8 +86,7 @@ def test_what_was_lived_is_judged_by_its_own_values():
     values = np.asarray(lived.observation @ weights[:, 2])
     np.testing.assert_allclose(found.advantage, found.wanted - values, rtol=1e-3, atol=1e-4)
     total, around = explained["explained_variance"]
-    error = np.square(np.asarray(found.wanted) - values).sum()
-    wanted = 1 - error / np.square(found.wanted - np.mean(found.wanted)).sum()
+    wanted = explained_variance_score(np.ravel(found.wanted), values.ravel())
     assert float(total / around) == pytest.approx(wanted, rel=1e-3)
 
 

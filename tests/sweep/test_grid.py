@@ -1,7 +1,9 @@
+import math
 import random
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxdl import cli
@@ -72,6 +74,46 @@ def test_logarithms_are_even():
     assert sum(even) / 3000 == pytest.approx(1, abs=0.1)
 
 
+FINITE = st.floats(-1e300, 1e300, allow_subnormal=False)
+
+
+@given(st.tuples(FINITE, FINITE), st.booleans(), st.integers(0, 10**6))
+def test_draws_stay_within_their_range(ends, log, seed):
+    low, high = sorted(map(abs, ends) if log else ends)
+    assume(low < high and (low > 0 or not log))
+    text = grid.Range(low, high, log, False).draw(random.Random(seed))
+    assert low <= float(text) <= high
+    assert len(re.sub(r"e.*|\D", "", text).lstrip("0")) <= 17
+
+
+@given(st.floats(1e-9, 1e9), st.integers(1, 100), st.booleans(), st.integers(0, 10**6))
+def test_draws_stay_within_a_range_of_neighbours(low, steps, log, seed):
+    high = low
+    for _ in range(steps):
+        high = math.nextafter(high, math.inf)
+    text = grid.Range(low, high, log, False).draw(random.Random(seed))
+    assert low <= float(text) <= high
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000), st.booleans(), st.integers(0, 10**6))
+def test_whole_draws_stay_within_their_range(low, width, log, seed):
+    assert (
+        low <= int(grid.Range(low, low + width, log, True).draw(random.Random(seed))) <= low + width
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [("0.9999..0.99999", 8), ("0.00123456..0.00123457", 10), ("1e-4..1e-1:log", 4), ("-1..3", 4)],
+)
+def test_draws_of_a_narrow_range_differ_and_those_of_a_wide_one_are_short(text, digits):
+    found = trials(f"--learning_rate={text}", draws=50)
+    drawn = [trial.flags[0].removeprefix("--learning_rate=") for trial in found]
+    low, high = map(float, text.removesuffix(":log").split(".."))
+    assert all(low <= float(value) <= high for value in drawn)
+    assert max(len(re.sub(r"e.*|\D", "", value).lstrip("0")) for value in drawn) <= digits
+
+
 def test_draws_of_lists_are_distinct():
     flags = ["--learning_rate=0.1,0.2,0.3", "--batch_size=1,2,3"]
     assert len({trial.name for trial in trials(*flags, draws=9)}) == 9
@@ -87,6 +129,7 @@ def test_draws_of_lists_are_distinct():
         (["--learning_rate=0..1:log"], 3, "above 0"),
         (["--learning_rate=0.1..0.2,0.5"], 3, "stands alone"),
         (["--seed=0.5..3"], 0, "whole numbers"),
+        (["--batch_size=16.2..16.8:log"], 3, "whole numbers"),
         (["--seed=0..100000"], 0, "more than 10000"),
         (["--seed=0..999", "--batch_size=1..99"], 0, "99000 trials"),
         (["--seed=1,1"], 0, "twice"),

@@ -15,9 +15,12 @@ V, END = 5, 3
 
 
 def table(seed, length):
-    """A model whose logits depend on the position and the last two; state: the one before."""
+    """A model whose logits depend on the position and the last two; state: the one before.
+
+    PAD is likely, as of a network that nothing taught otherwise, and never said.
+    """
     logits = np.random.RandomState(seed).normal(size=(length, V, V, V)).astype(np.float32) * 2
-    logits[..., decoding.PAD] = -1e9  # never said
+    logits[..., decoding.PAD] += 3
 
     def following(tokens, state, position):
         (before,) = state
@@ -27,7 +30,8 @@ def table(seed, length):
 
 
 def log_softmax(x):
-    x = x.astype(np.float64)
+    """Of what may be said; PAD is the first."""
+    x = np.where(np.arange(V) == decoding.PAD, -np.inf, x.astype(np.float64))
     return x - np.log(np.exp(x - x.max()).sum()) - x.max()
 
 
@@ -81,7 +85,7 @@ def test_a_beam_of_one_is_greedy(seed, length):
     for row in range(3):
         before, last = 0, int(first[row])
         for position in range(length):
-            token = int(logits[position, before, last].argmax())
+            token = 1 + int(logits[position, before, last][1:].argmax())
             assert greedy[row, position] == token
             before, last = last, token
             if token == END:
@@ -97,6 +101,78 @@ def test_a_wider_beam_is_never_worse_here():
         for w in (1, 4, 64)
     ]
     assert scores == sorted(scores)
+
+
+def favourite(token):
+    """Logits that are always the same, one far above the others."""
+    logits = jnp.full(V, -2.0).at[token].set(9.0)
+    return lambda tokens, state, position: (jnp.broadcast_to(logits, (len(tokens), V)), state)
+
+
+def test_padding_is_never_said_before_the_end():
+    first = jnp.array([1], jnp.int32)
+    made, scores = decoding.beam_search(favourite(decoding.PAD), (), first, 6, END, width=4)
+    assert np.isfinite(scores).all()
+    for row in np.asarray(made)[0]:
+        said = list(row)[: list(row).index(END)] if END in row else list(row)
+        assert decoding.PAD not in said
+        assert not any(row[len(said) + 1 :])
+    assert (np.asarray(decoding.greedy(favourite(decoding.PAD), (), first, 6, END)) > 0).all()
+
+
+def test_beams_without_a_sequence_are_empty():
+    # Of one token there are four sequences, and nothing goes on after it.
+    made, scores = decoding.beam_search(
+        favourite(END), (), jnp.array([1], jnp.int32), 1, END, width=7
+    )
+    assert sorted(np.asarray(made)[0, :4, 0]) == [1, 2, 3, 4]
+    assert np.isfinite(scores[0, :4]).all()
+    assert (np.asarray(made)[0, 4:] == decoding.PAD).all()
+    assert np.isneginf(scores[0, 4:]).all()
+
+
+def kept_by_definition(logits, temperature, top_k, top_p):
+    """Indices, one token at a time, in float64."""
+    x = logits.astype(np.float64) / temperature
+    order = sorted(range(len(x)), key=lambda i: (-x[i], i))
+    order = order[:top_k] if top_k else order
+    p = np.exp(x[order] - x[order].max())
+    p, kept, reached = p / p.sum(), [], 0.0
+    for token, share in zip(order, p, strict=True):
+        if kept and top_p < 1 and reached >= top_p - 1e-6:
+            break
+        kept.append(token)
+        reached += share
+    return sorted(kept)
+
+
+@given(
+    st.lists(st.sampled_from([-50.0, -1.0, 0.0, 0.5, 3.0]), min_size=2, max_size=12),
+    st.integers(0, 13),
+    st.sampled_from([0.0, 0.1, 0.35, 0.83, 1.0]),
+)
+def test_what_is_kept_is_exactly_what_was_asked_for(values, top_k, top_p):
+    logits = np.array(values, np.float32)
+    kept = decoding.restrict(jnp.asarray(logits), 0.7, top_k, top_p)
+    found = np.flatnonzero(np.isfinite(kept)).tolist()
+    assert found == kept_by_definition(logits, 0.7, top_k, top_p)
+
+
+def test_of_equal_logits_as_many_are_kept_as_asked_for():
+    equal = jnp.zeros((2, 10))
+
+    def count(top_k, top_p):
+        return np.isfinite(np.asarray(decoding.restrict(equal, 1.0, top_k, top_p))).sum(1).tolist()
+
+    assert count(3, 1.0) == [3, 3]
+    assert count(0, 0.45) == [5, 5]
+    assert count(4, 0.45) == [2, 2]
+
+
+@pytest.mark.parametrize("top_p", [1.0, jnp.float32(1.0)])
+def test_all_of_the_probability_is_of_all_tokens(top_p):
+    logits = jnp.zeros(50).at[7].set(20.0)  # in float32 it has all of the probability alone
+    assert np.isfinite(np.asarray(decoding.restrict(logits, 1.0, 0, top_p))).all()
 
 
 def test_restricting():
