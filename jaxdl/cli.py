@@ -280,9 +280,9 @@ def _open_standard_streams() -> None:
             mode = os.O_WRONLY if number else os.O_RDONLY
             os.open(os.devnull, mode)  # takes the smallest number that is free: this one
         if getattr(sys, name) is None:
-            setattr(
-                sys, name, open(number, "w" if number else "r", closefd=False, encoding="utf-8")
-            )
+            kind = "w" if number else "r"
+            stream = open(number, kind, closefd=False, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _flushed() -> int:
