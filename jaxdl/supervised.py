@@ -295,8 +295,8 @@ def _check_model(model: Model) -> None:
     """
     if isinstance(model, Views):
         _check_model(model.model)
-    elif hasattr(type(model), "__call__"):  # noqa: B004: a Linen module; the signature is wanted
-        taken = inspect.signature(type(model).__call__).parameters.values()
+    elif (call := getattr(type(model), "__call__", None)) is not None:  # noqa: B004
+        taken = inspect.signature(call).parameters.values()
         if not any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in taken):
             raise UserError(
                 f"{type(model).__name__}.__call__ takes no `train`, by which dropout and running "

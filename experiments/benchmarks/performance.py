@@ -14,7 +14,6 @@ import json
 import re
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,10 +73,14 @@ def measured_from() -> dict[str, Any]:
 
 def source_digest(root: Path = ROOT) -> str:
     """SHA-256 of all Python code that a measurement runs: the same code on another machine."""
+    found = [*root.glob("jaxdl/**/*.py"), *root.glob("experiments/**/*.py")]
+    return _digest({path.relative_to(root): path.read_bytes() for path in found})
+
+
+def _digest(code: dict[Path, bytes]) -> str:
     digest = hashlib.sha256()
-    for path in sorted([*root.glob("jaxdl/**/*.py"), *root.glob("experiments/**/*.py")]):
-        data = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    for path, data in sorted(code.items()):
+        digest.update(f"{path.as_posix()} {len(data)}\n".encode() + data)
     return digest.hexdigest()
 
 
@@ -96,12 +99,10 @@ def committed(commit: str) -> dict[str, Any]:
         packed = git("archive", name.decode().strip(), "jaxdl", "experiments")
     except subprocess.CalledProcessError as error:
         raise UserError(f"--commit={commit}: no commit of this repository is named so") from error
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        tarfile.open(fileobj=io.BytesIO(packed)) as archive,
-    ):
-        archive.extractall(folder, filter="data")
-        return {"commit": name.decode().strip(), "source": source_digest(Path(folder))}
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        members = [m for m in archive if m.isfile() and m.name.endswith(".py")]
+        code = {Path(m.name): archive.extractfile(m).read() for m in members}  # type: ignore[union-attr]
+    return {"commit": name.decode().strip(), "source": _digest(code)}
 
 
 def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
