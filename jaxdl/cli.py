@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import textwrap
@@ -191,7 +192,8 @@ def _line(field: Any) -> str:
         f"{field.metadata['help']}{limit} (default: {field.default!r}{between and ', ' + between})"
     )
     name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"
-    return textwrap.fill(text, 100, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
+    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
+    return textwrap.fill(text, width, initial_indent=f"{name:<24} ", subsequent_indent=" " * 25)
 
 
 def set_up_jax(deterministic: bool = False) -> None:

@@ -292,6 +292,7 @@ class _Run:
         self._poll()
         self._check()
         self._record.summarize(summary)
+        say(f"results: {self._folder}")
         with _deferred(failures):
             self._draw(final)
         with _deferred(failures):

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxdl.console import console
+from jaxdl.console import console, number
 from jaxdl.errors import printable
 
 Item = TypeVar("Item")
+WIDTH = 20  # of a bar
 
 
 def say(text: str) -> None:
@@ -52,21 +53,36 @@ class Training:
 
     def show(self, step: int, split: str, values: dict[str, float]) -> None:
         """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        names = sorted(values, key=lambda name: (name != "loss", name == "gradient_norm"))
+        figures = [f"{name} {number(values[name])}" for name in names]
         now = time.monotonic()
         if split == "train" and step > self._shown:
             rate = (step - self._shown) / max(now - self._since, 1e-9)
             self._shown, self._since = step, now
-            figures += f"  {rate:.3g} steps/s{_in_words(self._speed(rate))}"
-        text = f"step {step}/{self._total}  {split}  {figures}"
+            figures.append(f"{number(rate)} steps/s")
+            figures += _in_words(self._speed(rate))
+        text = f"step {step}/{self._total}  {split}  {'  '.join(figures)}"
         if not self._bar:
             say(text)
             return
         with contextlib.suppress(OSError):
             if split == "train":
-                self._bar.update(self._id, completed=step, text=figures)
+                self._bar.update(self._id, completed=step, text=self._fitting(figures))
             else:
                 self._bar.print(text, highlight=False)
+
+    def _fitting(self, figures: list[str]) -> str:
+        """As many figures as there is room for beside bar, steps and time."""
+        assert self._bar
+        counts = 2 * len(str(self._total)) + 1
+        room = self._bar.console.width - len("train") - WIDTH - counts - len("-:--:--") - 5
+        text = ""
+        for figure in figures:
+            longer = f"{text}  {figure}" if text else figure
+            if len(longer) > room:
+                break
+            text = longer
+        return text
 
     def close(self) -> None:
         """Ends the bar, leaving it as it stands."""
@@ -75,17 +91,17 @@ class Training:
                 self._bar.stop()
 
 
-def _in_words(speed: dict[str, float]) -> str:
-    words = f", {speed['examples_per_second']:.4g} examples/s"
+def _in_words(speed: dict[str, float]) -> list[str]:
+    words = [f"{number(speed['examples_per_second'])} examples/s"]
     if "share_of_peak" in speed:
-        return f"{words}, {100 * speed['share_of_peak']:.1f} % of peak"
-    return f"{words}, {speed['flops_per_second'] / 1e9:.3g} GFLOP/s"
+        return [*words, f"{100 * speed['share_of_peak']:.1f} % of peak"]
+    return [*words, f"{speed['flops_per_second'] / 1e9:.3g} GFLOP/s"]
 
 
 def _bar(*columns: Any, transient: bool = False) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=WIDTH),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
         *columns,

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxdl import metrics_log, plots, record, saved_config
 from jaxdl.config import RunConfig
-from jaxdl.console import console, row, table
+from jaxdl.console import console, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.progress import say
 
@@ -30,12 +30,12 @@ def report(folders: list[Path], picture: Path) -> None:
     ]
     summaries = [_summary(folder) for folder in folders]
     figures = dict.fromkeys(name for summary in summaries for name in summary)
-    rows = table(("run", *differing, *figures))
+    rows = []
     for folder, config, summary in zip(folders, configs, summaries, strict=True):
         cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in figures)]
-        row(rows, (folder, *map(_cell, cells)))
+        rows.append((folder, *map(_cell, cells)))
+    show(("run", *differing, *figures), rows)
     output = console()
-    output.print(rows)
     runs = {str(folder): record.read_metrics(folder) for folder in folders}
     if any(runs.values()):
         try:
@@ -67,12 +67,15 @@ def _summary(folder: Path) -> dict[str, Any]:
     """The figures of a run that a table shows; of one still going, what its log says last."""
     if (folder / "summary.json").exists():
         summary = record.read_summary(folder)
+        best = summary.get("best_metric", "")
+        ours = [f"{part}/{best}" for part in ("test", "best/test", "best/validation")]
         shown = ("step", "best_step", "seconds", "examples_per_second")
-        return {
-            name: value
-            for name, value in summary.items()
+        others = [
+            name
+            for name in summary
             if name in shown or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
-        }
+        ]
+        return {name: summary[name] for name in dict.fromkeys([*ours, *others]) if name in summary}
     found: dict[str, Any] = {}
     for line in record.read_metrics(folder):
         found["step"] = line["step"]
@@ -88,4 +91,6 @@ def _cell(value: Any) -> str:
         return "-"
     if not isinstance(value, float):
         return shortened(value, 1000)
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+    if 0 < abs(value) < 0.001:
+        return f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
