@@ -266,7 +266,7 @@ class _Run:
         stops_early = self._config.patience and best_state is not None
         state = best_state if stops_early else self._carry.state
         final = self._evaluate(state, self._data.test)
-        self._log("test", metrics.scalars(final))
+        self._log("test", metrics.scalars(final), self._best["step"] if stops_early else self._step)
         summary |= {f"test/{k}": v for k, v in metrics.scalars(final).items()}
         if best_state is not None:
             splits = {"validation": self._evaluate(best_state, self._data.validation)}
@@ -516,7 +516,7 @@ class _Run:
         if logs:
             values = metrics.scalars(metrics.divide(heard.metrics))
             skipped = int(heard.skipped[1])
-            self._log("train", values | ({"skipped": skipped} if skipped else {}))
+            self._log("train", values | ({"skipped": skipped} if skipped else {}), step)
         if self._lap:
             began, mark = self._lap
             self._timed = [self._timed[0] + step - began, self._timed[1] + time.monotonic() - mark]
@@ -555,11 +555,12 @@ class _Run:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
 
-    def _log(self, split: str, values: dict[str, float]) -> None:
-        epoch = round(self._step / self._per_epoch, 4)
-        line = {"step": self._step, "epoch": epoch, "split": split, **values}
+    def _log(self, split: str, values: dict[str, float], step: int) -> None:
+        """Logs the metrics of the state of a step."""
+        epoch = round(step / self._per_epoch, 4)
+        line = {"step": step, "epoch": epoch, "split": split, **values}
         self._record.log(line | {"seconds": round(self._elapsed(), 3)})
-        self._bar.show(self._step, split, values)
+        self._bar.show(step, split, values)
 
     def _evaluate(self, state: State, split: batches.Split) -> dict[str, np.ndarray]:
         poll = self._request.poll if self._alone else lambda: None
@@ -568,7 +569,7 @@ class _Run:
     def _evaluate_validation(self) -> bool:
         """Evaluates, logs, and returns whether this is the best so far."""
         values = metrics.scalars(self._evaluate(self._carry.state, self._data.validation))
-        self._log("validation", values)
+        self._log("validation", values, self._step)
         name, choose = self._best_metric
         best, new = self._best, values[name]
 

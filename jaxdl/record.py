@@ -209,10 +209,11 @@ class Record:
         # The writer beneath SummaryWriter: that one's thread would die on a full disk, and wait.
         self._tensorboard = EventsWriter(str(events / "events"))
         self._flushed = time.monotonic()
-        for line in lines:
-            self._to_tensorboard(line)
+        last = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
+        for line in lines:  # as far apart as they were
+            self._to_tensorboard(line, time.time() - last + (line.get("seconds") or last))
 
-    def _to_tensorboard(self, line: dict[str, Any]) -> None:
+    def _to_tensorboard(self, line: dict[str, Any], when: float | None = None) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [
@@ -220,13 +221,13 @@ class Record:
             for name, value in line.items()
             if name not in ("step", "split") and value is not None
         ]
-        self._show(Summary(value=values), line["step"])
+        self._show(Summary(value=values), line["step"], when)
 
-    def _show(self, values: Any, step: int) -> None:
+    def _show(self, values: Any, step: int, when: float | None = None) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
         with writing(self.folder / "tensorboard"):
-            event = Event(summary=values, step=step, wall_time=time.time())
+            event = Event(summary=values, step=step, wall_time=when or time.time())
             self._tensorboard.write_event(event)
             if time.monotonic() - self._flushed > FLUSH_EVERY:
                 self._tensorboard.flush()

@@ -185,6 +185,8 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
     ended = train(small, workdir=str(tmp_path / "b"), **flags)
     assert (ended["step"], ended["best_step"]) == (10, 4)
     assert ended["test/loss"] == ended["best/test/loss"]
+    (tested,) = [x for x in record.read_metrics(tmp_path / "b") if x["split"] == "test"]
+    assert tested["step"] == 4  # of the state that was tested
     monkeypatch.undo()
     kept = small.Config(workdir=str(tmp_path / "b"), **flags)
     found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept, "best"), "test")

@@ -45,19 +45,24 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 def test_tensorboard_shows_each_step_once(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
-    for kept in ([], [line(1), line(2)]):
+    seconds = {1: 100.0, 2: 400.0}
+    for kept in ([], [line(n) | {"seconds": seconds[n]} for n in (1, 2)]):
         made = record.Record(tmp_path, SmallConfig(), {}, kept)
         for n in range(len(kept) + 1, 5):
             made.log(line(n))
         made.close()
     (path,) = (tmp_path / "tensorboard").iterdir()
-    data, steps = path.read_bytes(), []
+    data, steps, times = path.read_bytes(), [], []
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
         data = data[16 + length :]
-        steps += [event.step for v in event.summary.value if v.tag == "train/loss"]
+        if any(v.tag == "train/loss" for v in event.summary.value):
+            steps.append(event.step)
+            times.append(event.wall_time)
     assert steps == [1, 2, 3, 4]
+    assert times[1] - times[0] == pytest.approx(300, abs=5)  # as when they were logged
+    assert times[2] >= times[1]
 
 
 def test_a_default_folder_names_experiment_and_time():
