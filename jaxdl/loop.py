@@ -289,14 +289,14 @@ class _Run:
         failures: list[str] = []
         with self._request.at_once() if self._alone else nullcontext(), _deferred(failures):
             summary |= conclude(state, self._folder)
-        self._poll()
-        self._check()
-        self._record.summarize(summary)
-        say(f"results: {self._folder}")
         with _deferred(failures):
             self._draw(final)
         with _deferred(failures):
             self._show_pictures()
+        self._poll()
+        self._check()
+        self._record.summarize(summary)
+        say(f"results: {self._folder}")
         if failures:
             raise TrainingError(
                 f"the run is at its end and its summary is written, but: {'; '.join(failures)}: "
