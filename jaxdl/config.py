@@ -330,7 +330,7 @@ def differences(
 
 
 def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """Whether the data set is a folder here and there, be it the same one or not."""
+    """True if both data sets are folders of images, not necessarily the same one."""
     return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 

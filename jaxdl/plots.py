@@ -104,7 +104,7 @@ def _labels(names: list[str]) -> list[str]:
 
 
 def _colors(count: int) -> list[Any]:
-    """As many colors as can be told apart; of more than twenty, neighbours are similar."""
+    """Returns one color a run; of more than twenty, neighbours are similar."""
     import matplotlib
 
     if count <= 10:

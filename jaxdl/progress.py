@@ -72,7 +72,7 @@ class Training:
                 self._bar.print(text, highlight=False)
 
     def _fitting(self, figures: list[str]) -> str:
-        """As many figures as there is room for beside bar, steps and time."""
+        """Returns the leading metrics that fit beside bar, steps and time left."""
         assert self._bar
         counts = 2 * len(str(self._total)) + 1
         room = self._bar.console.width - len("train") - WIDTH - counts - len("-:--:--") - 5

@@ -26,7 +26,7 @@ MODES = set("rwxab+t")
 
 
 def depends_on_locale(call: ast.Call) -> bool:
-    """Whether a call reads or writes text, and leaves the encoding to the locale."""
+    """True if a call reads or writes text in the encoding of the locale."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if "encoding" in given:
         return False

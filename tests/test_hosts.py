@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from jaxdl import cli, company, detours, record
 from jaxdl.company import join
 from jaxdl.config import RunConfig
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 from tests import small
 from tests.test_detours import DIABETES, train_diabetes
 
@@ -185,6 +186,20 @@ def test_strangers_that_come_while_they_meet_are_ignored(look_up, tmp_path):
 def given(coordinator):
     config = RunConfig(coordinator=coordinator, num_processes=2, process_id=0)
     return company._given(config)
+
+
+def test_a_first_exchange_that_fails_is_one_line(monkeypatch):
+    """Such as that of two processes on one GPU, in NCCL's words."""
+
+    def fails(compute):
+        raise jax.errors.JaxRuntimeError("INTERNAL: Duplicate GPU detected\n=== Trace ===")
+
+    monkeypatch.setattr(company.parallel, "by_first", fails)
+    with pytest.raises(TrainingError) as caught:
+        company._met(RunConfig(coordinator="127.0.0.1:1", num_processes=2, process_id=0))
+    assert "cannot exchange data (INTERNAL: Duplicate GPU detected)" in str(caught.value)
+    assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a part of the measurement of an accelerator is told in tests, and what it wrote."""
+"""Specs for parts of the accelerator's measurement in tests, and their results."""
 
 import time
 

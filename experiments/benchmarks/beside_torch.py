@@ -1,4 +1,4 @@
-"""How long training takes beside PyTorch, and beside plain Flax, on the same machine.
+"""Training time beside PyTorch and plain Flax, on the same machine.
 
     python -m experiments.benchmarks.beside_torch --torch_python=PYTHON
     python -m experiments.benchmarks.beside_torch --only=lenet5,vgg16-64 --turns=5
@@ -45,7 +45,7 @@ class Config(RunConfig):
 
 
 def command(side: str, spec: str, python: str, module: str = "side") -> list[str]:
-    """What starts a side: PyTorch's finds its modules here, for its interpreter may lack jaxdl.
+    """Command that starts a side; PyTorch's may run in an interpreter that lacks jaxdl.
 
     `module` is `side`, or PyTorch's other one, `speedrun`.
 

@@ -1,4 +1,4 @@
-"""What is timed beside PyTorch and plain Flax, and the examples that both sides are given."""
+"""Benchmark cases beside PyTorch and plain Flax, and the examples that both sides train on."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
     @property
     def items(self) -> tuple[int, str]:
-        """How many of what a step learns from: images, or tokens that it predicts."""
+        """Items in a step, and their kind: images, or predicted tokens."""
         if self.model in IMAGES:
             return self.batch_size, "images"
         return self.batch_size * (WINDOW if self.model in CELLS else SENTENCE), "tokens"

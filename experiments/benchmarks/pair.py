@@ -31,6 +31,7 @@ class Side:
         assert process.stdout
         self.said = process.stdout
         self._report: dict[str, Any] | None = None
+        self._given_up = ""
 
     def ready(self) -> dict[str, Any]:
         """Waits until it is; returns what it says about itself."""
@@ -40,8 +41,13 @@ class Side:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What it says about itself, for which this waits."""
+        """Its own description; waits until it is ready."""
         return self.ready()
+
+    def give_up(self, why: str) -> None:
+        """Ends it; whoever asks it for anything is told why."""
+        self.process.kill()
+        self._given_up = why
 
     def turn(self) -> float:
         """Has it do one turn; returns the seconds that it took by its own clock."""
@@ -63,6 +69,8 @@ class Side:
         if not line:
             status = self.process.wait()
             self._errors.seek(0)
+            if self._given_up:
+                raise self._fault(self._given_up)
             said = [text.strip() for text in self._errors if text.strip()]
             raise self._fault(f"ended with status {status}: {said[-1] if said else 'no word'}")
         try:
@@ -111,7 +119,7 @@ def wait(sides: Sequence[Side], seconds: float) -> None:
         for file in select.select(list(waiting), [], [], left)[0]:
             del waiting[file]
     for side in waiting.values():
-        side.process.kill()
+        side.give_up(f"was not ready after {seconds:.0f} s: give it more time")
 
 
 def take_turns(sides: Sequence[Side], turns: int, pause: float = PAUSE) -> dict[str, list[float]]:

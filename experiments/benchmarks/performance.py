@@ -56,13 +56,22 @@ def origin(folder: Path) -> dict[str, Any]:
     Raises:
       UserError: it cannot be made.
     """
+    make_folder(folder, "results")
+    return {name: value for name, value in measured_from().items() if name != "source"}
+
+
+def make_folder(path: Path, flag: str) -> None:
+    """Makes the folder that a flag names, if there is none.
+
+    Raises:
+      UserError: it cannot be made.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--results={folder} cannot be made ({error.strerror}): name a folder that can"
+            f"--{flag}={path} cannot be made ({error.strerror}): name a folder that can"
         ) from error
-    return {name: value for name, value in measured_from().items() if name != "source"}
 
 
 def measured_from() -> dict[str, Any]:

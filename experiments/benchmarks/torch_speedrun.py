@@ -216,7 +216,7 @@ class Race:
 
     @torch.no_grad()
     def accuracy(self) -> float:
-        """Of the test split, averaged over views."""
+        """Accuracy on the test split, with outputs averaged over views."""
         self.model.eval()
         right = 0
         for rows in torch.arange(len(self._given["test_label"])).split(self._spec["batch_size"]):

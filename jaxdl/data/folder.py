@@ -50,7 +50,7 @@ class ImageFolder:
             raise _unreadable(error) from error
 
     def left_out(self) -> str:
-        """What no split has, and why, in one line: counts and first names; empty: there is none."""
+        """One line about files in no split: counts by reason, first names; empty: none."""
         reasons = [
             f"{len(paths):,} {reason} ({shortened(paths[0].relative_to(self.folder))}"
             f"{', ...' if paths[1:] else ''})"
@@ -263,5 +263,5 @@ def _is_folder(path: Path) -> bool:
 
 
 def _sorted(folder: Path) -> list[Path]:
-    """What a folder holds, in the order of the names' bytes: the same in every locale."""
+    """Entries of a folder, sorted by the bytes of their names: the same in every locale."""
     return sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name))

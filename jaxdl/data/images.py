@@ -220,7 +220,7 @@ def _from_folder(name: str, image_size: int) -> Raw:
 
 
 def _described(folder: ImageFolder) -> str:
-    """Where the images are from, and which folder is which split."""
+    """Source of the images, and the folder of each split."""
     test, *others = folder.splits[1:]
     validation = f"{others[0]}/ to validate" if others else "validation drawn from train/"
     return f"folder {folder.folder}, {validation}, {test}/ to test"

@@ -78,7 +78,7 @@ def find(above: Path, version: str | None) -> Path | None:
 
 
 def is_version(name: str, wanted: str | None) -> bool:
-    """Whether three numbers are those wanted, of which each may be `*`; None: all are."""
+    """True if a version of three numbers matches a pattern with `*`; None matches all."""
     pairs = zip(name.split("."), (wanted or "*.*.*").split("."), strict=True)
     return all(pattern in ("*", number) for number, pattern in pairs)
 

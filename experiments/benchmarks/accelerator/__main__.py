@@ -76,12 +76,7 @@ def folder(config: Config) -> Path:
     path = Path(config.output or time.strftime("runs/accelerator/%Y-%m-%d-%H%M%S"))
     if (path / "results.jsonl").exists():
         raise UserError(f"--output={path} has results: name a new folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output={path} cannot be made ({error.strerror}): name a folder that can"
-        ) from error
+    performance.make_folder(path, "output")
     return path
 
 

@@ -80,7 +80,7 @@ def end_group(group: int) -> None:
 
 
 def ended(status: int | None, budget: float, log: Path) -> tuple[str, str]:
-    """How a part ended, in a line, and its state."""
+    """Returns a line about the end of a part, and its state."""
     if status == 0:
         return "ended by itself", report.DONE
     if status is None:

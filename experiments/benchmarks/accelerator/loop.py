@@ -1,4 +1,4 @@
-"""What the loop adds to steps of 0.1 to 100 ms, and what launches take: a part of `accelerator`.
+"""Overhead of the loop on steps of 0.1 to 100 ms, and of launches: a part of `accelerator`.
 
 A step's length is that of products beside its softmax regression. Launches are what a loop inside
 XLA saves where its kernels are recorded and started together (command buffers), and what remains of

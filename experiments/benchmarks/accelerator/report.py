@@ -21,7 +21,7 @@ class OutOfTimeError(BaseException):
 
 
 class Report:
-    """What a part is told and tells: its time, its choice, and its results.
+    """Time limit, selection and results of one part.
 
     Attributes:
       rehearse: measure in small, on a CPU.
@@ -87,7 +87,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def chosen(name: str, only: str) -> bool:
-    """Whether `only`, starts of names between commas, chooses a result or the part it is of."""
+    """True if `only`, prefixes between commas, selects a result or the part that contains it."""
     return any(name.startswith(start) or start.startswith(f"{name}/") for start in only.split(","))
 
 

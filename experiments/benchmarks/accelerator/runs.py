@@ -43,7 +43,7 @@ Measure = Callable[["Place"], str]  # returns a line
 
 
 class Place(NamedTuple):
-    """Where a run may write, and what it is of where that does not matter."""
+    """A new folder for runs, and the experiment that checks use when any will do."""
 
     folder: Path  # new
     experiment: str  # module
@@ -90,7 +90,7 @@ def succeed(command: list[str]) -> None:
 
 
 def last_line(text: str) -> str:
-    """What a process said last."""
+    """Returns the last line of a process's output."""
     return (text.strip().splitlines() or ["no word"])[-1]
 
 

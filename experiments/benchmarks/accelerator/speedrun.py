@@ -32,7 +32,7 @@ DOUBLE = 2  # results are written when there are twice as many trainings as befo
 
 
 def flags(rehearse: bool) -> list[str]:
-    """Of the recipe, for the data that are there."""
+    """Returns the flags of the recipe for the data set that is available."""
     if rehearse:
         return [*IN_SMALL, "--dtype=bfloat16"]
     if (DATA / "cifar10").is_dir():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.benchmarks import beside_torch, cases, pair, performance
-from experiments.benchmarks.accelerator.report import NO_TIME, SKIPPED, Report, chosen
+from experiments.benchmarks.accelerator.report import FAILED, NO_TIME, SKIPPED, Report, chosen
 from experiments.benchmarks.cases import Case
 from jaxdl.errors import UserError
 
@@ -78,29 +78,34 @@ def together(
         }
         pair.wait([side for sides in started.values() for side in sides], min(LIMIT, report.left()))
         for case, sides in started.items():
-            measure = functools.partial(beside if len(sides) > 1 else alone, case, sides)
-            report.attempt(name(case), functools.partial(measure, turns, peaks), limit=LIMIT)
+            if len(sides) > 1:
+                measure = functools.partial(beside, case, sides, turns, peaks, report)
+            else:
+                measure = functools.partial(alone, case, sides, turns)
+            report.attempt(name(case), measure, limit=LIMIT)
 
 
 def ceilings_command(spec: str) -> list[str]:
-    """What measures the card's ceilings, in a process that gives the card back."""
+    """Command that measures peak rates, in a process that frees the device at its end."""
     return [sys.executable, "-m", "experiments.benchmarks.accelerator.ceilings", spec]
 
 
 def name(case: Case) -> str:
-    """What --only chooses a case by."""
+    """Name of a case for --only."""
     return f"steps/{case.model}-{case.batch_size}-{case.dtype}"
 
 
 def beside(
-    case: Case, sides: Sequence[pair.Side], turns: int, peaks: dict[str, float]
+    case: Case, sides: Sequence[pair.Side], turns: int, peaks: dict[str, float], report: Report
 ) -> tuple[str, dict[str, Any]]:
     """Times jaxdl and PyTorch in turns."""
     entry = beside_torch.compare(case, sides, turns, PAUSE)
     kernels = {}
     for side in sides:
-        with contextlib.suppress(UserError):  # the figure is there without them
+        try:
             kernels[side.name] = longest(side)
+        except UserError as error:  # the figure is there without them
+            report.add(f"{name(case)} kernels", str(error), FAILED)
     entry["command"] = f"{COMMAND} --only={name(case)}"
     if peaks:
         entry["peak_flops"] = peaks[case.dtype]
@@ -116,11 +121,8 @@ def longest(side: pair.Side) -> list[list[Any]]:
     return [["all", seconds, launches], *kernels[:KERNELS]]
 
 
-def alone(
-    case: Case, sides: Sequence[pair.Side], turns: int, peaks: dict[str, float]
-) -> tuple[str, dict[str, Any]]:
+def alone(case: Case, sides: Sequence[pair.Side], turns: int) -> tuple[str, dict[str, Any]]:
     """Times jaxdl."""
-    del peaks  # of a row beside PyTorch
     seconds = pair.take_turns(sides, turns, PAUSE)["jaxdl"]
     what = f"`{case.model}`, a step of {case.batch}, {case.dtype}"
     entry = performance.cost(what, seconds, "s", f"{COMMAND} --only={name(case)}", sides[0].report)
