@@ -193,6 +193,7 @@ import os, sys
 import PIL.Image, PIL.ImageOps, PIL.JpegImagePlugin, grain
 from jaxdl import cli
 from jaxdl.data import images
+PIL.Image.init()  # now: the packages may lie where another user cannot read
 os.setgroups([])
 os.setuid(65534)
 for stream in (False, True):
