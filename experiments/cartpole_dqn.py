@@ -122,6 +122,7 @@ def build(config: Config, data: Episodes) -> Task:
         params, opt_state = jax.tree.map(learns, new, (state.params, state.opt_state))
         target = optax.incremental_update(params, state.target, config.tau)
         found |= {"epsilon": epsilon, "gradient_norm": optax.tree.norm(gradient)}
+        found["learning_rate"] = optim.learning_rate(new[1], config.learning_rate, rate)
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         state = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
         return state, shown | agents.finished(lived)

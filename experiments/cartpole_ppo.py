@@ -21,7 +21,7 @@ from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal
-from jaxdl.rl.agents import Episodes, load
+from jaxdl.rl.agents import Episodes
 from jaxdl.rl.environment import Act, Episode, live
 from jaxdl.task import Batch, Key, Task
 
@@ -64,6 +64,11 @@ class State(NamedTuple):
     params: Any
     opt_state: Any
     episodes: Episode  # [B]
+
+
+def load(config: Config) -> Episodes:
+    """The environment that --dataset names, in which an update lives through a rollout."""
+    return dataclasses.replace(agents.load(config), per_row=config.rollout)
 
 
 def network(config: Config, data: Episodes) -> ActorCritic:
@@ -111,6 +116,8 @@ def build(config: Config, data: Episodes) -> Task:
             gradient, found = jax.grad(loss, has_aux=True)(params)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
             found["gradient_norm"] = metrics.scalar(optax.tree.norm(gradient))
+            rate_now = optim.learning_rate(opt_state, config.learning_rate, rate)
+            found["learning_rate"] = metrics.scalar(rate_now)
             return (optax.apply_updates(params, updates), opt_state), found
 
         size = config.rollout * config.batch_size

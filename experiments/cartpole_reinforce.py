@@ -20,7 +20,7 @@ from jaxdl.config import flag
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal, returns
-from jaxdl.rl.agents import Episodes, load
+from jaxdl.rl.agents import Episodes
 from jaxdl.rl.environment import Act, live
 from jaxdl.task import Batch, Key, Task
 
@@ -47,6 +47,12 @@ class State(NamedTuple):
     key: Key
     params: Any
     opt_state: Any
+
+
+def load(config: Config) -> Episodes:
+    """The environment that --dataset names, in which an update lives through its horizon."""
+    data = agents.load(config)
+    return dataclasses.replace(data, per_row=data.environment.horizon)
 
 
 def network(config: Config, data: Episodes) -> ActorCritic:
@@ -103,6 +109,7 @@ def build(config: Config, data: Episodes) -> Task:
         found["gradient_norm"] = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        found["learning_rate"] = optim.learning_rate(opt_state, config.learning_rate, rate)
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         shown["explained_variance"] = explained
         ended = lived.ended.astype(jnp.float32) * mask

@@ -35,7 +35,7 @@ class Config(vision.NormalizedConfig):
     width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
     optimizer: str = "nesterov"
     learning_rate: float = 0.1
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1.0
     weight_decay: float = 5e-3
     label_smoothing: float = 0.1
     crop_padding: int = 4

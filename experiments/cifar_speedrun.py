@@ -65,12 +65,16 @@ def load(config: Config) -> Images:
     return dataclasses.replace(data, train=data.train | {"index": index})
 
 
+def schedule(config: Config, per_epoch: int, steps: int) -> optax.Schedule:
+    """A linear fall to 0 after the warm-up: step -> factor of each peak rate."""
+    return schedules.schedule("linear", steps, min(config.warmup_epochs * per_epoch, steps // 2))
+
+
 def optimizer(config: Config, per_epoch: int, total: int) -> optax.GradientTransformation:
     """Muon or Nesterov's momentum for the 3x3 kernels, the latter for the rest, a rate for each."""
 
     def rate(peak: float, steps: int = total) -> optax.GradientTransformation:
-        warmup = min(config.warmup_epochs * per_epoch, steps // 2)
-        factor = schedules.schedule("linear", steps, warmup)
+        factor = schedule(config, per_epoch, steps)
         return optax.scale_by_learning_rate(lambda count: peak * factor(count))
 
     def nesterov(peak: float, momentum: float, steps: int = total) -> optax.GradientTransformation:
@@ -108,6 +112,10 @@ def build(config: Config, data: Images) -> Task:
     def prepare(batch: Batch) -> Batch:
         return batch | {"image": augment.normalize(batch["image"], mean, std)}
 
+    def rate(opt_state: Any) -> jax.Array:
+        factor = schedule(config, per_epoch, total)
+        return optim.learning_rate(opt_state, config.learning_rate, factor)
+
     def move(key: Key, batch: Batch) -> Batch:
         return batch | {"image": augment.random_crop(key, batch["image"], config.translate)}
 
@@ -121,6 +129,7 @@ def build(config: Config, data: Images) -> Task:
             example={name: array[:1] for name, array in data.train.items()},
             preprocess=prepare,
             augment=move,
+            learning_rate=rate,
         )
 
     views = functools.partial(augment.views, level=config.tta, mirrored=data.mirrored)

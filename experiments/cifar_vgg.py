@@ -33,7 +33,7 @@ class Config(vision.NormalizedConfig):
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     optimizer: str = "nesterov"
     learning_rate: float = 0.1
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1.0
     weight_decay: float = 5e-3
     label_smoothing: float = 0.1
     crop_padding: int = 4

@@ -32,7 +32,7 @@ class Config(vision.ClassifierConfig):
     features: int = flag(192, "of each patch's representation", low=1, high=65536)
     dropout: float = flag(0.0, "rate on each branch", low=0.0, high=0.99)
     num_epochs: int = 30
-    warmup_epochs: int = 2
+    warmup_epochs: float = 2.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     clip_norm: float = 1.0

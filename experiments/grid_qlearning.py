@@ -77,8 +77,9 @@ def build(config: Config, data: Episodes) -> Task:
             config.discount,
         )
         change = jnp.max(jnp.abs(values - state.params))
-        found = {"change": metrics.scalar(change)} | agents.finished(lived)
-        return State(state.step + 1, state.key, values, episodes), found
+        found = {"change": change, "learning_rate": jnp.float32(config.learning_rate)}
+        shown = {name: metrics.scalar(value) for name, value in found.items()}
+        return State(state.step + 1, state.key, values, episodes), shown | agents.finished(lived)
 
     def evaluate(state: State, batch: Batch) -> Metrics:
         distance = jnp.abs(state.params - exact) * process.inside[:, None]

@@ -36,7 +36,7 @@ class Config(vision.NormalizedConfig):
     norm: str = "none"
     dropout: float = flag(0.5, "rate after each hidden layer", low=0.0, high=0.99)
     optimizer: str = "momentum"
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1.0
     l2: float = 5e-4
     crop_padding: int = 16
     flip: bool = True

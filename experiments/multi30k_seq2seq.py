@@ -40,7 +40,7 @@ class Config(translation.TranslationConfig):
     num_epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 2e-3
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1.0
     clip_norm: float = 1.0
 
 

@@ -41,7 +41,7 @@ class Config(translation.TranslationConfig):
     batch_size: int = 64
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    warmup_epochs: int = 1
+    warmup_epochs: float = 1.0
     clip_norm: float = 1.0
 
 

@@ -4,6 +4,7 @@ Goodfellow et al. (2014). Shapes: B examples, L latent numbers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -73,9 +74,10 @@ def adversarial(
     """
     loss = losses.ADVERSARIAL[config.loss]
 
+    peak, rate = config.learning_rate, functools.partial(schedules.schedule, config.schedule)
+
     def optimizer(steps: int) -> optax.GradientTransformationExtraArgs:
-        schedule = schedules.schedule(config.schedule, steps, 0)
-        return optim.optimizer("adam", config.learning_rate, schedule, momentum=config.momentum)
+        return optim.optimizer("adam", peak, rate(steps, 0), momentum=config.momentum)
 
     makers, tellers = optimizer(max(steps // config.critic_steps, 1)), optimizer(steps)
 
@@ -152,7 +154,9 @@ def adversarial(
         first = jax.tree.map(lambda new, old: jnp.where(turn, new, old), first, old)
         decay = config.ema_decay
         average = regularizers.moving_average(state.average, first[:2], decay, state.step)
-        shown = {name: metrics.scalar(value) for name, value in (found | more).items()}
+        found |= more
+        found["learning_rate"] = optim.learning_rate(second.opt_state, peak, rate(steps, 0))
+        shown = {name: metrics.scalar(value) for name, value in found.items()}
         return AdversarialState(state.step + 1, state.key, first, second, average), shown
 
     return Task(init, step, evaluate)

@@ -311,6 +311,18 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {k: v for k, v in to_dict(config).items() if k not in places(config)}
 
 
+def new_defaults(config: RunConfig, there: Collection[str]) -> set[str]:
+    """The flags at their defaults which a config with the fields `there` has not.
+
+    They are newer than its run, and a new flag's default is what was done before.
+    """
+    return {
+        field.name
+        for field in dataclasses.fields(config)
+        if field.name not in there and getattr(config, field.name) == field.default
+    }
+
+
 def differences(
     here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> list[str]:

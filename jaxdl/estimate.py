@@ -79,7 +79,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
         "peak_memory_bytes": peak,
         "compile_seconds": round(compiling, 1),
         "seconds_per_step": each,
-        "examples_per_second": round(config.batch_size / each, 1),
+        "examples_per_second": round(config.batch_size * data.per_row / each, 1),
         **cost.share(flops / each, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),

@@ -227,7 +227,8 @@ class _Run:
         self._announce(mesh.size)
         self._settle(saved)
         flops = self._program.flops.total()
-        self._speed = partial(_speed, config.batch_size, flops, mesh.devices.flat[0], mesh.size)
+        examples = config.batch_size * data.per_row
+        self._speed = partial(_speed, examples, flops, mesh.devices.flat[0], mesh.size)
         self._bar = Training(self._total, self._step, self._speed)
 
     def train(self) -> None:
@@ -377,7 +378,9 @@ class _Run:
           UserError: it is of another config or other data, or beyond this run's end.
         """
         if self._config.resume != "force":
-            record.check_same(self._folder, self._identity, saved.record["identity"])
+            there = saved.record["identity"]
+            newer = configs.new_defaults(self._config, there)
+            record.check_same(self._folder, self._identity, there, newer)
         then, now = saved.record["versions"], self._versions
         changed = [
             f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]
@@ -708,12 +711,11 @@ def _deferred(failures: list[str]) -> Iterator[None]:
 
 
 def _speed(
-    batch_size: int, flops: int, device: jax.Device, devices: int, steps_per_second: float
+    examples: int, flops: int, device: jax.Device, devices: int, steps_per_second: float
 ) -> dict[str, float]:
-    """What so many steps a second, of so many operations each, mean to a reader."""
-    examples = round(steps_per_second * batch_size, 1)
+    """Rates of a run that makes so many steps a second, of so many examples and FLOPs each."""
     return {
-        "examples_per_second": examples,
+        "examples_per_second": round(steps_per_second * examples, 1),
         **cost.share(steps_per_second * flops, device, devices),
     }
 

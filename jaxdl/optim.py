@@ -18,6 +18,8 @@ class Parts(NamedTuple):
     """What an optimizer is put together from; each puts it in its own order."""
 
     momentum: Rate
+    second_decay: Rate  # of the mean squared gradient of Adam's kin
+    epsilon: Rate  # added to the root of it
     weight_decay: Rate
     decay: optax.GradientTransformation  # adds `weight_decay` times the kernels
     rate: optax.GradientTransformation  # times minus the rate of the step
@@ -66,7 +68,7 @@ def rmsprop(parts: Parts) -> optax.GradientTransformation:
 
 def adam(parts: Parts) -> optax.GradientTransformation:
     """First moment over the root of the second (Kingma & Ba, 2015); decay is adamw's."""
-    return optax.chain(optax.scale_by_adam(b1=parts.momentum), parts.decay, parts.rate)
+    return optax.chain(_adam(parts), parts.decay, parts.rate)
 
 
 def adamw(parts: Parts) -> optax.GradientTransformation:
@@ -76,16 +78,15 @@ def adamw(parts: Parts) -> optax.GradientTransformation:
 
 def nadam(parts: Parts) -> optax.GradientTransformation:
     """Adam with a first moment that looks ahead (Dozat, 2016)."""
-    direction = optax.scale_by_adam(b1=parts.momentum, nesterov=True)
-    return optax.chain(direction, parts.decay, parts.rate)
+    return optax.chain(_adam(parts, nesterov=True), parts.decay, parts.rate)
 
 
 def lamb(parts: Parts) -> optax.GradientTransformation:
     """Adam's direction plus weight decay, as long as its layer's parameters (You et al., 2020).
 
-    Decay changes the direction of a step, not its length.
+    Epsilon is the paper's 1e-6. Decay changes the direction of a step, not its length.
     """
-    direction = optax.scale_by_adam(b1=parts.momentum, eps=1e-6)
+    direction = optax.scale_by_adam(b1=parts.momentum, b2=parts.second_decay, eps=1e-6)
     return optax.chain(direction, parts.decay, optax.scale_by_trust_ratio(), parts.rate)
 
 
@@ -127,6 +128,7 @@ def muon(parts: Parts) -> optax.GradientTransformation:
         -1.0,  # its sign: the rate comes after the decay
         beta=parts.momentum,
         adam_b1=parts.momentum,
+        adam_b2=parts.second_decay,
         muon_weight_dimension_numbers=_matrices,
     )
     return optax.chain(direction, parts.decay, parts.rate)
@@ -138,7 +140,8 @@ def schedule_free(parts: Parts) -> optax.GradientTransformation:
     The average is what is evaluated. Batch normalisation's running statistics are not of it, but of
     the interpolated parameters that are trained.
     """
-    base = optax.chain(optax.scale_by_adam(b1=0.0), parts.decay, parts.rate)
+    direction = optax.scale_by_adam(b1=0.0, b2=parts.second_decay, eps=parts.epsilon)
+    base = optax.chain(direction, parts.decay, parts.rate)
     # It counts steps from 1, everything else here from 0.
     rate = lambda count: parts.schedule(count - 1)  # noqa: E731
     return contrib.schedule_free(base, rate, b1=parts.momentum)
@@ -188,6 +191,8 @@ def optimizer(
     schedule: optax.Schedule,
     *,
     momentum: Rate = 0.9,
+    adam_b2: Rate = 0.999,
+    adam_epsilon: Rate = 1e-8,
     weight_decay: Rate = 0.0,
     clip_norm: Rate = float("inf"),
     clip_value: Rate = float("inf"),
@@ -202,6 +207,9 @@ def optimizer(
       schedule: step -> factor of the peak rate, see `schedules`.
       momentum: of SGD, muon and lars; for Adam's kin and lion the decay of the first moment; for
         schedule_free the interpolation, which may not be 0. The others have none.
+      adam_b2: decay of the mean squared gradient of adam, adamw, nadam, lamb, schedule_free and
+        muon's other parameters.
+      adam_epsilon: added to the root of it, but in lamb and muon.
       weight_decay: each step takes `rate * weight_decay` of every kernel away, apart from the
         gradient (Loshchilov & Hutter, 2019); lamb and lars scale it by their trust ratio. Under SGD
         with momentum m, an L2 penalty of w does about as much as a decoupled decay of w / (1 - m).
@@ -220,6 +228,8 @@ def optimizer(
     rate = optax.scale_by_learning_rate(rate_of)
     parts = Parts(
         momentum,
+        adam_b2,
+        adam_epsilon,
         weight_decay,
         optax.add_decayed_weights(weight_decay, mask=kernels),
         optax.chain(rate, plateau) if plateau else rate,
@@ -235,6 +245,27 @@ def optimizer(
         if not known(limit, float("inf"))
     ]
     return optax.with_extra_args_support(optax.chain(*clips, OPTIMIZERS[name](parts)))
+
+
+def learning_rate(opt_state: Any, peak: Rate, schedule: optax.Schedule) -> jax.Array:
+    """Learning rate of the last update that an `optimizer` with this peak and schedule made.
+
+    Args:
+      opt_state: the optimizer's state after that update; also a state that contains it.
+      peak: as for `optimizer`.
+      schedule: likewise.
+
+    Returns:
+      A float32 scalar, scaled down by a plateau where the optimizer has one.
+    """
+    kinds = optax.ScaleByScheduleState | contrib.ReduceLROnPlateauState
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
+    count = next(node.count for node in nodes if isinstance(node, optax.ScaleByScheduleState))
+    rate = jnp.asarray(peak * schedule(count - 1), jnp.float32)
+    for node in nodes:
+        if isinstance(node, contrib.ReduceLROnPlateauState):
+            rate *= node.scale
+    return rate
 
 
 def known(number: Rate, value: float) -> bool:
@@ -257,6 +288,10 @@ def evaluated(opt_state: Any, params: optax.Params) -> optax.Params:
         if is_average(node):
             return contrib.schedule_free_eval_params(node, params)
     return params
+
+
+def _adam(parts: Parts, nesterov: bool = False) -> optax.GradientTransformation:
+    return optax.scale_by_adam(parts.momentum, parts.second_decay, parts.epsilon, nesterov=nesterov)
 
 
 def _is_kernel(path: tuple[Any, ...]) -> bool:

@@ -13,6 +13,7 @@ from jaxdl.errors import printable
 
 Item = TypeVar("Item")
 WIDTH = 20  # of a bar
+LAST = ("gradient_norm", "learning_rate")  # metrics that are shown after the others
 
 
 def say(text: str) -> None:
@@ -53,7 +54,7 @@ class Training:
 
     def show(self, step: int, split: str, values: dict[str, float]) -> None:
         """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
-        names = sorted(values, key=lambda name: (name != "loss", name == "gradient_norm"))
+        names = sorted(values, key=lambda name: (name != "loss", name in LAST))
         figures = [f"{name} {number(values[name])}" for name in names]
         now = time.monotonic()
         if split == "train" and step > self._shown:

@@ -95,7 +95,8 @@ def _check_place(folder: Path, config: RunConfig) -> str:
                     raise
                 notice = f"{error} Its checkpoints decide, and it is written anew"
         if there:
-            check_same(folder, configs.identity(config), there, configs.places(config))
+            ignored = configs.places(config) | configs.new_defaults(config, there)
+            check_same(folder, configs.identity(config), there, ignored)
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
             f"--workdir={folder} is not empty and not a run folder: give a new or empty one"

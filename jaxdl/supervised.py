@@ -27,7 +27,7 @@ from jaxdl.task import Batch, Key, Task
 class SupervisedConfig(RunConfig):
     """Optimizer and regularisation."""
 
-    optimizer: str = flag("adam", "direction of descent", choices=tuple(optim.OPTIMIZERS))
+    optimizer: str = flag("adam", "optimizer", choices=tuple(optim.OPTIMIZERS))
     momentum: float = flag(
         0.9,
         "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion; interpolation "
@@ -41,8 +41,27 @@ class SupervisedConfig(RunConfig):
         "lower by 0.01 %",
         choices=(*schedules.SCHEDULES, "plateau"),
     )
-    warmup_epochs: int = flag(
-        0, "epochs in which the rate rises; at most half of the run", low=0, high=1e6
+    warmup_epochs: float = flag(
+        0.0,
+        "epochs of linear learning-rate warm-up, at most half of the run; parts of one count",
+        low=0.0,
+        high=1e6,
+    )
+    warmup_steps: int = flag(
+        0, "steps of warm-up, in the place of --warmup_epochs; 0: as many as it makes", low=0
+    )
+    adam_b2: float = flag(
+        0.999,
+        "decay of the mean squared gradient in Adam's kin and muon's Adam",
+        low=0.0,
+        high=0.999999,
+    )
+    adam_epsilon: float = flag(
+        1e-8,
+        "constant added to the root of the mean squared gradient in adam, adamw, nadam and "
+        "schedule_free",
+        low=0.0,
+        high=1.0,
     )
     plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)
     weight_decay: float = flag(
@@ -138,6 +157,19 @@ class Views(NamedTuple):
         return sum(w * self.model.apply(variables, view, **kwargs) for w, view in self.views(x))
 
 
+def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
+    """The schedule that the flags describe: step -> factor of the peak rate.
+
+    Args:
+      config: the flags.
+      examples: of the training split.
+    """
+    total = config.total_steps(examples)
+    warmup = config.warmup_steps or round(config.warmup_epochs * config.steps_per_epoch(examples))
+    name = "constant" if config.schedule == "plateau" else config.schedule
+    return schedules.schedule(name, total, min(warmup, total // 2))
+
+
 def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
     """The optimizer that the flags describe, for a training split of so many examples.
 
@@ -150,21 +182,18 @@ def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransfor
             f"--momentum={momentum} with --optimizer=schedule_free, which divides by it: give one "
             "of at least 0.001"
         )
-    total, per_epoch = config.total_steps(examples), config.steps_per_epoch(examples)
     plateau = None
     if config.schedule == "plateau":
         plateau = contrib.reduce_on_plateau(
-            patience=config.plateau_epochs, accumulation_size=per_epoch
+            patience=config.plateau_epochs, accumulation_size=config.steps_per_epoch(examples)
         )
     return optim.optimizer(
         config.optimizer,
         config.learning_rate,
-        schedules.schedule(
-            "constant" if plateau else config.schedule,
-            total,
-            min(config.warmup_epochs * per_epoch, total // 2),
-        ),
+        schedule(config, examples),
         momentum=config.momentum,
+        adam_b2=config.adam_b2,
+        adam_epsilon=config.adam_epsilon,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
         clip_value=config.clip_value,
@@ -191,6 +220,7 @@ def supervised(
     inputs: str = "image",
     penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
     ema_decay: Rate = 0.0,
+    learning_rate: Callable[[Any], jax.Array] | None = None,
     accumulate: int = 1,
     across: Callable[[parallel.Gradient], parallel.Gradient] = lambda gradient: gradient,
 ) -> Task:
@@ -212,6 +242,8 @@ def supervised(
         alone.
       ema_decay: of the average of parameters and running statistics that is evaluated in their
         place, see `regularizers.moving_average`; 0: the last ones are, or schedule_free's average.
+      learning_rate: optimizer's state -> rate of its last update, such as `optim.learning_rate`, to
+        be among the metrics of training.
       accumulate: parts of a batch whose gradients are added up before the one update. The update is
         that of the whole batch, to rounding, but for what looks over examples (batch norm sees a
         part at a time) and dropout, which is drawn for each part.
@@ -276,7 +308,10 @@ def supervised(
             new = optim.evaluated(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
-        return new_state, found | {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
+        found |= {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
+        if learning_rate is not None:
+            found |= {"learning_rate": metrics.scalar(learning_rate(opt_state))}
+        return new_state, found
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
@@ -335,14 +370,17 @@ def configured(
                 f"--accumulate={config.accumulate} does not divide a device's share of "
                 f"--batch_size={config.batch_size} on {mesh.size} devices: give one that does"
             )
+    examples = size(data.train)
+    peak, factor = config.learning_rate, schedule(config, examples)
     return supervised(
         model,
-        optimizer(config, size(data.train)),
+        optimizer(config, examples),
         loss=loss,
         measure=measure,
         example={name: array[:1] for name, array in data.train.items()},
         penalty=penalty(config),
         ema_decay=config.ema_decay,
+        learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
         accumulate=config.accumulate,
         **across,
         **rest,

@@ -11,7 +11,7 @@ import pytest
 
 from jaxdl import environment, files, loop, record, reopen
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.config import RunConfig
+from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import Training
@@ -312,6 +312,28 @@ def test_another_config_may_be_forced_and_is_the_runs_from_then_on(copy, small):
         train(small, **more)
     assert train(small, resume="force", **more)["step"] == 18
     assert train(small, **more)["step"] == 18
+
+
+def test_a_run_from_before_a_flag_goes_on_while_that_has_its_default(copy, small):
+    @dataclasses.dataclass(frozen=True)
+    class Newer(small.Config):
+        newer: float = flag(0.5, "a flag that the run's version had not")
+
+    Newer.__module__ = small.__name__
+    (copy / "summary.json").unlink()
+    assert small.run(Newer(workdir=str(copy), **FLAGS))["step"] == 12
+    with pytest.raises(UserError, match=r"newer=.* there, 0\.7 here"):
+        small.run(Newer(workdir=str(copy), newer=0.7, **FLAGS))
+
+
+def test_the_rate_counts_what_a_row_stands_for(small, tmp_path):
+    def examples_a_flop(per_row):
+        config = small.Config(workdir=str(tmp_path / str(per_row)), **FLAGS)
+        task, data = small.made(small.plain(config))
+        summary = loop.train(config, task, dataclasses.replace(data, per_row=per_row))
+        return summary["examples_per_second"] / summary["flops_per_second"]
+
+    assert examples_a_flop(40) == pytest.approx(40 * examples_a_flop(1), rel=0.01)
 
 
 def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):

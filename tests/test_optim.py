@@ -9,18 +9,19 @@ import pytest
 from jaxdl import optim, schedules
 
 RATE, MOMENTUM, DECAY, CLIP, STEPS = 0.1, 0.8, 0.01, 1.5, 5
+B2, EPSILON = 0.98, 1e-7
 RATES = [RATE * 0.5 * (1 + np.cos(np.pi * n / 10)) for n in range(STEPS)]
 
 
-def adam_directions(gradients, nesterov=False, b1=MOMENTUM, eps=1e-8):
+def adam_directions(gradients, nesterov=False, b1=MOMENTUM, eps=EPSILON):
     """Kingma & Ba (2015), algorithm 1; Dozat (2016), algorithm 8, with b1 the same at all steps."""
     m = v = 0.0
     for t, g in enumerate(gradients, 1):
-        m, v = b1 * m + (1 - b1) * g, 0.999 * v + 0.001 * g**2
+        m, v = b1 * m + (1 - b1) * g, B2 * v + (1 - B2) * g**2
         first = m / (1 - b1**t)
         if nesterov:
             first = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
-        yield first / (np.sqrt(v / (1 - 0.999**t)) + eps)
+        yield first / (np.sqrt(v / (1 - B2**t)) + eps)
 
 
 def directions(name, gradients):
@@ -96,7 +97,7 @@ def muon(params, gradients):
     """
     kernel, bias = params
     m = 0.0
-    adams = adam_directions([g[6:] for g in gradients], nesterov=True)
+    adams = adam_directions([g[6:] for g in gradients], nesterov=True, eps=1e-8)
     for t, (rate, g, b) in enumerate(zip(RATES, gradients, adams, strict=True), 1):
         k = g[:6].reshape(3, 2)
         m = MOMENTUM * m + (1 - MOMENTUM) * k
@@ -134,7 +135,7 @@ def problem(scale):
 def trained(name, params, gradients):
     optimizer = optim.optimizer(
         name, RATE, schedules.schedule("cosine", 10, 0),
-        momentum=MOMENTUM, weight_decay=DECAY, clip_norm=CLIP,
+        momentum=MOMENTUM, adam_b2=B2, adam_epsilon=EPSILON, weight_decay=DECAY, clip_norm=CLIP,
     )  # fmt: skip
     params = {"kernel": jnp.asarray(params[0]), "bias": jnp.asarray(params[1])}
     state = optimizer.init(params)
@@ -218,6 +219,34 @@ def test_plateau_takes_a_tenth_when_the_loss_stands():
         updates, state = optimizer.update(params, state, params, value=jnp.float32(value))
         rates.append(-float(updates["bias"][0]))
     np.testing.assert_allclose(rates, [1] * 11 + [0.1] * 2, rtol=1e-6)
+
+
+def test_the_defaults_of_adam_are_the_papers():
+    """Kingma & Ba (2015): 0.9, 0.999, 1e-8."""
+    params, gradient = {"kernel": jnp.ones((2, 2))}, {"kernel": jnp.full((2, 2), 1e-7)}
+    ours = optim.optimizer("adam", 0.1, schedules.schedule("constant", 1, 0))
+    theirs = optax.adam(0.1, 0.9, 0.999, 1e-8)
+    state, their_state = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        updates, state = ours.update(gradient, state, params)
+        wanted, their_state = theirs.update(gradient, their_state, params)
+        np.testing.assert_allclose(updates["kernel"], wanted["kernel"], rtol=1e-6)
+
+
+def test_the_learning_rate_is_that_of_the_update_before():
+    """The step of SGD on a gradient of 1 is the rate; a plateau multiplies it."""
+    plateau = optax.contrib.reduce_on_plateau(patience=1, accumulation_size=1)
+    schedule = schedules.schedule("cosine", 9, 3)
+    optimizer = optim.optimizer("sgd", 0.5, schedule, plateau=plateau, clip_norm=9.0)
+    params = {"bias": jnp.ones(1)}
+    state, said, done = optimizer.init(params), [], []
+    for _ in range(6):
+        updates, state = optimizer.update(params, state, params, value=jnp.float32(1))
+        done.append(-float(updates["bias"][0]))
+        said.append(float(optim.learning_rate({"a": state}, 0.5, schedule)))
+    rates = [0.125, 0.25, 0.375, *(0.25 * (1 + np.cos(np.pi * t / 6)) for t in range(3))]
+    np.testing.assert_allclose(done, rates * 10.0 ** -np.arange(6), rtol=1e-5)
+    np.testing.assert_allclose(said, done, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)

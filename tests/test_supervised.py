@@ -99,6 +99,24 @@ def test_plateau_sees_the_loss_of_each_epoch():
     np.testing.assert_allclose(scales, [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("flags", "rising"),
+    [
+        ({"warmup_epochs": 2.0}, 6),
+        ({"warmup_epochs": 0.5}, 2),
+        ({"warmup_steps": 4}, 4),
+        ({"warmup_steps": 4, "warmup_epochs": 2.0}, 4),
+        ({"warmup_steps": 99}, 15),
+    ],
+)
+def test_the_warm_up_is_epochs_parts_of_them_or_steps(flags, rising):
+    """Three steps an epoch, ten epochs; at most half of the run rises."""
+    config = dataclasses.replace(CONFIG, num_steps=0, num_epochs=10, **flags)
+    factors = [float(supervised.schedule(config, 18)(step)) for step in range(30)]
+    wanted = [(step + 1) / (rising + 1) for step in range(rising)] + [1.0] * (30 - rising)
+    np.testing.assert_allclose(factors, wanted, rtol=1e-6)
+
+
 def test_schedule_free_needs_momentum():
     config = dataclasses.replace(CONFIG, optimizer="schedule_free", momentum=0.0)
     with pytest.raises(UserError, match=r"--momentum=0\.0 with --optimizer=schedule_free"):

@@ -34,6 +34,8 @@ class Dataset:
     classes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     # Texts by file name that belong to the data and go into the run's folder, such as a vocabulary.
     files: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+    # Examples that a row of a batch stands for, such as the steps lived in an environment.
+    per_row: int = dataclasses.field(default=1, kw_only=True)
 
 
 def size(split: Split) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 import experiments
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, record
+from jaxdl import cli, metrics_log, record
 from jaxdl.__main__ import run as command
 
 METRICS = {
@@ -34,6 +34,10 @@ def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
     assert f"{metric} = {summary[f'test/{metric}']}" in capsys.readouterr().out
     assert record.read_summary(tmp_path / "run") == summary
+    lines, _ = metrics_log.parse((tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8"))
+    rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
+    assert rates
+    assert all(0 < rate <= config.learning_rate * 1.000001 for rate in rates)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import explained_variance_score
 
+from experiments import cartpole_dqn, cartpole_ppo, cartpole_reinforce
 from jaxdl.rl import agents, proximal
 from jaxdl.rl.cartpole import environment
 from jaxdl.rl.environment import live
@@ -88,6 +89,12 @@ def test_what_was_lived_is_judged_by_its_own_values():
     total, around = explained["explained_variance"]
     wanted = explained_variance_score(np.ravel(found.wanted), values.ravel())
     assert float(total / around) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_row_stands_for_the_steps_of_an_update():
+    for module, steps in ((cartpole_ppo, 8), (cartpole_dqn, 1), (cartpole_reinforce, 500)):
+        flags = {"rollout": 8} if module is cartpole_ppo else {}
+        assert module.load(module.Config(**flags)).per_row == steps
 
 
 def test_actions_are_drawn_as_often_as_they_should_be():
