@@ -86,11 +86,12 @@ def run(config: Config) -> dict[str, Any]:
     model = network(config, data)
     few = {name: array[:PROBED] for name, array in data.train.items()}
 
-    def show(state: TrainState) -> dict[str, np.ndarray]:
+    def show(state: TrainState) -> dict[str, plots.Picture]:
         x = jnp.asarray(data.validation["image"][:SHOWN], jnp.float32)
         made = 255 * jax.nn.sigmoid(predict(model, state, x / 255))
         pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
-        return {"reconstructions": plots.grid(np.asarray(pairs))}
+        caption = "validation images, each followed by its reconstruction"
+        return {"reconstructions": plots.Picture(plots.grid(np.asarray(pairs)), caption)}
 
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         del folder

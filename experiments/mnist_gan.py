@@ -132,8 +132,9 @@ def run(config: Config) -> dict[str, Any]:
     fixed = vision.latents(jnp.arange(SHOWN), config.latents)
     draw = jax.jit(lambda state: brightness(generated(generator, state, fixed)))
 
-    def show(state: AdversarialState) -> dict[str, np.ndarray]:
-        return {"samples": plots.grid(np.asarray(draw(state)))}
+    def show(state: AdversarialState) -> dict[str, plots.Picture]:
+        pixels = plots.grid(np.asarray(draw(state)))
+        return {"samples": plots.Picture(pixels, "the same latents at every step")}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
     return loop.train(config, build(config, data), data, best=best, show=show)

@@ -27,6 +27,11 @@ from jaxdl.task import Batch, Key, Task
 
 SHOWN = 32  # reconstructions, and twice as many samples
 WALK = 8  # latents to walk along, of as many steps
+CAPTIONS = {
+    "samples": "samples of the prior, decoded; the same latents at every step",
+    "reconstructions": "validation images, each followed by its reconstruction",
+    "walk": "a latent a row, from -2 to 2, all others 0",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +134,9 @@ def run(config: Config) -> dict[str, Any]:
         samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
 
-    def show(state: TrainState) -> dict[str, np.ndarray]:
-        return {name: plots.grid(np.asarray(255 * x)) for name, x in draw(state).items()}
+    def show(state: TrainState) -> dict[str, plots.Picture]:
+        drawn = {name: plots.grid(np.asarray(255 * x)) for name, x in draw(state).items()}
+        return {name: plots.Picture(drawn[name], text) for name, text in CAPTIONS.items()}
 
     def conclude(state: TrainState, folder: Path) -> dict[str, float]:
         del folder

@@ -55,7 +55,7 @@ from jaxdl.task import State, Task
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
 Conclude = Callable[[State, Path], dict[str, float]]
-Show = Callable[[State], dict[str, np.ndarray]]  # pictures by name, uint8 [H, W, C]
+Show = Callable[[State], dict[str, plots.Picture]]  # by name
 DISPATCH = 0.5  # seconds of steps made in one call: signals and the progress bar wait as long
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
@@ -67,7 +67,7 @@ def nothing_more(state: State, folder: Path) -> dict[str, float]:
     return {}
 
 
-def no_pictures(state: State) -> dict[str, np.ndarray]:
+def no_pictures(state: State) -> dict[str, plots.Picture]:
     """What an experiment without pictures shows."""
     del state
     return {}
@@ -526,9 +526,9 @@ class _Run:
         ends = False
         if evaluates:
             saves = self._evaluate_validation() or saves
-            for name, pixels in self._show(self._carry.state).items():
+            for name, shown in self._show(self._carry.state).items():
                 path = self._folder / "plots" / name / f"{step:07}.png"
-                plots.picture(pixels, path)
+                plots.picture(shown._replace(caption=f"Step {step}: {shown.caption}"), path)
                 self._record.picture(path, step, name)
             in_vain = (step - self._best["since"]) // self._eval_every
             ends = 0 < config.patience <= in_vain

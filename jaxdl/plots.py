@@ -2,10 +2,11 @@
 
 import math
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -345,6 +346,13 @@ def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) 
         first.save(file, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 
+class Picture(NamedTuple):
+    """Pixels, uint8 [H, W, C] with one or three channels, and the line that says what they show."""
+
+    pixels: np.ndarray
+    caption: str
+
+
 def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
     """Pictures [N, S, S, C] in 0 to 255, white where there is none, as one: uint8 [H, W, C]."""
     N, S, _, C = pictures.shape
@@ -355,13 +363,23 @@ def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
     return whole.reshape(rows * (S + 2), columns * (S + 2), C)
 
 
-def picture(pixels: np.ndarray, path: Path) -> None:
-    """Writes uint8 [H, W, C], with one or three channels; a small one larger."""
-    from PIL import Image
+def picture(shown: Picture, path: Path) -> None:
+    """Writes a picture with its caption below it; small pixels are enlarged."""
+    from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    pixels = shown.pixels[..., 0] if shown.pixels.shape[-1] == 1 else shown.pixels
+    image = Image.fromarray(pixels)
     times = max(1, 480 // max(image.size))
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    font = ImageFont.load_default(13)
+    letters = max(int(image.width / font.getlength("n")), 1)
+    text = "\n".join(textwrap.wrap(shown.caption, letters))
+    drawing = ImageDraw.Draw(image)
+    below = math.ceil(drawing.multiline_textbbox((0, 0), text, font)[3]) + 8 if text else 0
+    whole = Image.new(image.mode, (image.width, image.height + below), "white")
+    whole.paste(image)
+    ImageDraw.Draw(whole).multiline_text((4, image.height + 2), text, "black", font)
+    image = whole
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         image.save(file, "PNG")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import detours, loop, record, signals
+from jaxdl import detours, loop, plots, record, signals
 from jaxdl.errors import TrainingError
 from jaxdl.progress import Training
 from tests import nan_targets
@@ -184,12 +184,12 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
 
     def show(state):
         shown.append(int(state.step))
-        return {"step": np.full((2, 2, 3), int(state.step), np.uint8)}
+        return {"step": plots.Picture(np.full((2, 2, 3), int(state.step), np.uint8), "its number")}
 
     assert loop.train(config, *made, show=show)["step"] == 6
     assert shown == [2, 4, 6, 8, 6]
-    plots = tmp_path / "run" / "plots" / "step"
-    assert sorted(path.name for path in plots.iterdir()) == [
+    folder = tmp_path / "run" / "plots" / "step"
+    assert sorted(path.name for path in folder.iterdir()) == [
         "0000002.png",
         "0000004.png",
         "0000006.png",

@@ -121,6 +121,22 @@ def test_pictures_of_odd_inputs(tmp_path):
     assert len(list(tmp_path.rglob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 1), (600, 300, 3), (2, 40, 3)])
+def test_a_caption_stands_whole_below_its_pixels(shape, tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    for caption in ("", "a caption of several words that a narrow picture has on several lines"):
+        plots.picture(plots.Picture(pixels, caption), tmp_path / "x.png")
+        found = np.asarray(Image.open(tmp_path / "x.png"))
+        times = found.shape[1] // shape[1]
+        pasted = found[: shape[0] * times].reshape(shape[0] * times, shape[1] * times, -1)
+        np.testing.assert_array_equal(pasted[::times, ::times], pixels)
+        below = found[shape[0] * times :]
+        assert (below.size > 0) == bool(caption)
+        if caption:  # drawn, and cut off neither at the right nor below
+            assert below.min() == 0
+            assert below[:, -1].min() == below[-2:].min() == 255
+
+
 def test_environment_is_json_and_names_versions():
     found = json.loads(json.dumps(environment.describe()))
     assert found["packages"]["jax"]
