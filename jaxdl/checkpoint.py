@@ -19,6 +19,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -370,8 +371,26 @@ def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
     # Else a save that fails leaves threads behind that wait for minutes at exit.
     context = orbax.Context()
     context.asynchronous.create_directories_asynchronously = False
-    with context:
+    with context, _one_report():
         orbax.save(folder, flat)
+
+
+@contextlib.contextmanager
+def _one_report() -> Iterator[None]:
+    """Within it a save that fails prints no traceback for each array that was being written.
+
+    Threads of tensorstore report to an event loop that orbax has closed by then, which ends in
+    `sys.unraisablehook`. Some come late: after a failure the hook stays.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

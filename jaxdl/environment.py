@@ -100,7 +100,8 @@ def git(*, apart_from: str = "") -> dict[str, Any] | None:
 
     def ask(*words: str) -> str:
         answer = subprocess.run(
-            ["git", *words],
+            # No lock of the index, which a run that is killed now would leave in the repository.
+            ["git", "--no-optional-locks", *words],
             capture_output=True,
             encoding="utf-8",
             errors="replace",  # names of files may be in any encoding

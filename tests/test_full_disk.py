@@ -1,6 +1,8 @@
 """A full disk at every kind of write: one line, and the run goes on when there is room."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +126,23 @@ def test_each_ends_well_or_in_one_line(found):
 )  # fmt: skip
 def test_every_kind_of_write_was_hit(what, found):
     assert any(what in case["ended"] for case in found), [case["ended"] for case in found]
+
+
+@pytest.mark.parametrize("kilobytes", [30, 120])
+def test_a_limit_of_a_files_size_is_one_line(kilobytes, tmp_path):
+    """What a quota does: arrays fail side by side, and each would print its own traceback."""
+    limit = 1024 * kilobytes
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.small", f"--workdir={tmp_path / 'run'}", "--width=1000"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
+        capture_output=True,
+        check=False,
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith("error: a checkpoint in ")
+    assert "was not written (File too large): mend that, and the same command goes on" in last
