@@ -141,6 +141,7 @@ class Checkpoints:
         except TrainingError:
             raise
         except Exception as error:  # orbax and tensorstore raise what they like
+            self._check()  # else it failed because the folder is not there any more
             raise TrainingError(
                 f"a checkpoint in {self.folder} was not written ({_why(error)}): mend that, and "
                 "the same command goes on from the one before"
@@ -274,6 +275,7 @@ class Checkpoints:
         """In the background: writes a checkpoint whole, then deletes what is not kept."""
         part = self.folder.parent / self._part(str(step))
         try:
+            self._check()
             _delete(part)
             part.mkdir()  # not its parents: a run folder that was moved is not made again
             _keep(part / "state", {path: a for path, a in flat.items() if a.size})

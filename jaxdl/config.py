@@ -227,20 +227,23 @@ def check(config: RunConfig) -> None:
         if hasattr(value, "aval"):  # an array of JAX, such as a hyperparameter of a population
             continue
         if type(value) is not type(field.default):
-            raise UserError(f"--{field.name}={value!r}: give {_KINDS[type(field.default)]}")
+            kind = _KINDS[type(field.default)]
+            raise UserError(f"--{field.name}={shortened(repr(value))}: give {kind}")
         if isinstance(value, str) and value:
             if meta["place"] or value.startswith(("/", "./", "../", "~")):  # a path
                 files.check_encoding(value, field.name)
             check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:
-            raise UserError(f"--{field.name}={value}: choose one of {', '.join(meta['choices'])}")
+            listed = ", ".join(meta["choices"])
+            raise UserError(f"--{field.name}={shortened(value)}: choose one of {listed}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         low, high = meta["low"], meta["high"]
         inside = (low is None or value >= low) and (high is None or value <= high)
         if not inside or math.isnan(value):
             raise UserError(
-                f"--{field.name}={value}: give a number, {limits(low, high) or 'not nan'}"
+                f"--{field.name}={shortened(value)}: give a number, "
+                f"{limits(low, high) or 'not nan'}"
             )
 
 

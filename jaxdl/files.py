@@ -158,10 +158,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_parts(folder: Path) -> None:
-    """Deletes what a killed process left of `replacing` in a folder and the folders in it."""
-    for pattern in (PARTS, f"*/{PARTS}"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    """Deletes what a killed process left of `replacing` in a folder and the folders in it.
+
+    No link to a folder is followed. A folder of such a name is left: it is somebody's own.
+    """
+    inside = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for place in (folder, *inside):
+        for path in place.glob(PARTS):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+
+
+def refuse_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> None:
+    """Makes sure that nothing else lies where a run writes its files and folders.
+
+    Args:
+      folder: of the run.
+      named: of the regular files in it.
+      folders: of the folders in it.
+
+    Raises:
+      UserError: a pipe, a device, a file in the place of a folder, or the other way round.
+    """
+    kinds = (named, stat.S_ISREG, "regular file"), (folders, stat.S_ISDIR, "folder")
+    for names, is_one, kind in kinds:
+        for path in (folder / name for name in names):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if not is_one(path.lstat().st_mode):
+                    raise UserError(
+                        f"{path} is not a {kind}, and one is written there: delete it, or give "
+                        "another --workdir"
+                    )
 
 
 def refuse_links(folder: Path, names: Iterable[str], depth: int = 100) -> None:

@@ -46,6 +46,8 @@ def finite(values: Line) -> Line:
 def _is_line(line: Any) -> bool:
     if not isinstance(line, dict) or not isinstance(line.get("split"), str):
         return False
+    if not all(text.isprintable() for text in (*line, line["split"])):  # no lone surrogate, say
+        return False
     step = line.get("step")
     if type(step) is not int or not 0 <= step <= LAST_STEP:
         return False

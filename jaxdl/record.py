@@ -21,11 +21,12 @@ from jaxdl.progress import say
 
 LOCK = ".lock"
 # All that is written into a run folder, beside what an experiment names itself.
-WRITTEN = (
+FILES = (
     *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
     *("detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
-    *("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile"),
 )
+FOLDERS = ("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile")
+WRITTEN = (*FILES, *FOLDERS)
 FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
 
 
@@ -79,6 +80,7 @@ def _check_place(folder: Path, config: RunConfig) -> str:
     there: dict[str, Any] | None = None
     notice = ""
     files.refuse_links(folder, WRITTEN)
+    files.refuse_kinds(folder, FILES, FOLDERS)
     saved, checkpoints = folder / "config.json", folder / "checkpoints"
     if saved.exists() or checkpoints.is_dir():
         if config.resume == "never":
@@ -238,13 +240,20 @@ class Record:
 def read_summary(folder: Path) -> dict[str, Any]:
     """The figures of a finished run.
 
+    Figures without a SHA-256, which those of version 0.1.0 lack, are named on stderr.
+
     Raises:
       UserError: `summary.json` is missing or not what the run wrote.
     """
     path = folder / "summary.json"
     values = files.read_json(path)
-    sha256 = values.pop("sha256", None)  # runs of version 0.1.0 have none
-    if sha256 is not None and sha256 != _digest(values):
+    sha256 = values.pop("sha256", None)
+    if sha256 is None:
+        say(
+            f"{path} has no SHA-256 of itself: it is of version 0.1.0, or not what the run wrote "
+            f"(its command, with --workdir={folder}, writes it again)"
+        )
+    elif sha256 != _digest(values):
         raise UserError(
             f"{path} is not what the run wrote (its SHA-256 is another): the command of the run, "
             f"with --workdir={folder}, writes it again"

@@ -26,7 +26,7 @@ from jaxdl import (
 )
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
-from jaxdl.data import batches
+from jaxdl.data import batches, prepare
 from jaxdl.data.batches import Dataset
 from jaxdl.data.images import is_folder
 from jaxdl.errors import UserError, shortened
@@ -88,6 +88,8 @@ def open_run(
     here = {"mesh": "", "fsdp": False, **configs.ALONE}
     config = _config(experiment.Config, values, places, known is not None, here | changes)
     _say_what_lies_inside(folder, config, changes)
+    if "data_dir" not in changes:
+        _refuse_to_fetch(folder, config)
     return Run(folder, experiment, config, checkpoint)
 
 
@@ -98,7 +100,7 @@ def _experiment(folder: Path, name: str) -> Any:
       UserError: it is none of this installation's experiments.
     """
     # The name comes from a file: import nothing but experiments.
-    if not re.fullmatch(r"experiments(\.[A-Za-z_]\w*)+", name):
+    if not re.fullmatch(r"experiments(\.[A-Za-z_]\w{,99}){1,9}", name):
         raise UserError(
             f"{folder} names the experiment {shortened(name)!r}: only modules in experiments/ can "
             "be opened again"
@@ -172,6 +174,19 @@ def _say_what_lies_inside(folder: Path, config: RunConfig, changes: dict[str, An
                 f"{folder} has --{field.name}={value}, which lies in the run folder itself: its "
                 "data are from whoever made the folder"
             )
+
+
+def _refuse_to_fetch(folder: Path, config: RunConfig) -> None:
+    """Keeps a run's own config from choosing a place that data are downloaded to.
+
+    Raises:
+      UserError: its data set is not in the folder that it names, and could be prepared there.
+    """
+    if config.data_dir and prepare.is_lacking(config.dataset, config.data_dir):
+        raise UserError(
+            f"{folder} names --data_dir={shortened(config.data_dir)}, and {config.dataset} is not "
+            "there: give --data_dir=FOLDER that has it, or may have it"
+        )
 
 
 def _chosen(checkpoints: Checkpoints, checkpoint: str, read: Callable[[int], Found]) -> Found:

@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
@@ -21,6 +23,7 @@ class Stopped(BaseException):
 
     def __init__(self, number: int, text: str):
         super().__init__(text)
+        self.number = number
         self.status = 128 + number
 
 
@@ -44,6 +47,10 @@ class Request:
         self.number = number
         if self._at_once:
             raise Asked(number)
+
+    def forget(self) -> None:
+        """Takes the note back: the signal is sent again."""
+        self.number = None
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -75,7 +82,7 @@ def graceful() -> Iterator[Request]:
             os._exit(128 + number)
         request.note(number)
 
-    with _handled(note):
+    with _handled(note, request.forget):
         yield request
 
 
@@ -92,11 +99,31 @@ def prompt() -> Iterator[None]:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled(
+    handler: Callable[[int, FrameType | None], None], forget: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Within it `handler` hears signals; `forget` undoes its note of one that is sent again."""
+
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _leave_closed_terminal()
         handler(number, frame)
+
+    before = sys.unraisablehook
+
+    def ask_again(unraisable: Any) -> None:
+        """Sends a signal again whose exception was raised, and dropped, in a callback.
+
+        A handler runs wherever the interpreter is, in a callback of the garbage collector too.
+        """
+        error = unraisable.exc_value
+        if not isinstance(error, Stopped | Asked):
+            before(unraisable)
+            return
+        forget()
+        send = threading.Timer(0.01, os.kill, (os.getpid(), error.number))
+        send.daemon = True
+        send.start()
 
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -106,9 +133,12 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     except ValueError:  # not the main thread, which alone may set handlers: nothing to catch
         yield
         return
+    sys.unraisablehook = ask_again
     try:
         yield
     finally:
+        if sys.unraisablehook is ask_again:
+            sys.unraisablehook = before
         for number, previous in old.items():
             signal.signal(number, previous)
 

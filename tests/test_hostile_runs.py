@@ -47,10 +47,36 @@ def text(name, content):
     return craft
 
 
+def removed(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def folder(name):
+    return lambda run, outside: removed(run / name).mkdir()
+
+
+def part_in_a_linked_folder(run, outside):
+    (outside / ".theirs.part").write_text("theirs", encoding="utf-8")
+    (run / "any").symlink_to(outside)
+
+
+def config_alone(**changes):
+    """A folder without checkpoints, whose config.json may name the folder outside, `{}`."""
+
+    def craft(run, outside):
+        shutil.rmtree(run / "checkpoints")
+        named = {n: v.format(outside) if isinstance(v, str) else v for n, v in changes.items()}
+        (run / "config.json").write_text(json.dumps(named), encoding="utf-8")
+
+    return craft
+
+
 def pipe(name):
     def craft(run, outside):
-        path = run / name
-        path.unlink(missing_ok=True)
+        path = removed(run / name)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(path)
 
@@ -125,6 +151,17 @@ CRAFTED = {
     **{f"link {name}": link(name) for name in LINKS},
     **{f"pipe {n}": pipe(n) for n in ("config.json", "metrics.jsonl", "summary.json", ".lock")},
     **{f"pipe {n}": pipe(n) for n in ("plots/x.png", "detours.json", "environment.json")},
+    **{f"pipe {n}": pipe(n) for n in ("plots", "checkpoints", "tensorboard", "evaluations")},
+    **{f"folder {n}": folder(n) for n in ("config.json", "metrics.jsonl", "summary.json")},
+    **{f"folder {n}": folder(n) for n in ("plots/.x.part", ".x.part", ".lock", "plots/curves.png")},
+    "part in a linked folder": part_in_a_linked_folder,
+    "config of data to fetch": config_alone(
+        experiment="experiments.multi30k_transformer", dataset="multi30k", data_dir="{}/deep"
+    ),
+    "config of digits to fetch": config_alone(
+        experiment="experiments.mnist_lenet", dataset="mnist", data_dir="{}/deep"
+    ),
+    "config of a long name": config_alone(experiment="experiments" + ".a" * 100_000),
     "pipe manifest": in_newest(pipe("manifest.json")),
     "pipe record": in_newest(pipe("record.json")),
     "giant config": giant("config.json"),
@@ -176,6 +213,11 @@ CRAFTED = {
     "sealed versions": sealed(versions={"jax": ["x"], "\x1b[2J": "y"}),
     "sealed log": sealed_log("hello\n"),
     "sealed deep log": sealed_log(DEEP),
+    "sealed log of surrogates": sealed_log(
+        '{"step": 1, "split": "\\ud800", "\\udfff": 1.0}\n{"step": 3, "split": "train"}\n'
+    ),
+    "sealed long name": sealed_identity(experiment="experiments" + ".a" * 100_000),
+    "sealed number": sealed_identity(hidden=10**400),
 }
 
 
@@ -207,6 +249,13 @@ def contents(folder):
     }
 
 
+def fetched(url, path, *_, **__):
+    """A download that works."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"data")
+    return path
+
+
 def late(number, frame):
     raise AssertionError(f"no end after {SECONDS} s")
 
@@ -224,6 +273,7 @@ def test_run_folders(kind, trained, tmp_path, capsys, watched, monkeypatch):
     )
     before = contents(outside)
     monkeypatch.setattr("jaxdl.environment.git", lambda **_: None)  # which starts git
+    monkeypatch.setattr("jaxdl.data.download.fetch", fetched)
     calls = {
         "report": lambda: command(["report", str(run), f"--output={tmp_path / 'x.png'}"]),
         "replay": lambda: command(["replay", str(run)]),

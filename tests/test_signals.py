@@ -1,9 +1,11 @@
+import gc
 import os
 import pty
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -30,6 +32,40 @@ def test_outside_a_run_a_signal_ends_at_once():
         with pytest.raises(signals.Stopped) as stopped, signals.prompt():
             signal.raise_signal(number)
         assert stopped.value.status == status
+
+
+def heard_in_a_collection(number):
+    """Sends a signal from a callback of the garbage collector, which drops what it raises."""
+    sent = []
+
+    def callback(phase, info):
+        if not sent:
+            sent.append(number)
+            signal.raise_signal(number)
+            sum(range(1000))
+
+    gc.callbacks.append(callback)
+    try:
+        gc.collect()
+        assert sent
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        raise AssertionError("nobody heard the signal")
+    finally:
+        gc.callbacks.remove(callback)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_a_callback_drops_is_heard_again(number, capsys):
+    with pytest.raises(signals.Stopped) as stopped, signals.prompt():
+        heard_in_a_collection(number)
+    assert stopped.value.status == 128 + number
+    with signals.graceful() as request:
+        with pytest.raises(signals.Asked) as asked, request.at_once():
+            heard_in_a_collection(number)
+        assert asked.value.number == request.number == number
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_thread_that_may_set_no_handlers_trains_all_the_same():

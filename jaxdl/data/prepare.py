@@ -127,9 +127,8 @@ def multi30k(data_dir: str) -> Path:
       UserError: it is absent and cannot be downloaded or written.
     """
     above = tfds.folder(data_dir)
-    for folder in (above / "multi30k", above):
-        if all((folder / name).exists() for name in MULTI30K):
-            return folder
+    if found := _found_multi30k(above):
+        return found
     folder = above / "multi30k"
     try:
         for name, (size, sha256) in MULTI30K.items():
@@ -144,6 +143,21 @@ def multi30k(data_dir: str) -> Path:
             "--dataset=embedded, which needs no download"
         ) from error
     return folder
+
+
+def _found_multi30k(above: Path) -> Path | None:
+    """The folder, `above` or one in it, that has all of Multi30k's text."""
+    folders = above / "multi30k", above
+    return next((f for f in folders if all((f / name).exists() for name in MULTI30K)), None)
+
+
+def is_lacking(name: str, data_dir: str) -> bool:
+    """True for a data set that `prepare` could download into a folder, and that is not there."""
+    if name == "multi30k":
+        return _found_multi30k(tfds.folder(data_dir)) is None
+    if re.split("[:/]", name)[0] not in RECIPES:
+        return False
+    return not open_dataset(name, data_dir, ()).is_prepared()
 
 
 def opened(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:

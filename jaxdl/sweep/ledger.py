@@ -33,6 +33,7 @@ FIELDS = {
     "flags": list,
     "config": dict,
 }
+LONGEST = 200  # bytes of a trial's name, which is that of a folder and, with `.log`, of a file
 REMEDY = "mend it, or delete it, and the same command takes its trials up again"
 # Statuses after SIGHUP, SIGINT, SIGKILL and SIGTERM, as a shell has them.
 KILLED = (129, 130, 137, 143)
@@ -132,7 +133,8 @@ def _is_trial(line: Any) -> bool:
     if type(line.get("starts", 0)) is not int:
         return False
     is_one_folder = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
-    return is_one_folder and all(isinstance(flag, str) for flag in line["flags"])
+    is_short = len(os.fsencode(name)) <= LONGEST
+    return is_one_folder and is_short and all(isinstance(flag, str) for flag in line["flags"])
 
 
 def _digest(config: Line) -> str:
@@ -177,10 +179,23 @@ def claim(line: Line) -> Iterator[IO[bytes] | None]:
 
     Whether the trial is done can be known for sure only within it.
     """
-    log = Path(line["log"])
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with appending(Path(line["log"])) as file:
         yield file if locked(file) else None
+
+
+def appending(path: Path) -> IO[bytes]:
+    """Opens a file of the sweep's to append to; its folder is made where there is none.
+
+    Raises:
+      UserError: something else than a regular file lies there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file: IO[bytes] = files.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, "ab")
+    except OSError as error:
+        text = f"cannot write {path} ({error.strerror}): delete it, and the same command goes on"
+        raise UserError(text) from error
+    return file
 
 
 def start(
@@ -213,7 +228,7 @@ def argv(line: Line) -> list[str]:
 def runs(line: Line) -> bool:
     """Whether a process holds the trial's log, on this host or on a disk that tells."""
     try:
-        with open(line["log"], "rb") as file:
+        with files.open_regular(Path(line["log"])) as file:
             return not locked(file)
     except OSError:
         return False
@@ -245,7 +260,8 @@ def ended(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
 def _last_words(line: Line) -> str:
     """The last line of a trial's log."""
     try:
-        words = Path(line["log"]).read_bytes()[-2000:].decode(errors="replace").splitlines()
+        content = files.read_bytes(Path(line["log"]), files.LARGEST_LOG)
+        words = content[-2000:].decode(errors="replace").splitlines()
     except OSError:
         return "it has no log"
     return words[-1][:300] if words else "it said nothing"

@@ -101,8 +101,7 @@ def _start_one(
 ) -> Running | None:
     """Starts the first trial that no process runs, unless the place is taken by one left over."""
     path = ledger.folder / ledgers.LOGS / f".place-{place}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with ledgers.appending(path) as file:
         if not locked(file):
             return None
         for name in list(waiting):
