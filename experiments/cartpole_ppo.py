@@ -33,9 +33,7 @@ class Config(agents.AgentConfig):
     rollout: int = flag(32, "steps in each environment before an update", low=1, high=10_000)
     passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
     minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
-    clip: float = flag(
-        0.2, "of the ratio of probabilities, around 1; falls to 0", low=0.0, high=10.0
-    )
+    clip: float = flag(0.2, "of the probability ratio about 1; falls to 0", low=0.0, high=10.0)
     trace: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
     entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
     value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)

@@ -12,6 +12,7 @@ been stands in the README's table. `experiments/benchmarks/time_to_accuracy.py` 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from jaxdl.data.images import Images
 from jaxdl.metrics import Metrics
 from jaxdl.models.airbench import SMALLEST, Airbench, whiten
 from jaxdl.supervised import Model, TrainState, Views, classification, supervised
-from jaxdl.task import Batch, Key, Task
+from jaxdl.task import Batch, Task
 
 FLIPS = 2**32 - 1  # folded into the run's key, where no step is
 
@@ -65,17 +66,13 @@ def load(config: Config) -> Images:
     return dataclasses.replace(data, train=data.train | {"index": index})
 
 
-def schedule(config: Config, per_epoch: int, steps: int) -> optax.Schedule:
-    """A linear fall to 0 after the warm-up: step -> factor of each peak rate."""
-    return schedules.schedule("linear", steps, min(config.warmup_epochs * per_epoch, steps // 2))
-
-
-def optimizer(config: Config, per_epoch: int, total: int) -> optax.GradientTransformation:
+def optimizer(
+    config: Config, falling: Callable[[int], optax.Schedule], total: int, learning: int
+) -> optax.GradientTransformation:
     """Muon or Nesterov's momentum for the 3x3 kernels, the latter for the rest, a rate for each."""
 
     def rate(peak: float, steps: int = total) -> optax.GradientTransformation:
-        factor = schedule(config, per_epoch, steps)
-        return optax.scale_by_learning_rate(lambda count: peak * factor(count))
+        return optax.scale_by_learning_rate(lambda count: peak * falling(steps)(count))
 
     def nesterov(peak: float, momentum: float, steps: int = total) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(config.weight_decay / peak)
@@ -88,7 +85,6 @@ def optimizer(config: Config, per_epoch: int, total: int) -> optax.GradientTrans
     kernels = nesterov(config.learning_rate, config.momentum)
     if config.optimizer == "muon":
         kernels = optim.unit_muon(config.momentum, rate(config.learning_rate))
-    learning = max(1, config.whitening_epochs * per_epoch)
     groups = {
         "kernel": kernels,
         "bias": nesterov(config.bias_rate, config.rest_momentum),
@@ -106,30 +102,26 @@ def build(config: Config, data: Images) -> Task:
     frozen, dtype = config.whitening_epochs == 0, jnp.dtype(config.dtype)
     model = Airbench(data.num_classes, kernel, config.width_multiplier, frozen, dtype)
 
-    def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        return losses.cross_entropy(logits, batch["label"], config.label_smoothing)
+    def falling(steps: int) -> optax.Schedule:
+        warmup = min(config.warmup_epochs * per_epoch, steps // 2)
+        return schedules.schedule("linear", steps, warmup)
 
     def prepare(batch: Batch) -> Batch:
         return batch | {"image": augment.normalize(batch["image"], mean, std)}
 
-    def rate(opt_state: Any) -> jax.Array:
-        factor = schedule(config, per_epoch, total)
-        return optim.learning_rate(opt_state, config.learning_rate, factor)
-
-    def move(key: Key, batch: Batch) -> Batch:
-        return batch | {"image": augment.random_crop(key, batch["image"], config.translate)}
-
     def task(model: Model) -> Task:
         return supervised(
             model,
-            optimizer(config, per_epoch, total),
-            loss=loss,
+            optimizer(config, falling, total, max(1, config.whitening_epochs * per_epoch)),
+            loss=lambda x, batch: losses.cross_entropy(x, batch["label"], config.label_smoothing),
             measure=vision.measure,
             measure_train=classification,
             example={name: array[:1] for name, array in data.train.items()},
             preprocess=prepare,
-            augment=move,
-            learning_rate=rate,
+            augment=lambda key, b: (
+                b | {"image": augment.random_crop(key, b["image"], config.translate)}
+            ),
+            learning_rate=lambda s: optim.learning_rate(s, config.learning_rate, falling(total)),
         )
 
     views = functools.partial(augment.views, level=config.tta, mirrored=data.mirrored)

@@ -98,6 +98,9 @@ def test_a_killed_process_ends_the_others(victim, tmp_path):
     until(tmp_path / "run", 20)
     processes[victim].kill()
     other = ends(processes)[1 - victim]
+    if other[0] == -signal.SIGABRT:  # gloo, in C++, was sooner than the thread that watches
+        assert "gloo::" in other[2]
+        return
     assert other[0] == 1, other[2]
     assert f"error: process {victim} of the run is gone" in other[2]
     assert "Traceback" not in other[2]
