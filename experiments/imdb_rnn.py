@@ -32,7 +32,7 @@ class Config(SupervisedConfig):
     validation_fraction: float = flag(0.1, "of the training reviews", low=0.0, high=1.0)
     vocabulary: int = flag(20_000, "words that are told apart, the most frequent", low=5, high=1e7)
     length: int = flag(400, "words of a review that are read, its last ones", low=1, high=65536)
-    widths: int = flag(8, "that reviews are padded to; each is compiled", low=1, high=64)
+    widths: int = flag(5, "widths that reviews are padded to; each is compiled", low=1, high=64)
     cell: str = flag("lstm", "of the recurrent layers", choices=tuple(CELLS))
     bidirectional: bool = flag(True, "read also from the end")
     pool: str = flag("max", "over positions, before the last layer", choices=POOLS)

@@ -15,6 +15,7 @@ a file. What a disk does to it later, the manifest shows.
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import re
@@ -382,17 +383,21 @@ def _one_report() -> Iterator[None]:
     """Within it a save that fails prints no traceback for each array that was being written.
 
     Threads of tensorstore report to an event loop that orbax has closed by then, which ends in
-    `sys.unraisablehook`. Some come late: after a failure the hook stays.
+    `sys.unraisablehook`; and asyncio logs what nobody waits for any more. Some of it comes late:
+    after a failure both stay silent.
     """
-    before = sys.unraisablehook
+    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    level = logger.level
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
     sys.unraisablehook = hook
+    logger.setLevel(logging.CRITICAL)
     yield
     sys.unraisablehook = before
+    logger.setLevel(level)
 
 
 def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

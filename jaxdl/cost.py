@@ -48,6 +48,20 @@ def share(flops_per_second: float, device: jax.Device, devices: int) -> dict[str
     return {"flops_per_second": flops_per_second} | known
 
 
+def branches(program: core.ClosedJaxpr) -> int:
+    """The most branches that a condition of a program has, at any depth; 1: there is none."""
+    return _branches(program.jaxpr)
+
+
+def _branches(jaxpr: Any) -> int:
+    most = 1
+    for equation in jaxpr.eqns:
+        inner = _inner(equation)
+        own = equation.primitive.name == "cond" and not equation.params.get("branches_platforms")
+        most = max(most, len(inner) if own else 1, *map(_branches, inner))
+    return most
+
+
 def primitives(program: core.ClosedJaxpr) -> set[str]:
     """The names of all primitives that a program uses, at any depth."""
     return set(_names(program.jaxpr))

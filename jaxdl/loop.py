@@ -441,6 +441,11 @@ class _Run:
         say(f"data: {data.name} ({data.source}), {sizes} to train/validate/test")
         kind = jax.devices()[0].device_kind
         say(f"{parameters(state):,} parameters, {self._total:,} steps on {devices} x {kind}")
+        if self._program.branches > 2:
+            say(
+                f"compiling {self._program.branches} forms of the step, one for each width that "
+                "batches are cut to (--widths); they are kept for the next start"
+            )
         if not self._program.loops:
             say(
                 "one step a call: the model has convolutions that XLA would run slowly on a CPU "

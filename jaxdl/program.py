@@ -52,6 +52,7 @@ class Program(NamedTuple):
     evaluate: Evaluate
     flops: Counter[str]  # of one step, by scope
     compiled: Callable[[Carry, Feed], jax.stages.Compiled]  # what `advance` calls, to look at
+    branches: int  # forms of the step in the program, of which each step takes one
     loops: bool  # whether the steps of a call are a loop inside XLA
 
 
@@ -155,6 +156,7 @@ def compile_program(task: Task, config: RunConfig, split: batches.Split, mesh: M
         evaluate=evaluator(task, mesh, where.state),
         flops=cost.flops(traced),
         compiled=compiled,
+        branches=cost.branches(traced),
         loops=loops,
     )
 

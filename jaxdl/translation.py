@@ -42,7 +42,12 @@ class TranslationConfig(SupervisedConfig):
     length: int = flag(
         64, "most tokens of a sentence; longer ones are left out, or cut", low=4, high=4096
     )
-    widths: int = flag(10, "that sentences are padded to; each is compiled", low=1, high=64)
+    widths: int = flag(
+        6,
+        "widths that sentences are padded to: more waste less, and each is compiled",
+        low=1,
+        high=64,
+    )
     label_smoothing: float = flag(0.1, "share of each label given to all tokens", low=0.0, high=1.0)
     beam: int = flag(5, "sequences that the search at the end follows", low=1, high=1000)
     length_penalty: float = flag(1.0, "of that search, see decoding.beam_search", low=0.0, high=9.0)

@@ -78,6 +78,23 @@ def test_scopes_are_layers_forwards_and_backwards():
     assert found["Conv"] >= 2 * (2 * 2 * 64 * 3 * 5)
 
 
+def test_branches_at_any_depth_but_those_of_platforms():
+    def chosen(n, x):
+        return lax.switch(
+            n, [lambda x: x, jnp.sin, lambda x: lax.cond(x > 0, jnp.cos, jnp.tan, x)], x
+        )
+
+    def looped(n, x):
+        return lax.fori_loop(0, 3, lambda _, x: chosen(n, x), x)
+
+    def by_platform(x):
+        return lax.platform_dependent(x, cpu=jnp.sin, cuda=jnp.cos, tpu=jnp.tan, default=jnp.exp)
+
+    assert cost.branches(jax.make_jaxpr(looped)(1, 2.0)) == 3
+    assert cost.branches(jax.make_jaxpr(lambda x: lax.cond(x > 0, jnp.cos, jnp.tan, x))(2.0)) == 2
+    assert cost.branches(jax.make_jaxpr(by_platform)(2.0)) == 1
+
+
 def test_names_of_primitives_at_any_depth():
     def inside(x):
         return lax.scan(lambda x, _: (jax.jit(jnp.tanh)(x), None), x, length=2)[0]

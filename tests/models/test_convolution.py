@@ -166,5 +166,7 @@ def test_types_are_those_of_flax(dtype):
         if dtype == "complex64" and options:
             continue
         ours, theirs = (layer(4, (3, 3), **options) for layer in (Conv, nn.Conv))
-        variables = theirs.init(jax.random.key(0), x)
-        assert ours.apply(variables, x).dtype == theirs.apply(variables, x).dtype
+        # Not computed: a CPU without F16C has no float16 in XLA.
+        variables = jax.eval_shape(theirs.init, jax.random.key(0), x)
+        found, wanted = (jax.eval_shape(each.apply, variables, x) for each in (ours, theirs))
+        assert found.dtype == wanted.dtype

@@ -213,10 +213,10 @@ def test_real_captions(real_data):
     assert 28_900 < len(data.train["source"]) <= 29_000
     assert len(data.tokenizer) == 8000
     assert texts(data, "test", "source")[0] == "A man in an orange hat starring at something."
-    # A batch of both sides is padded to the smallest of ten widths, as the experiments have it.
+    # A batch of both sides is padded to the smallest of six widths, as the experiments have it.
     sizes = data.train["length"]
     order = batches.like_lengths(jax.random.key(0), 0, jnp.asarray(sizes), 64)
-    chosen = buckets.widths(sizes, 10)
+    chosen = buckets.widths(sizes, 6)
     wasted = buckets.waste(sizes, np.asarray(order), 64, chosen)
     shares = [(data.train[side] != PAD).sum() / sizes.sum() for side in ("source", "target")]
-    assert 1 - (1 - wasted) * np.mean(shares) < 0.15, wasted
+    assert 1 - (1 - wasted) * np.mean(shares) < 0.2, wasted

@@ -177,5 +177,5 @@ def test_real_reviews(real_data):
     assert data.vocabulary.words[:3] == ("the", "and", "a")
     sizes = reviews.imdb(real_data, 20_000, 400, 0.1).train["length"]
     order = batches.like_lengths(jax.random.key(0), 0, jnp.asarray(sizes), 32)
-    wasted = buckets.waste(sizes, np.asarray(order), 32, buckets.widths(sizes, 8))
+    wasted = buckets.waste(sizes, np.asarray(order), 32, buckets.widths(sizes, 5))
     assert wasted < 0.15, wasted
