@@ -87,7 +87,7 @@ def _inner(equation: Any) -> list[Any]:
 def _count(jaxpr: Any, outer: str) -> Counter[str]:
     total: Counter[str] = Counter()
     for equation in jaxpr.eqns:
-        scope = "/".join(filter(None, (outer, _scope(str(equation.source_info.name_stack)))))
+        scope = _scope(f"{outer}/{equation.source_info.name_stack}")
         inner: list[Counter[str]] = [_count(called, scope) for called in _inner(equation)]
         if equation.primitive.name == "cond" and equation.params.get("branches_platforms"):
             total += inner[-1]
@@ -104,11 +104,15 @@ def _count(jaxpr: Any, outer: str) -> Counter[str]:
 
 
 def _scope(stack: str) -> str:
-    """`transpose(jvp(VGG))/Conv_0` -> `VGG/Conv_0`; so does .../Conv_0/Conv_0, a base's method."""
+    """Path of layers: `transpose(jvp(VGG))/Conv_0/Conv_0.pad` -> `VGG/Conv_0`.
+
+    Flax puts a layer's method into a scope of its own below the layer's, or in its place.
+    """
     while (bare := re.sub(r"\w+\(([^()]*)\)", r"\1", stack)) != stack:
         stack = bare
-    names = stack.split("/")
-    return "/".join(name for name, last in zip(names, [None, *names], strict=False) if name != last)
+    names = [name.partition(".")[0] for name in stack.split("/")]
+    pairs = zip(names, ["", *names], strict=False)
+    return "/".join(name for name, last in pairs if name not in ("", last))
 
 
 def _own(equation: Any) -> int:

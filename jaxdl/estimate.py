@@ -24,6 +24,7 @@ from jaxdl.progress import say
 from jaxdl.task import Task
 
 TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
+SHOWN = 0.005  # share of a step's operations for which a layer without parameters is listed
 CHECKPOINTS = 4  # the newest, the one before it, the best, and one being written
 
 
@@ -76,19 +77,22 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     return {
         "parameters": sum(leaf.size for leaf in params.values()),
         "flops_per_step": flops,
-        "peak_memory_bytes": peak,
+        "peak_memory_mb": round(peak / 1e6, 3),
         "compile_seconds": round(compiling, 1),
         "seconds_per_step": each,
         "examples_per_second": round(config.batch_size * data.per_row / each, 1),
         **cost.share(flops / each, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
-        "checkpoint_bytes": size * CHECKPOINTS,
+        "checkpoints_mb": round(size * CHECKPOINTS / 1e6, 3),
     }
 
 
 def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
     """A table: each layer's parameters, and its part of the operations of a step.
+
+    A layer without parameters of its own, such as attention's products, has a row if it takes a
+    share of `SHOWN`.
 
     Args:
       flops: of a step by scope, `Model/Layer`.
@@ -101,12 +105,15 @@ def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
     parts: Counter[str] = Counter()
     for scope, count in flops.items():
         inside = scope.split("/", 1)[-1] if "/" in scope else ""
-        known = [name for name in shapes if f"{inside}/".startswith(f"{name}/")]
-        parts[max(known, key=len, default="")] += count
+        known = [name for name in shapes if name and f"{inside}/".startswith(f"{name}/")]
+        parts[max(known, key=len, default=inside)] += count
     rows = [("layer", "shapes", "parameters", "MFLOP a step", "%")]
     everything = max(flops.total(), 1)
-    names = [*(name for name in shapes if name), *([""] if parts[""] or "" in shapes else [])]
-    for name in names:
+    for name in [name for name in parts if name not in shapes]:
+        if parts[name] < SHOWN * everything:
+            parts[""] += parts.pop(name)
+    names = sorted({*shapes, *parts} - {""}, key=lambda name: name.split("/"))
+    for name in [*names, *([""] if parts[""] or "" in shapes else [])]:
         own = shapes.get(name, [])
         count = sum(int(np.prod(shape)) for shape in own)
         text = " ".join("x".join(map(str, shape)) or "1" for shape in own)

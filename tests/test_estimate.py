@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 from collections import Counter
 
 import jax
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 
 from experiments import mnist_lenet
-from jaxdl import cost, estimate, parallel, program
+from experiments.benchmarks.accelerator.short import SHORT
+from jaxdl import cli, cost, estimate, parallel, program, tree
+from jaxdl.data import batches
 from jaxdl.errors import UserError
 from tests.test_loop import train
 
@@ -23,7 +26,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_the_run_has(tmp_path, capsys, 
     # Multiplications of the paper's layers, twice over, forwards; the gradients are some two more.
     forward = 2 * 32 * (28 * 28 * 25 * 6 + 100 * 150 * 16 + 400 * 120 + 120 * 84 + 84 * 10)
     assert 2.5 * forward < found["flops_per_step"] < 4 * forward
-    assert found["peak_memory_bytes"] > 32 * 28 * 28 * 6 * 4
+    assert found["peak_memory_mb"] > 32 * 28 * 28 * 6 * 4 / 1e6
     table = capsys.readouterr().err
     assert "ConvPool_0" in table
     assert "5x5x1x6" in table
@@ -36,7 +39,7 @@ def test_the_disk_is_what_checkpoints_take(small, tmp_path, monkeypatch):
     kept = (tmp_path / "run" / "checkpoints").iterdir()
     largest = max(sum(f.stat().st_size for f in one.rglob("*") if f.is_file()) for one in kept)
     # Orbax writes some files around each array, which is most where all are small.
-    assert found["checkpoint_bytes"] / estimate.CHECKPOINTS == pytest.approx(largest, rel=0.9)
+    assert 1e6 * found["checkpoints_mb"] / estimate.CHECKPOINTS == pytest.approx(largest, rel=0.9)
     assert not (tmp_path / "dry").exists()
 
 
@@ -59,6 +62,34 @@ def test_the_table_of_layers():
     assert header[0] == "layer"
     assert dense == ["Dense_0", "3x4", "4", "16", "0.9", "90.0"]
     assert rest == ["(the", "rest)", "0", "0.1", "10.0"]
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar_vit", "imdb_rnn", "shakespeare_lm", "multi30k_seq2seq", "multi30k_transformer"]
+)
+def test_every_kernel_has_its_operations(name):
+    module = importlib.import_module(f"experiments.{name}")
+    config = cli.parse(module.Config, SHORT[name])
+    data = module.load(config)
+    task = module.build(config, data)
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    rows = next(iter(batches.padded_batches(data.train, config.batch_size)))
+    flops = cost.flops(jax.make_jaxpr(task.step)(state, rows))
+    table = [row.split() for row in estimate.layers(flops, tree.trained(state))]
+    kernels = [path for path in tree.trained(state) if path.endswith("['kernel']")]
+    assert len(kernels) > 3
+    for path in kernels:
+        layer = "/".join(part.strip("]'") for part in path.split("['")[1:-1])
+        (row,) = [row for row in table if row[0] == layer]
+        assert float(row[-2].replace(",", "")) > 0, layer
+    assert sum(float(row[-1]) for row in table[1:]) == pytest.approx(100, abs=0.05 * len(table))
+
+
+def test_the_table_names_what_has_no_parameters():
+    flops = Counter({"Net/a": 500, "Net/a/b": 400, "Net/c": 1, "": 99})
+    table = [line.split() for line in estimate.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
+    assert [row[0] for row in table] == ["layer", "a", "a/b", "(the"]
+    assert [row[-1] for row in table[1:]] == ["50.0", "40.0", "10.0"]
 
 
 def test_the_share_of_a_known_peak():
