@@ -1,7 +1,9 @@
 """Every experiment in the folder trains a small epoch through its own `run`, and is reopened."""
 
+import dataclasses
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import experiments
 from experiments.benchmarks.accelerator.short import SHORT
 from jaxdl import cli, metrics_log, record
 from jaxdl.__main__ import run as command
+from jaxdl.config import RunConfig
 
 METRICS = {
     "diabetes_regression": "r_squared",
@@ -23,12 +26,40 @@ METRICS = {
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
 
 
+# Flags that are read where another one has a certain value.
+ELSEWHERE = {"plateau_epochs", "crop_area", "workers", "source_file", "target_file", "classifier"}
+
+
+def told_apart(config, reads):
+    """The config as one that adds to `reads` the fields that its experiment reads."""
+    names = {field.name for field in dataclasses.fields(config)}
+
+    class Recording(type(config)):
+        def __getattribute__(self, name):
+            # These go through all fields, to check and to write them.
+            caller = sys._getframe(1).f_globals["__name__"]
+            if name in names and caller not in ("jaxdl.config", "dataclasses"):
+                reads.add(name)
+            return super().__getattribute__(name)
+
+    Recording.__module__ = type(config).__module__
+    values = {name: getattr(config, name) for name in names}
+    recording = Recording(**values)
+    reads.clear()
+    return recording
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
     module = importlib.import_module(f"experiments.{name}")
     config = cli.parse(module.Config, [*SHORT[name], f"--workdir={tmp_path / 'run'}"])
-    summary = module.run(config)
+    reads = set()
+    summary = module.run(told_apart(config, reads))
     assert summary["step"] >= 1
+    own = {field.name for field in dataclasses.fields(module.Config)}
+    own -= {field.name for field in dataclasses.fields(RunConfig)}
+    unread = (own | {"learning_rate"}) - reads - ELSEWHERE
+    assert not unread, "a flag that nothing reads is not to be defined: inherit RunConfig"
     metric = METRICS.get(name, "accuracy")
     assert f"test/{metric}" in summary
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
