@@ -38,6 +38,10 @@ LIMIT = 100  # seconds of one run
 # On a card: programs compile in a third of the time, for nothing is timed here.
 UNTUNED = "--xla_gpu_autotune_level=0"
 FLAGS = ["--dataset=embedded", "--batch_size=64", "--log_every=5"]
+IN_SMALL = (  # one of each kind
+    *("runs/resume", "runs/deterministic", "runs/verify --kills=2", "runs/mnist_lenet bfloat16"),
+    *("runs/grid_qlearning", "runs/diabetes_regression", "runs/cartpole_ppo"),
+)
 SAME = 1e-3  # of two losses that are the same to rounding
 Measure = Callable[["Place"], str]  # returns a line
 
@@ -247,17 +251,17 @@ def supervise(report: Report, context: Any, name: str, measure: Measure) -> None
 
 def main(report: Report) -> None:
     """Runs all of it, several at a time, from a process that has imported what they need."""
+    todo = [(name, call) for name, call in work() if not report.rehearse or name in IN_SMALL]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__spec__.name, *(f"experiments.{name}" for name in SHORT)])
     jobs = 8 if (os.cpu_count() or 1) >= 16 else 2
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            pool.submit(supervise, report, context, name, measure) for name, measure in work()
-        ]
+        futures = [pool.submit(supervise, report, context, name, measure) for name, measure in todo]
         for future in futures:
             future.result()
     # They have most of a card's memory to themselves, as JAX asks for it.
-    supervise(report, context, "runs/two runs at once", two_runs)
+    if not report.rehearse:
+        supervise(report, context, "runs/two runs at once", two_runs)
     supervise(report, context, "runs/one run of two processes", two_processes)
 
 
