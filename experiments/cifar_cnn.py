@@ -18,7 +18,7 @@ __all__ = ["Config", "build", "load", "run"]
 
 @dataclasses.dataclass(frozen=True)
 class Config(mnist_cnn.Config):
-    """What suits CIFAR-10."""
+    """Defaults for CIFAR-10."""
 
     dataset: str = "cifar10"
     image_size: int = 32

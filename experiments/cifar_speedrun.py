@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxdl import augment, cli, loop, losses, optim, schedules, vision
@@ -59,11 +58,9 @@ class Config(RunConfig):
 
 
 def load(config: Config) -> Images:
-    """The data set that --dataset names; its examples know their place, `index`."""
+    """The data set that --dataset names."""
     options = ("data_dir", "image_size", "validation_fraction")
-    data = images.load(config.dataset, **{name: getattr(config, name) for name in options})
-    index = np.arange(size(data.train), dtype=np.int32)
-    return dataclasses.replace(data, train=data.train | {"index": index})
+    return images.load(config.dataset, **{name: getattr(config, name) for name in options})
 
 
 def optimizer(

@@ -1,4 +1,4 @@
-"""Whether a film review praises or pans: a recurrent network that reads it both ways.
+"""Sentiment of film reviews: a recurrent network that reads them both ways.
 
     python -m experiments.imdb_rnn                                 # a bidirectional LSTM
     python -m experiments.imdb_rnn --cell=gru --nobidirectional --pool=last

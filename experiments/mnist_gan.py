@@ -20,7 +20,7 @@ from jaxdl import cli, judge, loop, metrics, plots, vision
 from jaxdl.adversarial import AdversarialConfig, AdversarialState, adversarial, generated
 from jaxdl.config import absolute, flag
 from jaxdl.data.batches import size
-from jaxdl.data.images import Images, numbered
+from jaxdl.data.images import Images
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
 from jaxdl.models.norm import NORMS
@@ -71,12 +71,11 @@ class Config(vision.ImageConfig, AdversarialConfig):
 
 
 def load(config: Config) -> Images:
-    """The images that --dataset names; those of evaluation know their number.
+    """The images that --dataset names.
 
     Who judges is part of their fingerprint: a run does not go on under another judge.
     """
     data = vision.load(config)
-    data = dataclasses.replace(data, validation=numbered(data.validation), test=numbered(data.test))
     if not config.classifier:
         return data
     known = f"{data.fingerprint}, judged by {judge.fingerprint(Path(config.classifier))}"
@@ -97,7 +96,7 @@ def build(config: Config, data: Images) -> Task:
     judging = judge.from_run(Path(config.classifier), data) if config.classifier else None
 
     def evaluate(state: AdversarialState, batch: Batch) -> metrics.Metrics:
-        made = generated(generator, state, vision.latents(batch["number"], config.latents))
+        made = generated(generator, state, vision.latents(batch["index"], config.latents))
         second = state.discriminator
         variables = {"params": second.params, **second.model_state}
         taken: Any = discriminator.apply(variables, made, train=False)

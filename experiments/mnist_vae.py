@@ -19,11 +19,12 @@ import numpy as np
 from jaxdl import cli, loop, metrics, plots, vision
 from jaxdl.config import flag
 from jaxdl.data.batches import padded_batches, size
-from jaxdl.data.images import Images, numbered
+from jaxdl.data.images import Images
 from jaxdl.models import vae
 from jaxdl.models.vae import VAE, Drawn
 from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated, predict
 from jaxdl.task import Batch, Key, Task
+from jaxdl.vision import load
 
 SHOWN = 32  # reconstructions, and twice as many samples
 WALK = 8  # latents to walk along, of as many steps
@@ -47,13 +48,6 @@ class Config(vision.ImageConfig, SupervisedConfig):
     learning_rate: float = 1e-3
 
 
-def load(config: Config) -> Images:
-    """The images that --dataset names, with their numbers, which fix evaluation's noise."""
-    data = vision.load(config)
-    train, validation, test = map(numbered, (data.train, data.validation, data.test))
-    return dataclasses.replace(data, train=train, validation=validation, test=test)
-
-
 def network(config: Config, data: Images) -> VAE:
     """The model: images [B, S, S, C] and noise [B, L] -> logits of their brightness, and more."""
     return VAE(data.train["image"].shape[1:], config.latents, dtype=jnp.dtype(config.dtype))
@@ -63,13 +57,13 @@ def build(config: Config, data: Images) -> Task:
     """The task, from constructors only."""
 
     def noisy(key: Key, batch: Batch) -> Batch:
-        shape = len(batch["number"]), config.latents
+        shape = len(batch["index"]), config.latents
         return batch | {"noise": jax.random.normal(key, shape)}
 
     def preprocess(batch: Batch) -> dict[str, Any]:
         x = batch["image"].astype(jnp.float32) / 255
         drawn = "noise" in batch  # in training; else an image always has the same
-        noise = batch["noise"] if drawn else vision.latents(batch["number"], config.latents)
+        noise = batch["noise"] if drawn else vision.latents(batch["index"], config.latents)
         return batch | {"image": x, "inputs": (x, noise)}
 
     def loss(drawn: Drawn, batch: Batch) -> jax.Array:
@@ -109,7 +103,7 @@ def nll_bound(config: Config, model: VAE, state: TrainState, data: Images) -> fl
         return jnp.log(float(config.draws)) - jax.nn.logsumexp(weights, axis=0)
 
     batches = padded_batches(data.test, config.batch_size)
-    found = np.concatenate([np.asarray(each(b["image"], b["number"])) for b in batches])
+    found = np.concatenate([np.asarray(each(b["image"], b["index"])) for b in batches])
     return float(found[: size(data.test)].mean(dtype=np.float64))
 
 

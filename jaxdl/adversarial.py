@@ -163,6 +163,6 @@ def adversarial(
 
 
 def generated(generator: Model, state: AdversarialState, z: jax.Array) -> jax.Array:
-    """What the generator's average makes of latents z [B, L]."""
+    """Examples that the generator's average makes of latents z [B, L]."""
     params, model_state = state.average
     return generator.apply({"params": params, **model_state}, z, train=False)

@@ -71,7 +71,7 @@ def shift(images: jax.Array, down: int, right: int) -> jax.Array:
 
 
 def views(images: jax.Array, level: int, mirrored: bool) -> list[tuple[float, jax.Array]]:
-    """What to average a classifier's outputs over: test-time augmentation (Jordan, 2024).
+    """Views of an image whose outputs are averaged: test-time augmentation (Jordan, 2024).
 
     Args:
       images: [B, H, W, C].

@@ -44,7 +44,7 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
 
 
 def of(data: Dataset, count: int) -> list[int]:
-    """Those widths for the training split of `data`, and the longest of its other splits."""
+    """Widths for the training split of `data`, and the longest of its other splits."""
     return sorted({*widths(data.train["length"], count), longest(data)})
 
 
@@ -54,7 +54,7 @@ def longest(data: Dataset) -> int:
 
 
 def places(longest: int) -> list[int]:
-    """What a width may be: at most `EDGES` even numbers evenly apart, and the greatest length."""
+    """Candidate widths: at most `EDGES` even numbers evenly apart, and the greatest length."""
     apart = 2 * -(-longest // (2 * EDGES))
     return [*range(apart, longest, apart), longest]
 

@@ -68,7 +68,7 @@ BEST: dict[str, tuple[type, ...]] = {
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds."""
+    """A checkpoint's content."""
 
     step: int
     state: Any
@@ -84,7 +84,7 @@ class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
-        """Of `folder`, in a folder that exists.
+        """Opens `folder`, in a folder that exists.
 
         Args:
           folder: a folder for each step lies in it.
@@ -337,7 +337,7 @@ def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | No
 
 
 def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
-    """What the first process of a run finds, on all of them, in the shardings of `like`."""
+    """Gives all processes what the first one finds, in the shardings of `like`."""
     if jax.process_count() == 1:
         return find()
     found: list[Saved | None] = []
@@ -401,7 +401,7 @@ def _one_report() -> Iterator[None]:
 
 
 def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """What `_keep` wrote, in the shardings of `stored`; and what is empty, which it leaves out."""
+    """Reads what `_keep` wrote, in the shardings of `stored`; makes the empty arrays anew."""
     from orbax.checkpoint import v1 as orbax
 
     context = orbax.Context()

@@ -310,7 +310,7 @@ def places(config: RunConfig | type[RunConfig]) -> set[str]:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What decides the bits of a run: all of `to_dict` but the fields that are places."""
+    """Fields that decide the bits of a run: all of `to_dict` but those that are places."""
     return {k: v for k, v in to_dict(config).items() if k not in places(config)}
 
 

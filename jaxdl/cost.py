@@ -1,4 +1,4 @@
-"""What a program computes, counted from its equations before anything is compiled.
+"""Operations of a program, counted from its equations before anything is compiled.
 
 Loops count as often as they run, and the backward pass where its layer stands: compilers' own
 analyses count a loop's body once, and a convolution by how it happens to be written.
@@ -116,7 +116,7 @@ def _scope(stack: str) -> str:
 
 
 def _own(equation: Any) -> int:
-    """Of one equation that calls no other program."""
+    """Operations of one equation that calls no other program."""
     name, result = equation.primitive.name, equation.outvars[0].aval
     shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in equation.invars]
     if name == "dot_general":

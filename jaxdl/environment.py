@@ -1,4 +1,4 @@
-"""What a run ran on: enough to say later why two runs differ."""
+"""Versions, devices and commit of a run: enough to say later why two runs differ."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ def describe() -> dict[str, Any]:
 
 
 def hardware(described: dict[str, Any]) -> str:
-    """What figures are of, from what `describe` found: `2 cores, Intel Xeon`, `8 x TPU v4`."""
+    """Hardware that figures are of, from `describe`: `2 cores, Intel Xeon`, `8 x TPU v4`."""
     if described["backend"] == "cpu":
         name = described["processor"].replace("(R)", "").replace("(TM)", "")
         return f"{described['cpus']} cores, {name}"
@@ -49,7 +49,7 @@ def hardware(described: dict[str, Any]) -> str:
 
 
 def versions(devices: int) -> dict[str, str]:
-    """What may change a result's last bits, beside the config: programs, and the devices."""
+    """Programs and devices that may change a result's last bits, beside the config."""
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
     return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign exception says, cut to fit into a line of ours."""
+    """First line of a foreign exception, cut to fit into a line of ours."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 

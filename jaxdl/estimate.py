@@ -1,4 +1,4 @@
-"""What a run will cost, before it begins: layers, operations, memory, time and disk."""
+"""Cost of a run before it begins: layers, operations, memory, time and disk."""
 
 import shutil
 import statistics
@@ -154,7 +154,7 @@ def _seconds_a_step(program: Program, carry: Carry, feed: Feed) -> float:
 
 
 def _seconds_to_read(split: Records, key: jax.Array, config: RunConfig, mesh: Mesh) -> float:
-    """Of a batch, from workers that have nothing else to wait for."""
+    """Seconds to read a batch, by workers that have nothing else to wait for."""
     pipeline = Pipeline(split, key, config.batch_size, parallel.sharded(mesh))
     try:
         pipeline.batch(0)
@@ -174,7 +174,7 @@ def _seconds_to_read(split: Records, key: jax.Array, config: RunConfig, mesh: Me
 def _seconds_to_evaluate(
     program: Program, config: RunConfig, data: Dataset, key: jax.Array
 ) -> float:
-    """What an evaluation on validation takes, from some of its batches."""
+    """Seconds of an evaluation on validation, from some of its batches."""
     state = program.start(key).state
     size = config.batch_size
     rows = np.arange(min(8 * size, batches.size(data.validation)))
@@ -187,7 +187,7 @@ def _seconds_to_evaluate(
 
 
 def _seconds_to_save(carry: Carry, size: int, mesh: Mesh, interval: float) -> float:
-    """What each checkpoint costs a run, where one begins every `interval` seconds.
+    """Seconds that each checkpoint costs a run, where one begins every `interval` seconds.
 
     On a CPU all of it, for its writing takes cores from the steps; else until its copy is made, and
     until the one before it is written. Timed in the system's folder for temporary files.

@@ -1,4 +1,4 @@
-"""What a disk may do to a checkpoint, by chance: for `jaxdl verify`, and for the tests."""
+"""Damage that a disk may do to a checkpoint, by chance: for `jaxdl verify`, and for the tests."""
 
 import random
 import shutil

@@ -20,7 +20,7 @@ WRAPPERS = re.compile(r"\b(jvp|transpose|vmap|checkpoint|rematted_computation)\(
 
 
 def all_finite(metrics: Metrics) -> jax.Array:
-    """Whether every total and count is finite: a bool scalar."""
+    """Returns a bool scalar: every total and count is finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics)]).all()
 
 
@@ -37,7 +37,7 @@ def skip_over(good: jax.Array, new: Any, old: Any) -> Any:
 
 
 def origin(function: Callable[..., Any], *arguments: Any) -> str | None:
-    """Where in a program the first number arose that made one of its results not finite.
+    """Finds the first operation whose result made one of a program's results not finite.
 
     Runs the program once more, with every intermediate value looked at. A value that is not finite
     and is masked away later leads to no result, and is not blamed.

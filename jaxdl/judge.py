@@ -1,4 +1,4 @@
-"""How good generated images are, judged by a classifier that was trained here.
+"""Quality of generated images, judged by a classifier that was trained here.
 
 Shapes: B images of S by S pixels with C channels, K classes, F features.
 """
@@ -78,7 +78,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> Metrics:
-    """What a judge finds in generated images, beside as many real ones [B, S, S, C] in 0 to 255.
+    """Metrics of generated images beside as many real ones [B, S, S, C] in 0 to 255, by a judge.
 
     `frechet`: the distance of their features' distributions. `confident`: the share that is one
     class with a probability of 0.9 or more. `class_entropy`: of the shares of the classes, in

@@ -1,4 +1,4 @@
-"""What there is to choose from, each with the first line of its own docstring."""
+"""Lists of experiments, models, losses and the like, each with the first line of its docstring."""
 
 import ast
 import inspect

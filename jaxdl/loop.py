@@ -68,7 +68,7 @@ def nothing_more(state: State, folder: Path) -> dict[str, float]:
 
 
 def no_pictures(state: State) -> dict[str, plots.Picture]:
-    """What an experiment without pictures shows."""
+    """Shows nothing: for an experiment without pictures."""
     del state
     return {}
 
@@ -618,7 +618,7 @@ class _Run:
         self._last_saved = self._step
 
     def _known(self) -> dict[str, Any]:
-        """What a checkpoint has beside the state; `checkpoint.RECORD` says what each is."""
+        """A checkpoint's record, beside the state; `checkpoint.RECORD` says what each entry is."""
         return {
             "step": self._step,
             "identity": self._identity,

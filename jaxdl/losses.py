@@ -170,14 +170,14 @@ def normal_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 
 class Adversarial(NamedTuple):
-    """What a discriminator and a generator each make small."""
+    """Losses of a discriminator and of a generator."""
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (of real, of generated) -> [B]
     generator: Callable[[jax.Array], jax.Array]  # of generated -> [B]
 
 
 def gradient_penalty(critic: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """How far a critic's slope at each image is from 1, squared (Gulrajani et al., 2017).
+    """Squared distance of a critic's slope at each image from 1 (Gulrajani et al., 2017).
 
     Args:
       critic: images [B, ...] -> [B], each by itself.

@@ -34,7 +34,7 @@ def fill(page: Path, part: Part, text: str) -> None:
 
 
 def _around(page: Path, part: Part) -> tuple[str, str]:
-    """What stands before the first mark and after the second."""
+    """Texts before the first mark and after the second."""
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

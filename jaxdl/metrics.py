@@ -21,7 +21,7 @@ class Exponential(NamedTuple):
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Of the mean."""
+        """Exponential of the mean."""
         return np.exp(mean)
 
 
@@ -33,7 +33,7 @@ class Entropy(NamedTuple):
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Of the shares."""
+        """Entropy of the shares, in nats."""
         return np.sum(mean * -np.log(np.where(mean > 0, mean, 1))) + 0.0  # not -0
 
 
@@ -49,7 +49,7 @@ class Frechet(NamedTuple):
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Of the moments."""
+        """Fréchet distance from the moments."""
         (second, m), (other, n) = ((a[:, :-1], a[:, -1]) for a in mean)
         if not np.all(np.isfinite(mean)):
             return np.asarray(np.nan)
@@ -182,5 +182,5 @@ def divide(metrics: Metrics) -> dict[str, np.ndarray]:
 
 
 def scalars(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """Those of `values` that are single numbers."""
+    """The entries of `values` that are single numbers."""
     return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}

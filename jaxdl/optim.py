@@ -15,7 +15,7 @@ Rate = float | jax.Array
 
 
 class Parts(NamedTuple):
-    """What an optimizer is put together from; each puts it in its own order."""
+    """Parts of an optimizer; each puts them in its own order."""
 
     momentum: Rate
     second_decay: Rate  # of the mean squared gradient of Adam's kin
@@ -269,7 +269,7 @@ def learning_rate(opt_state: Any, peak: Rate, schedule: optax.Schedule) -> jax.A
 
 
 def known(number: Rate, value: float) -> bool:
-    """Whether a hyperparameter has this value for sure; of a traced one that is never known.
+    """Returns True if a hyperparameter has this value for sure; of a traced one it is not known.
 
     So what a neutral value would not change can be left out of the program.
     """

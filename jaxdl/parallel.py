@@ -23,7 +23,7 @@ LARGE = 2**14  # entries of an array from which on it is worth splitting
 
 
 def is_first() -> bool:
-    """Whether this process is the one that logs and writes."""
+    """Returns True in the process that logs and writes."""
     return jax.process_index() == 0
 
 
@@ -185,7 +185,7 @@ def agreed(number: int | None) -> int | None:
 
 
 def by_first(compute: Callable[[], Any]) -> Any:
-    """What the first process computes, which JSON can hold, on all of them.
+    """Gives all processes what the first one computes, which JSON can hold.
 
     Raises:
       UserError: it did, there; on all of them.

@@ -1,4 +1,4 @@
-"""What a code is worth without its labels: a linear probe, and the purity of clusters.
+"""Quality of codes without labels: a linear probe, and the purity of clusters.
 
 Shapes: N examples with F features, K classes.
 """

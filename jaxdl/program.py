@@ -18,7 +18,7 @@ from jaxdl.task import Batch, Metrics, State, Task
 
 
 class Carry(NamedTuple):
-    """What goes from step to step, and into checkpoints."""
+    """Carry of the loop over steps, and the content of checkpoints."""
 
     state: State
     metrics: Metrics  # since the last line of the log
@@ -27,7 +27,7 @@ class Carry(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """Where the steps of a run take their batches from: the training split, on the device."""
+    """Source of a run's batches: the training split, on the device."""
 
     split: batches.Split
     key: jax.Array  # of the order of every epoch

@@ -190,7 +190,7 @@ def _refuse_to_fetch(folder: Path, config: RunConfig) -> None:
 
 
 def _chosen(checkpoints: Checkpoints, checkpoint: str, read: Callable[[int], Found]) -> Found:
-    """What `read` gives of the step that `checkpoint` means.
+    """Reads, by `read`, the step that `checkpoint` means.
 
     Raises:
       UserError: it is damaged.
@@ -322,7 +322,7 @@ def restored(run: Run) -> tuple[Dataset, Any]:
 
 
 def generate(run: Run, prompt: str, options: Options) -> str:
-    """What a run's language model writes after a prompt, prompt included.
+    """Text that a run's language model writes after a prompt, prompt included.
 
     Raises:
       UserError: the run is none of a language model, or the prompt is not of its characters.

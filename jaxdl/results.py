@@ -73,7 +73,7 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
 
 
 def _about(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a published run says of its data and machine, and the state of its code.
+    """Data, machine and state of the code of a published run.
 
     Raises:
       UserError: environment.json is not what a run writes.
@@ -139,7 +139,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _flags(config: configs.RunConfig) -> str:
-    """What differs from the experiment's defaults, but for the seed and the places."""
+    """Flags that differ from the experiment's defaults, but for the seed and the places."""
     mine, usual = configs.to_flags(config).split("\n"), configs.to_flags(type(config)()).split("\n")
     hidden = {"seed", *configs.places(config)}
     return " ".join(
@@ -150,7 +150,7 @@ def _flags(config: configs.RunConfig) -> str:
 
 
 def _place(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:
-    """Where a run belongs: rows are all but the seed."""
+    """Key of the row that a run belongs to: all but the seed."""
     jax = run["packages"]["jax"]
     data = run["data"]["fingerprint"]
     return run["flags"], data, run["note"], run["hardware"], jax, run["seed"]

@@ -131,7 +131,7 @@ class TrainState(NamedTuple):
 
 
 class Model(Protocol):
-    """What `supervised` asks of a model: the two functions of a Linen module."""
+    """The two functions of a Linen module that `supervised` calls."""
 
     def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any: ...  # noqa: D102
     def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any: ...  # noqa: D102
@@ -203,7 +203,7 @@ def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransfor
 
 
 def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
-    """What --l1 and --l2 add to the loss."""
+    """Penalty that --l1 and --l2 add to the loss."""
     return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
 
 
@@ -261,7 +261,8 @@ def supervised(
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
         shaped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
-        shaped = preprocess(shaped | {"mask": jnp.ones(size(shaped))})
+        index = jnp.arange(size(shaped), dtype=jnp.int32)
+        shaped = preprocess(shaped | {"index": index, "mask": jnp.ones(len(index))})
         variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
         params = variables.pop("params")
         # A copy: the compiled step gives away its state's buffers, each of them once.

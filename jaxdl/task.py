@@ -8,12 +8,13 @@ import jax
 from jaxdl.metrics import Metrics
 
 Key = jax.Array
-Batch = dict[str, jax.Array]  # arrays with a leading axis B, and `mask` [B]: 0 marks padding
+# Arrays with a leading axis B; `index` [B]: rows of the split; `mask` [B]: 0 marks padding.
+Batch = dict[str, jax.Array]
 State = Any  # a pytree of arrays that carries `step` (int32 scalar) and `key`
 
 
 class Task(NamedTuple):
-    """What an experiment is, whatever it trains. Nothing but fold_in(key, step) is random."""
+    """An experiment's pure functions. Nothing but fold_in(key, step) is random."""
 
     init: Callable[[Key], State]
     step: Callable[[State, Batch], tuple[State, Metrics]]

@@ -145,7 +145,7 @@ def search(config: TranslationConfig, model: Any, variables: Any, split: Any) ->
 def conclusion(
     config: TranslationConfig, model: Any, data: Pairs
 ) -> Callable[[TrainState, Path], dict[str, float]]:
-    """What `loop.train` does at the end: translates the test split, keeps and scores that.
+    """The end of a run for `loop.train`: translates the test split, keeps and scores that.
 
     `translations.txt` has a line each; the summary `test/bleu` (sacrebleu's defaults, of the text
     as it was before tokens; of no puzzle) and `test/search_exact`, the share that is the reference.

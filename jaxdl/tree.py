@@ -39,7 +39,7 @@ def trained(state: object) -> dict[str, jax.Array]:
 
 
 def shape(leaf: Any) -> str:
-    """What a leaf is, such as `float32[16,10]`."""
+    """Type and shape of a leaf, such as `float32[16,10]`."""
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 

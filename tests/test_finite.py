@@ -58,10 +58,11 @@ def test_abort_changes_nothing_names_the_place_and_keeps_the_step(small, tmp_pat
     assert kept.steps() == [7]
     task, data = poisoned(small, small.Config(**FLAGS), 7)
     like = task.init(jax.random.key(0))
-    example = {k: jnp.zeros((16, *v.shape[1:]), v.dtype) for k, v in data.train.items()}
-    state, batch = kept.restore(7, (like, example | {"mask": jnp.zeros(16)})).state
+    example = batches.take(data.train, jnp.arange(99), 0, 16)
+    state, batch = kept.restore(7, (like, example)).state
     assert tree.digest(state) == clean["state_sha256"]
     order = batches.epoch_order(jax.random.split(jax.random.key(0))[1], 1, 99)
+    np.testing.assert_array_equal(batch["index"], order[16:32])
     np.testing.assert_array_equal(batch["label"], data.train["label"][order[16:32]])
     assert not np.isfinite(float(task.step(state, batch)[1]["loss"][0]))
     # Again, from the checkpoint before it: the same end.

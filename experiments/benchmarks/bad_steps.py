@@ -1,4 +1,4 @@
-"""What it costs to notice that a step is not finite, and to change nothing then.
+"""Cost of checking that a step is finite, and of leaving the state as it was if it is not.
 
     python -m experiments.benchmarks.bad_steps --width_multiplier=0.25 --batch_size=64
 

@@ -33,13 +33,13 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What --only selects it by; no two cases have the same."""
+        """Name that --only selects it by; unique."""
         work = "step" if self.steps else "epoch"
         return f"{self.model}-{self.batch_size}-{self.dtype}-{work}-{self.beside}"
 
     @property
     def batch(self) -> str:
-        """How much an update is of, in words."""
+        """Size of a batch, in words."""
         if self.model == "ppo":
             return f"{self.batch_size} x {ROLLOUT} steps of CartPole"
         if self.model in IMAGES:

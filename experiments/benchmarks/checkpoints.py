@@ -1,4 +1,4 @@
-"""What a checkpoint costs: how long the loop waits for it, until it is on disk, and to read it.
+"""Cost of a checkpoint: how long the loop waits, the time until it is on disk, and to read it.
 
     python -m experiments.benchmarks.checkpoints
 

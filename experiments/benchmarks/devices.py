@@ -1,4 +1,4 @@
-"""What each of N devices holds and sends for a step of a Transformer, and the README's table of it.
+"""Memory and traffic of each of N devices in a step of a Transformer; the README's table of it.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmarks.devices
 

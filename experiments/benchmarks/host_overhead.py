@@ -1,4 +1,4 @@
-"""What the loop adds to a step: the time of a run's steps beside a bare loop over a jitted step.
+"""Overhead of the loop: the time of a run's steps beside a bare loop over a jitted step.
 
     python -m experiments.benchmarks.host_overhead
 
@@ -32,7 +32,7 @@ COMMAND = "python -m experiments.benchmarks.host_overhead"
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """How often."""
+    """Number of turns."""
 
     turns: int = flag(7, "times that each side is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", place=True)

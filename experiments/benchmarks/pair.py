@@ -139,7 +139,7 @@ def take_turns(sides: Sequence[Side], turns: int, pause: float = PAUSE) -> dict[
 
 
 def ratios(first: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Of the seconds of each turn: below 1 where the first is faster."""
+    """Ratios of the seconds of each turn: below 1 where the first is faster."""
     return [mine / theirs for mine, theirs in zip(first, other, strict=True)]
 
 

@@ -49,7 +49,7 @@ class Config(RunConfig):
 
 
 def origin(folder: Path) -> dict[str, Any]:
-    """What a figure is of: the commit, whether other files than figures differ, and the day.
+    """Origin of a figure: the commit, whether other files than figures differ, and the day.
 
     Asked for before anything is measured: makes the folder of the files of figures.
 

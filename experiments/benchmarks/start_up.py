@@ -1,4 +1,4 @@
-"""How long a run takes until its first step is made, and the command line until it answers.
+"""Time until a run's first step is made, and until the command line answers.
 
     python -m experiments.benchmarks.start_up
 
@@ -27,7 +27,7 @@ STEP = [*EXPERIMENT, "--dataset=embedded", "--num_steps=1"]
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """How often."""
+    """Number of turns."""
 
     turns: int = flag(5, "times that each is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", place=True)

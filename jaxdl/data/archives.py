@@ -117,5 +117,5 @@ def cifar(data: bytes, label_bytes: int, origin: Path) -> tuple[np.ndarray, np.n
 
 
 def damaged(path: Path, why: str) -> UserError:
-    """What is said of an archive that is not what it should be."""
+    """Error for an archive that is not what it should be."""
     return UserError(f"{path} is damaged ({why}): delete it and prepare the data set again")

@@ -143,7 +143,7 @@ def take(
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Split:
-    """Batch number `position` of the epoch whose order is `order`; its mask is all ones.
+    """Batch number `position` of the epoch whose order is `order`: its `index`, a mask of ones.
 
     With a sharding each device takes the rows that it holds, of a split that is whole on each.
     """
@@ -151,13 +151,16 @@ def take(
     if sharding is not None:  # else devices would gather parts of all rows, and add them up
         rows = jax.lax.with_sharding_constraint(rows, sharding)
     batch = {name: jnp.asarray(array)[rows] for name, array in split.items()}
-    return batch | {"mask": jnp.ones((batch_size,), jnp.float32)}
+    return batch | {"index": rows, "mask": jnp.ones((batch_size,), jnp.float32)}
 
 
 def padded_batches(split: Split, batch_size: int) -> Iterator[Split]:
-    """All examples in order, in batches of one shape: the last is padded, with `mask` 0 there."""
+    """All examples in order, in batches of one shape: the last is padded, with `mask` 0 there.
+
+    Padding repeats the first example, and its `index`.
+    """
     for start in range(0, size(split), batch_size):
         rows = np.arange(start, start + batch_size)
         mask = (rows < size(split)).astype(np.float32)
-        rows = np.where(mask > 0, rows, 0)
-        yield read(split, rows) | {"mask": mask}
+        rows = np.where(mask > 0, rows, 0).astype(np.int32)
+        yield read(split, rows) | {"index": rows, "mask": mask}

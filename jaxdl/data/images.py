@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdl.config import absolute
 from jaxdl.data import cache, pipeline, pixels, prepare
-from jaxdl.data.batches import Dataset, Split, by_class, carve, size
+from jaxdl.data.batches import Dataset, Split, by_class, carve
 from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
 from jaxdl.data.stored import Stored
@@ -49,7 +49,7 @@ class Images(Dataset):
 
     @property
     def mirrored(self) -> bool:
-        """Whether an image flipped left to right keeps its label."""
+        """True if an image flipped left to right keeps its label."""
         return re.split("[/:]", self.name)[0] not in ONE_WAY
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,13 +155,8 @@ def _streamed(
     return Images(name, *about, *splits, num_classes, classes=classes)
 
 
-def numbered(split: Split) -> Split:
-    """Examples with their places, `number`: for what is random in an evaluation, and yet fixed."""
-    return split | {"number": np.arange(size(split), dtype=np.int32)}
-
-
 def is_folder(name: str) -> bool:
-    """Whether the name of a data set is a path: /..., ~..., ./... or ../..."""
+    """Returns True if the name of a data set is a path: /..., ~..., ./... or ../..."""
     return name.startswith(("/", "~", "./", "../"))
 
 
@@ -307,7 +302,7 @@ def read(stored: Stored, split: str, image_size: int) -> Split:
 
 
 def _fits(split: Split, count: int, image_size: int) -> bool:
-    """Whether arrays from elsewhere have the types and shapes that `read` would give."""
+    """Returns True if arrays from elsewhere have the types and shapes that `read` would give."""
     if set(split) != {"image", "label"}:
         return False
     image, label = split["image"], split["label"]

@@ -40,7 +40,7 @@ class Steps:
     """The rows of a step's batch that this host's devices hold, read when it is indexed."""
 
     def __init__(self, split: Records, key: np.ndarray, batch_size: int, held: np.ndarray):
-        """Of `split` in the order of `key` (as `jax.random.key_data` has it), the rows `held`."""
+        """Reads the rows `held` of `split` in the order of `key`, from `jax.random.key_data`."""
         self._split, self._key, self._batch_size, self._held = split, key, batch_size, held
         self._per_epoch = len(split.rows) // batch_size
         self._known: tuple[int, np.ndarray] = (-1, held)
@@ -56,16 +56,16 @@ class Steps:
             self._known = epoch, np.asarray(order)
         rows = self._known[1][position * self._batch_size + self._held]
         seed = int(self._key.astype(np.uint64) @ np.array([2**32, 1], np.uint64))
-        return self._split.read(rows, Draw(seed, epoch))
+        return self._split.read(rows, Draw(seed, epoch)) | {"index": rows.astype(np.int32)}
 
 
 class Pipeline:
-    """What `stream.Stream` is for arrays, for records."""
+    """Batches of records by the number of the step, as `stream.Stream` gives those of arrays."""
 
     def __init__(
         self, split: Records, key: jax.Array, batch_size: int, sharding: jax.sharding.Sharding
     ):
-        """Of `split`, in the orders that `key` gives its epochs, put where `sharding` says."""
+        """Reads `split` in the orders that `key` gives its epochs, put where `sharding` says."""
         import grain
         from absl import flags
 
@@ -81,7 +81,7 @@ class Pipeline:
         self._next = -1
 
     def batch(self, step: int) -> Split:
-        """That of a step; those of the next ones are being made.
+        """The batch of a step; those of the next ones are being made.
 
         Raises:
           TrainingError: an image of it is damaged, or workers end again and again.

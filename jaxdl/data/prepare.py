@@ -23,7 +23,7 @@ REVIEW = re.compile(r"aclImdb/(train/(neg|pos|unsup)|test/(neg|pos))/\d+_\d+\.tx
 
 
 class Recipe(NamedTuple):
-    """What a data set's archives hold, ready for `tfds.write`."""
+    """Content of a data set's archives, ready for `tfds.write`."""
 
     splits: dict[str, Iterable[dict[str, Any]]]
     label_names: dict[str, list[str]]

@@ -18,7 +18,7 @@ TRIES = 10
 
 
 class Source(Protocol):
-    """Where images lie; it goes to other processes, so it is small and can be pickled."""
+    """Place of images; it goes to other processes, so it is small and can be pickled."""
 
     def __len__(self) -> int: ...
 
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class Draw(NamedTuple):
-    """What the random areas of a batch are a function of, beside the place of an image."""
+    """Arguments of a batch's random areas, beside the place of an image."""
 
     seed: int
     epoch: int
@@ -58,7 +58,7 @@ class Records(dict[str, Any]):
         workers: int,
         smallest: float = 1.0,
     ):
-        """Of rows [N] of a source.
+        """Takes rows [N] of a source.
 
         Args:
           source: where the images lie.

@@ -25,7 +25,7 @@ class Stream:
         batch_size: int,
         sharding: jax.sharding.Sharding,
     ):
-        """Of `split`, visited in epoch e in the order `order(e)` [N], put where `sharding` says."""
+        """Visits `split` in epoch e in the order `order(e)` [N]; puts batches by `sharding`."""
         self._split = {name: np.asarray(array) for name, array in split.items()}
         self._order, self._batch_size, self._sharding = order, batch_size, sharding
         self._per_epoch = len(next(iter(self._split.values()))) // batch_size
@@ -34,7 +34,7 @@ class Stream:
         self._made: dict[int, Future[Split]] = {}
 
     def batch(self, step: int) -> Split:
-        """That of a step; those of the next ones are begun."""
+        """The batch of a step; those of the next ones are begun."""
         wanted = range(step, step + 1 + AHEAD)
         self._made = {n: made for n, made in self._made.items() if n in wanted}
         for n in wanted:
@@ -62,4 +62,6 @@ class Stream:
             return jax.make_array_from_callback(shape, self._sharding, held)
 
         batch = {name: placed(array, rows) for name, array in self._split.items()}
-        return batch | {"mask": placed(np.ones(1, np.float32), np.zeros_like(rows))}
+        every = np.arange(len(rows))
+        batch["index"] = placed(rows.astype(np.int32), every)
+        return batch | {"mask": placed(np.ones(len(rows), np.float32), every)}

@@ -1,4 +1,4 @@
-"""What an agent thinks with: a policy and a value, each a perceptron.
+"""Networks of an agent: a policy and a value, each a perceptron.
 
 Shapes: B observations of D numbers, A actions.
 """

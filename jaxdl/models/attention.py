@@ -47,7 +47,7 @@ def weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 class MultiHeadAttention(nn.Module):
-    """What each position finds in a memory; in self-attention the memory is the positions.
+    """Multi-head attention to a memory; self-attention where the memory is the positions.
 
     To attend to a memory that grows, keep what `project` gives and call `attend`.
 
@@ -126,7 +126,7 @@ class MultiHeadAttention(nn.Module):
         train: bool,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """What x [B, T, D] finds among keys and values; see `__call__`."""
+        """Attends from x [B, T, D] to keys and values; see `__call__`."""
         queries = self._turned(self._split(self.query(x)), positions)
         queries = queries * (self.features // self.heads) ** -0.5
         by_head = ((0, 2), (0, 2))

@@ -34,7 +34,7 @@ class Axis(NamedTuple):
 
 
 def axis(pixels: int, kernel: int, padding: int, size: int) -> Axis:
-    """That of so many pixels, for a kernel of so many over `padding` zeros on both sides."""
+    """Window along an axis of so many pixels, of a kernel over `padding` zeros on both sides."""
     pooled = (pixels + 2 * padding - kernel + 1) // 2
     results = -(-pooled // (size // 2))
     seen = 1 + -(-(kernel - 1) // size)

@@ -32,7 +32,7 @@ CHUNK = 5 << 20  # bytes of patches that are made at a time: about what a core's
 
 
 class Window(NamedTuple):
-    """What a convolution is, beside its operands."""
+    """Geometry of a convolution: all of it but its operands."""
 
     strides: tuple[int, int]
     padding: Pads  # pixels of zeros before and after, negative ones are cut off
@@ -45,7 +45,7 @@ class Window(NamedTuple):
         return tuple(max(0, (n + sum(pad) - k) // s + 1) for n, k, s, pad in sizes)
 
     def mirrored(self) -> "Window":
-        """That of the gradient with respect to images, over outputs spread by the strides."""
+        """Window of the gradient with respect to images, over outputs spread by the strides."""
         spread = tuple((n - 1) * s + 1 for n, s in zip(self.out(), self.strides, strict=True))
         before = [k - 1 - pad[0] for k, pad in zip(self.kernel, self.padding, strict=True)]
         pads = tuple(
@@ -179,7 +179,7 @@ def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1)
 
 
 def _bits(a: jax.Array) -> jax.Array:
-    """Of bfloat16 the bits, which XLA copies faster on a CPU than the numbers."""
+    """The bits of bfloat16, which XLA copies faster on a CPU than the numbers."""
     return lax.bitcast_convert_type(a, jnp.uint16) if a.dtype == jnp.bfloat16 else a
 
 
@@ -214,7 +214,7 @@ def _parts(padded: jax.Array, window: Window, inputs: int) -> jax.Array:
 
 
 def _patches(padded: jax.Array, window: Window, dtype: DTypeLike) -> jax.Array:
-    """What the kernel sees: padded images [b, ...], or their bits -> [b * H' * W', k * l * I]."""
+    """Patches that the kernel sees: padded images [b, ...], or bits -> [b * H' * W', k * l * I]."""
     (rows, columns), (down, right) = window.out(), window.strides
     places = [
         padded[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right]

@@ -60,7 +60,7 @@ class RecurrentLanguageModel(nn.Module):
     def next(
         self, tokens: jax.Array, states: tuple[State, ...], position: jax.Array | int = 0
     ) -> tuple[jax.Array, tuple[State, ...]]:
-        """What follows one more token [B]: logits float32 [B, V], and the states."""
+        """Logits of the token after one more token [B], float32 [B, V], and the states."""
         del position
         one = jnp.ones(tokens.shape, jnp.int32)
         found, states = self._run(tokens[:, None], one, states, False)

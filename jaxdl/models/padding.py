@@ -10,10 +10,10 @@ PAD = 0  # the token that is none; see `jaxdl.text.vocabulary`
 
 
 def lengths(tokens: jax.Array) -> jax.Array:
-    """How many tokens of each row are not PAD: [B, T] -> int32 [B]."""
+    """Number of tokens of each row that are not PAD: [B, T] -> int32 [B]."""
     return jnp.sum(tokens != PAD, axis=-1, dtype=jnp.int32)
 
 
 def inside(lengths: jax.Array, positions: int) -> jax.Array:
-    """Whether each of so many positions is within each row: [B] -> bool [B, T]."""
+    """Mask of the positions that are within each row: [B] -> bool [B, T]."""
     return jnp.arange(positions)[None] < lengths[:, None]

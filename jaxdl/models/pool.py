@@ -24,7 +24,7 @@ def maximum(x: jax.Array) -> jax.Array:
 
 @maximum.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Of each window one tangent is chosen: so the gradient is written in one pass, in order."""
+    """Chooses one tangent of each window: so the gradient is written in one pass, in order."""
     (x,), (tangent,) = primals, tangents
     *B, H, W, C = x.shape
     windows = tangent[..., : H // 2 * 2, : W // 2 * 2, :].reshape(*B, H // 2, 2, W // 2, 2, C)

@@ -117,7 +117,7 @@ def _gru_back(kept: State, state: State, by: State) -> tuple[jax.Array, State]:
 
 
 def _part_gru(by: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of r, z, n of the input, n of h."""
+    """Parts r, z, n of the input, n of h."""
     F = by.shape[-1] // 4
     return by[..., : 3 * F], jnp.concatenate((by[..., : 2 * F], by[..., 3 * F :]), axis=-1)
 

@@ -21,7 +21,7 @@ ATTENTIONS = ("additive", "multiplicative")
 
 
 class Memory(NamedTuple):
-    """What a decoder sees of a source; every leaf has the examples first."""
+    """A decoder's view of a source; every leaf has the examples first."""
 
     annotations: jax.Array  # [B, S, 2 * F], of both directions
     keys: jax.Array  # [B, S, F], U h of the papers, or W h
@@ -78,17 +78,17 @@ class Seq2Seq(nn.Module):
         return self._run(x, train)[0]
 
     def weights(self, x: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """How much each position of the target attends to each of the source: [B, T, S]."""
+        """Attention of each position of the target to each of the source: [B, T, S]."""
         return self._run(x, False)[1]
 
     def encode(self, source: jax.Array) -> tuple[Memory, State]:
-        """What decoding begins with: all that is seen of source [B, S], and the first state."""
+        """Encodes source [B, S]: the memory that decoding sees, and its first state."""
         return self._encode(source, False)
 
     def next(
         self, tokens: jax.Array, state: tuple[Memory, State], position: jax.Array | int = 0
     ) -> tuple[jax.Array, tuple[Memory, State]]:
-        """What follows one more token [B] of the target: logits float32 [B, V], and the state."""
+        """Logits after one more token [B] of the target, float32 [B, V], and the state."""
         del position
         memory, before = state
         logits, _, after = self._decode(tokens[:, None], memory, before, False)

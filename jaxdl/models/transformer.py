@@ -29,7 +29,7 @@ Pair = tuple[jax.Array, jax.Array]  # keys and values, [B, S, H, D / H] each
 
 
 class Memory(NamedTuple):
-    """What a block's second attention sees of a source."""
+    """Keys and values of a source for a block's cross-attention."""
 
     keys: jax.Array  # [B, S, H, D / H]
     values: jax.Array  # [B, S, H, D / H]
@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 
 
 class Caches(NamedTuple):
-    """What decoding has seen: of the target, and of the source where there is one."""
+    """Keys and values that decoding keeps: of the target, and of the source where there is one."""
 
     own: tuple[Pair, ...]  # of each block, [B, L, H, D / H]
     memories: tuple[Memory | None, ...]  # of each block
@@ -117,7 +117,7 @@ class Block(nn.Module):
         return x, grown[0]
 
     def remember(self, memory: jax.Array, mask: jax.Array) -> Memory | None:
-        """What this block sees of a memory [B, S, D], mask [B, 1, S]; None: it looks at none."""
+        """This block's keys and values of a memory [B, S, D], mask [B, 1, S]; None without one."""
         return Memory(*self.cross_attention.project(memory), mask) if self.cross else None
 
     def _rest(self, x: jax.Array, memory: Memory | None, train: bool) -> jax.Array:
@@ -162,7 +162,7 @@ class Encoder(nn.Module):
         return self.finish(x)
 
     def finish(self, x: jax.Array) -> jax.Array:
-        """What follows the last block."""
+        """Normalises after the last block, where norms come first."""
         return self.last(x) if self.blocks[-1].norm == "pre" else x
 
 
@@ -187,7 +187,7 @@ class Decoder(Encoder):
     def remember(
         self, memory: jax.Array | None, mask: jax.Array | None
     ) -> tuple[Memory | None, ...]:
-        """What each block sees of a memory [B, S, D]; None of none."""
+        """Each block's keys and values of a memory [B, S, D]; None of none."""
         if memory is None or mask is None:
             return (None,) * self.layers
         return tuple(block.remember(memory, mask) for block in self.blocks)
@@ -244,13 +244,13 @@ class LanguageModel(nn.Module):
 
     @nn.nowrap
     def start(self, examples: int) -> Caches:
-        """What decoding has seen before the first token: nothing."""
+        """Empty caches, for the first token."""
         return Caches(_empty(self, examples), (None,) * self.layers)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int
     ) -> tuple[jax.Array, Caches]:
-        """What follows one more token.
+        """Logits of the token after one more token.
 
         Args:
           tokens: [B], those at `position`.
@@ -308,7 +308,7 @@ class Translator(nn.Module):
         return self._logits(y)
 
     def encode(self, source: jax.Array) -> Caches:
-        """What decoding begins with: all that is seen of source [B, S]."""
+        """Encodes source [B, S] into the caches that decoding begins with."""
         memories = self.decoder.remember(*self._encode(source, False))
         return Caches(_empty(self, len(source)), memories)
 

@@ -60,7 +60,7 @@ def draw(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Arra
 
 
 class Drawn(NamedTuple):
-    """What a VAE makes of images and noise."""
+    """Outputs of a VAE for images and noise."""
 
     logits: jax.Array  # of the brightness [B, S, S, C], for the latents that were drawn
     mean: jax.Array  # of the latents, [B, L]
@@ -90,7 +90,7 @@ def terms(drawn: Drawn, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """Of the latents z that noise [B, L] drew, log of p(x, z) / q(z | x): [B].
+    """Log importance weight log p(x, z) / q(z | x) of the latents z that noise [B, L] drew: [B].
 
     The mean of the weights of many draws is an estimate of p(x) (Burda et al., 2016).
     """

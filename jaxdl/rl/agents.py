@@ -1,4 +1,4 @@
-"""What agents have in common: flags, environments by name, the splits, evaluation and a film.
+"""Common parts of agents: flags, environments by name, splits, evaluation and a film.
 
 A training "example" is one of the environments that are lived in side by side; an example of
 evaluation is an episode of its own, by its number.

@@ -18,7 +18,7 @@ Physics = Any  # an environment's own state: arrays
 
 
 class Environment(NamedTuple):
-    """What there is to act in.
+    """An environment as pure functions.
 
     Attributes:
       name: the field's.

@@ -20,7 +20,7 @@ Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # [B, D] -> logits [
 
 
 class Lived(NamedTuple):
-    """What the objective sees of a step."""
+    """Transitions as the objective sees them."""
 
     observation: jax.Array  # [D]
     action: jax.Array
@@ -32,7 +32,7 @@ class Lived(NamedTuple):
 def judged(
     think: Think, lived: Transition, discount: Number, trace: Number
 ) -> tuple[Lived, Metrics]:
-    """What was lived [T, B], and how much of its returns' variance the values explain."""
+    """Advantages of transitions [T, B], and the values' explained variance of the returns."""
     shape, size = lived.ended.shape, lived.observation.shape[-1]
     both = jnp.concatenate([lived.observation, lived.following]).reshape(-1, size)
     logits, values = think(both)
@@ -86,5 +86,5 @@ def objective(
 
 
 def log_probability(log_policy: jax.Array, action: jax.Array) -> jax.Array:
-    """That of the action [...], of all of them [..., A]."""
+    """Log-probability of the action [...], from those of all actions [..., A]."""
     return jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]

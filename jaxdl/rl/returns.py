@@ -1,4 +1,4 @@
-"""What a step was worth: discounted returns, and advantages (Schulman et al., 2016).
+"""Discounted returns, and generalised advantages (Schulman et al., 2016).
 
 Shapes: T steps, B episodes side by side, A actions.
 """

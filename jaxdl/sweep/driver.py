@@ -23,7 +23,7 @@ OURS = ("workdir", "resume", "dry_run")  # flags of a run that a sweep gives its
 
 
 class Options(NamedTuple):
-    """How a sweep is run."""
+    """Options of a sweep."""
 
     engine: str  # local, slurm or ray
     jobs: int  # trials at a time; 0: as the engine has room

@@ -88,7 +88,7 @@ def trials(config: type[RunConfig], flags: list[str], fixed: list[str], draws: i
 
 
 def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], list[str]]:
-    """What varies, and the other flags."""
+    """Flags that vary, and the other flags."""
     types = {field.name: type(field.default) for field in dataclasses.fields(config)}
     axes: dict[str, Axis] = {}
     common = []

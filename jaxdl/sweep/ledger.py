@@ -1,4 +1,4 @@
-"""What a sweep has to do and has done: one line a trial, rewritten whole at each change.
+"""Ledger of a sweep: one line a trial, rewritten whole at each change.
 
 The ledger is for people and for `jaxdl report`. What is true stands elsewhere, where a kill at any
 moment cannot part it from what it tells of: a trial is done when its run folder has a summary, and
@@ -44,7 +44,7 @@ class Ledger:
     """The trials of a sweep by name, in a folder."""
 
     def __init__(self, folder: Path, lines: Iterable[Line]):
-        """Of a folder, wherever it was when the lines were written."""
+        """Takes the trials of a folder, wherever it was when the lines were written."""
         self.folder = folder
         self.lines = {line["trial"]: line for line in lines}
         for name, line in self.lines.items():
@@ -124,7 +124,7 @@ class Ledger:
 
 
 def _is_trial(line: Any) -> bool:
-    """Whether a line of a ledger is a trial's, whose name is that of a folder in `trials/`."""
+    """Returns True if a line of a ledger is a trial's, with the name of a folder in `trials/`."""
     if not isinstance(line, dict):
         return False
     if not all(isinstance(line.get(name), kind) for name, kind in FIELDS.items()):
@@ -142,7 +142,7 @@ def _digest(config: Line) -> str:
 
 
 def result(line: Line) -> dict[str, Any] | None:
-    """What the ledger says of a trial that is done, from its summary; None: it is not.
+    """Entries of the ledger for a trial that is done, from its summary; None: it is not.
 
     `metric`, `value` and `better` (max or min) are of the best state on validation, `tested` is the
     same metric of it on the test split; of one that was never evaluated they are null.
@@ -226,7 +226,7 @@ def argv(line: Line) -> list[str]:
 
 
 def runs(line: Line) -> bool:
-    """Whether a process holds the trial's log, on this host or on a disk that tells."""
+    """Returns True if a process holds the trial's log, on this host or on a disk that tells."""
     try:
         with files.open_regular(Path(line["log"])) as file:
             return not locked(file)

@@ -80,7 +80,7 @@ def devices() -> list[dict[str, str]]:
 
 
 def environment(devices: list[dict[str, str]], place: int, places: int) -> dict[str, str]:
-    """What gives a trial its device, and of a GPU that several share its part of the memory.
+    """Variables that give a trial its device, and of a GPU that several share its part of memory.
 
     Raises:
       UserError: several would share a TPU chip, which takes but one process.

@@ -86,7 +86,7 @@ def check() -> None:
 
 
 def script(path: Path) -> str:
-    """What a task of the array runs."""
+    """Shell script of a task of the array."""
     words = shlex.join([sys.executable, "-m", "jaxdl.sweep.slurm", str(path)])
     return f'#!/bin/sh\nexec {words} "$SLURM_ARRAY_TASK_ID"\n'
 

@@ -63,7 +63,7 @@ def report(folder: Path, picture: Path) -> None:
 
 
 def _now(line: Line) -> Line:
-    """How a trial stands, whatever the ledger says: its driver may be gone."""
+    """A trial's state, whatever the ledger says: its driver may be gone."""
     state = line["state"]
     if state == "done" or (state == "running" and not ledger.runs(line)):
         state = "stopped"

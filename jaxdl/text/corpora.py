@@ -26,7 +26,7 @@ class Corpus(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Those of a text, without the line breaks that reviews have."""
+    """Words of a text, without the line breaks that reviews have."""
     return vocabulary.split(text.replace("<br />", " "))
 
 

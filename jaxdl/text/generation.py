@@ -15,7 +15,7 @@ from jaxdl.text.vocabulary import FIRST
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How characters are drawn; see `decoding.restrict`."""
+    """Sampling of characters; see `decoding.restrict`."""
 
     length: int = 500
     temperature: float = 0.8
@@ -54,7 +54,7 @@ def encode(prompt: str, data: Text) -> list[int]:
 
 
 def go_on(model: Any, variables: Any, data: Text, prompt: str, options: Options) -> str:
-    """What a model writes after a prompt, prompt included.
+    """Text that a model writes after a prompt, prompt included.
 
     A model of windows of T characters sees at least the last T // 2 of what stands before: its
     memory starts anew from so many whenever it is full.

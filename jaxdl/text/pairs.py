@@ -137,7 +137,7 @@ def puzzle(kind: str, *, length: int = 0, examples: int = 20_000, seed: int = 0)
 
 
 def _distinct(kind: str, length: int, count: int, seed: int) -> list[str]:
-    """That many sources of a puzzle."""
+    """Draws so many distinct sources of a puzzle."""
     random = np.random.RandomState(seed)
     found: dict[str, None] = {}
     for _ in range(20):  # where there are hardly as many, some are never drawn
@@ -168,7 +168,7 @@ def _add(text: str) -> str:
 
 
 class Puzzle(NamedTuple):
-    """How sources are drawn, and what the target of one is."""
+    """Sources of a puzzle, and the target of each."""
 
     make: Callable[[np.random.RandomState, int, int], list[str]]  # of (random, length, count)
     solve: Callable[[str], str]

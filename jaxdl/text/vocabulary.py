@@ -23,7 +23,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 class Vocabulary(Protocol):
-    """What every vocabulary does.
+    """Interface of every vocabulary.
 
     `decode` reads up to the first END, and leaves out BEGIN and PAD; `len` counts the four ids
     below FIRST, too.
@@ -162,7 +162,7 @@ class BytePairs:
         return cls(json.loads(tokenizer.to_str())["model"]["merges"])
 
     def to_json(self) -> str:
-        """What `from_json` reads."""
+        """JSON that `from_json` reads."""
         return json.dumps({"merges": self.merges})
 
     @classmethod

@@ -111,5 +111,6 @@ def test_padded_batches_cover_every_row_once():
     split = {"image": np.arange(23), "label": np.arange(23)}
     found = list(batches.padded_batches(split, 10))
     assert [batch["mask"].sum() for batch in found] == [10, 10, 3]
-    rows = np.concatenate([batch["image"][batch["mask"] > 0] for batch in found])
-    np.testing.assert_array_equal(rows, np.arange(23))
+    for name in ("image", "index"):
+        rows = np.concatenate([batch[name][batch["mask"] > 0] for batch in found])
+        np.testing.assert_array_equal(rows, np.arange(23))

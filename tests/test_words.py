@@ -1,0 +1,27 @@
+"""Docstrings begin with a noun phrase or a verb, not with a riddle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+RIDDLES = ("What", "That", "Those", "Whether", "Where", "Such", "Of", "How", "Who")
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for room in ("jaxdl", "experiments")
+    for path in (ROOT / room).rglob("*.py")
+)
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_docstring_is_a_riddle(file):
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    first_lines = [
+        (ast.get_docstring(node) or "-").splitlines()[0]
+        for node in ast.walk(tree)
+        if isinstance(node, DOCUMENTED)
+    ]
+    found = [line for line in first_lines if line.split()[0].strip(",:;") in RIDDLES]
+    assert not found
