@@ -286,10 +286,18 @@ def before(step: int, log: str) -> list[dict[str, Any]]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill.
 
-    A log that cannot be read, or is no regular file, has none.
+    A log that cannot be read, or is no regular file, has none. Where the run is finished, and so
+    its log whole, a line on stderr says that it is not.
     """
+    path = folder / "metrics.jsonl"
+    lines: list[dict[str, Any]] = []
     try:
-        content = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG)
-    except OSError:
-        return []
-    return metrics_log.parse(content.decode(errors="replace"))[0]
+        content = files.read_bytes(path, files.LARGEST_LOG)
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+    else:
+        lines, whole = metrics_log.parse(content.decode(errors="replace"))
+        why = "" if whole else f"is not what the run wrote after its line {len(lines)}"
+    if why and (folder / "summary.json").exists():
+        say(f"{path} {why}: what comes after is left out")
+    return lines

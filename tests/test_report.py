@@ -121,6 +121,20 @@ def test_pictures_of_odd_inputs(tmp_path):
     assert len(list(tmp_path.rglob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("text", ["hello\n", "[" * 100_000, None])
+def test_a_damaged_log_of_a_finished_run_is_said(text, tmp_path, small, capsys):
+    small.run(small.Config(workdir=str(tmp_path / "run"), num_steps=2, log_every=1))
+    path = tmp_path / "run" / "metrics.jsonl"
+    first = path.read_text(encoding="utf-8").splitlines()[0] + "\n"
+    path.unlink()
+    if text is not None:
+        path.write_text(first + text, encoding="utf-8")
+    capsys.readouterr()
+    run(["report", str(tmp_path / "run"), f"--output={tmp_path / 'x.png'}"])
+    why = "cannot be read" if text is None else "is not what the run wrote after its line 1:"
+    assert f"{path} {why}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (600, 300, 3), (2, 40, 3)])
 def test_a_caption_stands_whole_below_its_pixels(shape, tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
