@@ -19,7 +19,7 @@ from absl import flags, logging
 from jaxdl import compilation_cache, files
 from jaxdl import config as configs
 from jaxdl.data import cache
-from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.errors import TrainingError, UserError, first_line, shortened
 from jaxdl.progress import say
 from jaxdl.signals import Stopped, prompt
 
@@ -92,7 +92,7 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
     try:
         rest = values(["experiment", *_with_flag_files(arguments)])[1:]
     except (flags.Error, ValueError) as error:  # the latter of --noflag=value
-        text = str(error).removeprefix("ERROR:: ")
+        text = _said(str(error).removeprefix("ERROR:: "), config_class)
         raise UserError(f"{text} (--help lists the flags)") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag: write --name=value (--help lists the flags)")
@@ -100,6 +100,15 @@ def parse(config_class: type[Config], arguments: list[str]) -> Config | None:
     if values["num_epochs"].present and not values["num_steps"].present:
         found["num_steps"] = 0  # what is typed counts, not an experiment's default of the other
     return config_class(**found)
+
+
+def _said(text: str, config_class: type[configs.RunConfig]) -> str:
+    """An error of absl in our words, where it is of a value that is none of its flag's."""
+    types = {field.name: type(field.default) for field in dataclasses.fields(config_class)}
+    match = re.match(r"flag --(\w+)=(.*?): ", text, re.DOTALL)
+    if match is None or match[1] not in types:
+        return text
+    return f"--{match[1]}={shortened(match[2])}: give {configs.KINDS[types[match[1]]]}"
 
 
 def _with_flag_files(arguments: Iterable[str], depth: int = 0) -> list[str]:
@@ -231,9 +240,10 @@ def check_devices() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
         named = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({first_line(error)})" if str(error) else ""
         raise UserError(
-            f"JAX_PLATFORMS={named}: JAX finds no such device ({first_line(error)}): unset it to "
-            "take what is there, or install the JAX that knows it (the README's extras)"
+            f"JAX_PLATFORMS={named}: JAX finds no such device{why}: unset it to take what is "
+            "there, write it in lower case, or install the JAX that knows it (the README's extras)"
         ) from error
 
 

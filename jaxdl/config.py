@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import files
-from jaxdl.errors import UserError, shortened
+from jaxdl.errors import UserError, printable, shortened
 
 # Which process of several this is, and the values that say it is alone.
 ALONE: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
@@ -206,11 +206,17 @@ def experiment_name(config: RunConfig | type[RunConfig]) -> str:
     return spec.name if spec else Path(getattr(main, "__file__", None) or "experiment").stem
 
 
+def _is_known_array(value: Any) -> bool:
+    """Returns True for an array of JAX that has values: not for one that is traced."""
+    return type(value).__module__.partition(".")[0] == "jaxlib" and hasattr(value, "aval")
+
+
 def _as_flag(value: Any, kind: type) -> Any:
     """A value as that kind of flag has it, where it means the same: NumPy's numbers, paths."""
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+    known = type(value).__module__ == "numpy" or _is_known_array(value)
+    if known and getattr(value, "shape", None) == ():
         value = value.item()
     return float(value) if kind is float and type(value) is int else value
 
@@ -224,11 +230,11 @@ def check(config: RunConfig) -> None:
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
-        if hasattr(value, "aval"):  # an array of JAX, such as a hyperparameter of a population
-            continue
+        if hasattr(value, "aval") and not _is_known_array(value):
+            continue  # traced, such as a hyperparameter of a population
         if type(value) is not type(field.default):
-            kind = _KINDS[type(field.default)]
-            raise UserError(f"--{field.name}={shortened(repr(value))}: give {kind}")
+            kind = KINDS[type(field.default)]
+            raise UserError(f"--{field.name}={shortened(printable(repr(value)))}: give {kind}")
         if isinstance(value, str) and value:
             if meta["place"] or value.startswith(("/", "./", "../", "~")):  # a path
                 files.check_encoding(value, field.name)
@@ -247,7 +253,7 @@ def check(config: RunConfig) -> None:
             )
 
 
-_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def check_text(name: str, value: str) -> None:

@@ -62,7 +62,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
     if sum(max(w, len(name)) + GAP for w, name in zip(wide, names, strict=True)) > output.width:
         names = [cut(name, max(w, NARROWEST)) for w, name in zip(wide, names, strict=True)]
         rest = sum(max(w, len(n)) + GAP for w, n in zip(wide[1:3], names[1:3], strict=True))
-        most = max(NARROWEST, min(output.width // 2, output.width - rest))
+        most = max(NARROWEST, min(output.width // 3, output.width - rest))
         cells = [[cut(line[0], most), *line[1:]] for line in cells]
     widths = [
         max(len(name), *(len(line[n]) for line in cells)) + GAP for n, name in enumerate(names)

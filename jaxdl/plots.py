@@ -1,5 +1,7 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
+import contextlib
+import importlib
 import math
 import os
 import textwrap
@@ -29,18 +31,23 @@ LONGEST_CLASS = 24  # characters of a class's name on an axis
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
-def new_figure(**options: Any) -> Any:
-    """A `matplotlib.figure.Figure`, which Agg draws.
+def _module(name: str) -> Any:
+    """A module of matplotlib, of which this file imports no other way.
 
-    MPLBACKEND is not obeyed: it may name a notebook's backend, which is not installed here.
+    MPLBACKEND, which is read at the first import, is not obeyed: it may name a notebook's backend,
+    which is not installed here. Figures are drawn by Agg.
     """
-    named = os.environ.pop("MPLBACKEND", None)  # read when matplotlib is imported
+    named = os.environ.pop("MPLBACKEND", None)
     try:
-        from matplotlib.figure import Figure
+        return importlib.import_module(name)
     finally:
         if named is not None:
             os.environ["MPLBACKEND"] = named
-    return Figure(**options)
+
+
+def new_figure(**options: Any) -> Any:
+    """A `matplotlib.figure.Figure`, which Agg draws."""
+    return _module("matplotlib.figure").Figure(**options)
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -98,16 +105,14 @@ def _steep(values: list[float]) -> bool:
 def _labels(names: list[str]) -> list[str]:
     """Names for a legend: without the folder that all of them are in."""
     common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
-    try:
-        return [_plain(os.path.relpath(name, common) if common else name) for name in names]
-    except ValueError:  # on other drives
-        return [_plain(name) for name in names]
+    with contextlib.suppress(ValueError):  # on other drives
+        names = [os.path.relpath(name, common) if common else name for name in names]
+    return [_words(printable(shortened(name))) for name in names]
 
 
 def _colors(count: int) -> list[Any]:
     """Returns one color a run; of more than twenty, neighbours are similar."""
-    import matplotlib
-
+    matplotlib = _module("matplotlib")
     if count <= 10:
         return [f"C{n}" for n in range(count)]
     if count <= 20:
@@ -117,8 +122,7 @@ def _colors(count: int) -> list[Any]:
 
 def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
     """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
-    from matplotlib.lines import Line2D
-
+    Line2D = _module("matplotlib.lines").Line2D
     several = len(labels) > 1
     handles, texts = [], []
     for shade, (split, style) in enumerate(STYLES.items()):
@@ -212,8 +216,7 @@ def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()
       names: of the classes, C; another number of them: the axes have the classes' numbers.
     """
     classes = len(values)
-    words = (shortened(name, LONGEST_CLASS).split(" ") for name in names)
-    labels = [" ".join(map(_legible, name)) for name in words]
+    labels = [_words(shortened(name, LONGEST_CLASS)) for name in names]
     if len(labels) != classes or classes > MOST_LABELS:
         labels = []
     room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
@@ -307,8 +310,7 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
 
 def _legible(token: str) -> str:
     """A token as a label that matplotlib's own font can write."""
-    from matplotlib import font_manager
-
+    font_manager = _module("matplotlib.font_manager")
     known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
 
     def shown(character: str) -> str:
@@ -317,6 +319,11 @@ def _legible(token: str) -> str:
         return "\N{OPEN BOX}" if character == " " else character.encode("unicode_escape").decode()
 
     return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
+
+
+def _words(text: str) -> str:
+    """Words as a label that matplotlib's own font can write."""
+    return " ".join(map(_legible, text.split(" ")))
 
 
 def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) -> None:

@@ -29,7 +29,7 @@ from jaxdl.config import RunConfig
 from jaxdl.data import batches, prepare
 from jaxdl.data.batches import Dataset
 from jaxdl.data.images import is_folder
-from jaxdl.errors import UserError, shortened
+from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
 from jaxdl.supervised import evaluated
@@ -294,6 +294,8 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
         _keep_evaluation(folder, found, values, data.classes)
     except OSError as error:
         say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
+    except Exception as error:  # of a library that draws: the figures are there
+        say(f"no picture in {folder}: {first_line(error)}")
     return found
 
 

@@ -30,11 +30,14 @@ def report(folders: list[Path], picture: Path) -> None:
     ]
     summaries = [_summary(folder) for folder in folders]
     figures = dict.fromkeys(name for summary in summaries for name in summary)
+    # A narrow terminal has room for the first columns: one is a result.
+    results = sorted((name for name in figures if "/" in name), key=lambda n: n[:5] != "test/")
+    first, rest = results[:1], [name for name in figures if name not in results[:1]]
     rows = []
     for folder, config, summary in zip(folders, configs, summaries, strict=True):
-        cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in figures)]
-        rows.append((folder, *map(_cell, cells)))
-    show(("run", *differing, *figures), rows)
+        cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in rest)]
+        rows.append((folder, *map(_cell, [*(summary.get(n) for n in first), *cells])))
+    show(("run", *first, *differing, *rest), rows)
     output = console()
     runs = {str(folder): record.read_metrics(folder) for folder in folders}
     if any(runs.values()):

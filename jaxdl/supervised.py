@@ -48,7 +48,10 @@ class SupervisedConfig(RunConfig):
         high=1e6,
     )
     warmup_steps: int = flag(
-        0, "steps of warm-up, in the place of --warmup_epochs; 0: as many as it makes", low=0
+        0,
+        "steps of warm-up, at most half of the run, in the place of --warmup_epochs; 0: as many as "
+        "that makes",
+        low=0,
     )
     adam_b2: float = flag(
         0.999,
@@ -60,7 +63,7 @@ class SupervisedConfig(RunConfig):
         1e-8,
         "constant added to the root of the mean squared gradient in adam, adamw, nadam and "
         "schedule_free",
-        low=0.0,
+        low=1e-30,
         high=1.0,
     )
     plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)

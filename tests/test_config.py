@@ -4,6 +4,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -144,7 +145,7 @@ def test_another_default_of_any_parents_flag():
         ({"batch_size": "3"}, "--batch_size='3': give a whole number"),
         ({"batch_size": 16.0}, "--batch_size=16.0: give a whole number"),
         ({"seed": True}, "--seed=True: give a whole number"),
-        ({"fsdp": 1}, "--fsdp=1: give True or False"),
+        ({"fsdp": 1}, "--fsdp=1: give true or false"),
         ({"dtype": "float64"}, "--dtype=float64: choose one of"),
         ({"dataset": None}, "--dataset=None: give text"),
         ({"workdir": b"runs"}, "--workdir=b'runs': give text"),
@@ -168,6 +169,15 @@ def test_numbers_of_numpy_and_paths_are_taken():
     )
     assert made == plain
     assert json.loads(json.dumps(config.to_dict(made))) == config.to_dict(plain)
+
+
+def test_arrays_of_jax_with_values_are_numbers_too():
+    made = Config(batch_size=jnp.int32(4), learning_rate=jnp.float32(0.5))
+    assert made == Config(batch_size=4, learning_rate=0.5)
+    assert type(made.learning_rate) is float
+    for value in (jnp.float32(-1), jnp.ones(2)):
+        with pytest.raises(UserError, match="--learning_rate="):
+            Config(learning_rate=value)
 
 
 def test_traced_values_are_left_alone():

@@ -34,9 +34,10 @@ def test_report_shows_what_differs_and_draws(two_runs, tmp_path, capsys):
     run(["report", *map(str, two_runs), f"--output={picture}"])
     out = capsys.readouterr().out
     header, first, second, *_ = out.splitlines()
-    assert header.split()[:2] == ["run", "seed"]
+    assert header.split()[:3] == ["run", "test/accuracy", "seed"]
     assert "batch_size" not in header
-    assert first.split()[:2] == [str(two_runs[0]), "0"]
+    assert first.split()[0] == str(two_runs[0])
+    assert first.split()[2] == "0"
     assert "0.6250" in second
     assert "0.6250" in first  # of the run still going: its last validation
     assert np.asarray(Image.open(picture)).std() > 5
@@ -59,12 +60,45 @@ def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
         run(["report", str(two_runs[0]), f"--output={tmp_path / name}"])
 
 
-def test_pictures_need_no_backend(tmp_path):
+@pytest.mark.parametrize(
+    "call",
+    [
+        "plots.curves({}, Path('x.png'))",
+        "plots.matrix(np.eye(2), 't', Path('x.png'), ('a', 'b'))",
+        "plots.attention(np.eye(2), ['a', 'b'], ['c', 'd'], Path('x.png'))",
+        "plots.curves({'a': [], 'b': []}, Path('x.png'))",
+    ],
+)
+def test_pictures_need_no_backend(call, tmp_path):
     """As in a notebook, whose backend is in the environment of what it starts."""
-    code = "from pathlib import Path\nfrom jaxdl import plots\nplots.curves({}, Path('x.png'))"
+    code = f"""
+from pathlib import Path
+import numpy as np
+from jaxdl import plots
+{call}
+"""
     environ = os.environ | {"MPLBACKEND": "module://nowhere.backend", "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-c", code], check=True, env=environ, cwd=tmp_path)
     assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_a_legend_tells_names_apart_that_its_font_lacks(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    plots.curves({"runs/日本": [], "runs/中国": [], "runs/a b$": []}, tmp_path / "x.png")
+    texts = [text.get_text() for text in kept[0].legends[0].get_texts()][3:]
+    assert texts == [r"\u65e5\u672c", r"\u4e2d\u56fd", r"a b\$"]
+
+
+def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypatch):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    small.run(config)
+    said = []
+    monkeypatch.setattr(reopen, "say", said.append)
+    monkeypatch.setattr(reopen, "_keep_evaluation", lambda *_: 1 / 0)
+    opened = reopen.Run(tmp_path / "run", small, config, "newest")
+    assert "accuracy" in reopen.evaluate(opened, "test")
+    assert "division by zero" in said[-1]
 
 
 def test_a_legend_of_many_runs_has_each_once_and_no_name_is_cut(tmp_path, monkeypatch):

@@ -43,7 +43,10 @@ class ImageFolder:
         self._left_out: dict[str, list[Path]] = {}  # by reason
         try:
             if not _is_folder(folder):
-                raise UserError(f"--dataset={folder} does not exist: give a folder that does")
+                raise UserError(
+                    f"--dataset={folder} does not exist: give a folder that does (to a run whose "
+                    "images were moved, `jaxdl evaluate RUN --dataset=./ELSEWHERE`)"
+                )
             self.splits = self._find_splits()
             self._list_all()
         except OSError as error:
@@ -52,11 +55,17 @@ class ImageFolder:
     def left_out(self) -> str:
         """One line about files in no split: counts by reason, first names; empty: none."""
         reasons = [
-            f"{len(paths):,} {reason} ({shortened(paths[0].relative_to(self.folder))}"
-            f"{', ...' if paths[1:] else ''})"
+            f"{reason}: {len(paths):,} ({self._examples(paths)})"
             for reason, paths in self._left_out.items()
         ]
-        return f"{self.folder}: left out are {'; '.join(reasons)}" if reasons else ""
+        return f"{self.folder}: left out: {'; '.join(reasons)}" if reasons else ""
+
+    def _examples(self, paths: list[Path]) -> str:
+        """Names of up to three paths, of which no two end alike."""
+        kinds = {path.suffix.lower(): path for path in reversed(paths)}
+        few = sorted(kinds.values())[:3]
+        names = [shortened(path.relative_to(self.folder)) for path in few]
+        return ", ".join([*names, *(["..."] if len(paths) > len(few) else [])])
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all files, wherever the folder itself is.
@@ -169,6 +178,7 @@ class ImageFolder:
         """The image files below the folder of a class, through links, each folder once."""
         found: list[Path] = []
         seen: set[tuple[int, int]] = set()  # else links in a circle would have no end
+        root, own = self.folder.resolve(), folder.resolve()
         waiting = [folder]
         while waiting:
             here = waiting.pop()
@@ -177,6 +187,10 @@ class ImageFolder:
                 self._leave_out(here, "folders that a class has twice, by links")
                 continue
             seen.add((status.st_dev, status.st_ino))
+            real = here.resolve()
+            if real.is_relative_to(root) and not real.is_relative_to(own):
+                self._leave_out(here, "links to other folders of the data set")
+                continue
             inner = []
             for path in _sorted(here):
                 if self._is_hidden(path):

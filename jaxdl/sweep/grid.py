@@ -96,12 +96,22 @@ def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], l
         match = FLAG.fullmatch(flag)
         axis = None
         if match and match[1] in types and match[1] not in configs.places(config):
-            axis = _axis(match[1], match[2], types[match[1]] is int)
+            kind = types[match[1]]
+            if kind in (int, float):
+                _check_ranges(match[1], match[2])
+            axis = _axis(match[1], match[2], kind is int)
         if match and axis is not None:
             axes[match[1]] = axis
         else:
             common.append(flag)
     return axes, common
+
+
+def _check_ranges(name: str, text: str) -> None:
+    """Refuses what looks like a range of numbers, and is none."""
+    for part in text.split(","):
+        if ".." in part and not RANGE.fullmatch(part):
+            raise UserError(f"--{name}={part} is no range: write LOW..HIGH or LOW..HIGH:log")
 
 
 def _axis(name: str, text: str, whole: bool) -> Axis | None:

@@ -159,7 +159,10 @@ def test_what_is_left_out_is_one_line(stream, folder, capsys):
     (folder / "train" / "ant" / "notes.txt").unlink()
     load(folder)
     assert "left out" not in capsys.readouterr().err
-    for place in ("train/bee/x.heic", "train/bee/y.svg", "train/loose.png", "top.jpg"):
+    for place in (
+        *("train/bee/x.heic", "train/bee/x2.heic", "train/bee/y.svg"),
+        *("train/loose.png", "top.jpg"),
+    ):
         (folder / place).write_bytes(b"?")
     for place in ("extra", "train/nothing", "train/bee/.thumbnails", "train/bee/9"):
         (folder / place).mkdir()
@@ -167,16 +170,26 @@ def test_what_is_left_out_is_one_line(stream, folder, capsys):
     load(folder, stream=stream)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     for part in (
-        "1 folders that are no split (extra)",
-        "1 images in no split (top.jpg)",
-        "1 images in no class (train/loose.png)",
-        "1 empty folders of classes (train/nothing)",
-        "1 hidden files or folders (train/bee/.thumbnails)",
-        "1 folders that a class has twice, by links (train/bee/9/again)",
-        "2 files that are not named .jpg, .jpeg, .png",
-        "(train/bee/x.heic, ...)",
+        "folders that are no split: 1 (extra)",
+        "images in no split: 1 (top.jpg)",
+        "images in no class: 1 (train/loose.png)",
+        "empty folders of classes: 1 (train/nothing)",
+        "hidden files or folders: 1 (train/bee/.thumbnails)",
+        "folders that a class has twice, by links: 1 (train/bee/9/again)",
+        "files that are not named .jpg, .jpeg, .png",
+        ": 3 (train/bee/x.heic, train/bee/y.svg, ...)",
     ):
         assert part in line
+
+
+@pytest.mark.parametrize("target", ["..", "../ant", "../..", "../../train"])
+def test_links_to_other_classes_bring_no_image_of_theirs(target, folder, capsys):
+    data = load(folder)
+    (folder / "train" / "bee" / "loop").symlink_to(target)
+    again = load(folder)
+    np.testing.assert_array_equal(again.train["image"], data.train["image"])
+    np.testing.assert_array_equal(again.train["label"], data.train["label"])
+    assert "links to other folders of the data set: 1 (train/bee/loop" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["train/bee/9.png", "train/bee/9", "train/cow", "test"])

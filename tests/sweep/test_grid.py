@@ -135,6 +135,8 @@ def test_draws_of_lists_are_distinct():
         (["--seed=1,1"], 0, "twice"),
         (["--seed=0..3,2"], 0, "twice"),
         (["--seed=1,2", "--seed=3"], 0, "given twice"),
+        (["--learning_rate=0.1..0.2:lin"], 3, "--learning_rate=0.1..0.2:lin is no range"),
+        (["--learning_rate=1..2..3"], 3, "is no range: write LOW..HIGH"),
         (["--seed=0..3"], 5, "nothing to draw|no flag has values"),
     ],
 )
