@@ -29,7 +29,7 @@ from jaxdl.errors import TrainingError, UserError
 # On an H100 with 16 cores `runs` took two minutes, and a quarter of `steps` half a minute; the
 # program that trains CIFAR-10 compiles for one.
 SHARES = {"runs": 26, "steps": 38, "loop": 8, "speedrun": 18, "population": 5, "checks": 5}
-IN_SMALL = {"runs": 34, "steps": 22, "loop": 10, "speedrun": 16, "population": 6, "checks": 12}
+IN_SMALL = {"runs": 66, "steps": 10, "loop": 18, "speedrun": 15, "population": 10, "checks": 12}
 # Without optimisation programs compile in half the time.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 
