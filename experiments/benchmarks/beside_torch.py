@@ -56,7 +56,13 @@ def command(side: str, spec: str, python: str, module: str = "side") -> list[str
         return [sys.executable, "-m", f"experiments.benchmarks.{side}_side", spec]
     python = python or sys.executable
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
-    if not shutil.which(python) or subprocess.run([python, "-c", look]).returncode:
+    try:
+        lacks = (
+            not shutil.which(python) or subprocess.run([python, "-c", look], timeout=60).returncode
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        lacks = True
+    if lacks:
         raise UserError(
             f"{python} has no PyTorch: pip install -e '.[benchmark]', or name an interpreter that "
             "has, --torch_python=PYTHON"

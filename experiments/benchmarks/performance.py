@@ -124,10 +124,13 @@ def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     kept = files.read_json(path) if path.exists() else {}
     entries = {e["case"]: e for e in kept.get(kind, [])}
     if kind == "checks":
-        before = entries.get(entry["case"], {}).get("states", {})
-        now = entry["states"].items()
+        older = entries.get(entry["case"], {})
+        before, now = older.get("states", {}), entry["states"].items()
         decided = {n: state for n, state in now if state in (DONE, FAILED) or n not in before}
-        entry = entry | {"states": before | decided}
+        # Each state is of the commit that it was seen at.
+        commits = older.get("commits", dict.fromkeys(before, older.get("commit")))
+        commits |= dict.fromkeys(decided, entry.get("commit"))
+        entry = entry | {"states": before | decided, "commits": commits}
     entries[entry["case"]] = entry
     text = json.dumps(kept | {kind: list(entries.values())}, indent=1)
     files.write_text(path, f"{text}\n")

@@ -116,6 +116,16 @@ def test_a_line_that_a_kill_left_half_written_is_none(tmp_path):
     assert report.read(path) == [{"name": "a"}]
 
 
+@pytest.mark.parametrize(
+    "text", [b'{"name": "a"}{"name": "b"}\n', b"\xff\n", b"[]\n", b"{}\n", b"[" * 10**5 + b"\n"]
+)
+def test_lines_that_are_no_results_are_refused_in_one_line(text, tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"name": "a"}\n\n' + text)
+    with pytest.raises(UserError, match="measure again"):
+        report.read(path)
+
+
 def test_the_minutes_begin_with_the_process():
     code = "import time; time.sleep(0.3); from {0} import age; print(age())"
     module = "experiments.benchmarks.accelerator.__main__"
@@ -133,18 +143,43 @@ def test_what_is_chosen():
     assert [p.name for p in command.parts("steps/vgg16,loop", shares)] == ["steps", "loop"]
     with pytest.raises(UserError, match="--only=stairs/vgg16: no part begins so; there are"):
         command.parts("loop,stairs/vgg16", shares)
-    assert report.chosen("steps/vgg16-512-bfloat16", "steps/vgg16,loop")
+    assert [p.name for p in command.parts(" checks/att , loop,", shares)] == ["loop", "checks"]
+    for only in (",", "run/grid", "/grid", "steps/vgg16,r/"):
+        with pytest.raises(UserError, match="no part begins so"):
+            command.parts(only, shares)
+    assert report.chosen("steps/vgg16-512-bfloat16", "steps/vgg16, loop,")
+    assert report.chosen("any/thing", "")
     assert not report.chosen("steps/vit-512-bfloat16", "steps/vgg16,loop")
 
 
 def test_a_folder_with_results_is_not_written_again(tmp_path):
-    report.append(tmp_path / "results.jsonl", {})
+    report.append(tmp_path / "results.jsonl", {"name": "origin"})
     config = cli.parse(command.Config, [f"--output={tmp_path}"])
     with pytest.raises(UserError, match=r"--output=.* has results: name a new folder"):
         command.run(config)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"--output=.*file/in cannot be made"):
         command.folder(cli.parse(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
+
+
+def test_an_interpreter_without_pytorch_that_was_named_is_refused_at_once(tmp_path):
+    flags = ["--torch_python=/nonexistent", f"--output={tmp_path / 'out'}", "--rehearse"]
+    with pytest.raises(UserError, match="/nonexistent has no PyTorch"):
+        command.run(cli.parse(command.Config, flags))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_measured_is_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "parts", lambda only, shares: [part("loop", "pass")])
+    for name in ("XLA_FLAGS", "JAX_PLATFORMS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(command, "DEVICES", ("/nowhere/*",))
+    flags = ["--minutes=1", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(TrainingError, match="nothing was measured"):
+        command.run(cli.parse(command.Config, flags))
+    said = capsys.readouterr().err
+    assert "no accelerator (/nowhere/*): this measures the CPU" in said
+    assert f"{tmp_path / 'out' / 'results.jsonl'}" in said
 
 
 def test_the_command_ends_with_a_table_and_names_what_failed(tmp_path, monkeypatch, capsys):

@@ -60,7 +60,9 @@ def commit(monkeypatch):
     return "main"
 
 
-def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(card, tmp_path, commit):
+def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(
+    card, tmp_path, commit, monkeypatch
+):
     steps.main(of(tmp_path, only="steps/ceilings,steps/lenet5,steps/lstm-256-bf"))
     origin = {"name": "origin", **performance.measured_from()}
     report.append(tmp_path / "results.jsonl", origin)
@@ -86,6 +88,18 @@ def test_steps_beside_pytorch_are_published_with_speed_share_and_memory(card, tm
     report.append(tmp_path / "results.jsonl", {"name": "runs/a", "state": "stopped", "text": ""})
     publish.add(tmp_path / "results.jsonl", kept, commit)
     assert "| does everything run | 2 | none | c | 1 x Z80 |" in performance.table(kept)
+    # What another commit's measurement did not decide stays that of this one.
+    monkeypatch.setattr(
+        performance, "committed", lambda name: {"commit": "bead", "source": origin["source"]}
+    )
+    later = tmp_path / "later"
+    later.mkdir()
+    report.append(later / "results.jsonl", origin)
+    of_z80 = {"state": "done", "text": "", "hardware": "1 x Z80"}  # checks alone
+    report.append(later / "results.jsonl", {"name": "runs/c", **of_z80})
+    assert publish.add(later, kept, commit) == 1
+    checks = json.loads(path.read_text(encoding="utf-8"))["checks"][0]
+    assert checks["commits"] == {"a": "c0ffee", "b": "c0ffee", "c": "bead"}
 
 
 def test_several_cases_start_at_once(card, tmp_path, monkeypatch):
@@ -144,6 +158,14 @@ def test_what_is_not_published(tmp_path, commit):
         report.append(path, {"name": "loop/1 ms", "state": "done", "text": "", **more})
         with pytest.raises(UserError, match=error):
             publish.add(path, tmp_path, commit)
+
+
+def test_a_publication_of_nothing_is_refused(tmp_path, commit):
+    report.append(tmp_path / "results.jsonl", {"name": "origin", **performance.measured_from()})
+    with pytest.raises(UserError, match="nothing is published"):
+        publish.add(tmp_path, tmp_path / "kept", commit)
+    with pytest.raises(UserError, match="--add is missing"):
+        publish.run(cli.parse(publish.Config, []))
 
 
 def test_the_digest_is_of_all_code(tmp_path):

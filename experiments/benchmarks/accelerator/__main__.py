@@ -15,17 +15,20 @@ CIFAR-10 is read from .accelerator/tfds, where that is; else there are scikit-le
 """
 
 import dataclasses
+import glob
 import os
 import sys
 import time
 from pathlib import Path
 
-from experiments.benchmarks import performance
+from experiments.benchmarks import beside_torch, performance
 from experiments.benchmarks.accelerator import driver, report, table
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.progress import say
 
+DEVICES = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*", "/dev/kfd")  # as files
 # On an H100 with 16 cores `runs` took two minutes, and a quarter of `steps` half a minute; the
 # program that trains CIFAR-10 compiles for one.
 SHARES = {"runs": 26, "steps": 38, "loop": 8, "speedrun": 18, "population": 5, "checks": 5}
@@ -55,8 +58,9 @@ def parts(only: str, shares: dict[str, int]) -> list[driver.Part]:
     Raises:
       UserError: a start is of no part.
     """
-    for start in only.split(","):
-        if start and not any(name.startswith(start.partition("/")[0]) for name in shares):
+    for start in report.starts(only) or ([only] if only else []):
+        part, slash, _ = start.partition("/")
+        if part not in shares if slash else not any(name.startswith(start) for name in shares):
             raise UserError(f"--only={start}: no part begins so; there are {', '.join(shares)}")
     return [
         driver.Part(
@@ -76,7 +80,12 @@ def folder(config: Config) -> Path:
     path = Path(config.output or time.strftime("runs/accelerator/%Y-%m-%d-%H%M%S"))
     if (path / "results.jsonl").exists():
         raise UserError(f"--output={path} has results: name a new folder")
-    performance.make_folder(path, "output")
+    for needed in (path, path / "logs"):
+        performance.make_folder(needed, "output")
+    try:
+        report.append(path / "results.jsonl", {"name": "origin", **performance.measured_from()})
+    except OSError as error:
+        raise UserError(f"--output={path} cannot be written ({error.strerror})") from error
     return path
 
 
@@ -92,7 +101,12 @@ def run(config: Config, spent: float = 0.0) -> None:
       TrainingError: something failed.
     """
     todo = parts(config.only, IN_SMALL if config.rehearse else SHARES)
+    if config.torch_python:  # else it would be found to lack PyTorch when minutes are gone
+        beside_torch.command("torch", "", config.torch_python)
+    if not config.rehearse and not any(map(glob.glob, DEVICES)):
+        say(f"no accelerator ({', '.join(DEVICES)}): this measures the CPU, as --rehearse in small")
     path = folder(config)
+    say(f"results, each as soon as it is there: {path / 'results.jsonl'}")
     # What runs at once shares a GPU's memory, of which JAX would take most at its start.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if config.rehearse:
@@ -103,10 +117,11 @@ def run(config: Config, spent: float = 0.0) -> None:
         "rehearse": config.rehearse,
         "torch_python": config.torch_python,
     }
-    report.append(path / "results.jsonl", {"name": "origin", **performance.measured_from()})
     results = report.read(driver.drive(todo, 60 * config.minutes - spent, path, spec))
     print(table.render(results))
     failed = [line["name"] for line in results if line.get("state") == report.FAILED]
+    if not any(line.get("state") == report.DONE and "/" in line["name"] for line in results):
+        raise TrainingError(f"nothing was measured: give more --minutes, or see {path}/logs")
     if failed:
         raise TrainingError(f"{len(failed)} failed ({', '.join(failed)}): see {path}/logs")
 

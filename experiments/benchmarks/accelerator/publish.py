@@ -31,18 +31,22 @@ class Config(RunConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Adds the figures; returns the folder that has them."""
-    add(Path(config.add), Path(config.results), config.commit)
-    return {"results": config.results}
+    if not config.add:
+        raise UserError("--add is missing: name a results.jsonl of the accelerator, or its folder")
+    performance.make_folder(Path(config.results), "results")
+    count = add(Path(config.add), Path(config.results), config.commit)
+    return {"results": config.results, "figures": count}
 
 
-def add(path: Path, folder: Path, commit: str = "HEAD") -> None:
-    """Adds the figures in `path` to the files in `folder`, as those of a commit.
+def add(path: Path, folder: Path, commit: str = "HEAD") -> int:
+    """Adds the figures in `path` to the files in `folder`, as those of a commit; returns how many.
 
     A machine to which the code was only copied knows no commit, but the digest of its code.
 
     Raises:
       UserError: they are of other code than the commit's, of a rehearsal, or there are none.
     """
+    path = path / "results.jsonl" if path.is_dir() else path
     results = report.read(path)
     origin = next((line for line in results if line["name"] == "origin"), None)
     if origin is None:
@@ -50,15 +54,19 @@ def add(path: Path, folder: Path, commit: str = "HEAD") -> None:
     if any(line.get("rehearsal") for line in results):
         raise UserError(f"--add={path} is of a rehearsal, whose figures are of no use: measure")
     measured = performance.committed(commit)
-    if origin["source"] != measured["source"]:
+    if origin.get("source") != measured["source"]:
         raise UserError(
             f"--add={path} was measured with other code than that of --commit={commit}: name the "
             "commit that was measured"
         )
     of = {"commit": measured["commit"], "dirty": False, "date": origin["date"]}
     entries = [(kind, entry) for line in results for kind, entry in _entries(line)]
-    for kind, entry in [*entries, *_checks(results, entries)]:
+    entries += _checks(results, entries)
+    if not entries:
+        raise UserError(f"--add={path} has no figure of a known device: nothing is published")
+    for kind, entry in entries:
         performance.keep(folder, entry | of, kind)
+    return len(entries)
 
 
 def _entries(line: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -71,8 +79,9 @@ def _entries(line: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _checks(
     results: list[dict[str, Any]], entries: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The states of each part's checks; the hardware is the figures'."""
-    hardware = {entry["hardware"] for _, entry in entries}
+    """The states of each part's checks, where all that is in the file is of one hardware."""
+    hardware = {line["hardware"] for line in results if "hardware" in line}
+    hardware |= {entry["hardware"] for _, entry in entries}
     for part, case in CHECKED.items():
         own = [line for line in results if line["name"].startswith(f"{part}/")]
         states = {line["name"].partition("/")[2]: line["state"] for line in own}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxdl.errors import first_line
+from jaxdl.errors import UserError, first_line
 
 DONE, FAILED, STOPPED, SKIPPED = "done", "failed", "stopped", "skipped"
 NO_TIME = "no time was left"
@@ -81,14 +81,30 @@ def append(path: Path, line: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of results.jsonl; what a kill left half-written at its end is no line."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of results.jsonl; what a kill left half-written at its end is no line.
+
+    Raises:
+      UserError: it cannot be read, or a line before is no result.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in whole if line.strip()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}): measure again") from error
+    if not all(isinstance(line, dict) and isinstance(line.get("name"), str) for line in lines):
+        raise UserError(f"{path} has lines that are no results: measure again")
+    return lines
 
 
 def chosen(name: str, only: str) -> bool:
     """True if `only`, prefixes between commas, selects a result or the part that contains it."""
-    return any(name.startswith(start) or start.startswith(f"{name}/") for start in only.split(","))
+    return any(name.startswith(s) or s.startswith(f"{name}/") for s in starts(only) or [""])
+
+
+def starts(only: str) -> list[str]:
+    """The prefixes of `only`."""
+    return [start.strip() for start in only.split(",") if start.strip()]
 
 
 @contextlib.contextmanager

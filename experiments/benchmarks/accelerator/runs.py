@@ -30,7 +30,7 @@ from experiments.benchmarks.accelerator.report import (
     chosen,
 )
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, record
+from jaxdl import cli, environment, record
 from jaxdl.errors import TrainingError
 
 HALF = ("mnist_lenet", "cifar_vgg", "cifar_resnet", "cifar_vit", "mnist_gan", "shakespeare_lm")
@@ -225,7 +225,12 @@ def child(spec: dict[str, Any], name: str, measure: Measure) -> None:
     experiment = "experiments.iris_mlp" if report.rehearse else "experiments.mnist_lenet"
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), experiment)
-        report.attempt(name, lambda: measure(place), limit=LIMIT)
+        report.attempt(name, lambda: (measure(place), report_hardware()), limit=LIMIT)
+
+
+def report_hardware() -> dict[str, Any]:
+    """The device that a result is of."""
+    return {"hardware": environment.hardware(environment.describe())}
 
 
 def supervise(report: Report, context: Any, name: str, measure: Measure) -> None:
