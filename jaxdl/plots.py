@@ -1,12 +1,11 @@
 """Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
 
 import contextlib
-import importlib
 import math
 import os
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,15 +30,16 @@ LONGEST_CLASS = 24  # characters of a class's name on an axis
 MOST_PANELS = 60  # of a picture; a log may be a stranger's
 
 
-def _module(name: str) -> Any:
-    """A module of matplotlib, of which this file imports no other way.
+@contextlib.contextmanager
+def _no_backend() -> Iterator[None]:
+    """Around each import of matplotlib, which reads MPLBACKEND at the first one.
 
-    MPLBACKEND, which is read at the first import, is not obeyed: it may name a notebook's backend,
-    which is not installed here. Figures are drawn by Agg.
+    It is not obeyed: it may name a notebook's backend, which is not installed here. Figures are
+    drawn by Agg.
     """
     named = os.environ.pop("MPLBACKEND", None)
     try:
-        return importlib.import_module(name)
+        yield
     finally:
         if named is not None:
             os.environ["MPLBACKEND"] = named
@@ -47,7 +47,9 @@ def _module(name: str) -> Any:
 
 def new_figure(**options: Any) -> Any:
     """A `matplotlib.figure.Figure`, which Agg draws."""
-    return _module("matplotlib.figure").Figure(**options)
+    with _no_backend():
+        from matplotlib.figure import Figure
+    return Figure(**options)
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
@@ -112,7 +114,9 @@ def _labels(names: list[str]) -> list[str]:
 
 def _colors(count: int) -> list[Any]:
     """Returns one color a run; of more than twenty, neighbours are similar."""
-    matplotlib = _module("matplotlib")
+    with _no_backend():
+        import matplotlib
+
     if count <= 10:
         return [f"C{n}" for n in range(count)]
     if count <= 20:
@@ -122,7 +126,9 @@ def _colors(count: int) -> list[Any]:
 
 def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
     """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
-    Line2D = _module("matplotlib.lines").Line2D
+    with _no_backend():
+        from matplotlib.lines import Line2D
+
     several = len(labels) > 1
     handles, texts = [], []
     for shade, (split, style) in enumerate(STYLES.items()):
@@ -310,7 +316,9 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
 
 def _legible(token: str) -> str:
     """A token as a label that matplotlib's own font can write."""
-    font_manager = _module("matplotlib.font_manager")
+    with _no_backend():
+        from matplotlib import font_manager
+
     known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
 
     def shown(character: str) -> str:
