@@ -130,7 +130,7 @@ def test_every_kind_of_write_was_hit(what, found):
 
 @pytest.mark.parametrize("kilobytes", [30, 120])
 def test_a_limit_of_a_files_size_is_one_line(kilobytes, tmp_path):
-    """What a quota does: arrays fail side by side, and each would print its own traceback."""
+    """Arrays fail side by side, as at a quota, and each would print its own traceback."""
     limit = 1024 * kilobytes
     done = subprocess.run(
         [sys.executable, "-m", "tests.small", f"--workdir={tmp_path / 'run'}", "--width=1000"],

@@ -226,7 +226,7 @@ def test_there_are_sixty():
 
 
 class Watched:
-    """What this process starts, and what it writes where it should not, by Python's own events."""
+    """Processes that this one starts, by Python's audit events."""
 
     def __init__(self):
         self.on, self.seen = False, []

@@ -1,4 +1,4 @@
-"""What the flags of supervised learning do to a task: penalty, average, plateau, schedule-free."""
+"""Flags of supervised learning, in a task: penalty, average, plateau, schedule-free."""
 
 import dataclasses
 

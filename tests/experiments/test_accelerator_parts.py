@@ -187,7 +187,7 @@ def test_every_experiment_has_a_short_run_and_some_a_half_precise_one():
 
 
 def crash(place):
-    """Of a run that ends its process."""
+    """A measurement that ends its own process."""
     os.abort()
 
 
@@ -255,7 +255,7 @@ def test_numerics(name):
 
 
 def test_one_device_under_jit_and_pmap():
-    """Of what compiles in a second; `test_devices` has convolutions, on eight devices."""
+    """Checks that compile in a second; `test_devices` has convolutions, on eight devices."""
     assert "differ by" in checks.one_device(iris_mlp)
     with pytest.raises(TrainingError, match="under jit and pmap differ"):
         checks.one_device(types.SimpleNamespace(**vars(iris_mlp) | {"build": other_for_pmap}))
