@@ -109,7 +109,7 @@ def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
         parts[max(known, key=len, default=inside)] += count
     rows = [("layer", "shapes", "parameters", "MFLOP a step", "%")]
     everything = max(flops.total(), 1)
-    for name in [name for name in parts if name not in shapes]:
+    for name in [name for name in parts if name and name not in shapes]:
         if parts[name] < SHOWN * everything:
             parts[""] += parts.pop(name)
     names = sorted({*shapes, *parts} - {""}, key=lambda name: name.split("/"))

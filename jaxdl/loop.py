@@ -443,8 +443,8 @@ class _Run:
         say(f"{parameters(state):,} parameters, {self._total:,} steps on {devices} x {kind}")
         if self._program.branches > 2:
             say(
-                f"compiling {self._program.branches} forms of the step, one for each width that "
-                "batches are cut to (--widths); they are kept for the next start"
+                f"compiling a step of {self._program.branches} branches, such as one for each of "
+                "--widths; they are kept for the next start"
             )
         if not self._program.loops:
             say(

@@ -90,6 +90,9 @@ def test_the_table_names_what_has_no_parameters():
     table = [line.split() for line in estimate.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
     assert [row[0] for row in table] == ["layer", "a", "a/b", "(the"]
     assert [row[-1] for row in table[1:]] == ["50.0", "40.0", "10.0"]
+    flops = Counter({"Net/a/b": 99_700, "Net/c": 100, "": 200})
+    table = [line.split() for line in estimate.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
+    assert [row[-1] for row in table[1:]] == ["99.7", "0.3"]  # what is left is counted once
 
 
 def test_the_share_of_a_known_peak():

@@ -192,7 +192,7 @@ def given(coordinator):
 
 
 def test_a_first_exchange_that_fails_is_one_line(monkeypatch):
-    """Such as that of two processes on one GPU, in NCCL's words."""
+    """Two processes on one GPU fail so, in NCCL's words."""
 
     def fails(compute):
         raise jax.errors.JaxRuntimeError("INTERNAL: Duplicate GPU detected\n=== Trace ===")

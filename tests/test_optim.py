@@ -25,7 +25,7 @@ def adam_directions(gradients, nesterov=False, b1=MOMENTUM, eps=EPSILON):
 
 
 def directions(name, gradients):
-    """What each step subtracts, times the rate, where that is no matter of the parameters."""
+    """Updates of each step over the rate, of rules that do not look at the parameters."""
     if name in ("adam", "adamw", "nadam"):
         yield from adam_directions(gradients, nesterov=name == "nadam")
         return
