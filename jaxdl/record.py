@@ -299,5 +299,5 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         lines, whole = metrics_log.parse(content.decode(errors="replace"))
         why = "" if whole else f"is not what the run wrote after its line {len(lines)}"
     if why and (folder / "summary.json").exists():
-        say(f"{path} {why}: what comes after is left out")
+        say(f"{path} {why}: its command, with --workdir={folder}, writes it again")
     return lines

@@ -80,6 +80,11 @@ def measured_from() -> dict[str, Any]:
     return git | {"date": datetime.now(UTC).date().isoformat(), "source": source_digest()}
 
 
+def measured_on() -> dict[str, str]:
+    """Hardware of a result, as JAX sees it in this process."""
+    return {"hardware": environment.hardware(environment.describe())}
+
+
 def source_digest(root: Path = ROOT) -> str:
     """SHA-256 of all Python code that a measurement runs: the same code on another machine."""
     found = [*root.glob("jaxdl/**/*.py"), *root.glob("experiments/**/*.py")]

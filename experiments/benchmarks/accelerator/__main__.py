@@ -85,7 +85,8 @@ def folder(config: Config) -> Path:
     try:
         report.append(path / "results.jsonl", {"name": "origin", **performance.measured_from()})
     except OSError as error:
-        raise UserError(f"--output={path} cannot be written ({error.strerror})") from error
+        text = f"--output={path} cannot be written ({error.strerror}): name a folder that can"
+        raise UserError(text) from error
     return path
 
 
@@ -120,10 +121,10 @@ def run(config: Config, spent: float = 0.0) -> None:
     results = report.read(driver.drive(todo, 60 * config.minutes - spent, path, spec))
     print(table.render(results))
     failed = [line["name"] for line in results if line.get("state") == report.FAILED]
-    if not any(line.get("state") == report.DONE and "/" in line["name"] for line in results):
-        raise TrainingError(f"nothing was measured: give more --minutes, or see {path}/logs")
     if failed:
         raise TrainingError(f"{len(failed)} failed ({', '.join(failed)}): see {path}/logs")
+    if not any(line.get("state") == report.DONE and "/" in line["name"] for line in results):
+        raise TrainingError(f"nothing was measured: give more --minutes, or see {path}/logs")
 
 
 def command() -> None:

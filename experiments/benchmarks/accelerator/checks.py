@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import mnist_cnn
+from experiments.benchmarks import performance
 from experiments.benchmarks.accelerator.report import Report
-from jaxdl import cli, environment, faults, tree
+from jaxdl import cli, faults, tree
 from jaxdl.checkpoint import RECORD, Checkpoints, DamagedError
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
@@ -231,7 +232,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 def main(report: Report) -> None:
     """Makes all checks."""
-    of = {"hardware": environment.hardware(environment.describe())}
+    of = performance.measured_on()
     for name, check in CHECKS.items():
         report.attempt(f"checks/{name}", lambda check=check: (check(), of))  # type: ignore[misc]
 

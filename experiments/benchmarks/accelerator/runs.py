@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.benchmarks import performance
 from experiments.benchmarks.accelerator.report import (
     FAILED,
     NO_TIME,
@@ -30,7 +31,7 @@ from experiments.benchmarks.accelerator.report import (
     chosen,
 )
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, environment, record
+from jaxdl import cli, record
 from jaxdl.errors import TrainingError
 
 HALF = ("mnist_lenet", "cifar_vgg", "cifar_resnet", "cifar_vit", "mnist_gan", "shakespeare_lm")
@@ -225,12 +226,7 @@ def child(spec: dict[str, Any], name: str, measure: Measure) -> None:
     experiment = "experiments.iris_mlp" if report.rehearse else "experiments.mnist_lenet"
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), experiment)
-        report.attempt(name, lambda: (measure(place), report_hardware()), limit=LIMIT)
-
-
-def report_hardware() -> dict[str, Any]:
-    """The device that a result is of."""
-    return {"hardware": environment.hardware(environment.describe())}
+        report.attempt(name, lambda: (measure(place), performance.measured_on()), limit=LIMIT)
 
 
 def supervise(report: Report, context: Any, name: str, measure: Measure) -> None:
