@@ -64,8 +64,8 @@ def command(side: str, spec: str, python: str, module: str = "side") -> list[str
         lacks = True
     if lacks:
         raise UserError(
-            f"{python} has no PyTorch that is found within a minute: pip install -e '.[benchmark]', "
-            "or name an interpreter that has, --torch_python=PYTHON"
+            f"{python} has no PyTorch that is found within a minute: pip install -e "
+            "'.[benchmark]', or name an interpreter that has, --torch_python=PYTHON"
         )
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
