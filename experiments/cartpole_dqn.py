@@ -17,14 +17,15 @@ import optax
 
 from jaxdl import cli, losses, metrics, optim, schedules
 from jaxdl.config import flag
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.models.mlp import MLP
 from jaxdl.rl import agents, replay, returns
-from jaxdl.rl.agents import Episodes, load
-from jaxdl.rl.environment import Act, Episode, Transition, live
+from jaxdl.rl.agents import load
+from jaxdl.rl.environment import Episode, Transition, live
 from jaxdl.rl.replay import Memory
-from jaxdl.task import Batch, Key, Task
+from jaxdl.task import Key, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Config(agents.AgentConfig):
     eval_every: int = 2000
     checkpoint_every: int = 5000
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         """Refuses a memory that does not end with the rows of a step, or begins too late."""
-        super().__post_init__()
+        super().validate()
         agents.divides("batch_size", self.batch_size, self.memory, "--memory")
         most = min(self.memory, self.total_steps(self.batch_size) * self.batch_size)
         if self.learn_from > most:
@@ -66,20 +67,16 @@ class State(NamedTuple):
     memory: Memory  # of transitions
 
 
-def network(config: Config, data: Episodes) -> MLP:
-    """The model: observations [B, D] -> values of actions [B, A]."""
-    return MLP(data.environment.actions, (config.hidden,) * 2, dtype=jnp.dtype(config.dtype))
-
-
-def build(config: Config, data: Episodes) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    environment, model = data.environment, network(config, data)
+    environment = agents.environment(spec)
+    model = MLP(environment.actions, (config.hidden,) * 2, dtype=jnp.dtype(config.dtype))
     total = config.total_steps(config.batch_size)
     rate = schedules.schedule("linear", total, 0)
     optimizer = optim.optimizer("adam", config.learning_rate, rate)
 
-    def values(params: Any, x: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, x, train=False)  # type: ignore[return-value]
+    def values(params: Any, x: jax.Array, **options: Any) -> Any:
+        return model.apply({"params": params}, x, train=False, **options)
 
     def init(key: Key) -> State:
         key, params_key, first = jax.random.split(key, 3)
@@ -105,8 +102,7 @@ def build(config: Config, data: Episodes) -> Task:
         loss = jnp.mean(losses.squared_error(own, wanted[:, None]))
         return loss, {"loss": loss, "value": jnp.mean(own)}
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        del batch  # the environments are all there is
+    def update(state: State) -> tuple[State, Metrics]:
         living, drawing = jax.random.split(jax.random.fold_in(state.key, state.step))
         progress = state.step / (config.explore * total + 1)
         epsilon = jnp.maximum(1 - progress * (1 - config.epsilon), config.epsilon)
@@ -127,23 +123,12 @@ def build(config: Config, data: Episodes) -> Task:
         state = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
         return state, shown | agents.finished(lived)
 
-    def evaluate(state: State, batch: Batch) -> Metrics:
-        return agents.evaluation(environment, act(model, state), batch)
-
-    return Task(init, step, evaluate)
-
-
-def act(model: MLP, state: State) -> Act:
-    """The action of the greatest value."""
-    values: Any = partial(model.apply, {"params": state.params}, train=False)
-    return agents.greedy(values)
+    return agents.agent(spec, init, update, lambda state, x, **o: values(state.params, x, **o))
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
-    data = load(config)
-    policy = partial(act, network(config, data))
-    return agents.train(config, build(config, data), data, policy)
+    return agents.train(config, build, load(config))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ reaches stands in the README's table of results.
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +17,13 @@ import optax
 
 from jaxdl import cli, metrics, optim, schedules
 from jaxdl.config import flag
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal
-from jaxdl.rl.agents import Episodes
-from jaxdl.rl.environment import Act, Episode, live
-from jaxdl.task import Batch, Key, Task
+from jaxdl.rl.environment import Episode, live
+from jaxdl.task import Key, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Config(agents.AgentConfig):
     eval_every: int = 50
     checkpoint_every: int = 100
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         """Refuses minibatches that are not equal."""
-        super().__post_init__()
+        super().validate()
         whole = self.rollout * self.batch_size
         agents.divides("minibatches", self.minibatches, whole, "--rollout times --batch_size")
 
@@ -64,20 +64,15 @@ class State(NamedTuple):
     episodes: Episode  # [B]
 
 
-def load(config: Config) -> Episodes:
+def load(config: Config) -> Dataset:
     """The environment that --dataset names, in which an update lives through a rollout."""
-    return dataclasses.replace(agents.load(config), per_row=config.rollout)
+    return agents.load(config, config.rollout)
 
 
-def network(config: Config, data: Episodes) -> ActorCritic:
-    """The model: observations [B, D] -> logits [B, A], values [B]."""
-    hidden = (config.hidden,) * 2
-    return ActorCritic(data.environment.actions, hidden, jnp.dtype(config.dtype))
-
-
-def build(config: Config, data: Episodes) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    environment, model = data.environment, network(config, data)
+    environment, hidden = agents.environment(spec), (config.hidden,) * 2
+    model = ActorCritic(environment.actions, hidden, jnp.dtype(config.dtype))
     total, each = config.total_steps(config.batch_size), config.passes * config.minibatches
     falling, rate = (schedules.schedule("linear", steps, 0) for steps in (total, total * each))
     optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
@@ -88,11 +83,10 @@ def build(config: Config, data: Episodes) -> Task:
         episodes = agents.side_by_side(environment, first, config.batch_size)
         return State(jnp.int32(0), key, params, optimizer.init(params), episodes)
 
-    def think(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return model.apply({"params": params}, x)  # type: ignore[return-value]
+    def think(params: Any, x: jax.Array, **options: Any) -> Any:
+        return model.apply({"params": params}, x, **options)
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        del batch  # the environments are all there is
+    def update(state: State) -> tuple[State, Metrics]:
         living, mixing = jax.random.split(jax.random.fold_in(state.key, state.step))
         choose = agents.sampled(lambda x: think(state.params, x)[0])
         episodes, lived = live(environment, choose, state.episodes, living, config.rollout)
@@ -128,22 +122,12 @@ def build(config: Config, data: Episodes) -> Task:
         new = State(state.step + 1, state.key, params, opt_state, episodes)
         return new, found | explained | agents.finished(lived)
 
-    def evaluate(state: State, batch: Batch) -> Metrics:
-        return agents.evaluation(environment, act(model, state), batch)
-
-    return Task(init, step, evaluate)
-
-
-def act(model: ActorCritic, state: State) -> Act:
-    """The likeliest action of each observation."""
-    return agents.greedy(lambda x: model.apply({"params": state.params}, x)[0])
+    return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
-    data = load(config)
-    policy = functools.partial(act, network(config, data))
-    return agents.train(config, build(config, data), data, policy)
+    return agents.train(config, build, load(config))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ stands in the README's table of results.
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +16,13 @@ import optax
 
 from jaxdl import cli, metrics, optim, schedules
 from jaxdl.config import flag
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal, returns
-from jaxdl.rl.agents import Episodes
-from jaxdl.rl.environment import Act, live
-from jaxdl.task import Batch, Key, Task
+from jaxdl.rl.environment import live
+from jaxdl.task import Key, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,34 +49,27 @@ class State(NamedTuple):
     opt_state: Any
 
 
-def load(config: Config) -> Episodes:
+def load(config: Config) -> Dataset:
     """The environment that --dataset names, in which an update lives through its horizon."""
-    data = agents.load(config)
-    return dataclasses.replace(data, per_row=data.environment.horizon)
+    return agents.load(config, agents.environment(agents.load(config).spec).horizon)
 
 
-def network(config: Config, data: Episodes) -> ActorCritic:
-    """The model: observations [B, D] -> logits [B, A], values [B]."""
-    hidden = (config.hidden,) * 2
-    return ActorCritic(data.environment.actions, hidden, jnp.dtype(config.dtype))
-
-
-def build(config: Config, data: Episodes) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    environment, model = data.environment, network(config, data)
+    environment, hidden = agents.environment(spec), (config.hidden,) * 2
+    model = ActorCritic(environment.actions, hidden, jnp.dtype(config.dtype))
     rate = schedules.schedule("linear", config.total_steps(config.batch_size), 0)
     optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
 
-    def think(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return model.apply({"params": params}, x)  # type: ignore[return-value]
+    def think(params: Any, x: jax.Array, **options: Any) -> Any:
+        return model.apply({"params": params}, x, **options)
 
     def init(key: Key) -> State:
         key, params_key = jax.random.split(key)
         params = model.init(params_key, jnp.zeros((1, environment.size)))["params"]
         return State(jnp.int32(0), key, params, optimizer.init(params))
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        del batch  # the environments are all there is
+    def update(state: State) -> tuple[State, Metrics]:
         first, living = jax.random.split(jax.random.fold_in(state.key, state.step))
         choose = agents.sampled(lambda x: think(state.params, x)[0])
         episodes = agents.side_by_side(environment, first, config.batch_size)
@@ -116,22 +109,12 @@ def build(config: Config, data: Episodes) -> Task:
         shown["return"] = metrics.mean(lived.total, ended)
         return State(state.step + 1, state.key, params, opt_state), shown
 
-    def evaluate(state: State, batch: Batch) -> Metrics:
-        return agents.evaluation(environment, act(model, state), batch)
-
-    return Task(init, step, evaluate)
-
-
-def act(model: ActorCritic, state: State) -> Act:
-    """The likeliest action of each observation."""
-    return agents.greedy(lambda x: model.apply({"params": state.params}, x)[0])
+    return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
-    data = load(config)
-    policy = functools.partial(act, network(config, data))
-    return agents.train(config, build(config, data), data, policy)
+    return agents.train(config, build, load(config))
 
 
 if __name__ == "__main__":

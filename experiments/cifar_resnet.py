@@ -14,11 +14,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.resnet import BLOCKS, STEMS, ResNet
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -32,7 +33,9 @@ class Config(vision.NormalizedConfig):
     stem: str = flag("cifar", "cifar: 3x3; imagenet: 7x7 of stride 2 and pooling", choices=STEMS)
     pre_activation: bool = flag(False, "normalise and rectify before each convolution")
     stochastic_depth: float = flag(0.0, "rate of the last block", low=0.0, high=0.99)
-    width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
+    width_multiplier: float = flag(
+        1.0, "scales the number of channels", low=0.01, high=8.0, static=True
+    )
     optimizer: str = "nesterov"
     learning_rate: float = 0.1
     warmup_epochs: float = 1.0
@@ -43,10 +46,10 @@ class Config(vision.NormalizedConfig):
     remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
     model = ResNet(
-        data.num_classes,
+        spec.num_classes,
         depth=int(config.depth),
         stem=config.stem,
         pre_activation=config.pre_activation,
@@ -56,13 +59,13 @@ def build(config: Config, data: Images) -> Task:
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,
     )
-    return vision.classify(config, model, data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

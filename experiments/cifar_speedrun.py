@@ -19,15 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import augment, cli, loop, losses, optim, schedules, vision
+from jaxdl import augment, cli, losses, optim, schedules, vision
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
-from jaxdl.data.batches import size
-from jaxdl.data.images import Images
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.metrics import Metrics
 from jaxdl.models.airbench import SMALLEST, Airbench, whiten
 from jaxdl.supervised import Model, TrainState, Views, classification, supervised
 from jaxdl.task import Batch, Task
+from jaxdl.train import loop
 
 FLIPS = 2**32 - 1  # folded into the run's key, where no step is
 
@@ -53,14 +54,19 @@ class Config(RunConfig):
     label_smoothing: float = flag(0.2, "share spread over all classes", low=0.0, high=1.0)
     translate: int = flag(2, "pixels that an image may be moved", low=0, high=512)
     flip: bool = flag(True, "mirror each image in every other epoch, where classes allow it")
-    width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
+    width_multiplier: float = flag(
+        1.0, "scales the number of channels", low=0.01, high=8.0, static=True
+    )
     tta: int = flag(2, "the final state sees an image, its mirror (1), moved (2)", low=0, high=2)
 
 
-def load(config: Config) -> Images:
-    """The data set that --dataset names."""
+def load(config: Config) -> Dataset:
+    """The data set that --dataset names, and a kernel that makes its patches white."""
     options = ("data_dir", "image_size", "validation_fraction")
-    return images.load(config.dataset, **{name: getattr(config, name) for name in options})
+    data = images.load(config.dataset, **{name: getattr(config, name) for name in options})
+    mean, std = data.spec.statistics()
+    kernel = whiten((data.train["image"][:5000] - mean) / std)
+    return dataclasses.replace(data, spec=with_constants(data.spec, whitening=kernel))
 
 
 def optimizer(
@@ -91,20 +97,17 @@ def optimizer(
     return optax.partition(groups, lambda tree: jax.tree_util.tree_map_with_path(group, tree))
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    examples, (mean, std) = size(data.train), data.statistics()
+    examples, (mean, std) = spec.num_train, spec.statistics()
     per_epoch, total = config.steps_per_epoch(examples), config.total_steps(examples)
-    kernel = whiten((data.train["image"][:5000] - mean) / std)
     frozen, dtype = config.whitening_epochs == 0, jnp.dtype(config.dtype)
-    model = Airbench(data.num_classes, kernel, config.width_multiplier, frozen, dtype)
+    kernel = spec.constant("whitening")
+    model = Airbench(spec.num_classes, kernel, config.width_multiplier, frozen, dtype)
 
     def falling(steps: int) -> optax.Schedule:
         warmup = min(config.warmup_epochs * per_epoch, steps // 2)
         return schedules.schedule("linear", steps, warmup)
-
-    def prepare(batch: Batch) -> Batch:
-        return batch | {"image": augment.normalize(batch["image"], mean, std)}
 
     def task(model: Model) -> Task:
         return supervised(
@@ -113,19 +116,19 @@ def build(config: Config, data: Images) -> Task:
             loss=lambda x, batch: losses.cross_entropy(x, batch["label"], config.label_smoothing),
             measure=vision.measure,
             measure_train=classification,
-            example={name: array[:1] for name, array in data.train.items()},
-            preprocess=prepare,
+            example=spec.example(),
+            preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},
             augment=lambda key, b: (
                 b | {"image": augment.random_crop(key, b["image"], config.translate)}
             ),
             learning_rate=lambda s: optim.learning_rate(s, config.learning_rate, falling(total)),
         )
 
-    views = functools.partial(augment.views, level=config.tta, mirrored=data.mirrored)
+    views = functools.partial(augment.views, level=config.tta, mirrored=spec.mirrored)
     plain, final = task(model), task(Views(model, views))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        if config.flip and data.mirrored:
+        if config.flip and spec.mirrored:
             key, epoch = jax.random.fold_in(state.key, FLIPS), state.step // per_epoch
             image = augment.alternating_flip(key, batch["image"], batch["index"], epoch)
             batch = batch | {"image": image}
@@ -134,13 +137,12 @@ def build(config: Config, data: Images) -> Task:
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         return jax.lax.cond(state.step < total, plain.evaluate, final.evaluate, state, batch)
 
-    return Task(plain.init, step, evaluate)
+    return Task(plain.init, step, evaluate, final.predict)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
-    data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, load(config), best=("accuracy", max))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.vgg import CONVOLUTIONS, VGG
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -29,7 +30,9 @@ class Config(vision.NormalizedConfig):
     image_size: int = flag(32, "pixels a side; other images are resized", low=32, high=1024)
     num_epochs: int = 30
     depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
-    width_multiplier: float = flag(1.0, "scales the number of channels", low=0.01, high=8.0)
+    width_multiplier: float = flag(
+        1.0, "scales the number of channels", low=0.01, high=8.0, static=True
+    )
     dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
     optimizer: str = "nesterov"
     learning_rate: float = 0.1
@@ -41,10 +44,10 @@ class Config(vision.NormalizedConfig):
     remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
     model = VGG(
-        data.num_classes,
+        spec.num_classes,
         depth=int(config.depth),
         norm=vision.norm(config),
         dropout=config.dropout,
@@ -52,13 +55,13 @@ def build(config: Config, data: Images) -> Task:
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,
     )
-    return vision.classify(config, model, data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

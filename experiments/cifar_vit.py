@@ -12,12 +12,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.models.vit import ViT
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -41,7 +42,7 @@ class Config(vision.ClassifierConfig):
     flip: bool = True
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only.
 
     Raises:
@@ -54,7 +55,7 @@ def build(config: Config, data: Images) -> Task:
                 f"--{whole}={getattr(config, whole)}: give one that does"
             )
     model = ViT(
-        data.num_classes,
+        spec.num_classes,
         patch=config.patch,
         layers=config.layers,
         heads=config.heads,
@@ -63,13 +64,13 @@ def build(config: Config, data: Images) -> Task:
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
     )
-    return vision.classify(config, model, data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxdl import augment, cli, loop, losses, metrics
+from jaxdl import augment, cli, losses, metrics
 from jaxdl.config import flag
 from jaxdl.data import tables
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
 from jaxdl.supervised import SupervisedConfig, configured
 from jaxdl.task import Batch, Task
+from jaxdl.train import loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Config(SupervisedConfig):
     checkpoint_every: int = 900
 
 
-def load(config: Config) -> tables.Table:
+def load(config: Config) -> Dataset:
     """The patients, split by the seed."""
     return tables.diabetes(
         config.seed,
@@ -52,10 +54,10 @@ def load(config: Config) -> tables.Table:
     )
 
 
-def build(config: Config, data: tables.Table) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    mean, std = data.statistics()
-    centre, scale = np.float32(data.train["y"].mean()), np.float32(data.train["y"].std())
+    mean, std = spec.statistics()
+    centre, scale = spec.constant("y_mean"), spec.constant("y_std")
     hidden = (config.hidden,) if config.hidden else ()
     model = MLP(
         1,
@@ -68,8 +70,11 @@ def build(config: Config, data: tables.Table) -> Task:
     def loss(outputs: jax.Array, batch: Batch) -> jax.Array:
         return losses.REGRESSION[config.loss](outputs[:, 0], (batch["y"] - centre) / scale)
 
+    def finish(outputs: jax.Array) -> jax.Array:
+        return outputs[:, 0] * scale + centre
+
     def measure(outputs: jax.Array, batch: Batch) -> metrics.Metrics:
-        predicted, y, mask = outputs[:, 0] * scale + centre, batch["y"], batch["mask"]
+        predicted, y, mask = finish(outputs), batch["y"], batch["mask"]
         return {
             "r_squared": metrics.r_squared(predicted, y, batch["centre"], mask),
             "error": metrics.mean(jnp.abs(predicted - y), mask),
@@ -78,9 +83,10 @@ def build(config: Config, data: tables.Table) -> Task:
     return configured(
         config,
         model,
-        data,
+        spec,
         loss=loss,
         measure=measure,
+        finish=finish,
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
     )
@@ -89,7 +95,7 @@ def build(config: Config, data: tables.Table) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("loss", min))
+    return loop.train(config, build, data, best=("loss", min))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 
 from jaxdl import cli, metrics
 from jaxdl.config import flag
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.rl import agents, grid, tabular
-from jaxdl.rl.agents import Episodes
-from jaxdl.rl.environment import Act, Episode, live
-from jaxdl.task import Batch, Key, Task
+from jaxdl.rl.environment import Episode, live
+from jaxdl.task import Key, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +46,23 @@ class State(NamedTuple):
     episodes: Episode  # [B]
 
 
-def load(config: Config) -> Episodes:
+def load(config: Config) -> Dataset:
     """The grid, by either name."""
     return agents.load(dataclasses.replace(config, dataset="grid"))
 
 
-def build(config: Config, data: Episodes) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
-    environment, process = data.environment, grid.table()
-    exact = tabular.value_iteration(process, config.discount)
+    environment, process = agents.environment(spec), grid.table()
 
     def init(key: Key) -> State:
         key, first = jax.random.split(key)
         episodes = agents.side_by_side(environment, first, config.batch_size)
-        return State(jnp.int32(0), key, jnp.zeros_like(exact), episodes)
+        return State(jnp.int32(0), key, jnp.zeros(process.reward.shape), episodes)
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        del batch  # the environments are all there is
-        choose = agents.daring(act(state), environment.actions, config.epsilon)
+    def update(state: State) -> tuple[State, Metrics]:
+        best = agents.greedy(lambda x: values_of(state, x))
+        choose = agents.daring(best, environment.actions, config.epsilon)
         key = jax.random.fold_in(state.key, state.step)
         episodes, lived = live(environment, choose, state.episodes, key, 1)
         one = jax.tree.map(lambda a: a[0], lived)
@@ -81,23 +81,20 @@ def build(config: Config, data: Episodes) -> Task:
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         return State(state.step + 1, state.key, values, episodes), shown | agents.finished(lived)
 
-    def evaluate(state: State, batch: Batch) -> Metrics:
+    def measure(state: State) -> Metrics:
+        exact = tabular.value_iteration(process, config.discount)
         distance = jnp.abs(state.params - exact) * process.inside[:, None]
-        error = metrics.scalar(jnp.max(distance))
-        return agents.evaluation(environment, act(state), batch) | {"error": error}
+        return {"error": metrics.scalar(jnp.max(distance))}
 
-    return Task(init, step, evaluate)
+    def values_of(state: State, x: jax.Array) -> jax.Array:
+        return x @ state.params
 
-
-def act(state: State) -> Act:
-    """The action of the greatest value."""
-    return agents.greedy(lambda x: x @ state.params)
+    return agents.agent(spec, init, update, values_of, measure)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, films an episode and returns what `summary.json` holds."""
-    data = load(config)
-    return agents.train(config, build(config, data), data, act, best=("error", min))
+    return agents.train(config, build, load(config), best=("error", min))
 
 
 if __name__ == "__main__":

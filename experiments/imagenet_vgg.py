@@ -14,11 +14,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.vgg import CONVOLUTIONS, VGG
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -32,7 +33,9 @@ class Config(vision.NormalizedConfig):
     batch_size: int = 256
     learning_rate: float = 0.01
     depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
-    width_multiplier: float = flag(1.0, "scales all widths but the last", low=0.01, high=8.0)
+    width_multiplier: float = flag(
+        1.0, "scales all widths but the last", low=0.01, high=8.0, static=True
+    )
     norm: str = "none"
     dropout: float = flag(0.5, "rate after each hidden layer", low=0.0, high=0.99)
     optimizer: str = "momentum"
@@ -43,10 +46,10 @@ class Config(vision.NormalizedConfig):
     remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
     model = VGG(
-        data.num_classes,
+        spec.num_classes,
         depth=int(config.depth),
         norm=vision.norm(config),
         hidden=(4096, 4096),
@@ -55,13 +58,13 @@ def build(config: Config, data: Images) -> Task:
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,
     )
-    return vision.classify(config, model, data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

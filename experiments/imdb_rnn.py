@@ -14,14 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl import buckets, cli, loop, losses, vision
+from jaxdl import cli, losses, vision
 from jaxdl.config import flag
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.classifier import POOLS, SequenceClassifier
 from jaxdl.models.recurrent import CELLS
 from jaxdl.supervised import SupervisedConfig, classification, configured
 from jaxdl.task import Batch, Task
-from jaxdl.text import reviews
-from jaxdl.text.reviews import Reviews
+from jaxdl.text import buckets, reviews
+from jaxdl.train import loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +50,20 @@ class Config(SupervisedConfig):
     clip_norm: float = 1.0
 
 
-def load(config: Config) -> Reviews:
+def load(config: Config) -> Dataset:
     """The reviews that --dataset names."""
-    options = {"vocabulary": config.vocabulary, "length": config.length}
+    names = ("vocabulary", "length", "validation_fraction", "widths")
+    options = {name: getattr(config, name) for name in names}
     if config.dataset == "embedded":
-        return reviews.embedded(**options, validation_fraction=config.validation_fraction)
-    return reviews.imdb(config.data_dir, **options, validation_fraction=config.validation_fraction)
+        return reviews.embedded(**options)
+    return reviews.imdb(config.data_dir, **options)
 
 
-def build(config: Config, data: Reviews) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, compiled once for each width."""
     model = SequenceClassifier(
-        num_classes=data.num_classes,
-        vocabulary=len(data.vocabulary),
+        num_classes=spec.num_classes,
+        vocabulary=spec.vocabulary,
         embedding=config.embedding,
         cell=config.cell,
         features=config.features,
@@ -77,19 +80,19 @@ def build(config: Config, data: Reviews) -> Task:
     task = configured(
         config,
         model,
-        data,
+        spec,
         loss=loss,
         measure=vision.measure,
         measure_train=classification,
         inputs="tokens",
     )
-    return buckets.bucketed(task, buckets.of(data, config.widths), ("tokens",))
+    return buckets.bucketed(task, spec.widths, ("tokens",))
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

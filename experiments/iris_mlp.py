@@ -16,20 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import augment, cli, loop, losses, metrics, plots
+from jaxdl import augment, cli, losses, metrics, plots
 from jaxdl.config import flag
 from jaxdl.data import tables
-from jaxdl.data.batches import Split
+from jaxdl.data.batches import Dataset, Split
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
-from jaxdl.supervised import (
-    SupervisedConfig,
-    TrainState,
-    classification,
-    configured,
-    predict,
-)
+from jaxdl.supervised import SupervisedConfig, TrainState, classification, configured
 from jaxdl.task import Batch, Task
+from jaxdl.train import loop
 
 PETAL = (2, 3)  # columns: its length and width
 
@@ -57,7 +53,7 @@ class Config(SupervisedConfig):
     checkpoint_every: int = 500
 
 
-def load(config: Config) -> tables.Table:
+def load(config: Config) -> Dataset:
     """The flowers, split by the seed; for setosa, y is 1 for it and 0 for the others."""
     data = tables.iris(
         config.seed,
@@ -70,29 +66,27 @@ def load(config: Config) -> tables.Table:
     def petals(split: Split) -> Split:
         return {"x": split["x"][:, PETAL], "y": (split["y"] == 0).astype(np.int32)}
 
-    return dataclasses.replace(
-        data,
-        train=petals(data.train),
-        validation=petals(data.validation),
-        test=petals(data.test),
-        names=tuple(data.names[column] for column in PETAL),
+    return tables.dataset(
+        [petals(split) for split in (data.train, data.validation, data.test)],
+        name=data.spec.name,
+        version=data.spec.version,
+        fingerprint=data.spec.fingerprint,
+        source=data.spec.source,
+        columns=tuple(data.spec.columns[column] for column in PETAL),
         classes=("not setosa", "setosa"),
+        num_classes=2,
     )
 
 
-def network(config: Config, data: tables.Table) -> MLP:
-    """One sigmoid's logit for two classes, one logit each for three."""
-    return MLP(
-        1 if config.task == "setosa" else len(data.classes),
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task: one sigmoid's logit for two classes, one logit each for three."""
+    mean, std = spec.statistics()
+    model = MLP(
+        1 if spec.num_classes == 2 else spec.num_classes,
         (config.hidden,),
         ACTIVATIONS[config.activation],
         dtype=jnp.dtype(config.dtype),
     )
-
-
-def build(config: Config, data: tables.Table) -> Task:
-    """The task, from constructors only."""
-    mean, std = data.statistics()
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         if logits.shape[-1] == 1:
@@ -106,8 +100,8 @@ def build(config: Config, data: tables.Table) -> Task:
 
     return configured(
         config,
-        network(config, data),
-        data,
+        model,
+        spec,
         loss=loss,
         measure=measure,
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
@@ -118,20 +112,18 @@ def build(config: Config, data: tables.Table) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds; with two columns, draws the boundary."""
     data = load(config)
-    mean, std = data.statistics()
-    model = network(config, data)
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         def setosa(x: np.ndarray) -> np.ndarray:
-            logits = predict(model, state, augment.normalize(jnp.asarray(x), mean, std))
+            logits = task.predict(state, {"x": jnp.asarray(x)})
             return np.asarray(jax.nn.sigmoid(logits[:, 0]))
 
         if config.task == "setosa":
             picture = folder / "plots" / "boundary.png"
-            plots.boundary(setosa, data.test, data.names, data.classes, picture)
+            plots.boundary(setosa, data.test, data.spec.columns, data.spec.classes, picture)
         return {}
 
-    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
 
 
 if __name__ == "__main__":

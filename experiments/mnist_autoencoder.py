@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import cli, loop, metrics, plots, probe, vision
+from jaxdl import cli, metrics, plots, probe, vision
 from jaxdl.config import flag
 from jaxdl.data.batches import Split, padded_batches, size
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.vae import Autoencoder
-from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated, predict
+from jaxdl.supervised import SupervisedConfig, TrainState, configured
 from jaxdl.task import Batch, Key, Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 PROBED = 10_000  # training examples that the probe is fitted to, at most
@@ -41,14 +42,9 @@ class Config(vision.ImageConfig, SupervisedConfig):
     learning_rate: float = 1e-3
 
 
-def network(config: Config, data: Images) -> Autoencoder:
-    """The model: images [B, S, S, C] -> logits of their brightness [B, S, S, C]."""
-    shape = data.train["image"].shape[1:]
-    return Autoencoder(shape, config.latents, dtype=jnp.dtype(config.dtype))
-
-
-def build(config: Config, data: Images) -> Task:
-    """The task, from constructors only."""
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task, whose outputs are reconstructions [B, S, S, C] of brightness from 0 to 1."""
+    model = Autoencoder(spec.shape("image"), config.latents, dtype=jnp.dtype(config.dtype))
 
     def preprocess(batch: Batch) -> Batch:
         image = batch["image"].astype(jnp.float32) / 255
@@ -70,11 +66,12 @@ def build(config: Config, data: Images) -> Task:
 
     return configured(
         config,
-        network(config, data),
-        data,
+        model,
+        spec,
         loss=loss,
         measure=measure,
         preprocess=preprocess,
+        finish=jax.nn.sigmoid,
         augment=blacken,
         inputs="seen",
     )
@@ -83,36 +80,40 @@ def build(config: Config, data: Images) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains, judges the codes and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
     few = {name: array[:PROBED] for name, array in data.train.items()}
 
-    def show(state: TrainState) -> dict[str, plots.Picture]:
-        x = jnp.asarray(data.validation["image"][:SHOWN], jnp.float32)
-        made = 255 * jax.nn.sigmoid(predict(model, state, x / 255))
+    def show(task: Task, state: TrainState) -> dict[str, plots.Picture]:
+        x = jnp.asarray(data.validation["image"][:SHOWN])
+        made = 255 * task.predict(state, {"image": x})
         pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
         caption = "validation images, each followed by its reconstruction"
         return {"reconstructions": plots.Picture(plots.grid(np.asarray(pairs)), caption)}
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder
-        codes = [codes_of(model, state, split, config) for split in (few, data.test)]
+        codes = [codes_of(task, state, split, config) for split in (few, data.test)]
         pixels = [split["image"].reshape(size(split), -1) / 255 for split in (few, data.test)]
         figures = {}
         for name, (train, test) in (("codes", codes), ("pixels", pixels)):
             wanted = data.test["label"]
             figures[f"test/probe_{name}"] = probe.linear(train, few["label"], test, wanted)
-            figures[f"test/purity_{name}"] = probe.purity(test, wanted, data.num_classes)
+            figures[f"test/purity_{name}"] = probe.purity(test, wanted, data.spec.num_classes)
         return figures
 
     best: Any = ("loss", min)
-    return loop.train(config, build(config, data), data, best=best, conclude=conclude, show=show)
+    return loop.train(config, build, data, best=best, conclude=conclude, show=show)
 
 
-def codes_of(model: Autoencoder, state: TrainState, split: Split, config: Config) -> np.ndarray:
+def codes_of(task: Task, state: TrainState, split: Split, config: Config) -> np.ndarray:
     """The codes of a split's images: [N, L]."""
-    encode = jax.jit(lambda x: model.apply(evaluated(state), x, method="encode"))
+
+    @jax.jit
+    def encode(batch: Batch) -> jax.Array:
+        codes: jax.Array = task.predict.apply(state, task.predict.prepare(batch), method="encode")
+        return codes
+
     batches = padded_batches(split, config.batch_size)
-    found = [np.asarray(encode(batch["image"].astype(np.float32) / 255)) for batch in batches]
+    found = [np.asarray(encode({"image": batch["image"]})) for batch in batches]
     return np.concatenate(found)[: size(split)]
 
 

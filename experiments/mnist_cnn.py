@@ -12,13 +12,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.cnn import CNN
 from jaxdl.models.pool import POOLS
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -37,27 +38,23 @@ class Config(vision.NormalizedConfig):
     crop_padding: int = 2
 
 
-def network(config: Config, data: Images) -> CNN:
-    """The model: images [B, S, S, C] -> logits [B, K]."""
-    return CNN(
-        data.num_classes,
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task, from constructors only."""
+    model = CNN(
+        spec.num_classes,
         activation=ACTIVATIONS[config.activation],
         pool=POOLS[config.pool],
         norm=vision.norm(config),
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
     )
-
-
-def build(config: Config, data: Images) -> Task:
-    """The task, from constructors only."""
-    return vision.classify(config, network(config, data), data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

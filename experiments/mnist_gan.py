@@ -16,16 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import cli, judge, loop, metrics, plots, vision
+from jaxdl import cli, judge, metrics, plots, vision
 from jaxdl.adversarial import AdversarialConfig, AdversarialState, adversarial, generated
 from jaxdl.config import absolute, flag
-from jaxdl.data.batches import size
-from jaxdl.data.images import Images
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
 from jaxdl.models.norm import NORMS
 from jaxdl.progress import say
 from jaxdl.task import Batch, Task
+from jaxdl.train import loop
 
 SHOWN = 64  # images of the grid
 
@@ -46,15 +47,19 @@ class Config(vision.ImageConfig, AdversarialConfig):
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Makes the judge's folder absolute, and refuses what cannot be built.
+        """Makes the judge's folder absolute."""
+        super().__post_init__()
+        if self.classifier:
+            object.__setattr__(self, "classifier", absolute(self.classifier, "classifier"))
+
+    def validate(self) -> None:
+        """Refuses what cannot be built.
 
         Raises:
           UserError: the size is no multiple of 4; a penalty is lacking, or is asked of a batch's
             norm; or patience, and there is no judge.
         """
-        super().__post_init__()
-        if self.classifier:
-            object.__setattr__(self, "classifier", absolute(self.classifier, "classifier"))
+        super().validate()
         if self.image_size % 4:
             raise UserError(f"--image_size={self.image_size}: give a multiple of 4")
         if self.loss == "wasserstein" and not self.penalty:
@@ -70,30 +75,27 @@ class Config(vision.ImageConfig, AdversarialConfig):
             )
 
 
-def load(config: Config) -> Images:
+def load(config: Config) -> Dataset:
     """The images that --dataset names.
 
-    Who judges is part of their fingerprint: a run does not go on under another judge.
+    The judge is part of their fingerprint: a run does not go on under another judge.
     """
     data = vision.load(config)
     if not config.classifier:
         return data
-    known = f"{data.fingerprint}, judged by {judge.fingerprint(Path(config.classifier))}"
-    return dataclasses.replace(data, fingerprint=known)
+    folder = Path(config.classifier)
+    fingerprint = f"{data.spec.fingerprint}, judged by {judge.fingerprint(folder)}"
+    spec = dataclasses.replace(data.spec, fingerprint=fingerprint)
+    spec = with_constants(spec, judge=judge.centre(judge.from_run(folder, spec), data))
+    return dataclasses.replace(data, spec=spec)
 
 
-def networks(config: Config, data: Images) -> tuple[Generator, Discriminator]:
-    """Latents [B, L] -> images in -1 to 1 [B, S, S, C], and images -> [B]."""
-    channels, dtype = data.train["image"].shape[-1], jnp.dtype(config.dtype)
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task: latents [B, L] -> images [B, S, S, C], -1 to 1 inside and 0 to 255 as outputs."""
+    image, dtype = spec.example()["image"], jnp.dtype(config.dtype)
     sizes = config.width, config.hidden
-    generator = Generator(config.image_size, channels, *sizes, dtype=dtype)
-    return generator, Discriminator(*sizes, NORMS[config.norm], dtype)
-
-
-def build(config: Config, data: Images) -> Task:
-    """The task, from constructors only."""
-    generator, discriminator = networks(config, data)
-    judging = judge.from_run(Path(config.classifier), data) if config.classifier else None
+    generator = Generator(config.image_size, image.shape[-1], *sizes, dtype=dtype)
+    discriminator = Discriminator(*sizes, NORMS[config.norm], dtype)
 
     def evaluate(state: AdversarialState, batch: Batch) -> metrics.Metrics:
         made = generated(generator, state, vision.latents(batch["index"], config.latents))
@@ -101,19 +103,21 @@ def build(config: Config, data: Images) -> Task:
         variables = {"params": second.params, **second.model_state}
         taken: Any = discriminator.apply(variables, made, train=False)
         found = {"fooled": metrics.mean((taken > 0).astype(jnp.float32), batch["mask"])}
-        if judging is None:
+        if not config.classifier:
             return found
+        judging, centre = judge.from_run(Path(config.classifier), spec), spec.constant("judge")
         real = batch["image"].astype(jnp.float32)
-        return found | judge.quality(judging, real, brightness(made), batch["mask"])
+        return found | judge.quality(judging, centre, real, brightness(made), batch["mask"])
 
     return adversarial(
         config,
         generator,
         discriminator,
-        steps=config.total_steps(size(data.train)),
-        example=data.train["image"][:1],
+        steps=config.total_steps(spec.num_train),
+        example=image,
         real=lambda batch: batch["image"].astype(jnp.float32) / 127.5 - 1,
         evaluate=evaluate,
+        finish=brightness,
     )
 
 
@@ -127,16 +131,15 @@ def run(config: Config) -> dict[str, Any]:
     data = load(config)
     if not config.classifier:
         say("no --classifier: the quality of what is drawn is not measured")
-    generator, _ = networks(config, data)
-    fixed = vision.latents(jnp.arange(SHOWN), config.latents)
-    draw = jax.jit(lambda state: brightness(generated(generator, state, fixed)))
+    fixed = {"latents": vision.latents(jnp.arange(SHOWN), config.latents)}
+    draw = jax.jit(lambda predict, state: predict(state, fixed), static_argnums=0)
 
-    def show(state: AdversarialState) -> dict[str, plots.Picture]:
-        pixels = plots.grid(np.asarray(draw(state)))
+    def show(task: Task, state: AdversarialState) -> dict[str, plots.Picture]:
+        pixels = plots.grid(np.asarray(draw(task.predict, state)))
         return {"samples": plots.Picture(pixels, "the same latents at every step")}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
-    return loop.train(config, build(config, data), data, best=best, show=show)
+    return loop.train(config, build, data, best=best, show=show)
 
 
 if __name__ == "__main__":

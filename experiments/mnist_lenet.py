@@ -12,13 +12,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, vision
+from jaxdl import cli, vision
 from jaxdl.config import flag
-from jaxdl.data.images import Images
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.lenet import LeNet5
 from jaxdl.models.pool import POOLS
 from jaxdl.task import Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 
@@ -35,21 +36,21 @@ class Config(vision.ClassifierConfig):
     crop_padding: int = 2
 
 
-def build(config: Config, data: Images) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task, from constructors only."""
     model = LeNet5(
-        data.num_classes,
+        spec.num_classes,
         activation=ACTIVATIONS[config.activation],
         pool=POOLS[config.pool],
         dtype=jnp.dtype(config.dtype),
     )
-    return vision.classify(config, model, data)
+    return vision.classify(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("accuracy", max))
+    return loop.train(config, build, data, best=("accuracy", max))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ reaches stands in the README's table of results.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import cli, loop, metrics, plots, vision
+from jaxdl import cli, metrics, plots, vision
 from jaxdl.config import flag
-from jaxdl.data.batches import padded_batches, size
-from jaxdl.data.images import Images
+from jaxdl.data.batches import Dataset, padded_batches, size
+from jaxdl.data.spec import DataSpec
 from jaxdl.models import vae
 from jaxdl.models.vae import VAE, Drawn
-from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated, predict
-from jaxdl.task import Batch, Key, Task
+from jaxdl.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.task import Batch, Key, Predict, Task
+from jaxdl.train import loop
 from jaxdl.vision import load
 
 SHOWN = 32  # reconstructions, and twice as many samples
@@ -48,13 +50,9 @@ class Config(vision.ImageConfig, SupervisedConfig):
     learning_rate: float = 1e-3
 
 
-def network(config: Config, data: Images) -> VAE:
-    """The model: images [B, S, S, C] and noise [B, L] -> logits of their brightness, and more."""
-    return VAE(data.train["image"].shape[1:], config.latents, dtype=jnp.dtype(config.dtype))
-
-
-def build(config: Config, data: Images) -> Task:
-    """The task, from constructors only."""
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task, whose outputs are reconstructions [B, S, S, C] by the mean latents, from 0 to 1."""
+    model = VAE(spec.shape("image"), config.latents, dtype=jnp.dtype(config.dtype))
 
     def noisy(key: Key, batch: Batch) -> Batch:
         shape = len(batch["index"]), config.latents
@@ -65,6 +63,10 @@ def build(config: Config, data: Images) -> Task:
         drawn = "noise" in batch  # in training; else an image always has the same
         noise = batch["noise"] if drawn else vision.latents(batch["index"], config.latents)
         return batch | {"image": x, "inputs": (x, noise)}
+
+    def prepare(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        x = batch["image"].astype(jnp.float32) / 255
+        return x, jnp.zeros((x.shape[0], config.latents))
 
     def loss(drawn: Drawn, batch: Batch) -> jax.Array:
         reconstruction, divergence = vae.terms(drawn, batch["image"])
@@ -78,17 +80,19 @@ def build(config: Config, data: Images) -> Task:
 
     return configured(
         config,
-        network(config, data),
-        data,
+        model,
+        spec,
         loss=loss,
         measure=measure,
         preprocess=preprocess,
+        prepare=prepare,
+        finish=lambda drawn: jax.nn.sigmoid(drawn.logits),
         augment=noisy,
         inputs="inputs",
     )
 
 
-def nll_bound(config: Config, model: VAE, state: TrainState, data: Images) -> float:
+def nll_bound(config: Config, task: Task, state: TrainState, data: Dataset) -> float:
     """The importance-weighted bound of the negative log-likelihood: nats an image of the test."""
 
     @jax.jit
@@ -97,7 +101,7 @@ def nll_bound(config: Config, model: VAE, state: TrainState, data: Images) -> fl
 
         def once(draw: jax.Array) -> jax.Array:
             noise = vision.latents(number, config.latents, draw)
-            return vae.log_weight(predict(model, state, (x, noise)), x, noise)
+            return vae.log_weight(task.predict.apply(state, (x, noise)), x, noise)
 
         weights = jax.lax.map(once, jnp.arange(config.draws))
         return jnp.log(float(config.draws)) - jax.nn.logsumexp(weights, axis=0)
@@ -110,34 +114,32 @@ def nll_bound(config: Config, model: VAE, state: TrainState, data: Images) -> fl
 def run(config: Config) -> dict[str, Any]:
     """Trains, with pictures at each evaluation, and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
-    x = jnp.asarray(data.validation["image"][:SHOWN], jnp.float32) / 255
+    images = jnp.asarray(data.validation["image"][:SHOWN])
     # Along each of some latents from -2 to 2, the others being 0.
     along = jnp.eye(config.latents)[: min(WALK, config.latents), None]
     walk = (along * jnp.linspace(-2, 2, WALK)[None, :, None]).reshape(-1, config.latents)
 
-    @jax.jit
-    def draw(state: TrainState) -> dict[str, jax.Array]:
+    @functools.partial(jax.jit, static_argnums=0)
+    def draw(predict: Predict, state: TrainState) -> dict[str, jax.Array]:
         def decoded(z: jax.Array) -> jax.Array:
-            logits: Any = model.apply(evaluated(state), z, method="decode")
-            return jax.nn.sigmoid(logits)
+            return jax.nn.sigmoid(predict.apply(state, z, method="decode"))
 
-        quiet = x, jnp.zeros((len(x), config.latents))
-        made = jax.nn.sigmoid(predict(model, state, quiet).logits)
-        beside = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
+        made = predict(state, {"image": images})
+        beside = jnp.stack([images / 255, made], axis=1).reshape(-1, *images.shape[1:])
         samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
 
-    def show(state: TrainState) -> dict[str, plots.Picture]:
-        drawn = {name: plots.grid(np.asarray(255 * x)) for name, x in draw(state).items()}
-        return {name: plots.Picture(drawn[name], text) for name, text in CAPTIONS.items()}
+    def show(task: Task, state: TrainState) -> dict[str, plots.Picture]:
+        drawn = draw(task.predict, state)
+        grids = {name: plots.grid(np.asarray(255 * x)) for name, x in drawn.items()}
+        return {name: plots.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder
-        return {"test/nll_bound": nll_bound(config, model, state, data)}
+        return {"test/nll_bound": nll_bound(config, task, state, data)}
 
     best: Any = ("negative_elbo", min)
-    return loop.train(config, build(config, data), data, best=best, show=show, conclude=conclude)
+    return loop.train(config, build, data, best=best, show=show, conclude=conclude)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, loop, plots, translation
+from jaxdl import cli, plots, translation
 from jaxdl.config import flag
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.recurrent import CELLS
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.supervised import TrainState, evaluated
+from jaxdl.supervised import TrainState
 from jaxdl.task import Task
-from jaxdl.text.pairs import Pairs
 from jaxdl.text.vocabulary import BEGIN, END
+from jaxdl.train import loop
 from jaxdl.translation import load
 
 DRAWN = 4  # sentences of the test split
@@ -44,41 +45,36 @@ class Config(translation.TranslationConfig):
     clip_norm: float = 1.0
 
 
-def network(config: Config, data: Pairs) -> Seq2Seq:
-    """The model: (source [B, S], target [B, T]) -> logits [B, T, V]."""
-    return Seq2Seq(
-        len(data.tokenizer),
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task, from constructors only."""
+    model = Seq2Seq(
+        spec.vocabulary,
         cell=config.cell,
         features=config.features,
         attention=config.attention,
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
     )
-
-
-def build(config: Config, data: Pairs) -> Task:
-    """The task, from constructors only."""
-    return translation.translate(config, network(config, data), data)
+    return translation.translate(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, translates and draws attention, and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
-    score = translation.conclusion(config, model, data)
+    score, tokenizer = translation.conclusion(config, data), data.spec.tokenizer
+    assert tokenizer is not None
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
-        source, target = data.test["source"][:DRAWN], data.test["target"][:DRAWN]
-        weights = model.apply(evaluated(state), (source, target[:, :-1]), method="weights")
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+        few = {side: data.test[side][:DRAWN] for side in ("source", "target")}
+        source, target = few.values()
+        weights = task.predict.apply(state, task.predict.prepare(few), method="weights")
         names = {BEGIN: "[begin]", END: "[end]"}
         for number, (a, x, y) in enumerate(zip(weights, source, target, strict=True)):
-            marks = [
-                [names.get(n) or data.tokenizer.decode([n]) for n in row if n] for row in (x, y)
-            ]
+            marks = [[names.get(n) or tokenizer.decode([n]) for n in row if n] for row in (x, y)]
             plots.attention(a, marks[0], marks[1][1:], folder / "plots" / f"attention_{number}.png")
-        return score(state, folder)
+        return score(task, state, folder)
 
-    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
 
 
 if __name__ == "__main__":

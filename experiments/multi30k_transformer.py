@@ -13,12 +13,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import buckets, cli, loop, translation
+from jaxdl import cli, translation
 from jaxdl.config import flag
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.tokens import POSITIONS
 from jaxdl.models.transformer import NORMS, Translator
 from jaxdl.task import Task
-from jaxdl.text.pairs import Pairs
+from jaxdl.train import loop
 from jaxdl.translation import load
 
 
@@ -45,15 +46,15 @@ class Config(translation.TranslationConfig):
     clip_norm: float = 1.0
 
 
-def network(config: Config, data: Pairs) -> Translator:
-    """The model: (source [B, S], target [B, T]) -> logits [B, T, V]."""
-    return Translator(
-        len(data.tokenizer),
+def build(config: Config, spec: DataSpec) -> Task:
+    """The task, from constructors only."""
+    model = Translator(
+        spec.vocabulary,
         layers=config.layers,
         heads=config.heads,
         features=config.features,
         hidden=4 * config.features,
-        length=buckets.longest(data),
+        length=spec.widths[-1],
         positions=config.positions,
         norm=config.norm,
         dropout=config.dropout,
@@ -61,18 +62,14 @@ def network(config: Config, data: Pairs) -> Translator:
         share=config.tie,
         dtype=jnp.dtype(config.dtype),
     )
-
-
-def build(config: Config, data: Pairs) -> Task:
-    """The task, from constructors only."""
-    return translation.translate(config, network(config, data), data)
+    return translation.translate(config, model, spec)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, translates the test split and returns what `summary.json` holds."""
     data = load(config)
-    conclude = translation.conclusion(config, network(config, data), data)
-    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
+    conclude = translation.conclusion(config, data)
+    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl import cli, files, loop, losses, metrics
+from jaxdl import cli, files, losses, metrics
 from jaxdl.config import flag
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
-from jaxdl.supervised import SupervisedConfig, TrainState, configured, evaluated
+from jaxdl.supervised import SupervisedConfig, TrainState, configured
 from jaxdl.task import Batch, Task
 from jaxdl.text import characters, generation
-from jaxdl.text.characters import Text
+from jaxdl.text.decoding import decodable
+from jaxdl.train import loop
 
 PROMPT = "\n"  # what the sample at a run's end goes on from
 
@@ -48,19 +51,19 @@ class Config(SupervisedConfig):
     checkpoint_every: int = flag(500, "steps between two checkpoints; 0: one an epoch", low=0)
 
 
-def load(config: Config) -> Text:
+def load(config: Config) -> Dataset:
     """The text that --dataset names."""
     if config.dataset == "embedded":
         return characters.embedded(config.length)
     return characters.tiny_shakespeare(config.data_dir, config.length)
 
 
-def network(config: Config, data: Text) -> LanguageModel | RecurrentLanguageModel:
+def network(config: Config, spec: DataSpec) -> LanguageModel | RecurrentLanguageModel:
     """The model: tokens [B, T] -> logits [B, T, V]."""
     dtype = jnp.dtype(config.dtype)
     if config.model == "transformer":
         return LanguageModel(
-            len(data.vocabulary),
+            spec.vocabulary,
             layers=config.layers,
             heads=config.heads,
             features=config.features,
@@ -72,7 +75,7 @@ def network(config: Config, data: Text) -> LanguageModel | RecurrentLanguageMode
             dtype=dtype,
         )
     return RecurrentLanguageModel(
-        len(data.vocabulary),
+        spec.vocabulary,
         cell=config.model,
         features=config.features,
         layers=config.layers,
@@ -81,13 +84,13 @@ def network(config: Config, data: Text) -> LanguageModel | RecurrentLanguageMode
     )
 
 
-def build(config: Config, data: Text) -> Task:
+def build(config: Config, spec: DataSpec) -> Task:
     """The task: of each character of a window, predict the one after it."""
-    text, window = jnp.asarray(data.text, jnp.int32), jnp.arange(config.length + 1)
+    model, places = network(config, spec), jnp.arange(config.length)
 
     def preprocess(batch: Batch) -> Batch:
-        tokens = text[batch["start"][:, None] + window[None]]
-        counts = window[None, :-1] >= batch["first"][:, None]
+        tokens = batch["tokens"].astype(jnp.int32)
+        counts = places[None] >= batch["first"][:, None]
         mask = batch["mask"][:, None] * counts
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
 
@@ -101,29 +104,30 @@ def build(config: Config, data: Text) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["targets"])
 
-    return configured(
+    task = configured(
         config,
-        network(config, data),
-        data,
+        model,
+        spec,
         loss=loss,
         measure=measure,
         preprocess=preprocess,
+        prepare=lambda batch: batch["tokens"][:, : config.length].astype(jnp.int32),
         inputs="inputs",
     )
+    return decodable(task, model.start)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, writes samples.txt and returns what `summary.json` holds."""
     data = load(config)
-    model = network(config, data)
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         options = generation.Options(length=1000)
-        text = generation.go_on(model, evaluated(state), data, PROMPT, options)
+        text = generation.go_on(task, state, data.spec, PROMPT, options)
         files.write_text(folder / "samples.txt", text)
         return {}
 
-    return loop.train(config, build(config, data), data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
 
 
 if __name__ == "__main__":

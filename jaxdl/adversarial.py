@@ -16,7 +16,7 @@ from jaxdl import losses, metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.metrics import Metrics
 from jaxdl.supervised import Model
-from jaxdl.task import Batch, Key, Task
+from jaxdl.task import Batch, Key, Predict, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +56,10 @@ def adversarial(
     discriminator: Model,
     *,
     steps: int,
-    example: jax.Array,
+    example: jax.ShapeDtypeStruct,
     real: Callable[[Batch], jax.Array],
     evaluate: Callable[[AdversarialState, Batch], Metrics],
+    finish: Callable[[jax.Array], jax.Array] = lambda made: made,
 ) -> Task:
     """A task in which a generator learns to make what a discriminator takes for the data.
 
@@ -71,6 +72,7 @@ def adversarial(
       example: data of the right shape, [1, ...]; only the shape is used.
       real: a batch -> its examples, in the range of the generator's.
       evaluate: as the contract has it.
+      finish: examples of the generator -> outputs of `predict`, whose batches have `latents`.
     """
     loss = losses.ADVERSARIAL[config.loss]
 
@@ -115,7 +117,7 @@ def adversarial(
             total = jnp.mean(loss.discriminator(of_real, of_made))
             right = 0.5 * (jnp.mean(of_real > 0) + jnp.mean(of_made < 0))
             found = {"discriminator_loss": total, "discriminator_accuracy": right}
-            if not optim.known(config.penalty, 0):
+            if not optim.is_static(config.penalty, 0):
                 share = jax.random.uniform(key, (len(real), *[1] * (real.ndim - 1)))
                 slope = losses.gradient_penalty(
                     lambda x: apply(discriminator, params, rest, x)[0],
@@ -159,10 +161,13 @@ def adversarial(
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         return AdversarialState(state.step + 1, state.key, first, second, average), shown
 
-    return Task(init, step, evaluate)
+    def generate(state: AdversarialState, z: jax.Array, **options: Any) -> Any:
+        return generated(generator, state, z, **options)
+
+    return Task(init, step, evaluate, Predict(lambda batch: batch["latents"], generate, finish))
 
 
-def generated(generator: Model, state: AdversarialState, z: jax.Array) -> jax.Array:
+def generated(generator: Model, state: AdversarialState, z: jax.Array, **options: Any) -> Any:
     """Examples that the generator's average makes of latents z [B, L]."""
     params, model_state = state.average
-    return generator.apply({"params": params, **model_state}, z, train=False)
+    return generator.apply({"params": params, **model_state}, z, train=False, **options)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdl.losses import one_hot
-from jaxdl.optim import known
+from jaxdl.optim import is_static
 
 
 def normalize(x: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:
@@ -111,7 +111,7 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: ArrayLike = 0.0) 
 
 def noise(key: jax.Array, images: jax.Array, deviation: float | jax.Array) -> jax.Array:
     """Adds normal noise to each pixel of 0 to 255, rounded to whole levels; not clipped."""
-    if known(deviation, 0):
+    if is_static(deviation, 0):
         return images
     drawn = jax.random.normal(key, images.shape)
     return images.astype(jnp.float32) + jnp.round(deviation * drawn)
@@ -133,7 +133,7 @@ def mixup(
       Images [B, H, W, C], float32 where they are mixed, and labels [B, K], float32.
     """
     targets = one_hot(labels, num_classes)
-    if known(alpha, 0):
+    if is_static(alpha, 0):
         return images, targets
     beta_key, order_key = jax.random.split(key)
     drawn = jax.random.beta(beta_key, jnp.maximum(alpha, 1e-6), jnp.maximum(alpha, 1e-6))

@@ -39,6 +39,7 @@ RECORD: dict[str, type] = {
     "step": int,
     "identity": dict,  # the config and the data's fingerprint: all that decides the bits
     "versions": dict,  # of packages, and the devices: what may change the last of them
+    "data": str,  # SHA-256 of data.json; empty of a run from before there was one
     "best": dict,  # see BEST
     "anchor": list,  # the last step at which a checkpoint was due, and the best one then
     "detours": list,  # pairs of the step that the run went back to and the bad one
@@ -172,6 +173,7 @@ class Checkpoints:
             record = json.loads(files.read_bytes(folder / "record.json", files.LARGEST_JSON))
             if not isinstance(record, dict):
                 raise ValueError("record.json is not an object")
+            record.setdefault("data", "")
             for name, kind in RECORD.items():
                 if not isinstance(record.get(name), kind):
                     raise ValueError(f"record.json has no {name}")

@@ -158,7 +158,7 @@ def describe(config_class: type[configs.RunConfig]) -> str:
 
     The title is the first line of the class that a flag comes from.
     """
-    classes = [cls for cls in config_class.__mro__ if issubclass(cls, configs.RunConfig)]
+    classes = [cls for cls in config_class.__mro__ if dataclasses.is_dataclass(cls)]
     lines = []
     for cls in classes:
         parents = filter(dataclasses.is_dataclass, cls.__bases__)

@@ -25,6 +25,7 @@ def flag(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     place: bool = False,
+    static: bool = False,
 ) -> Any:
     """A field of a config, and so a flag of the same name.
 
@@ -34,18 +35,20 @@ def flag(
       low: the smallest value allowed.
       high: the largest value allowed.
       choices: the only values allowed.
-      place: says where or how to run, not what: it changes no bit of the result, and a run may
-        be resumed under another value.
+      place: says where or how to run, not what: it changes no bit of the result, a run may be
+        resumed under another value, and configs that differ in it alone are equal.
+      static: a number that decides shapes, and so is a constant of the compiled program.
     """
     limits = {"low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata={"help": help, "place": place, **limits})
+    about = {"help": help, "place": place, "static": static, **limits}
+    return dataclasses.field(default=default, metadata=about, compare=not place)
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Every run.
+class Runtime:
+    """Place and devices of a run, which change no bit of its result.
 
-    An experiment's Config adds its own fields, and may give these another default.
+    An experiment adds fields of this kind by `flag(..., place=True)`.
     """
 
     workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", place=True)
@@ -56,34 +59,7 @@ class RunConfig:
         choices=("auto", "never", "force"),
         place=True,
     )
-    seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
-    dataset: str = flag("embedded", "name of a data set, or embedded")
     data_dir: str = flag("", "TFDS folder; default: TFDS's own", place=True)
-    num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
-    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0, high=2**31 - 1)
-    batch_size: int = flag(128, "examples an update", low=1)
-    learning_rate: float = flag(1e-3, "peak learning rate", low=0.0, high=1e6)
-    dtype: str = flag(
-        "float32", "of computation; parameters are float32", choices=("float32", "bfloat16")
-    )
-    log_every: int = flag(50, "steps between two lines of training metrics", low=1)
-    eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
-    checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
-    patience: int = flag(
-        0,
-        "evaluations without a better one until the end, which is made with the best parameters; "
-        "0: no limit",
-        low=0,
-    )
-    min_improvement: float = flag(
-        0.0, "by which one counts as better for --patience", low=0.0, high=1e9
-    )
-    on_nonfinite: str = flag(
-        "abort",
-        "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
-        "next batch follows; rewind: back to the last checkpoint, another key, without this batch",
-        choices=("abort", "skip", "rewind"),
-    )
     dry_run: bool = flag(
         False, "print layers, memory, time and disk that the run would take, and stop", place=True
     )
@@ -106,6 +82,46 @@ class RunConfig:
     join_timeout: int = flag(
         300, "seconds in which all processes have to meet", low=1, high=86400, place=True
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Runtime):
+    """Every run.
+
+    An experiment's Config adds its own fields, and may give these another default.
+    """
+
+    seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
+    dataset: str = flag("embedded", "name of a data set, or embedded")
+    num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
+    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0, high=2**31 - 1)
+    batch_size: int = flag(128, "examples an update", low=1)
+    learning_rate: float = flag(1e-3, "peak learning rate", low=0.0, high=1e6)
+    dtype: str = flag(
+        "float32", "of computation; parameters are float32", choices=("float32", "bfloat16")
+    )
+    log_every: int = flag(50, "steps between two lines of training metrics", low=1)
+    eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
+    checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
+    patience: int = flag(
+        0,
+        "evaluations without a better one until the run ends, as by --final=best; 0: no limit",
+        low=0,
+    )
+    final: str = flag(
+        "last",
+        "parameters that the run ends with: the last, or those of the best evaluation",
+        choices=("last", "best"),
+    )
+    min_improvement: float = flag(
+        0.0, "by which one counts as better for --patience", low=0.0, high=1e9
+    )
+    on_nonfinite: str = flag(
+        "abort",
+        "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
+        "next batch follows; rewind: back to the last checkpoint, another key, without this batch",
+        choices=("abort", "skip", "rewind"),
+    )
     deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
 
     def __init_subclass__(cls) -> None:
@@ -116,26 +132,40 @@ class RunConfig:
             inherited = next((fields[name] for fields in above if name in fields), None)
             default = cls.__dict__.get(name)
             if inherited is not None and not isinstance(default, dataclasses.Field):
-                changed = dataclasses.field(default=default, metadata=inherited.metadata)
+                changed = dataclasses.field(
+                    default=default, metadata=inherited.metadata, compare=inherited.compare
+                )
                 setattr(cls, name, changed)
 
     def __post_init__(self) -> None:
-        """Checks all fields, and makes the data folder absolute, as runs are opened from others.
+        """Makes the data folder absolute, as runs are opened from others, and validates the config.
 
-        Numbers of NumPy become Python's, and paths become text.
+        Numbers of NumPy become Python's, and paths become text. A config with traced numbers, as it
+        is inside a compiled step, was validated before they were traced.
 
         Raises:
-          UserError: a field has the wrong type or is out of its range, --profile is not START:STOP,
-            or the folder as of `absolute`.
+          UserError: as of `validate`, or the folder as of `absolute`.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             plain = _as_flag(value, type(field.default))
             if plain is not value:
                 object.__setattr__(self, field.name, plain)
-        check(self)
         if self.data_dir:
             object.__setattr__(self, "data_dir", absolute(self.data_dir, "data_dir"))
+        if not any(is_traced(getattr(self, field.name)) for field in dataclasses.fields(self)):
+            self.validate()
+
+    def validate(self) -> None:
+        """Holds every field against its type and limits, and fields against each other.
+
+        A subclass with rules of its own calls this first.
+
+        Raises:
+          UserError: a field has the wrong type or is out of its range, or --profile is not
+            START:STOP.
+        """
+        check(self)
         self.profiled_steps()
 
     def profiled_steps(self) -> tuple[int, int] | None:
@@ -164,7 +194,7 @@ class RunConfig:
                 f"--batch_size={self.batch_size} is more than the {examples} training examples: "
                 f"give --batch_size={examples} or less"
             )
-        return examples // self.batch_size
+        return full_batches(examples, self.batch_size)
 
     def check_steps(self, examples: int) -> None:
         """Holds batch size and --profile against a training split of so many `examples`.
@@ -183,6 +213,11 @@ class RunConfig:
     def total_steps(self, examples: int) -> int:
         """Updates that the whole run makes on a training split of so many `examples`."""
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
+
+
+def full_batches(examples: int, batch_size: int) -> int:
+    """Steps of an epoch; the examples left over are drawn in other epochs."""
+    return examples // batch_size
 
 
 def absolute(path: str, flag: str = "") -> str:
@@ -206,6 +241,44 @@ def experiment_name(config: RunConfig | type[RunConfig]) -> str:
     return spec.name if spec else Path(getattr(main, "__file__", None) or "experiment").stem
 
 
+def is_traced(value: Any) -> bool:
+    """Returns True for a number that a compiled program takes as an argument, or its shape."""
+    return hasattr(value, "aval") and not _is_known_array(value)
+
+
+def operands(config: RunConfig) -> dict[str, float | int]:
+    """Numbers of a config that are arguments of the compiled step: the seed, and the floats.
+
+    A float that is 0 or infinite, or whose flag is `static`, is a constant of the program instead:
+    what a neutral value makes void is left out of it.
+    """
+    return {
+        field.name: value
+        for field in dataclasses.fields(config)
+        if isinstance(value := getattr(config, field.name), float)
+        and not (field.metadata["static"] or value == 0 or math.isinf(value))
+    } | {"seed": config.seed}
+
+
+def without_operands(config: RunConfig) -> RunConfig:
+    """The config with each of its operands at one: the same for all that share a program."""
+    return _replaced(config, dict.fromkeys(operands(config), 1.0) | {"seed": 1})
+
+
+def with_operands(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """The config with these values, which may be traced, in the place of its operands."""
+    return _replaced(config, values)
+
+
+def _replaced(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """A config whose fields are not validated again: 1 may be beyond a flag's limits."""
+    new = object.__new__(type(config))
+    for field in dataclasses.fields(config):
+        value = values.get(field.name, getattr(config, field.name))
+        object.__setattr__(new, field.name, value)
+    return new
+
+
 def _is_known_array(value: Any) -> bool:
     """Returns True for an array of JAX that has values: not for one that is traced."""
     return type(value).__module__.partition(".")[0] == "jaxlib" and hasattr(value, "aval")
@@ -222,7 +295,7 @@ def _as_flag(value: Any, kind: type) -> Any:
 
 
 def check(config: RunConfig) -> None:
-    """Holds every field against its type and limits; traced values, which have none yet, pass.
+    """Holds every field against its type and limits.
 
     Raises:
       UserError: a value is of another type, out of its range or not among its choices, or a path as
@@ -230,8 +303,6 @@ def check(config: RunConfig) -> None:
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
-        if hasattr(value, "aval") and not _is_known_array(value):
-            continue  # traced, such as a hyperparameter of a population
         if type(value) is not type(field.default):
             kind = KINDS[type(field.default)]
             raise UserError(f"--{field.name}={shortened(printable(repr(value)))}: give {kind}")

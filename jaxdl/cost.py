@@ -48,6 +48,16 @@ def share(flops_per_second: float, device: jax.Device, devices: int) -> dict[str
     return {"flops_per_second": flops_per_second} | known
 
 
+def speed(
+    examples: int, flops: int, device: jax.Device, devices: int, steps_per_second: float
+) -> dict[str, float]:
+    """Rates of a run that makes so many steps a second, of so many examples and FLOPs each."""
+    return {
+        "examples_per_second": round(steps_per_second * examples, 1),
+        **share(steps_per_second * flops, device, devices),
+    }
+
+
 def branches(program: core.ClosedJaxpr) -> int:
     """The most branches that a condition of a program has, at any depth; 1: there is none."""
     return _branches(program.jaxpr)

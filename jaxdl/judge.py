@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
-from jaxdl import augment, metrics, reopen
+from jaxdl import metrics, reopen, tree
 from jaxdl.checkpoint import Checkpoints
-from jaxdl.data.images import Images
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
-from jaxdl.supervised import evaluated
+from jaxdl.task import NO_OUTPUTS
 
 CONFIDENT = 0.9  # the probability of a class from which on an image is one of it
 CENTRE = 100  # images whose mean features are the centre of all moments
@@ -26,43 +29,43 @@ class Judge(NamedTuple):
 
     classify: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     """Images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F]."""
-    centre: jax.Array
-    """[F], mean features of some real images."""
 
 
-def from_run(folder: Path, data: Images) -> Judge:
-    """The best checkpoint of a run of `mnist_cnn` on images of the same shape.
+def from_run(folder: Path, spec: DataSpec) -> Judge:
+    """The best checkpoint of a run that classifies images of the same shape.
 
-    Features are those of its hidden layer, before the activation.
+    Features are those of its last hidden dense layer, before the activation.
 
     Raises:
       UserError: the folder holds no such run, or one on other images.
     """
-    run = reopen.open_run(folder)
-    if not run.config.__class__.__module__.endswith("mnist_cnn"):
-        raise UserError(f"--classifier={folder} is no run of experiments.mnist_cnn: give one")
-    own, state = reopen.restored(run)
-    shape, wanted = (d.train["image"].shape[1:] for d in (own, data))
-    if shape != wanted:
+    with jax.ensure_compile_time_eval():  # a task asks for it while its evaluation is traced
+        task, saved, own = reopen.restored(reopen.open_run(folder))
+    state, predict = saved.state, task.predict
+    if predict is NO_OUTPUTS or not own.num_classes or "image" not in own.example():
+        raise UserError(f"--classifier={folder} is no run that classifies images: give one")
+    if own.shape("image") != spec.shape("image"):
         raise UserError(
-            f"--classifier={folder} was trained on images of {shape}, and these are {wanted}: "
-            "train one on these"
+            f"--classifier={folder} was trained on images of {own.shape('image')}, and these are "
+            f"{spec.shape('image')}: train one on these"
         )
-    mean, std = own.statistics()  # type: ignore[attr-defined]
-    model, variables = run.experiment.network(run.config, own), evaluated(state)
+    kernels = [path.split("[")[1:] for path in tree.trained(state) if path.endswith("['kernel']")]
+    layers = {"/".join(part.strip("'\"]") for part in path[:-1]) for path in kernels}
 
     def classify(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = augment.normalize(images, mean, std)
-        logits, kept = model.apply(
-            variables,
-            x,
-            train=False,
-            capture_intermediates=lambda module, _: module.name == "Dense_0",
-        )
-        return logits, kept["intermediates"]["Dense_0"]["__call__"][0].astype(jnp.float32)
+        found = predict.features(state, predict.prepare({"image": images}))
+        dense = [x for name, x in found.items() if name in layers and x.ndim == 2]
+        if len(dense) < 2:
+            raise UserError(f"--classifier={folder} has no hidden dense layer: give one that has")
+        return found[""], dense[-2].astype(jnp.float32)
 
-    some = jnp.asarray(own.train["image"][:CENTRE], jnp.float32)
-    return Judge(classify, jnp.mean(jax.jit(classify)(some)[1], axis=0))
+    return Judge(classify)
+
+
+def centre(judge: Judge, data: Dataset) -> np.ndarray:
+    """Mean features of some real images, about which all moments are computed: float32 [F]."""
+    some = jnp.asarray(data.train["image"][:CENTRE], jnp.float32)
+    return np.asarray(jnp.mean(jax.jit(judge.classify)(some)[1], axis=0))
 
 
 def fingerprint(folder: Path) -> str:
@@ -77,7 +80,9 @@ def fingerprint(folder: Path) -> str:
     return str(checkpoints.record(step)["state_sha256"])
 
 
-def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> Metrics:
+def quality(
+    judge: Judge, centre: ArrayLike, real: jax.Array, made: jax.Array, mask: jax.Array
+) -> Metrics:
     """Metrics of generated images beside as many real ones [B, S, S, C] in 0 to 255, by a judge.
 
     `frechet`: the distance of their features' distributions. `confident`: the share that is one
@@ -90,7 +95,7 @@ def quality(judge: Judge, real: jax.Array, made: jax.Array, mask: jax.Array) -> 
     counts = jnp.sum(likeliest * mask[:, None], axis=0)
     sure = (jnp.max(probabilities, axis=-1) >= CONFIDENT).astype(jnp.float32)
     return {
-        "frechet": metrics.frechet(judge.classify(real)[1], features, mask, judge.centre),
+        "frechet": metrics.frechet(judge.classify(real)[1], features, mask, jnp.asarray(centre)),
         "confident": metrics.mean(sure, mask),
         "class_entropy": metrics.Entropy(counts, jnp.sum(mask)),
     }

@@ -6,6 +6,7 @@ Shapes: B examples, C classes.
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,7 +85,11 @@ def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mean of `values` over where `mask` is 1; padding counts nothing.
 
     Both are [B], or of one shape for what there is several of in an example, [B, T].
+
+    Raises:
+      AssertionError: they have other shapes, such as [B, 1] and [B], which would broadcast.
     """
+    chex.assert_equal_shape([values, mask])
     return jnp.sum(jnp.where(mask > 0, values, 0)), jnp.sum(mask)
 
 

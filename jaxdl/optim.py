@@ -242,7 +242,7 @@ def optimizer(
             (optax.clip, clip_value),
             (optax.adaptive_grad_clip, clip_adaptive),
         )
-        if not known(limit, float("inf"))
+        if not is_static(limit, float("inf"))
     ]
     return optax.with_extra_args_support(optax.chain(*clips, OPTIMIZERS[name](parts)))
 
@@ -268,10 +268,10 @@ def learning_rate(opt_state: Any, peak: Rate, schedule: optax.Schedule) -> jax.A
     return rate
 
 
-def known(number: Rate, value: float) -> bool:
-    """Returns True if a hyperparameter has this value for sure; of a traced one it is not known.
+def is_static(number: Rate, value: float) -> bool:
+    """Returns True if a hyperparameter is the constant `value`, and not traced.
 
-    So what a neutral value would not change can be left out of the program.
+    What a neutral value makes void is then left out of the program.
     """
     return isinstance(number, int | float) and number == value
 

@@ -410,3 +410,10 @@ def _save(figure: Any, path: Path) -> None:
     with files.replacing(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=110)
+
+
+def delete_from(folder: Path, step: int) -> None:
+    """Deletes the pictures of evaluations from `step` on, which are to be made again or never."""
+    for path in folder.glob("*/*.png"):
+        if path.stem.isdecimal() and int(path.stem) >= step and path.is_file():
+            path.unlink()

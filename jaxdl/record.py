@@ -15,6 +15,8 @@ from typing import Any
 from jaxdl import config as configs
 from jaxdl import environment, files, metrics_log, saved_config
 from jaxdl.config import RunConfig
+from jaxdl.data import spec
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, writing
 from jaxdl.lock import Lock, check_free
 from jaxdl.progress import say
@@ -22,8 +24,8 @@ from jaxdl.progress import say
 LOCK = ".lock"
 # All that is written into a run folder, beside what an experiment names itself.
 FILES = (
-    *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
-    *("detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
+    *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
+    *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
 )
 FOLDERS = ("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile")
 WRITTEN = (*FILES, *FOLDERS)
@@ -133,7 +135,7 @@ class Record:
     """Writes one run's folder, going on after the lines that its log has so far."""
 
     def __init__(
-        self, folder: Path, config: RunConfig, data: dict[str, Any], lines: list[dict[str, Any]]
+        self, folder: Path, config: RunConfig, data: DataSpec, lines: list[dict[str, Any]]
     ):
         self.folder = folder
         files.clear_parts(folder)
@@ -141,7 +143,11 @@ class Record:
             folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n"
         )
         files.write_text(folder / "flags.txt", configs.to_flags(config))
-        about = environment.describe() | {"dataset": data}
+        files.write_text(folder / spec.NAME, data.to_json())
+        if data.tokenizer:
+            files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())
+        fields = ("name", "version", "fingerprint", "source", "classes")
+        about = environment.describe() | {"dataset": {n: getattr(data, n) for n in fields}}
         files.write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
         self._open(lines)
 

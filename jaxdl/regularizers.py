@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.losses import absolute
-from jaxdl.optim import Rate, kernels, known
+from jaxdl.optim import Rate, is_static, kernels
 
 
 def l1(params: optax.Params, strength: Rate) -> jax.Array:
@@ -23,9 +23,9 @@ def l2(params: optax.Params, strength: Rate) -> jax.Array:
 def elastic_net(params: optax.Params, absolute: Rate, squared: Rate) -> jax.Array:
     """`l1` of strength `absolute` and `l2` of strength `squared` together (Zou & Hastie, 2005)."""
     total = jnp.zeros(())
-    if not known(absolute, 0):
+    if not is_static(absolute, 0):
         total = total + l1(params, absolute)
-    if not known(squared, 0):
+    if not is_static(squared, 0):
         total = total + l2(params, squared)
     return total
 

@@ -1,6 +1,7 @@
 """A run, opened again: its experiment rebuilt from its own config, its state from a checkpoint."""
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import re
@@ -16,7 +17,6 @@ from jaxdl import config as configs
 from jaxdl import (
     environment,
     files,
-    finite,
     metrics,
     metrics_log,
     parallel,
@@ -26,16 +26,17 @@ from jaxdl import (
 )
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
-from jaxdl.data import batches, prepare
+from jaxdl.data import prepare, spec
 from jaxdl.data.batches import Dataset
 from jaxdl.data.images import is_folder
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.evaluate import evaluator
 from jaxdl.progress import say
-from jaxdl.supervised import evaluated
 from jaxdl.task import Task
-from jaxdl.text.characters import Text
 from jaxdl.text.generation import Options, encode, go_on
+from jaxdl.train import nonfinite
+from jaxdl.train.evaluate import evaluate_split
+from jaxdl.train.step import operands, step_spec
 
 Found = TypeVar("Found")
 BEST, NEWEST = "best", "newest"
@@ -49,6 +50,7 @@ class Run(NamedTuple):
     experiment: Any  # module with Config, load and build
     config: RunConfig
     checkpoint: str  # `best`, `newest` or a step
+    given: frozenset[str]  # fields that the user has named, in the place of the run's own
 
 
 def open_run(
@@ -88,9 +90,7 @@ def open_run(
     here = {"mesh": "", "fsdp": False, **configs.ALONE}
     config = _config(experiment.Config, values, places, known is not None, here | changes)
     _say_what_lies_inside(folder, config, changes)
-    if "data_dir" not in changes:
-        _refuse_to_fetch(folder, config)
-    return Run(folder, experiment, config, checkpoint)
+    return Run(folder, experiment, config, checkpoint, frozenset(changes))
 
 
 def _experiment(folder: Path, name: str) -> Any:
@@ -176,17 +176,23 @@ def _say_what_lies_inside(folder: Path, config: RunConfig, changes: dict[str, An
             )
 
 
-def _refuse_to_fetch(folder: Path, config: RunConfig) -> None:
-    """Keeps a run's own config from choosing a place that data are downloaded to.
+def _load(run: Run) -> Dataset:
+    """The data that a run's config names now.
+
+    A run's own config does not choose a place that data are downloaded to.
 
     Raises:
       UserError: its data set is not in the folder that it names, and could be prepared there.
     """
-    if config.data_dir and prepare.is_lacking(config.dataset, config.data_dir):
+    config = run.config
+    theirs = config.data_dir and "data_dir" not in run.given
+    if theirs and prepare.is_lacking(config.dataset, config.data_dir):
         raise UserError(
-            f"{folder} names --data_dir={shortened(config.data_dir)}, and {config.dataset} is not "
-            "there: give --data_dir=FOLDER that has it, or may have it"
+            f"{run.folder} names --data_dir={shortened(config.data_dir)}, and {config.dataset} is "
+            "not there: give --data_dir=FOLDER that has it, or may have it"
         )
+    data: Dataset = run.experiment.load(config)
+    return data
 
 
 def _chosen(checkpoints: Checkpoints, checkpoint: str, read: Callable[[int], Found]) -> Found:
@@ -231,27 +237,89 @@ def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     return named[checkpoint]
 
 
-def _rebuild(run: Run) -> tuple[Dataset, Task, Any]:
-    """A run's data and task, and the shapes and shardings of its state."""
-    data: Dataset = run.experiment.load(run.config)
-    run.config.steps_per_epoch(batches.size(data.train))  # refuses a batch that no memory holds
-    task = run.experiment.build(run.config, data)
-    shapes = jax.eval_shape(task.init, jax.random.key(0))
-    return data, task, parallel.placed(shapes, parallel.replicated(parallel.mesh(run.config)))
+def _spec(run: Run, sha256: str) -> DataSpec:
+    """The description of a run's data, from its folder; of an older run, from the data.
 
-
-def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
-    """Holds config and data against those of a checkpoint.
+    Args:
+      run: an opened run.
+      sha256: of `data.json`, as a checkpoint has it; empty: the run is older than that file.
 
     Raises:
-      UserError: the data are other bytes, or the run went on under another config meanwhile.
+      UserError: the data have to be read, and are not there.
     """
-    if saved.record["identity"].get(saved_config.DATA) != data.fingerprint:
+    try:
+        text, tokenizer = (_text(run.folder / name) for name in (spec.NAME, spec.TOKENIZER))
+        if not sha256:
+            raise UserError(f"{run.folder} was made before runs had a {spec.NAME}")
+        if hashlib.sha256(text.encode()).hexdigest() != sha256:
+            raise UserError(f"{run.folder / spec.NAME} is not what the run wrote")
+        return DataSpec.from_json(text, tokenizer)
+    except UserError as error:
+        say(f"{error}: its data are described anew")
+        return _load(run).spec
+
+
+def _text(path: Path) -> str:
+    """A file of a run folder as text; empty where there is none."""
+    try:
+        return files.read_bytes(path, files.LARGEST_JSON).decode("utf-8", "surrogatepass")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot read {path} ({why})") from error
+
+
+def _build(run: Run, description: DataSpec) -> tuple[Task, Any]:
+    """A run's task, and the shapes and shardings of its state.
+
+    Raises:
+      UserError: it cannot be built from this description of the data.
+    """
+    try:
+        task: Task = run.experiment.build(run.config, description)
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(
-            f"{run.folder} was trained on other bytes of {data.name} than those in {data.source}, "
-            "or by an older version that split them otherwise: bring them back, name their place "
-            "with --data_dir or --dataset, or use the version of its environment.json"
-        )
+            f"{run.folder} cannot be rebuilt from its {spec.NAME} ({first_line(error)}): its "
+            f"command, with --workdir={run.folder}, writes it again"
+        ) from error
+    return task, parallel.placed(shapes, parallel.replicated(parallel.mesh(run.config)))
+
+
+class Restored(NamedTuple):
+    """A run's task, its state at a checkpoint, and the description of its data."""
+
+    task: Task
+    saved: Saved
+    spec: DataSpec
+
+
+def restored(run: Run) -> Restored:
+    """A run's task, and its state at the checkpoint that it was opened at, without its data.
+
+    Raises:
+      UserError: the checkpoint is damaged, or the run went on under another config meanwhile.
+    """
+    checkpoints = Checkpoints(run.folder / CHECKPOINTS)
+    known = checkpoints.newest_record()
+    if known:
+        environment.check_settings(known["versions"], str(run.folder))
+    description = _spec(run, known["data"] if known else "")
+    run.config.steps_per_epoch(description.num_train)  # refuses a batch that no memory holds
+    task, like = _build(run, description)
+    restore = partial(checkpoints.restore, like=like, part=".state")  # of the loop's
+    saved = _chosen(checkpoints, run.checkpoint, restore)
+    _check_same(run, saved)
+    return Restored(task, saved, description)
+
+
+def _check_same(run: Run, saved: Saved) -> None:
+    """Holds an opened run's config against that of a checkpoint.
+
+    Raises:
+      UserError: the run went on under another config meanwhile.
+    """
     there = saved_config.of_record(saved.record)
     here = {name: v for name, v in configs.identity(run.config).items() if name in there}
     differing = configs.differences(here, there)
@@ -262,36 +330,70 @@ def _check_same(run: Run, data: Dataset, saved: Saved) -> None:
         )
 
 
-def _restored(run: Run) -> tuple[Dataset, Task, Saved]:
-    """A run's data and task, and its state at the checkpoint that it was opened at."""
-    checkpoints = Checkpoints(run.folder / CHECKPOINTS)
-    if record := checkpoints.newest_record():
-        environment.check_settings(record["versions"], str(run.folder))
-    data, task, like = _rebuild(run)
-    restore = partial(checkpoints.restore, like=like, part=".state")  # of the carry
-    saved = _chosen(checkpoints, run.checkpoint, restore)
-    _check_same(run, data, saved)
-    return data, task, saved
+def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
+    """Holds data against those that a run was trained on; returns whether they are the same.
+
+    Args:
+      run: an opened run.
+      data: what is to be evaluated.
+      known: the description of the run's own data.
+      saved: its checkpoint.
+
+    Raises:
+      UserError: they are other bytes and nobody has named them; or other shapes or classes.
+    """
+    here = data.spec
+    if saved.record["identity"].get(saved_config.DATA) == here.fingerprint:
+        return True
+    if not run.given:
+        raise UserError(
+            f"{run.folder} was trained on other bytes of {here.name} than those in {here.source}, "
+            "or by an older version that split them otherwise: bring them back, or name what is to "
+            "be evaluated with --data_dir or --dataset"
+        )
+    for what, mine, its in (
+        ("examples", known.elements, here.elements),
+        ("classes", (known.num_classes, known.classes), (here.num_classes, here.classes)),
+        ("tokens", known.vocabulary, here.vocabulary),
+    ):
+        if mine != its:
+            raise UserError(
+                f"{here.source} has other {what} than {run.folder} was trained on: give data of "
+                "the same shapes, classes and tokens"
+            )
+    say(f"these are not the bytes of {known.name} that {run.folder} was trained on")
+    return False
 
 
 def evaluate(run: Run, split: str) -> dict[str, Any]:
-    """Evaluates a run's checkpoint, with the figures that the run itself would give.
+    """Evaluates a run's checkpoint; on its own data with the figures that the run itself gives.
 
     Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix;
-    where it cannot, a line says so.
+    where it cannot, a line says so. Of other data the name has the start of their fingerprint.
+
+    Args:
+      run: an opened run.
+      split: of its data, or of others of the same shapes and classes that the user has named.
 
     Returns:
       The values that are single numbers, `step` and `split`.
     """
-    data, task, saved = _restored(run)
+    _, saved, known = restored(run)
+    data = _load(run)
+    own = _check_data(run, data, known, saved)
     step = saved.step
-    say(f"{split} split of {data.name} ({data.source}), checkpoint of step {step}")
-    measure = evaluator(task, parallel.mesh(run.config))
-    values = measure(saved.state, getattr(data, split), run.config.batch_size)
+    say(f"{split} split of {data.spec.name} ({data.spec.source}), checkpoint of step {step}")
+    mesh = parallel.mesh(run.config)
+    # As the run compiled it: its numbers are arguments.
+    described = dataclasses.replace(data, spec=known)
+    program = step_spec(run.experiment.build, run.config, described, mesh)
+    numbers = operands(run.config, mesh)
+    values = evaluate_split(program, numbers, saved.state, getattr(data, split))
     found = {"step": step, "split": split, **metrics.scalars(values)}
+    name = f"{split}-{step}" if own else f"{split}-{step}-{data.spec.fingerprint[:8]}"
     folder = run.folder / "evaluations"
     try:
-        _keep_evaluation(folder, found, values, data.classes)
+        _keep_evaluation(folder, name, found, values, known.classes)
     except OSError as error:
         say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
     except Exception as error:  # of a library that draws: the figures are there
@@ -300,27 +402,20 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
 
 
 def _keep_evaluation(
-    folder: Path, found: dict[str, Any], values: dict[str, np.ndarray], classes: Sequence[str]
+    folder: Path,
+    name: str,
+    found: dict[str, Any],
+    values: dict[str, np.ndarray],
+    classes: Sequence[str],
 ) -> None:
-    step, split = found["step"], found["split"]
     folder.mkdir(exist_ok=True)
     text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
-    files.write_text(folder / f"{split}-{step}.json", text)
-    for name, value in values.items():
+    files.write_text(folder / f"{name}.json", text)
+    for metric, value in values.items():
         if value.ndim == 2:
-            path = folder / f"{split}-{step}-{name}.png"
-            plots.matrix(value, f"{split} {name}, step {step}", path, classes)
-            say(f"{name} matrix: {path}")
-
-
-def restored(run: Run) -> tuple[Dataset, Any]:
-    """A run's data, and its state at the checkpoint that it was opened at.
-
-    Raises:
-      UserError: the checkpoint is damaged, or the data are others.
-    """
-    data, _, saved = _restored(run)
-    return data, saved.state
+            path = folder / f"{name}-{metric}.png"
+            plots.matrix(value, f"{found['split']} {metric}, step {found['step']}", path, classes)
+            say(f"{metric} matrix: {path}")
 
 
 def generate(run: Run, prompt: str, options: Options) -> str:
@@ -329,20 +424,17 @@ def generate(run: Run, prompt: str, options: Options) -> str:
     Raises:
       UserError: the run is none of a language model, or the prompt is not of its characters.
     """
-    if not hasattr(run.experiment, "network"):
+    task, saved, known = restored(run)
+    decoder = task.predict.decoder
+    if decoder is None or decoder.translates or known.tokenizer is None:
         name = configs.experiment_name(run.config)
         raise UserError(
-            f"{run.folder} is a run of {name}, which makes no text: name a run of a language model"
+            f"{run.folder} is a run of {name}, whose model goes on from no prompt: name a run of a "
+            "language model"
         )
-    data, _, saved = _restored(run)
-    model = run.experiment.network(run.config, data)
-    if not (hasattr(model, "start") and isinstance(data, Text)):
-        raise UserError(
-            f"{run.folder} has a model that goes on from no prompt: name a run of a language model"
-        )
-    encode(prompt, data)
+    encode(prompt, known)
     say(f"checkpoint of step {saved.step}")
-    return go_on(model, evaluated(saved.state), data, prompt, options)
+    return go_on(task, saved.state, known, prompt, options)
 
 
 def replay(run: Run) -> dict[str, Any]:
@@ -359,16 +451,18 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    data, task, shapes = _rebuild(run)
-    few = {name: array[: run.config.batch_size] for name, array in data.train.items()}
-    batch = next(batches.padded_batches(few, run.config.batch_size))
+    record = kept.record(step)
+    description = _spec(run, record["data"])
+    task, shapes = _build(run, description)
     mesh = parallel.mesh(run.config)
-    like = shapes, parallel.put(batch, parallel.sharded(mesh))
+    example = description.example(run.config.batch_size)
+    batch = {name: x for name, x in example.items() if f"[1]['{name}']" in record["leaves"]}
+    like = shapes, parallel.placed(batch, parallel.sharded(mesh))
     saved = kept.restore(step, like)
-    _check_same(run, data, saved)
+    _check_same(run, saved)
     state, batch = saved.state
     _, found = jax.jit(task.step)(state, batch)
-    place = finite.origin(lambda *given: task.step(*given)[1], state, batch)
+    place = nonfinite.origin(lambda *given: task.step(*given)[1], state, batch)
     return {
         "step": step,
         "from": place or "nowhere: run op by op, all of it is finite",

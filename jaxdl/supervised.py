@@ -16,11 +16,11 @@ from optax import contrib
 
 from jaxdl import metrics, optim, parallel, regularizers, schedules
 from jaxdl.config import RunConfig, flag
-from jaxdl.data.batches import size
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.optim import Rate
-from jaxdl.task import Batch, Key, Task
+from jaxdl.task import Batch, Key, Outputs, Predict, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +102,19 @@ class SupervisedConfig(RunConfig):
         choices=("jit", "pmap"),
     )
 
-    def __post_init__(self) -> None:
-        """Refuses parts of a batch that are not equal, and what pmap does not do.
+    def validate(self) -> None:
+        """Refuses parts of a batch that are not equal, what pmap does not do, and a division by 0.
 
         Raises:
           UserError: --accumulate does not divide --batch_size; --parallel=pmap with a state that is
-            split.
+            split; schedule_free with hardly any momentum.
         """
-        super().__post_init__()
+        super().validate()
+        if self.optimizer == "schedule_free" and self.momentum < 1e-3:
+            raise UserError(
+                f"--momentum={self.momentum} with --optimizer=schedule_free, which divides by it: "
+                "give one of at least 0.001"
+            )
         if self.parallel == "pmap" and (self.fsdp or parallel.MODEL in self.mesh):
             raise UserError(
                 "--parallel=pmap keeps the whole state on each device: leave out --fsdp and the "
@@ -137,11 +142,13 @@ class Model(Protocol):
     """The two functions of a Linen module that `supervised` calls."""
 
     def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any: ...  # noqa: D102
-    def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any: ...  # noqa: D102
+    def apply(self, variables: Any, *inputs: Any, **kwargs: Any) -> Any: ...  # noqa: D102
 
 
 class Views(NamedTuple):
     """A model whose outputs, but in training, are a mean of those for several views of its inputs.
+
+    Called with any option beside `train`, it is the model itself.
 
     Attributes:
       model: what is trained, and sees each view.
@@ -155,7 +162,7 @@ class Views(NamedTuple):
         return self.model.init(rngs, x, train=train)
 
     def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any:  # noqa: D102
-        if kwargs["train"]:
+        if kwargs != {"train": False}:
             return self.model.apply(variables, x, **kwargs)
         return sum(w * self.model.apply(variables, view, **kwargs) for w, view in self.views(x))
 
@@ -168,23 +175,16 @@ def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
       examples: of the training split.
     """
     total = config.total_steps(examples)
-    warmup = config.warmup_steps or round(config.warmup_epochs * config.steps_per_epoch(examples))
+    warmup: Any = config.warmup_steps and min(config.warmup_steps, total // 2)
+    if not warmup and not optim.is_static(config.warmup_epochs, 0):
+        warmup = jnp.round(config.warmup_epochs * config.steps_per_epoch(examples))
+        warmup = jnp.minimum(warmup, total // 2)
     name = "constant" if config.schedule == "plateau" else config.schedule
-    return schedules.schedule(name, total, min(warmup, total // 2))
+    return schedules.schedule(name, total, warmup)
 
 
 def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
-    """The optimizer that the flags describe, for a training split of so many examples.
-
-    Raises:
-      UserError: schedule_free with hardly any momentum.
-    """
-    momentum = config.momentum
-    if config.optimizer == "schedule_free" and isinstance(momentum, float) and momentum < 1e-3:
-        raise UserError(
-            f"--momentum={momentum} with --optimizer=schedule_free, which divides by it: give one "
-            "of at least 0.001"
-        )
+    """The optimizer that the flags describe, for a training split of so many examples."""
     plateau = None
     if config.schedule == "plateau":
         plateau = contrib.reduce_on_plateau(
@@ -216,8 +216,10 @@ def supervised(
     *,
     loss: Callable[[Any, Batch], jax.Array],
     measure: Callable[[Any, Batch], Metrics],
-    example: Batch,
+    example: Any,
     preprocess: Callable[[Batch], Batch] = lambda batch: batch,
+    prepare: Callable[[Batch], Any] | None = None,
+    finish: Callable[[Any], Outputs] = lambda outputs: outputs,
     augment: Callable[[Key, Batch], Batch] = lambda key, batch: batch,
     measure_train: Callable[[Any, Batch], Metrics] | None = None,
     inputs: str = "image",
@@ -236,8 +238,11 @@ def supervised(
       loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of. Where
         `preprocess` gives the batch a mask [B, T], the loss is [B, T], such as that of each token.
       measure: (outputs, batch) -> metrics of evaluation, beside the loss.
-      example: one batch of the right shapes, of any size; only shapes are used.
+      example: one batch of the right shapes, of any size, such as `DataSpec.example`; only shapes
+        are used.
       preprocess: applied to every batch, in training and evaluation.
+      prepare: batch -> the model's inputs, for `predict`; None: `preprocess(batch)[inputs]`.
+      finish: the model's outputs -> those of `predict`.
       augment: applied before it, in training only.
       measure_train: like `measure`, for training; None: the same.
       inputs: the entry of the batch that the model is given.
@@ -254,18 +259,17 @@ def supervised(
         the compiler decides.
 
     Raises:
-      UserError: the model takes no `train`.
+      UserError: the model takes no `train`; in `step` and `evaluate`: the loss has another shape
+        than the mask.
     """
     _check_model(model)
     measure_train = measure_train or measure
     optimizer = optax.with_extra_args_support(optimizer)
-    averages = not optim.known(ema_decay, 0)
+    averages = not optim.is_static(ema_decay, 0)
 
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
-        shaped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
-        index = jnp.arange(size(shaped), dtype=jnp.int32)
-        shaped = preprocess(shaped | {"index": index, "mask": jnp.ones(len(index))})
+        shaped = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
         variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
         params = variables.pop("params")
         # A copy: the compiled step gives away its state's buffers, each of them once.
@@ -281,10 +285,19 @@ def supervised(
             rngs={"dropout": key},
         )
 
+    def mean_loss(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        each, mask = loss(outputs, batch), batch["mask"]
+        if each.shape != mask.shape:
+            raise UserError(
+                f"the loss has the shape {each.shape} for a mask of {mask.shape}: give one number "
+                "for each of its entries"
+            )
+        return metrics.mean(each, mask)
+
     def objective(params: Any, model_state: Any, part: Batch, key: Key, examples: jax.Array) -> Any:
         """The part's share of the mean loss of a batch of so many examples."""
         outputs, model_state = apply(params, model_state, part[inputs], key)
-        total, count = metrics.mean(loss(outputs, part), part["mask"])
+        total, count = mean_loss(outputs, part)
         found = {"loss": (total, count), **measure_train(outputs, part)}
         share = count / examples
         return total / examples + penalty(params) * share, (dict(model_state), found)
@@ -317,13 +330,19 @@ def supervised(
             found |= {"learning_rate": metrics.scalar(learning_rate(opt_state))}
         return new_state, found
 
+    def apply_trained(state: TrainState, *inputs: Any, **options: Any) -> Any:
+        train = {} if "method" in options else {"train": False}
+        return model.apply(evaluated(state), *inputs, **train, **options)
+
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
-        outputs = predict(model, state, batch[inputs])
-        mean_loss = metrics.mean(loss(outputs, batch), batch["mask"])
-        return {"loss": mean_loss, **measure(outputs, batch)}
+        outputs = apply_trained(state, batch[inputs])
+        return {"loss": mean_loss(outputs, batch), **measure(outputs, batch)}
 
-    return Task(init, step, evaluate)
+    def preprocessed(batch: Batch) -> Any:
+        return preprocess(batch)[inputs]
+
+    return Task(init, step, evaluate, Predict(prepare or preprocessed, apply_trained, finish))
 
 
 def _check_model(model: Model) -> None:
@@ -346,7 +365,7 @@ def _check_model(model: Model) -> None:
 def configured(
     config: SupervisedConfig,
     model: Model,
-    data: Any,
+    spec: DataSpec,
     *,
     loss: Callable[[Any, Batch], jax.Array],
     measure: Callable[[Any, Batch], Metrics],
@@ -357,13 +376,14 @@ def configured(
     Args:
       config: the flags.
       model: what is fitted.
-      data: has a split `train`, whose arrays have the shapes of a batch's.
+      spec: of the data.
       loss: see `supervised`, as for `measure`.
       measure: of evaluation.
-      rest: `preprocess`, `augment`, `measure_train` and `inputs` of `supervised`.
+      rest: `preprocess`, `prepare`, `finish`, `augment`, `measure_train` and `inputs` of
+        `supervised`.
 
     Raises:
-      UserError: flags that the optimizer cannot have together.
+      UserError: parts of a batch that are not equal.
     """
     across: dict[str, Any] = {}
     if config.parallel == "pmap":
@@ -374,14 +394,13 @@ def configured(
                 f"--accumulate={config.accumulate} does not divide a device's share of "
                 f"--batch_size={config.batch_size} on {mesh.size} devices: give one that does"
             )
-    examples = size(data.train)
-    peak, factor = config.learning_rate, schedule(config, examples)
+    peak, factor = config.learning_rate, schedule(config, spec.num_train)
     return supervised(
         model,
-        optimizer(config, examples),
+        optimizer(config, spec.num_train),
         loss=loss,
         measure=measure,
-        example={name: array[:1] for name, array in data.train.items()},
+        example=spec.example(),
         penalty=penalty(config),
         ema_decay=config.ema_decay,
         learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
@@ -422,11 +441,6 @@ def evaluated(state: TrainState) -> dict[str, Any]:
     else:
         params, model_state = state.average
     return {"params": params, **model_state}
-
-
-def predict(model: Model, state: TrainState, x: Any) -> Any:
-    """A model's outputs for inputs x [B, ...], with the parameters that a state is evaluated by."""
-    return model.apply(evaluated(state), x, train=False)
 
 
 def classification(outputs: jax.Array, batch: Batch) -> Metrics:

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import buckets, files, losses, metrics
+from jaxdl import files, losses, metrics
 from jaxdl.config import absolute, flag
 from jaxdl.data.batches import padded_batches, size
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.progress import track
-from jaxdl.supervised import Model, SupervisedConfig, TrainState, configured, evaluated
+from jaxdl.supervised import Model, SupervisedConfig, TrainState, configured
 from jaxdl.task import Batch, Task
-from jaxdl.text import decoding, pairs
+from jaxdl.text import buckets, decoding, pairs
 from jaxdl.text.pairs import Pairs
-from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD
+from jaxdl.text.vocabulary import BEGIN, END, PAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,35 +54,39 @@ class TranslationConfig(SupervisedConfig):
     length_penalty: float = flag(1.0, "of that search, see decoding.beam_search", low=0.0, high=9.0)
 
     def __post_init__(self) -> None:
-        """Makes the files' paths absolute: a run is opened again from other folders.
+        """Makes the files' paths absolute: a run is opened again from other folders."""
+        super().__post_init__()
+        for name in ("source_file", "target_file"):
+            if getattr(self, name):
+                object.__setattr__(self, name, absolute(getattr(self, name), name))
+
+    def validate(self) -> None:
+        """Refuses files that are not asked for.
 
         Raises:
           UserError: files are named but not asked for, or the other way round.
         """
-        super().__post_init__()
+        super().validate()
         named = [bool(self.source_file), bool(self.target_file)]
         if named != [self.dataset == "files"] * 2:
             raise UserError(
                 f"--dataset={self.dataset} with --source_file={self.source_file!r} and "
                 f"--target_file={self.target_file!r}: --dataset=files takes both, others none"
             )
-        for name in ("source_file", "target_file"):
-            if getattr(self, name):
-                object.__setattr__(self, name, absolute(getattr(self, name), name))
 
 
 def load(config: TranslationConfig) -> Pairs:
     """The pairs that --dataset names."""
-    size, length = config.vocabulary, config.length
+    options = {name: getattr(config, name) for name in ("vocabulary", "length", "widths")}
     if config.dataset == "multi30k":
-        return pairs.multi30k(config.data_dir, vocabulary=size, length=length)
+        return pairs.multi30k(config.data_dir, **options)
     if config.dataset == "files":
-        files = config.source_file, config.target_file
-        return pairs.files(*files, vocabulary=size, length=length)
-    return pairs.puzzle("reverse" if config.dataset == "embedded" else config.dataset)
+        return pairs.files(config.source_file, config.target_file, **options)
+    kind = "reverse" if config.dataset == "embedded" else config.dataset
+    return pairs.puzzle(kind, widths=config.widths)
 
 
-def translate(config: TranslationConfig, model: Model, data: Pairs) -> Task:
+def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
     """The task of fitting a model ((source [B, S], target [B, T]) -> logits [B, T, V]) to pairs.
 
     The model is given the target up to each position (teacher forcing). Compiled for each width.
@@ -109,59 +114,61 @@ def translate(config: TranslationConfig, model: Model, data: Pairs) -> Task:
     task = configured(
         config,
         model,
-        data,
+        spec,
         loss=loss,
         measure=measure,
         preprocess=preprocess,
+        prepare=lambda batch: (batch["source"], batch["target"][:, :-1]),
         inputs="inputs",
     )
-    return buckets.bucketed(task, buckets.of(data, config.widths), ("source", "target"))
+    task = buckets.bucketed(task, spec.widths, ("source", "target"))
+    return decoding.decodable(task)
 
 
-def search(config: TranslationConfig, model: Any, variables: Any, split: Any) -> np.ndarray:
+def search(config: TranslationConfig, task: Task, state: TrainState, split: Any) -> np.ndarray:
     """The best translation of each source that a beam finds: int32 [N, L], PAD after its end."""
+    assert task.predict.decoder is not None
+    decoder = task.predict.decoder
 
-    @functools.partial(jax.jit, static_argnums=1)
-    def best(source: jax.Array, length: int) -> jax.Array:
-        def following(tokens: jax.Array, state: Any, position: jax.Array) -> Any:
-            logits, state = model.apply(variables, tokens, state, position, method="next")
-            # No text has the ids that are no token's, but it ends.
-            ids = jnp.arange(logits.shape[-1])[None]
-            return jnp.where((ids >= FIRST) | (ids == END), logits, -jnp.inf), state
-
-        state = model.apply(variables, source, method="encode")
-        first = jnp.full(len(source), BEGIN, jnp.int32)
+    @functools.partial(jax.jit, static_argnums=2)
+    def best(state: TrainState, source: jax.Array, length: int) -> jax.Array:
+        following = functools.partial(decoder.next, state)
+        first = jnp.full(source.shape[0], BEGIN, jnp.int32)
+        cache = decoder.start(state, source)
         made, _ = decoding.beam_search(
-            following, state, first, length, END, width=config.beam, penalty=config.length_penalty
+            following, cache, first, length, END, width=config.beam, penalty=config.length_penalty
         )
         return made[:, 0]
 
     batches = list(padded_batches(split, min(config.batch_size, size(split))))
     length = split["target"].shape[1]
-    found = [np.asarray(best(batch["source"], length)) for batch in track(batches, "translating")]
+    found = [
+        np.asarray(best(state, batch["source"], length)) for batch in track(batches, "translating")
+    ]
     return np.concatenate(found)[: size(split)]
 
 
 def conclusion(
-    config: TranslationConfig, model: Any, data: Pairs
-) -> Callable[[TrainState, Path], dict[str, float]]:
+    config: TranslationConfig, data: Pairs
+) -> Callable[[Task, TrainState, Path], dict[str, float]]:
     """The end of a run for `loop.train`: translates the test split, keeps and scores that.
 
     `translations.txt` has a line each; the summary `test/bleu` (sacrebleu's defaults, of the text
     as it was before tokens; of no puzzle) and `test/search_exact`, the share that is the reference.
     """
 
-    def conclude(state: TrainState, folder: Path) -> dict[str, float]:
+    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         from sacrebleu.metrics import BLEU
 
-        found = search(config, model, evaluated(state), data.test)
+        found, tokenizer = search(config, task, state, data.test), data.spec.tokenizer
+        assert tokenizer is not None
         # Byte pairs can make a new line, and each text has one.
-        texts = [" ".join(data.tokenizer.decode(row).splitlines()) for row in found]
+        texts = [" ".join(tokenizer.decode(row).splitlines()) for row in found]
         wanted = data.references
         files.write_text(folder / "translations.txt", "".join(f"{text}\n" for text in texts))
         exact = np.mean([text == other for text, other in zip(texts, wanted, strict=True)])
         figures = {"test/search_exact": float(exact)}
-        if data.name in pairs.PUZZLES:  # of one word, where BLEU asks for four
+        if data.spec.name in pairs.PUZZLES:  # of one word, where BLEU asks for four
             return figures
         return {"test/bleu": round(BLEU().corpus_score(texts, [wanted]).score, 2), **figures}
 

@@ -38,6 +38,11 @@ def trained(state: object) -> dict[str, jax.Array]:
     return {path: leaf for path, leaf in flatten(state).items() if "params" in path.split("[")[0]}
 
 
+def count(flat: dict[str, Any]) -> int:
+    """Number of scalars in some leaves."""
+    return sum(leaf.size for leaf in flat.values())
+
+
 def shape(leaf: Any) -> str:
     """Type and shape of a leaf, such as `float32[16,10]`."""
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

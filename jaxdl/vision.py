@@ -7,11 +7,12 @@ import dataclasses
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxdl import augment, losses, metrics
 from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data import images
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.models.norm import NORMS, Norm, batch_of_all
 from jaxdl.supervised import Model, SupervisedConfig, classification, configured
@@ -68,13 +69,13 @@ class ClassifierConfig(ImageConfig, SupervisedConfig):
         0, "with --stream: processes that read; 0: one a processor", low=0, high=4096, place=True
     )
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         """Refuses what has no effect.
 
         Raises:
           UserError: --crop_area of images that are not streamed.
         """
-        super().__post_init__()
+        super().validate()
         if self.crop_area < 1 and not self.stream:
             raise UserError(
                 f"--crop_area={self.crop_area} without --stream, which alone sees images at their "
@@ -91,13 +92,13 @@ class NormalizedConfig(ClassifierConfig):
         False, "with --parallel=pmap: over all devices' examples, as --parallel=jit has it"
     )
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         """Refuses what has no effect.
 
         Raises:
           UserError: --sync_batch_norm where there is nothing to synchronise.
         """
-        super().__post_init__()
+        super().validate()
         if self.sync_batch_norm and (self.norm, self.parallel) != ("batch", "pmap"):
             raise UserError(
                 f"--sync_batch_norm with --norm={self.norm} --parallel={self.parallel}: it is of "
@@ -110,7 +111,7 @@ def norm(config: NormalizedConfig) -> Norm:
     return batch_of_all if config.sync_batch_norm else NORMS[config.norm]
 
 
-def load(config: ImageConfig) -> images.Images:
+def load(config: ImageConfig) -> Dataset:
     """The data set that --dataset names; embedded is scikit-learn's digits."""
     streamed: dict[str, Any] = {}
     if isinstance(config, ClassifierConfig) and config.stream:
@@ -131,25 +132,24 @@ def latents(numbers: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Arr
     return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(numbers)
 
 
-def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Task:
+def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
     """The task of fitting a model [B, S, S, C] -> logits [B, K] to the labels of images.
 
     Training crops, flips, erases, adds noise and mixes, as the flags say; then, as in evaluation,
     each channel is given zero mean and unit deviation over the training split.
 
     Raises:
-      UserError: a label is none of the classes; in `step` and `evaluate`: outputs are not as many.
+      UserError: in `step` and `evaluate`: the model has not one output for each class.
     """
-    _check_labels(data)
-    mean, std = data.statistics()
+    mean, std = spec.statistics()
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        if logits.shape[-1] != data.num_classes:
+        if logits.shape[-1] != spec.num_classes:
             raise UserError(
-                f"the model has {logits.shape[-1]} outputs for {data.num_classes} classes: give it "
-                "as many as data.num_classes"
+                f"the model has {logits.shape[-1]} outputs for {spec.num_classes} classes: give it "
+                "as many as spec.num_classes"
             )
-        targets = losses.smooth(batch["label"], data.num_classes, config.label_smoothing)
+        targets = losses.smooth(batch["label"], spec.num_classes, config.label_smoothing)
         return losses.CLASSIFICATION[config.loss](logits, targets)
 
     def preprocess(batch: Batch) -> Batch:
@@ -158,41 +158,23 @@ def classify(config: ClassifierConfig, model: Model, data: images.Images) -> Tas
     def distort(key: Key, batch: Batch) -> Batch:
         crop, flip, cut, noise, mix = jax.random.split(key, 5)
         image = augment.random_crop(crop, batch["image"], config.crop_padding)
-        if config.flip and data.mirrored:
+        if config.flip and spec.mirrored:
             image = augment.random_flip(flip, image)
         image = augment.cutout(cut, image, config.cutout, mean)
         image = augment.noise(noise, image, config.noise)
-        image, label = augment.mixup(mix, image, batch["label"], data.num_classes, config.mixup)
+        image, label = augment.mixup(mix, image, batch["label"], spec.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
     return configured(
         config,
         model,
-        data,
+        spec,
         loss=loss,
         measure=measure,
         measure_train=classification,
         preprocess=preprocess,
         augment=distort,
     )
-
-
-def _check_labels(data: images.Images) -> None:
-    """Holds labels that are in memory against the number of classes.
-
-    Raises:
-      UserError: one is none of them.
-    """
-    for name in ("train", "validation", "test"):
-        labels = getattr(data, name)["label"]
-        if not isinstance(labels, np.ndarray):
-            continue
-        low, high = np.min(labels), np.max(labels)
-        if low < 0 or high >= data.num_classes:
-            raise UserError(
-                f"labels of {data.name} ({name}) go from {low} to {high}, and of its classes there "
-                f"are {data.num_classes}: give as many classes as labels have, from 0 on"
-            )
 
 
 def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:

@@ -10,8 +10,8 @@ import hypothesis
 import jax
 import pytest
 
-from jaxdl import compilation_cache, loop, memory
-from jaxdl.program import compile_program
+from jaxdl import compilation_cache, memory
+from jaxdl.train import loop, step
 from tests import small as experiment
 
 # Read when the first device is asked for, here and in the processes that tests start: compiles in
@@ -40,23 +40,15 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _once():
-    """`compile_program`, which gives the same program for the same three functions and config."""
-    known = {}
+def forget_programs():
+    """Compiles anew what a test has put another function into."""
+    for kept in (step.compile_step, step.compile_evaluate, step.task_functions):
+        kept.cache_clear()
 
-    def program(task, config, split, mesh):
-        if "length" in split:  # of which the values count
-            return compile_program(task, config, split, mesh)
-        functions = tuple(function.__wrapped__ for function in task)  # of `loop.train`'s jax.jit
-        shapes = tuple((name, x.shape, x.dtype) for name, x in split.items())
-        key = functions, experiment.plain(config), shapes, mesh
-        if key not in known:
-            known[key] = compile_program(task, config, split, mesh)
-        while len(known) > 20:
-            del known[next(iter(known))]
-        return known[key]
 
-    return program
+def _shared_spec(build, config, data, mesh):
+    """`step.step_spec` without what only the host does: tests that differ in it share a program."""
+    return step.step_spec(build, experiment.plain(config), data, mesh)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -67,7 +59,7 @@ def _shared_programs(tmp_path_factory):
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         compilation_cache.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(loop, "compile_program", _once())
+        patch.setattr(loop, "step_spec", _shared_spec)
         # A process of tests compiles hundreds of programs, and would keep what each of them took.
         patch.setattr(memory, "keep", lambda: None)
         # Tracing makes many small objects; looking for circles among them took a tenth of the time.

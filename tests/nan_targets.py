@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from experiments import diabetes_regression
-from jaxdl import cli, loop
-from jaxdl.data import tables
-from jaxdl.task import Task
+from jaxdl import cli
+from jaxdl.data.batches import Dataset
+from jaxdl.train import loop
 
 ROWS = [40, 200]  # of the training split
 
@@ -19,23 +19,20 @@ class Config(diabetes_regression.Config):
     """Diabetes."""
 
 
-def load(config: Config) -> tables.Table:
-    """The patients, two of whom have lost their targets."""
+def load(config: Config) -> Dataset:
+    """The patients, two of whom have lost their targets; described as they were before."""
     data = diabetes_regression.load(config)
     data.train["y"][ROWS] = np.nan
     return data
 
 
-def build(config: Config, data: tables.Table) -> Task:
-    """The task, scaled by the targets of all patients."""
-    del data
-    return diabetes_regression.build(config, diabetes_regression.load(config))
+build = diabetes_regression.build
 
 
 def run(config: Config) -> dict[str, Any]:
     """Trains it."""
     data = load(config)
-    return loop.train(config, build(config, data), data, best=("loss", min))
+    return loop.train(config, build, data, best=("loss", min))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import functools
 
 import flax.linen as nn
 
-from jaxdl import augment, cli, loop, losses, optim, schedules
+from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
+from jaxdl.data.spec import describe
+from jaxdl.models.dropout import Dropout
 from jaxdl.supervised import classification, supervised
 from jaxdl.task import Task
+from jaxdl.train import loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Config(RunConfig):
     learning_rate: float = 0.1
 
 
+# The description of data that a test does not have.
+DESCRIBED = describe({}, name="made", version="1", fingerprint="f" * 64, num_train=7)
+
+
 class Net(nn.Module):
     """Dense layers with running statistics and dropout."""
 
@@ -36,7 +43,7 @@ class Net(nn.Module):
     def __call__(self, x, *, train):
         x = nn.Dense(self.width)(x.reshape(x.shape[0], -1))
         x = nn.relu(nn.BatchNorm(not train)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(10)(x)
 
 
@@ -44,12 +51,12 @@ def load(config):
     """99, 11 and 27 made images of 8 by 8 pixels."""
     raw = images.synthetic(8, examples=110)
     train, validation = batches.carve(raw.train, 0.1)
-    return images.Images("synthetic", **raw._asdict() | {"train": train, "validation": validation})
+    return images.dataset("synthetic", raw._replace(train=train, validation=validation))
 
 
-def build(config, data) -> Task:
+def build(config, spec) -> Task:
     """The task."""
-    mean, std = data.statistics()
+    mean, std = spec.statistics()
 
     def preprocess(batch):
         return batch | {"image": augment.normalize(batch["image"], mean, std)}
@@ -57,7 +64,7 @@ def build(config, data) -> Task:
     def distort(key, batch):
         return batch | {"image": augment.random_crop(key, batch["image"], 1)}
 
-    total = config.total_steps(len(data.train["label"]))
+    total = config.total_steps(spec.num_train)
     return supervised(
         Net(config.dropout, config.width),
         optim.optimizer(
@@ -68,7 +75,7 @@ def build(config, data) -> Task:
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"], 0.1),
         measure=classification,
-        example={name: array[:1] for name, array in data.train.items()},
+        example=spec.example(),
         preprocess=preprocess,
         augment=distort,
     )
@@ -81,15 +88,14 @@ def plain(config):
 
 
 @functools.cache
-def made(config):
-    """Task and data of a plain config, the very same each time: so tests compile it once."""
-    data = load(config)
-    return build(config, data), data
+def data_of(config):
+    """The data of a config, the very same each time."""
+    return load(config)
 
 
 def run(config):
     """Trains it."""
-    return loop.train(config, *made(plain(config)))
+    return loop.train(config, build, data_of(plain(config)))
 
 
 if __name__ == "__main__":

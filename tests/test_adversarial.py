@@ -33,7 +33,7 @@ def tasks(**options):
         Scale(),
         Slope(),
         steps=100,
-        example=np.zeros((1, 1), np.float32),
+        example=jax.ShapeDtypeStruct((1, 1), jnp.float32),
         real=lambda batch: batch["x"],
         evaluate=lambda state, batch: {},
     )
@@ -88,6 +88,32 @@ def test_the_generators_turn_comes_once_in_so_many_steps():
     ] == [2]
     average = generated(Scale(), state, jnp.ones((1, 1)))
     assert min(2.0, made[-1]) < float(average[0, 0]) < max(2.0, made[-1])
+
+
+def test_its_outputs_are_those_of_the_generators_average():
+    config = AdversarialConfig(latents=1, batch_size=4, ema_decay=0.5)
+    task = adversarial(
+        config,
+        Scale(),
+        Slope(),
+        steps=100,
+        example=jax.ShapeDtypeStruct((1, 1), jnp.float32),
+        real=lambda batch: batch["x"],
+        evaluate=lambda state, batch: {},
+        finish=lambda made: made + 100,
+    )
+    state, step = task.init(jax.random.key(0)), jax.jit(task.step)
+    for _ in range(4):
+        state, _ = step(state, BATCH)
+    latents = jnp.asarray([[1.0], [-2.0], [0.0]])
+    average = float(state.average[0]["a"])
+    assert average != float(state.generator.params["a"])
+    found = jax.jit(task.predict)(state, {"latents": latents})
+    np.testing.assert_allclose(found, latents * average + 100, rtol=1e-5)
+    made = generated(Scale(), state, latents)
+    np.testing.assert_allclose(made, latents * average, rtol=1e-6)
+    for inside in (task.predict.apply(state, latents), task.predict.features(state, latents)[""]):
+        np.testing.assert_array_equal(inside, made)
 
 
 def _adam(leaf):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings
 
-from jaxdl import buckets
 from jaxdl.data import batches
-from jaxdl.task import Task
+from jaxdl.task import Predict, Task
+from jaxdl.text import buckets
 
 
 def padded(lengths, chosen):
@@ -41,16 +41,33 @@ def test_places_are_few_and_reach_the_longest(longest):
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
 def test_an_epoch_in_like_lengths_is_a_permutation(examples, batch_size, epoch):
     lengths = jnp.asarray(np.random.RandomState(0).randint(1, 50, examples))
-    ordered = jax.jit(batches.like_lengths, static_argnums=3)
+    ordered = jax.jit(batches.bucket_by_length, static_argnums=3)
     order = ordered(jax.random.key(0), epoch, lengths, batch_size)
     np.testing.assert_array_equal(np.sort(order), np.arange(examples))
     other = ordered(jax.random.key(0), epoch + 1, lengths, batch_size)
     assert examples < 20 or not np.array_equal(order, other)
 
 
+@settings(max_examples=5)
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
+def test_one_law_of_orders_serves_every_feed(examples, batch_size, epoch):
+    key, lengths = jax.random.key(3), np.random.RandomState(0).randint(1, 50, examples)
+    plain = batches.epoch_order(key, epoch, examples, batch_size)
+    wanted = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    np.testing.assert_array_equal(plain, wanted)
+    alike = batches.epoch_order(key, epoch, examples, batch_size, jnp.asarray(lengths))
+    wanted = batches.bucket_by_length(key, epoch, jnp.asarray(lengths), batch_size)
+    np.testing.assert_array_equal(alike, wanted)
+    if examples <= batches.POOL * batch_size:  # one pool: every batch is a stretch of the sorted
+        full = examples // batch_size * batch_size
+        spans = np.sort(lengths[np.asarray(alike)[:full]].reshape(-1, batch_size), axis=1)
+        spans = spans[np.lexsort((spans[:, -1], spans[:, 0]))]
+        np.testing.assert_array_equal(spans.ravel(), np.sort(spans.ravel()))
+
+
 def test_like_lengths_waste_little():
     lengths = np.random.RandomState(0).lognormal(5, 0.6, 20_000).astype(int).clip(8, 400)
-    order = np.asarray(batches.like_lengths(jax.random.key(0), 0, jnp.asarray(lengths), 32))
+    order = np.asarray(batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(lengths), 32))
     shuffled = np.random.RandomState(1).permutation(len(lengths))
     chosen = buckets.widths(lengths, 8)
     assert buckets.waste(lengths, order, 32, chosen) < 0.15
@@ -62,8 +79,11 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
         width = jnp.float32(batch["tokens"].shape[1])
         return state + batch["tokens"].sum(), {"width": (width, jnp.float32(1))}
 
-    task = Task(lambda key: jnp.int32(0), step, lambda state, batch: step(state, batch)[1])
+    predict = Predict(lambda batch: batch["tokens"], lambda state, tokens: tokens)
+    evaluate = lambda state, batch: step(state, batch)[1]  # noqa: E731
+    task = Task(lambda key: jnp.int32(0), step, evaluate, predict)
     task = buckets.bucketed(task, [2, 5, 9], ("tokens",))
+    assert task.predict is predict  # of any width
     run = jax.jit(task.step)
     for lengths, width in (((1, 2), 2), ((3, 1), 5), ((5, 5), 5), ((6, 1), 9), ((9, 2), 9)):
         tokens = np.zeros((2, 9), np.int32)
@@ -78,8 +98,6 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
 
 def test_the_longest_of_any_split_has_its_width():
     splits = [{"length": np.array(lengths)} for lengths in ([3, 9, 9], [20, 4], [5, 31])]
-    data = batches.Dataset("", "", "", "", *splits)
-    assert buckets.longest(data) == 31
-    found = buckets.of(data, 2)
-    assert found == sorted({*buckets.widths(splits[0]["length"], 2), 31})
+    found = buckets.fit(splits, 2)
+    assert found == tuple(sorted({*buckets.widths(splits[0]["length"], 2), 31}))
     assert found[-1] == 31

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import detours, loop, plots, record, signals
+from jaxdl import plots, record, signals
 from jaxdl.errors import TrainingError
 from jaxdl.progress import Training
+from jaxdl.train import loop, resume, rewind, stopwatch
 from tests import nan_targets
 from tests.test_finite import poisoned, train
 from tests.test_loop import Crash, crash_at, without_seconds
@@ -24,9 +25,7 @@ DIABETES |= {"eval_every": 10, "on_nonfinite": "rewind"}
 
 @functools.cache
 def diabetes():
-    config = nan_targets.Config(**DIABETES)
-    data = nan_targets.load(config)
-    return nan_targets.build(config, data), data
+    return nan_targets.build, nan_targets.load(nan_targets.Config(**DIABETES))
 
 
 def train_diabetes(folder, **changes):
@@ -47,7 +46,7 @@ def test_no_line_of_the_log_is_lost(whole):
         *[(20, "validation"), (25, "train"), (30, "train"), (30, "validation"), (35, "train")],
         *[(36, "train"), (36, "validation"), (36, "test")],
     ]
-    assert len(detours.read(whole[1])) > 3
+    assert len(rewind.read(whole[1])) > 3
 
 
 def crash():
@@ -62,14 +61,14 @@ PLACES = {
     "in the first course": at_step(3),
     "beyond a bad step": at_step(14),
     "at a checkpoint": at_step(20),
-    "before the list is written": around(detours, "write"),
-    "before going back": around(loop._Run, "_restore", 2),
+    "before the list is written": around(rewind, "write"),
+    "before going back": around(resume, "restore", 2),
     "before the log goes back": around(record.Record, "go_back", 2),
-    "before the folder goes back": around(loop._Run, "_settle", 3),
+    "before the folder goes back": around(loop._Run, "settle", 3),
     "before the events": around(loop._Run, "_pending_events", 3),
     "in the events": around(loop._Run, "_evaluate", 2),
     "before the first checkpoint": at_step(17),
-    "at the end": around(loop._Run, "_best_state"),
+    "at the end": around(resume, "best_state"),
 }
 
 
@@ -84,7 +83,7 @@ def test_an_interruption_anywhere_changes_nothing(place, interrupt, whole, tmp_p
     assert summary["state_sha256"] == whole[0]["state_sha256"]
     assert summary["best_step"] == whole[0]["best_step"]
     assert without_seconds(tmp_path) == without_seconds(whole[1])
-    assert detours.read(tmp_path) == detours.read(whole[1])
+    assert rewind.read(tmp_path) == rewind.read(whole[1])
 
 
 def keyed(small, config, *courses):
@@ -93,19 +92,26 @@ def keyed(small, config, *courses):
     All courses go back to step 0, and each has the key that the first bad step of the one before
     has made of its own.
     """
-    task, data = small.made(small.plain(config))
+    data = small.data_of(small.plain(config))
+    task = small.build(config, data.spec)
     keys = [task.init(jax.random.split(jax.random.key(config.seed))[0]).key]
     for steps in courses[:-1]:
         keys.append(jax.random.fold_in(keys[-1], min(steps)))
 
-    def step(state, batch):
-        bad = jnp.bool_(False)
-        for key, steps in zip(keys, courses, strict=True):
-            same = (jax.random.key_data(state.key) == jax.random.key_data(key)).all()
-            bad |= same & jnp.isin(state.step, jnp.array(steps))
-        return task.step(state, batch | {"image": batch["image"] * jnp.where(bad, jnp.inf, 1.0)})
+    def build(config, spec):
+        task = small.build(config, spec)
 
-    return task._replace(step=step), data
+        def step(state, batch):
+            bad = jnp.bool_(False)
+            for key, steps in zip(keys, courses, strict=True):
+                same = (jax.random.key_data(state.key) == jax.random.key_data(key)).all()
+                bad |= same & jnp.isin(state.step, jnp.array(steps))
+            image = batch["image"] * jnp.where(bad, jnp.inf, 1.0)
+            return task.step(state, batch | {"image": image})
+
+        return task._replace(step=step)
+
+    return build, data
 
 
 @pytest.mark.parametrize("at", [1, 4, 5])
@@ -116,21 +122,21 @@ def test_a_signal_after_a_bad_step_saves_no_state_with_a_turned_key(
     flags = {"num_steps": 8, "log_every": 6, "checkpoint_every": 8, "on_nonfinite": "rewind"}
     made = keyed(small, small.Config(**flags), [3], [0], [7])
     expected = loop.train(small.Config(workdir=str(tmp_path / "a"), **flags), *made)
-    assert detours.read(tmp_path / "a") == [[0, 3], [0, 0], [0, 7]]
+    assert rewind.read(tmp_path / "a") == [[0, 3], [0, 0], [0, 7]]
     config = small.Config(workdir=str(tmp_path / "b"), **flags)
     with monkeypatch.context() as patch:
-        course, restore = [0], loop._Run._restore
+        course, restore = [0], resume.restore
 
-        def counted(self):
+        def counted(*given, **options):
             course[0] += 1
-            return restore(self)
+            return restore(*given, **options)
 
         def ask(self, step):
             if course[0] == 2 and step == at:
                 term()
 
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
-        patch.setattr(loop._Run, "_restore", counted)
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
+        patch.setattr(resume, "restore", counted)
         patch.setattr(Training, "advance", ask)
         with pytest.raises(signals.Stopped, match="checkpoint of step 0 made"):
             loop.train(config, *made)
@@ -172,7 +178,8 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
 
     def scripted(self, state, split):
         values = evaluate(self, state, split)
-        first = split is self._data.validation and int(state.step) <= 8 and self._best["step"] < 9
+        first = split is self.parts.data.validation and int(state.step) <= 8
+        first = first and self.at.best.step < 9
         return values | ({"accuracy": np.float64(next(scores, 0.1))} if first else {})
 
     monkeypatch.setattr(loop._Run, "_evaluate", scripted)
@@ -182,7 +189,7 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
     made = poisoned(small, small.plain(config), 8)
     shown = []
 
-    def show(state):
+    def show(task, state):
         shown.append(int(state.step))
         return {"step": plots.Picture(np.full((2, 2, 3), int(state.step), np.uint8), "its number")}
 
@@ -202,18 +209,18 @@ def test_going_back_behind_the_step_at_which_another_config_was_forced(
     flags = {"workdir": str(tmp_path), "on_nonfinite": "rewind"}
     train(small, 9, num_steps=8, **flags)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(9))
         with pytest.raises(Crash):
             train(small, 9, resume="force", **flags)
     assert train(small, 9, **flags)["step"] == 18
-    assert detours.read(tmp_path) == [[5, 9]]
+    assert rewind.read(tmp_path) == [[5, 9]]
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"detours": [[1]]}'])
 def test_a_lost_list_costs_no_checkpoint(text, small, tmp_path, capsys):
     train(small, 7, workdir=str(tmp_path), on_nonfinite="rewind")
-    path = tmp_path / detours.NAME
+    path = tmp_path / rewind.NAME
     path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     capsys.readouterr()
     flags = {"on_nonfinite": "skip", "resume": "force", "num_steps": 20}

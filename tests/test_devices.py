@@ -15,7 +15,9 @@ import pytest
 PROGRAM = """
 import json, jax, numpy as np
 from experiments import mnist_cnn
-from jaxdl import cli, parallel, program
+from jaxdl import cli, parallel
+from jaxdl.train import step
+from jaxdl.train.evaluate import evaluate_split
 
 TINY = ["--dataset=digits", "--image_size=8", "--batch_size=16", "--norm=batch", "--dropout=0"]
 TINY += ["--optimizer=nesterov", "--learning_rate=1e-3", "--weight_decay=0.01", "--clip_norm=1"]
@@ -26,22 +28,23 @@ def train(name, *flags, devices=8, nudge=False):
     config = cli.parse(mnist_cnn.Config, [*TINY, *flags])
     data = mnist_cnn.load(config)
     mesh = parallel.mesh(config, jax.devices()[:devices])
-    made = program.compile_program(mnist_cnn.build(config, data), config, data.train, mesh)
+    spec, numbers = step.step_spec(mnist_cnn.build, config, data, mesh), step.operands(config, mesh)
+    made = step.compile_step(spec)
     key = jax.random.key(1)
     split = parallel.put(data.train, parallel.replicated(mesh))
-    feed = program.Feed(split, key, made.order(key, 0))
-    carry = made.start(jax.random.key(0))
+    epoch = step.Epoch(split, key, made.order({}, key, 0))
+    carry = made.start(numbers, jax.random.key(0))
     if nudge:  # by one unit in the last place
         params = jax.tree.map(lambda x: jax.numpy.nextafter(x, 9.0), carry.state.params)
         carry = carry._replace(state=carry.state._replace(params=params))
-    memory = made.compiled(carry, feed).memory_analysis()
+    memory = made.compiled(numbers, carry, epoch).memory_analysis()
     losses, start = [], vector(carry.state.params)
     for n in range(20):
-        carry, feed = made.advance(made.reset(carry), feed, 1)
+        carry, epoch = made.advance(numbers, made.reset(carry), epoch, 1)
         losses.append(float(carry.metrics["loss"][0]) / float(carry.metrics["loss"][1]))
         if n == 0:
             updates[name] = vector(carry.state.params) - start
-    value = made.evaluate(carry.state, data.test, 16)
+    value = evaluate_split(spec, numbers, carry.state, data.test)
     kernel = carry.state.params["Dense_0"]["kernel"]
     found[name] = {
         "losses": losses, "test": float(value["loss"]), "accuracy": float(value["accuracy"]),
@@ -66,7 +69,7 @@ from experiments.benchmarks import devices
 SMALL = ["--dataset=synthetic", "--image_size=8", "--batch_size=64", "--layers=1", "--heads=1"]
 config = cli.parse(devices.Config, [*SMALL, "--features=32", "--crop_padding=1", "--flip"])
 data = devices.cifar_vit.load(config)
-shapes = jax.eval_shape(devices.cifar_vit.build(config, data).init, jax.random.key(0)).params
+shapes = jax.eval_shape(devices.cifar_vit.build(config, data.spec).init, jax.random.key(0)).params
 found["exchanged"] = {
     "sent": devices.cost(config, data, jax.devices())[1],
     "parameters": sum(x.size for x in jax.tree.leaves(shapes)),

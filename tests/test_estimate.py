@@ -8,16 +8,16 @@ import pytest
 
 from experiments import mnist_lenet
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, cost, estimate, parallel, program, tree
-from jaxdl.data import batches
+from jaxdl import cli, cost, parallel, tree
 from jaxdl.errors import UserError
+from jaxdl.train import dry_run, step
 from tests.test_loop import train
 
 LENET = mnist_lenet.Config(dataset="embedded", batch_size=32, num_epochs=2, dry_run=True)
 
 
 def test_a_dry_run_writes_nothing_and_counts_what_the_run_has(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    monkeypatch.setattr(dry_run, "TIMED", 0.1)
     config = dataclasses.replace(LENET, workdir=str(tmp_path / "run"))
     found = mnist_lenet.run(config)
     assert list(tmp_path.iterdir()) == []
@@ -33,18 +33,18 @@ def test_a_dry_run_writes_nothing_and_counts_what_the_run_has(tmp_path, capsys, 
 
 
 def test_the_disk_is_what_checkpoints_take(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    monkeypatch.setattr(dry_run, "TIMED", 0.1)
     found = train(small, workdir=str(tmp_path / "dry"), dry_run=True)
     train(small, workdir=str(tmp_path / "run"))
     kept = (tmp_path / "run" / "checkpoints").iterdir()
     largest = max(sum(f.stat().st_size for f in one.rglob("*") if f.is_file()) for one in kept)
     # Orbax writes some files around each array, which is most where all are small.
-    assert 1e6 * found["checkpoints_mb"] / estimate.CHECKPOINTS == pytest.approx(largest, rel=0.9)
+    assert 1e6 * found["checkpoints_mb"] / dry_run.CHECKPOINTS == pytest.approx(largest, rel=0.9)
     assert not (tmp_path / "dry").exists()
 
 
 def test_warns_where_memory_and_disk_are_too_small(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "TIMED", 0.1)
+    monkeypatch.setattr(dry_run, "TIMED", 0.1)
     monkeypatch.setattr(parallel, "memory", lambda mesh: [1000.0])
     train(small, workdir=str(tmp_path / "run"), dry_run=True)
     assert "warning: memory: 0.00 GB needed, 0.00 GB free" in capsys.readouterr().err
@@ -58,7 +58,7 @@ def test_the_table_of_layers():
         "params['Dense_0']['kernel']": np.zeros((3, 4)),
         "params['Dense_0']['bias']": np.zeros(4),
     }
-    header, dense, rest = (line.split() for line in estimate.layers(flops, params))
+    header, dense, rest = (line.split() for line in dry_run.layers(flops, params))
     assert header[0] == "layer"
     assert dense == ["Dense_0", "3x4", "4", "16", "0.9", "90.0"]
     assert rest == ["(the", "rest)", "0", "0.1", "10.0"]
@@ -70,12 +70,11 @@ def test_the_table_of_layers():
 def test_every_kernel_has_its_operations(name):
     module = importlib.import_module(f"experiments.{name}")
     config = cli.parse(module.Config, SHORT[name])
-    data = module.load(config)
-    task = module.build(config, data)
+    spec = module.load(config).spec
+    task = module.build(config, spec)
     state = jax.eval_shape(task.init, jax.random.key(0))
-    rows = next(iter(batches.padded_batches(data.train, config.batch_size)))
-    flops = cost.flops(jax.make_jaxpr(task.step)(state, rows))
-    table = [row.split() for row in estimate.layers(flops, tree.trained(state))]
+    flops = cost.flops(jax.make_jaxpr(task.step)(state, spec.example(config.batch_size)))
+    table = [row.split() for row in dry_run.layers(flops, tree.trained(state))]
     kernels = [path for path in tree.trained(state) if path.endswith("['kernel']")]
     assert len(kernels) > 3
     for path in kernels:
@@ -87,11 +86,11 @@ def test_every_kernel_has_its_operations(name):
 
 def test_the_table_names_what_has_no_parameters():
     flops = Counter({"Net/a": 500, "Net/a/b": 400, "Net/c": 1, "": 99})
-    table = [line.split() for line in estimate.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
+    table = [line.split() for line in dry_run.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
     assert [row[0] for row in table] == ["layer", "a", "a/b", "(the"]
     assert [row[-1] for row in table[1:]] == ["50.0", "40.0", "10.0"]
     flops = Counter({"Net/a/b": 99_700, "Net/c": 100, "": 200})
-    table = [line.split() for line in estimate.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
+    table = [line.split() for line in dry_run.layers(flops, {"params['a']['b']['w']": np.ones(2)})]
     assert [row[-1] for row in table[1:]] == ["99.7", "0.3"]  # what is left is counted once
 
 
@@ -135,8 +134,8 @@ def test_the_log_shows_speed_and_the_summary_has_it(small, tmp_path, capsys):
 
 
 def test_checkpoints_are_in_the_time(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "TIMED", 0.1)
-    monkeypatch.setattr(estimate, "_seconds_to_save", lambda *_: 1000.0)
+    monkeypatch.setattr(dry_run, "TIMED", 0.1)
+    monkeypatch.setattr(dry_run, "_seconds_to_save", lambda *_: 1000.0)
     config = {"workdir": str(tmp_path / "dry"), "dry_run": True, "num_steps": 13}
     for every, saves in ((0, 3), (4, 4)):  # an epoch has six steps
         found = train(small, **config, checkpoint_every=every)
@@ -145,9 +144,9 @@ def test_checkpoints_are_in_the_time(small, tmp_path, monkeypatch):
 
 def test_a_checkpoint_is_timed(small, capsys):
     config = small.Config(batch_size=16)
-    task, data = small.made(small.plain(config))
     mesh = parallel.mesh(config)
-    carry = program.compile_program(task, config, data.train, mesh).start(jax.random.key(0))
-    assert estimate._seconds_to_save(carry, 1, mesh, 1.0) > 0
-    assert estimate._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
+    program = step.compile_step(step.step_spec(small.build, config, small.load(config), mesh))
+    carry = program.start(step.operands(config, mesh), jax.random.key(0))
+    assert dry_run._seconds_to_save(carry, 1, mesh, 1.0) > 0
+    assert dry_run._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
     assert "no room in" in capsys.readouterr().err

@@ -4,19 +4,20 @@ import pytest
 
 from jaxdl import parallel
 from jaxdl.config import RunConfig
-from jaxdl.evaluate import evaluator
+from jaxdl.train.evaluate import evaluate_split, metric_names
+from jaxdl.train.step import operands, step_spec
 
 ONE = parallel.mesh(RunConfig(), jax.devices()[:1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 11, 64])
 def test_every_example_counts_once_whatever_the_batch_size(batch_size, small):
-    config = small.Config()
+    config = small.Config(batch_size=batch_size)
     data = small.load(config)
-    task = small.build(config, data)
+    task = small.build(config, data.spec)
     state = task.init(jax.random.key(0))
-    evaluate = evaluator(task, ONE)
-    found = evaluate(state, data.validation, batch_size)
+    spec = step_spec(small.build, config, data, ONE)
+    found = evaluate_split(spec, operands(config, ONE), state, data.validation)
     n = len(data.validation["label"])
     whole = {**data.validation, "mask": np.ones(n, np.float32)}
     expected = {name: float(t) / float(c) for name, (t, c) in task.evaluate(state, whole).items()}
@@ -26,17 +27,22 @@ def test_every_example_counts_once_whatever_the_batch_size(batch_size, small):
 
 
 def test_one_program_for_all_splits(small):
-    config = small.Config()
+    config = small.Config(batch_size=10)
     data = small.load(config)
     traced = []
 
-    def counting(state, batch):
-        traced.append(1)
-        return small.build(config, data).evaluate(state, batch)
+    def build(config, spec):
+        task = small.build(config, spec)
 
-    task = small.build(config, data)._replace(evaluate=counting)
-    evaluate = evaluator(task, ONE)
-    state = task.init(jax.random.key(0))
+        def counting(state, batch):
+            traced.append(1)
+            return task.evaluate(state, batch)
+
+        return task._replace(evaluate=counting)
+
+    spec = step_spec(build, config, data, ONE)
+    assert metric_names(spec, spec.data.example(10)) == ["loss", "accuracy"]
+    state = small.build(config, data.spec).init(jax.random.key(0))
     for split in (data.validation, data.test, data.train):
-        evaluate(state, split, 10)
+        evaluate_split(spec, operands(config, ONE), state, split)
     assert len(traced) == 1

@@ -1,5 +1,6 @@
 """Steps that are not finite: what they change (nothing), where they began, and what follows."""
 
+import dataclasses
 import functools
 import json
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from experiments import diabetes_regression
-from jaxdl import detours, finite, loop, record, tree
+from jaxdl import record, tree
 from jaxdl.__main__ import run as command
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
 from jaxdl.progress import Training
+from jaxdl.train import loop, nonfinite, rewind, stopwatch
 from tests.test_loop import Crash, crash_at, without_seconds
 
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6, "num_steps": 18}
@@ -21,20 +23,26 @@ FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6, "num_steps": 18
 
 @functools.cache
 def poisoned(small, config, *steps, sometimes=False):
-    """Task and data of a run with these steps bad; `sometimes`: only under its first key."""
-    task, data = small.made(small.plain(config))
+    """Build and data of a run with these steps bad; `sometimes`: only under its first key."""
+    data = small.data_of(small.plain(config))
+    task = small.build(config, data.spec)
     first = task.init(jax.random.split(jax.random.key(config.seed))[0]).key
 
-    def step(state, batch):
-        bad = jnp.isin(state.step, jnp.array(steps))
-        if sometimes:
-            bad &= (jax.random.key_data(state.key) == jax.random.key_data(first)).all()
-        with jax.named_scope("poison"):
-            image = batch["image"] * jnp.where(bad, jnp.exp(1e3 * state.step), 1.0)
-        new, found = task.step(state, batch | {"image": image})
-        return new, found
+    def build(config, spec):
+        task = small.build(config, spec)
 
-    return task._replace(step=step), data
+        def step(state, batch):
+            bad = jnp.isin(state.step, jnp.array(steps))
+            if sometimes:
+                bad &= (jax.random.key_data(state.key) == jax.random.key_data(first)).all()
+            with jax.named_scope("poison"):
+                image = batch["image"] * jnp.where(bad, jnp.exp(1e3 * state.step), 1.0)
+            new, found = task.step(state, batch | {"image": image})
+            return new, found
+
+        return task._replace(step=step)
+
+    return build, data
 
 
 def train(small, *steps, sometimes=False, **changes):
@@ -53,15 +61,21 @@ def test_abort_changes_nothing_names_the_place_and_keeps_the_step(small, tmp_pat
     with pytest.raises(TrainingError, match=r"step 7 .*poison \(exp, forward\).*jaxdl replay"):
         train(small, 7, workdir=str(tmp_path / "run"))
     config = small.Config(workdir=str(tmp_path / "until"), num_steps=7)
-    clean = loop.train(config, *poisoned(small, small.Config(**FLAGS), 99))  # the same program
+    healthy, data = poisoned(small, small.Config(**FLAGS), 99)
+
+    def build(config, spec):  # the same program, with the learning rates of the longer run
+        return healthy(dataclasses.replace(config, num_steps=FLAGS["num_steps"]), spec)
+
+    clean = loop.train(config, build, data)
     kept = loop.Checkpoints(tmp_path / "run" / "nonfinite")
     assert kept.steps() == [7]
-    task, data = poisoned(small, small.Config(**FLAGS), 7)
+    build, data = poisoned(small, small.Config(**FLAGS), 7)
+    task = build(small.Config(**FLAGS), data.spec)
     like = task.init(jax.random.key(0))
     example = batches.take(data.train, jnp.arange(99), 0, 16)
     state, batch = kept.restore(7, (like, example)).state
     assert tree.digest(state) == clean["state_sha256"]
-    order = batches.epoch_order(jax.random.split(jax.random.key(0))[1], 1, 99)
+    order = batches.epoch_order(jax.random.split(jax.random.key(0))[1], 1, 99, 16)
     np.testing.assert_array_equal(batch["index"], order[16:32])
     np.testing.assert_array_equal(batch["label"], data.train["label"][order[16:32]])
     assert not np.isfinite(float(task.step(state, batch)[1]["loss"][0]))
@@ -83,7 +97,7 @@ def test_skip_steps_over_the_batch(small, tmp_path):
 
 
 def test_skipping_without_end_ends(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "MOST_SKIPPED", 6)
+    monkeypatch.setattr(nonfinite, "MOST_SKIPPED", 6)
     with pytest.raises(TrainingError, match=r"in a row .*--learning_rate"):
         train(small, *range(3, 18), workdir=str(tmp_path), on_nonfinite="skip")
 
@@ -91,7 +105,7 @@ def test_skipping_without_end_ends(small, tmp_path, monkeypatch):
 def test_rewind_leaves_the_batch_out_with_another_key(small, tmp_path, capsys):
     summary = train(small, 7, workdir=str(tmp_path / "a"), on_nonfinite="rewind")
     assert "step 7 is not finite: back to 5" in capsys.readouterr().err
-    assert json.loads((tmp_path / "a" / detours.NAME).read_text(encoding="utf-8")) == {
+    assert json.loads((tmp_path / "a" / rewind.NAME).read_text(encoding="utf-8")) == {
         "detours": [[5, 7]]
     }
     steps = [x["step"] for x in record.read_metrics(tmp_path / "a") if x["split"] == "train"]
@@ -132,7 +146,7 @@ def test_kills_around_bad_steps_change_no_bit(mode, crash, wholes, small, tmp_pa
     expected, folder = wholes[mode]
     flags = {"on_nonfinite": mode}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(crash))
         with pytest.raises(Crash):
             train(small, *BAD, workdir=str(tmp_path / "run"), **flags)
@@ -143,7 +157,7 @@ def test_kills_around_bad_steps_change_no_bit(mode, crash, wholes, small, tmp_pa
 
 
 def test_rewinding_without_end_ends(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "MOST_REWINDS", 3)
+    monkeypatch.setattr(rewind, "MOST_REWINDS", 3)
     with pytest.raises(TrainingError, match=r"back to step 5 .* 3 times.*--learning_rate"):
         train(small, *range(6, 18), workdir=str(tmp_path), on_nonfinite="rewind")
 
@@ -151,11 +165,11 @@ def test_rewinding_without_end_ends(small, tmp_path, monkeypatch):
 def test_a_lost_list_of_detours_is_in_the_checkpoints_too(small, tmp_path, monkeypatch):
     expected = train(small, 7, workdir=str(tmp_path / "a"), on_nonfinite="rewind")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(12))
         with pytest.raises(Crash):
             train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="rewind")
-    (tmp_path / "b" / detours.NAME).unlink()
+    (tmp_path / "b" / rewind.NAME).unlink()
     found = train(small, 7, workdir=str(tmp_path / "b"), on_nonfinite="rewind")
     assert found["state_sha256"] == expected["state_sha256"]
 
@@ -173,11 +187,11 @@ def scoped(x, *, forward=False, masked=False):
 
 
 def test_the_first_place_is_named_and_what_is_masked_is_not():
-    assert finite.origin(scoped, jnp.ones(3)) is None
-    assert finite.origin(lambda x: scoped(x, masked=True), jnp.zeros(3)) is None
-    place = finite.origin(lambda x: scoped(x, masked=True, forward=True), jnp.array([0.0, 5.0]))
+    assert nonfinite.origin(scoped, jnp.ones(3)) is None
+    assert nonfinite.origin(lambda x: scoped(x, masked=True), jnp.zeros(3)) is None
+    place = nonfinite.origin(lambda x: scoped(x, masked=True, forward=True), jnp.array([0.0, 5.0]))
     assert place == "second (exp, forward)"
-    assert finite.origin(scoped, jnp.array([1.0, jnp.nan])) == "the input [0]"
+    assert nonfinite.origin(scoped, jnp.array([1.0, jnp.nan])) == "the input [0]"
 
 
 def test_a_bad_gradient_is_traced_to_its_layer():
@@ -187,8 +201,8 @@ def test_a_bad_gradient_is_traced_to_its_layer():
         with jax.named_scope("large"):
             return (x * large * large).sum()
 
-    assert finite.origin(loss, jnp.zeros(2), 1e30) is None
-    assert finite.origin(jax.grad(loss), jnp.zeros(2), 1e30) == "large (mul, backward)"
+    assert nonfinite.origin(loss, jnp.zeros(2), 1e30) is None
+    assert nonfinite.origin(jax.grad(loss), jnp.zeros(2), 1e30) == "large (mul, backward)"
 
 
 def test_the_place_is_found_inside_called_programs():
@@ -201,14 +215,14 @@ def test_the_place_is_found_inside_called_programs():
         with jax.named_scope("outer"):
             return inner(x) + 1
 
-    assert finite.origin(outer, jnp.ones(2)) == "outer/deep (log, forward)"
+    assert nonfinite.origin(outer, jnp.ones(2)) == "outer/deep (log, forward)"
 
 
 def test_all_finite():
     good = {"a": (jnp.ones(()), jnp.int32(3)), "b": (jnp.zeros((2, 2)), jnp.ones((2, 1)))}
-    assert finite.all_finite(good)
+    assert nonfinite.all_finite(good)
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
-        assert not finite.all_finite(good | {"c": (jnp.array([1.0, bad]), jnp.ones(()))})
+        assert not nonfinite.all_finite(good | {"c": (jnp.array([1.0, bad]), jnp.ones(()))})
 
 
 def test_the_way_out_that_abort_names_works(small, tmp_path):

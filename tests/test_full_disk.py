@@ -16,9 +16,9 @@ import contextlib, io, json, shutil, subprocess, sys, traceback
 from pathlib import Path
 import jax
 from tests import small
-from jaxdl import compilation_cache, loop, parallel, record
+from jaxdl.train import loop
+from jaxdl import compilation_cache, record
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.program import compile_program
 
 disk, cache, parts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 compilation_cache.enable(cache)
@@ -29,13 +29,10 @@ def mount(options):
 flags = dict(workdir=str(disk / "run"), log_every=2, eval_every=4, checkpoint_every=3)
 config = small.Config(**flags)
 data = small.load(config)
-task = small.build(config, data)
-program = compile_program(task, config, data.train, parallel.mesh(config))
-loop.compile_program = lambda *_: program  # once for all
 
 def train():
     with contextlib.redirect_stderr(io.StringIO()):
-        return loop.train(config, task, data)
+        return loop.train(config, small.build, data)  # compiled once for all
 
 def lines():
     found = record.read_metrics(disk / "run")

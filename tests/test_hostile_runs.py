@@ -1,5 +1,6 @@
 """Run folders of a stranger: nothing is started, or touched outside, and one line says why."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -121,6 +122,18 @@ def sealed_identity(**changes):
     return craft
 
 
+def sealed_data(text=None, **changes):
+    """Another data.json, and every checkpoint sealed with its digest."""
+
+    def craft(run, outside):
+        path = run / "data.json"
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(whole | changes) if text is None else text, encoding="utf-8")
+        sealed(data=hashlib.sha256(path.read_bytes()).hexdigest())(run, outside)
+
+    return craft
+
+
 def sealed_log(content):
     def craft(run, outside):
         for step in (run / "checkpoints").iterdir():
@@ -212,6 +225,27 @@ CRAFTED = {
     "sealed best": sealed(best={"step": 10**30, "value": 1.0, "since": 0, "than": 1.0}),
     "sealed versions": sealed(versions={"jax": ["x"], "\x1b[2J": "y"}),
     "sealed log": sealed_log("hello\n"),
+    "sealed data without arrays": sealed_data(elements=[]),
+    "sealed data of giants": sealed_data(
+        elements=[{"name": "x", "shape": [2**31], "dtype": "float32"}]
+    ),
+    "sealed data of objects": sealed_data(
+        elements=[{"name": "x", "shape": [2], "dtype": "object"}]
+    ),
+    "sealed data of many classes": sealed_data(num_classes=2**31),
+    "sealed data of negative classes": sealed_data(num_classes=-3),
+    "sealed data without constants": sealed_data(constants={}),
+    "sealed data with ragged constants": sealed_data(constants={"mean": [[1], [1, 2]]}),
+    "sealed data of no examples": sealed_data(num_train=0),
+    "sealed data of nothing": sealed_data(text=""),
+    "sealed deep data": sealed_data(text=DEEP),
+    "sealed data with a control character": sealed_data(name="\x1b[2J", source="\x1b[2J"),
+    "data.json is a folder": lambda run, outside: removed(run / "data.json").mkdir(),
+    "data.json is a pipe": pipe("data.json"),
+    "data.json is giant": giant("data.json"),
+    "tokenizer.json of another": lambda run, outside: (run / "tokenizer.json").write_text(
+        '{"words": []}', encoding="utf-8"
+    ),
     "sealed deep log": sealed_log(DEEP),
     "sealed log of surrogates": sealed_log(
         '{"step": 1, "split": "\\ud800", "\\udfff": 1.0}\n{"step": 3, "split": "train"}\n'

@@ -11,10 +11,11 @@ import time
 import jax
 import pytest
 
-from jaxdl import cli, company, detours, record
+from jaxdl import cli, company, record
 from jaxdl.company import join
 from jaxdl.config import RunConfig
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.train import rewind
 from tests import small
 from tests.test_detours import DIABETES, train_diabetes
 
@@ -132,8 +133,8 @@ def test_all_go_back_together(tmp_path):
     lines = [record.read_metrics(tmp_path / name) for name in ("run", "alone")]
     places = [[(line["step"], line["split"]) for line in each] for each in lines]
     assert places[0] == places[1]
-    bad = detours.read(tmp_path / "run")
-    assert bad == detours.read(tmp_path / "alone")
+    bad = rewind.read(tmp_path / "run")
+    assert bad == rewind.read(tmp_path / "alone")
     assert {back for back, _ in bad} == {0, 10}
 
 

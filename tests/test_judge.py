@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import mnist_cnn, mnist_gan
+from experiments import cifar_vit, iris_mlp, mnist_cnn, mnist_gan
 from jaxdl import judge, metrics, reopen
+from jaxdl.data.spec import Element
 from jaxdl.errors import UserError
+from jaxdl.models.cnn import CNN
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +26,19 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(trained):
-    return reopen.restored(reopen.open_run(trained))[0]
+    run = reopen.open_run(trained)
+    return run.experiment.load(run.config)
 
 
 @pytest.fixture(scope="module")
 def found(trained, digits):
-    judging = judge.from_run(trained, digits)
+    judging = judge.from_run(trained, digits.spec)
+    centre = judge.centre(judging, digits)
     real = jnp.asarray(digits.test["image"], jnp.float32)
     ones = jnp.broadcast_to(real[:1], real.shape)
     noise = 255 * jax.random.uniform(jax.random.key(0), real.shape)
-    quality = jax.jit(lambda made: judge.quality(judging, real, made, jnp.ones(len(real))))
+    mask = jnp.ones(len(real))
+    quality = jax.jit(lambda made: judge.quality(judging, centre, real, made, mask))
     kinds = {"real": real, "one": ones, "noise": noise}
     return {name: metrics.scalars(metrics.divide(quality(x))) for name, x in kinds.items()}
 
@@ -70,10 +75,46 @@ def test_a_gan_is_judged_by_it(trained, tmp_path):
         mnist_gan.run(dataclasses.replace(config, classifier=""))
 
 
+def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, digits):
+    judging = judge.from_run(trained, digits.spec)
+    images = jnp.asarray(digits.test["image"][:9], jnp.float32)
+    logits, features = jax.jit(judging.classify)(images)
+    state = reopen.restored(reopen.open_run(trained)).saved.state
+    assert state.average is None
+    mean, std = digits.spec.statistics()
+    x = (np.asarray(images) - mean) / std
+    wanted, kept = CNN(10).apply(
+        {"params": state.params, **state.model_state},
+        x.astype(np.float32),
+        train=False,
+        capture_intermediates=lambda module, _: module.name == "Dense_0",
+    )
+    hidden = kept["intermediates"]["Dense_0"]["__call__"][0]
+    np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(features, hidden, rtol=1e-3, atol=1e-4)
+    assert features.dtype == jnp.float32
+    assert float(features.min()) < 0
+    centre = judge.centre(judging, digits)
+    some = jnp.asarray(digits.train["image"][: judge.CENTRE], jnp.float32)
+    np.testing.assert_allclose(centre, judging.classify(some)[1].mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_runs_that_cannot_judge_are_refused(digits, tmp_path):
+    iris_mlp.run(iris_mlp.Config(workdir=str(tmp_path / "iris"), num_steps=1))
+    with pytest.raises(UserError, match=r"--classifier=.*iris is no run that classifies images"):
+        judge.from_run(tmp_path / "iris", digits.spec)
+    flags = {"dataset": "embedded", "image_size": 8, "num_steps": 1, "layers": 1, "features": 6}
+    cifar_vit.run(cifar_vit.Config(workdir=str(tmp_path / "vit"), **flags))
+    judging = judge.from_run(tmp_path / "vit", digits.spec)
+    with pytest.raises(UserError, match=r"--classifier=.*vit has no hidden dense layer"):
+        judge.centre(judging, digits)
+
+
 def test_other_runs_and_other_images_are_refused(trained, digits, tmp_path):
     with pytest.raises(UserError, match="run folder"):
-        judge.from_run(tmp_path, digits)
-    larger = dataclasses.replace(digits, train={"image": np.zeros((1, 12, 12, 1), np.uint8)})
+        judge.from_run(tmp_path, digits.spec)
+    elements = (Element("image", (12, 12, 1), "uint8"), *digits.spec.elements[1:])
+    larger = dataclasses.replace(digits.spec, elements=elements)
     with pytest.raises(UserError, match=r"\(8, 8, 1\), and these are \(12, 12, 1\)"):
         judge.from_run(trained, larger)
 

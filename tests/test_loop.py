@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import itertools
 import json
 import shutil
 import signal
@@ -9,13 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import environment, files, loop, record, reopen
+from jaxdl import environment, files, record, reopen
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import Training
 from jaxdl.signals import Stopped
+from jaxdl.train import loop, resume, stopwatch
+from tests.conftest import forget_programs
+from tests.small import DESCRIBED
 
 
 def train(small, **changes):
@@ -40,8 +44,8 @@ def test_run_folder_holds_what_the_design_says(whole):
     folder, summary = whole
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json"),
-        *("checkpoints", "plots", "tensorboard", ".lock"),
+        *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
+        *("summary.json", "checkpoints", "plots", "tensorboard", ".lock"),
     }
     assert record.read_summary(folder) == summary
     for name in ("test/accuracy", "best/test/accuracy", "best/validation/accuracy", "train/loss"):
@@ -75,7 +79,7 @@ def crash_at(crash):
 def test_a_crash_anywhere_changes_no_bit(crash, whole, small, tmp_path, monkeypatch):
     flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(crash))
         with pytest.raises(Crash):
             train(small, **flags)
@@ -95,7 +99,7 @@ def test_a_signal_ends_in_a_checkpoint_and_resumes(
 
     flags = {"workdir": str(tmp_path / "run"), "log_every": 4, "checkpoint_every": 5}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", advance)
         with pytest.raises(Stopped) as stopped:
             train(small, **flags)
@@ -108,7 +112,7 @@ def test_a_signal_ends_in_a_checkpoint_and_resumes(
 def test_the_log_interval_changes_no_bit(whole, small, tmp_path):
     config = small.Config(workdir=str(tmp_path / "run"), log_every=1, eval_every=5)
     data = small.load(config)
-    summary = loop.train(config, small.build(config, data), data)  # compiled for this config
+    summary = loop.train(config, small.build, data)  # compiled for this config
     assert summary["state_sha256"] == whole[1]["state_sha256"]
 
 
@@ -134,7 +138,7 @@ def scripted(monkeypatch, values):
 
     def instead(self, state, split):
         found = evaluate(self, state, split)
-        if split is self._data.validation:
+        if split is self.parts.data.validation:
             step = int(state.step)
             known[step] = known[step] if step in known else next(values)
             found["accuracy"] = np.float64(known[step])
@@ -164,7 +168,7 @@ def test_patience_ends_a_run_and_counts_on_over_a_crash(small, tmp_path, monkeyp
         with monkeypatch.context() as patch:
             scripted(patch, scores)
             with patch.context() as inner:
-                inner.setattr(loop, "DISPATCH", 0)  # one step a call
+                inner.setattr(stopwatch, "DISPATCH", 0)  # one step a call
                 inner.setattr(Training, "advance", crash_at(crash))
                 with pytest.raises(Crash):
                     train(small, workdir=str(folder), **flags)
@@ -189,7 +193,7 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
     assert tested["step"] == 4  # of the state that was tested
     monkeypatch.undo()
     kept = small.Config(workdir=str(tmp_path / "b"), **flags)
-    found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept, "best"), "test")
+    found = reopen.evaluate(reopen.Run(tmp_path / "b", small, kept, "best", frozenset()), "test")
     assert found["step"] == 4
     assert found["loss"] == ended["test/loss"]
 
@@ -200,7 +204,7 @@ def test_a_run_whose_end_is_not_finite_has_failed(small, tmp_path, monkeypatch):
 
     def diverged(self, state, split):
         found = evaluate(self, state, split)
-        return found | {"loss": np.float64("inf")} if split is self._data.test else found
+        return found | {"loss": np.float64("inf")} if split is self.parts.data.test else found
 
     monkeypatch.setattr(loop._Run, "_evaluate", diverged)
     with pytest.raises(TrainingError, match="test/loss is inf: lower --learning_rate"):
@@ -214,10 +218,11 @@ def test_an_evaluation_without_a_number_is_never_the_best(small, tmp_path, monke
     assert summary["best_step"] == 4
 
 
-def test_nothing_compiles_after_the_first_epoch(small, tmp_path):
+def test_nothing_compiles_after_the_first_epoch(small, tmp_path, monkeypatch):
     def compiled(steps):
+        scripted(monkeypatch, itertools.count())  # the last state is the best: none is restored
         jax.clear_caches()
-        small.made.cache_clear()
+        forget_programs()
         events = []
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, *_, **__: events.append(name) if name.endswith("_trace_duration") else None
@@ -256,7 +261,7 @@ def test_no_host_sync_inside_an_interval(small, tmp_path, monkeypatch):
 
 def test_two_epochs_see_each_example_once_an_epoch_in_new_orders():
     key = jax.random.key(0)
-    orders = [np.asarray(batches.epoch_order(key, epoch, 50)) for epoch in range(2)]
+    orders = [np.asarray(batches.epoch_order(key, epoch, 50, 10)) for epoch in range(2)]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(50))
     assert not np.array_equal(*orders)
@@ -296,8 +301,10 @@ FLAGS = {"log_every": 4, "checkpoint_every": 5}
 
 def on_other_data(small, folder, **flags):
     config = small.Config(workdir=str(folder), **FLAGS, **flags)
-    data = dataclasses.replace(small.load(config), fingerprint="other bytes")
-    return loop.train(config, small.build(config, data), data)
+    data = small.load(config)
+    spec = dataclasses.replace(data.spec, fingerprint="other bytes")
+    data = dataclasses.replace(data, spec=spec)
+    return loop.train(config, small.build, data)
 
 
 def test_other_data_is_refused_unless_forced(copy, small):
@@ -329,8 +336,9 @@ def test_a_run_from_before_a_flag_goes_on_while_that_has_its_default(copy, small
 def test_the_rate_counts_what_a_row_stands_for(small, tmp_path):
     def examples_a_flop(per_row):
         config = small.Config(workdir=str(tmp_path / str(per_row)), **FLAGS)
-        task, data = small.made(small.plain(config))
-        summary = loop.train(config, task, dataclasses.replace(data, per_row=per_row))
+        data = small.load(config)
+        spec = dataclasses.replace(data.spec, per_row=per_row)
+        summary = loop.train(config, small.build, dataclasses.replace(data, spec=spec))
         return summary["examples_per_second"] / summary["flops_per_second"]
 
     assert examples_a_flop(40) == pytest.approx(40 * examples_a_flop(1), rel=0.01)
@@ -338,9 +346,10 @@ def test_the_rate_counts_what_a_row_stands_for(small, tmp_path):
 
 def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):
     monkeypatch.setattr(small, "Net", lambda dropout, width: OtherNet())
-    monkeypatch.setattr(small, "made", small.made.__wrapped__)
+    forget_programs()
     with pytest.raises(UserError, match="of another model"):
         train(small, workdir=str(copy), resume="force", **FLAGS)
+    forget_programs()
 
 
 class OtherNet(nn.Module):
@@ -373,16 +382,16 @@ def test_a_setting_that_draws_other_numbers_is_refused_unless_forced(name, copy,
         with pytest.raises(UserError, match=f"made with {name.upper()}={other}; with .* set here"):
             train(small, workdir=str(copy), log_every=4, checkpoint_every=5)
         with pytest.raises(UserError, match=name.upper()):
-            reopen.evaluate(reopen.Run(copy, small, small.Config(), "newest"), "test")
+            reopen.evaluate(reopen.Run(copy, small, small.Config(), "newest", frozenset()), "test")
         train(small, workdir=str(copy), log_every=4, checkpoint_every=5, resume="force")
     assert path.read_bytes() == before
 
 
 def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkeypatch):
     config = small.Config(workdir=str(tmp_path / "run"), num_steps=3)
-    task, data = small.made(small.plain(config))
+    data = small.load(config)
 
-    def conclude(state, folder):
+    def conclude(task, state, folder):
         raise ImportError("No module named 'sacrebleu'")
 
     def fails(*args):
@@ -390,10 +399,10 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
 
     monkeypatch.setattr(loop.plots, "curves", fails)
     with pytest.raises(TrainingError, match="summary is written, but: No module named 'sacrebleu'"):
-        loop.train(config, task, data, conclude=conclude)
+        loop.train(config, small.build, data, conclude=conclude)
     assert record.read_summary(tmp_path / "run")["step"] == 3
     monkeypatch.undo()
-    ends = loop.train(config, task, data, conclude=lambda state, folder: {"test/bleu": 1.0})
+    ends = loop.train(config, small.build, data, conclude=lambda *_: {"test/bleu": 1.0})
     assert record.read_summary(tmp_path / "run") == ends
     assert ends["test/bleu"] == 1.0
 
@@ -401,12 +410,12 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
 def test_a_best_that_no_evaluation_gives_leaves_no_folder(small, tmp_path):
     config = small.Config(workdir=str(tmp_path / "run"))
     with pytest.raises(UserError, match=r"best=\('acc', ...\): evaluation gives accuracy, loss"):
-        loop.train(config, *small.made(small.plain(config)), best=("acc", max))
+        loop.train(config, small.build, small.load(config), best=("acc", max))
     assert not (tmp_path / "run").exists()
 
 
 def test_little_room_is_said(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(resume.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
     train(small, workdir=str(tmp_path), num_steps=1)
     assert "warning: 0.0 MB free" in capsys.readouterr().err
 
@@ -446,7 +455,7 @@ def test_a_lost_config_is_in_the_checkpoints_too(text, copy, small, whole, capsy
 def test_a_forced_run_is_of_its_config_at_once(copy, small, monkeypatch):
     more = {"workdir": str(copy), "num_epochs": 3, **FLAGS}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "DISPATCH", 0)  # one step a call
+        patch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         patch.setattr(Training, "advance", crash_at(13))
         with pytest.raises(Crash):
             train(small, resume="force", **more)
@@ -459,7 +468,7 @@ def test_a_run_past_its_end_is_refused(copy, small):
 
 
 def test_a_summary_is_json_whatever_the_numbers(tmp_path):
-    made = record.Record(tmp_path, RunConfig(), {}, [])
+    made = record.Record(tmp_path, RunConfig(), DESCRIBED, [])
     made.summarize({"test/loss": float("nan"), "step": 3, "state_sha256": "x"})
     made.close()
     json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
@@ -484,7 +493,7 @@ def test_a_model_that_cannot_be_built_leaves_no_folder(small, tmp_path):
         raise UserError("heads=3 do not divide features=128: give others")
 
     with pytest.raises(UserError, match="heads=3"):
-        loop.train(config, small.build(config, data)._replace(init=init), data)
+        loop.train(config, lambda c, spec: small.build(c, spec)._replace(init=init), data)
     assert not (tmp_path / "run").exists()
 
 
@@ -511,7 +520,7 @@ def test_a_folder_that_is_not_the_runs_any_more_ends_it(harm, small, tmp_path, m
         advance(bar, step)
 
     monkeypatch.setattr(Training, "advance", then)
-    monkeypatch.setattr(loop, "DISPATCH", 0)  # one step a call
+    monkeypatch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
     with pytest.raises(TrainingError, match=r"\.lock is gone: the run folder was moved or deleted"):
         train(small, workdir=str(run), log_every=2)
     assert not (run / "summary.json").exists()
@@ -534,7 +543,7 @@ def test_checkpoints_that_are_deleted_while_a_run_goes_on_are_made_again(
         advance(bar, step)
 
     monkeypatch.setattr(Training, "advance", then)
-    monkeypatch.setattr(loop, "DISPATCH", 0)
+    monkeypatch.setattr(stopwatch, "DISPATCH", 0)
     train(small, workdir=str(run), checkpoint_every=3, log_every=2)
     checkpoints = Checkpoints(run / "checkpoints")
     assert checkpoints.steps()[-1] == 12

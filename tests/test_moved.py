@@ -84,8 +84,27 @@ def test_other_bytes_are_other_data(moved):
     (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
     with pytest.raises(UserError, match=r"data=.* there"):
         train(moved / "run", moved / "elsewhere")
+    text = (moved / "run" / "config.json").read_text(encoding="utf-8")
+    there = json.dumps(json.loads(text) | {"dataset": str(moved / "elsewhere")})
+    (moved / "run" / "config.json").write_text(there, encoding="utf-8")
+    with pytest.raises(UserError, match=r"trained on other bytes.*name what is to be evaluated"):
+        reopen.evaluate(reopen.open_run(moved / "run", "newest"), "test")
+
+
+def test_other_images_of_the_same_classes_are_evaluated_as_such(moved, capsys):
+    """By the run's own mean and deviation, and beside the figures of its own data."""
+    (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
     run = reopen.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
-    with pytest.raises(UserError, match="trained on other bytes"):
+    found = reopen.evaluate(run, "test")
+    summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert found["loss"] == summary["test/loss"]  # the test images are the same
+    assert "are not the bytes of" in capsys.readouterr().err
+    names = [path.name for path in (moved / "run" / "evaluations").glob("*.json")]
+    fingerprint = mnist_lenet.load(run.config).spec.fingerprint
+    assert names == [f"test-{found['step']}-{fingerprint[:8]}.json"]
+    shutil.move(moved / "elsewhere" / "train" / "ant", moved / "elsewhere" / "train" / "wasp")
+    shutil.move(moved / "elsewhere" / "test" / "ant", moved / "elsewhere" / "test" / "wasp")
+    with pytest.raises(UserError, match="has other classes than"):
         reopen.evaluate(run, "test")
 
 

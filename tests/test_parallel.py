@@ -17,17 +17,17 @@ from jaxdl.errors import UserError
 PROGRAM = """
 import json, jax, numpy as np
 from tests import small
-from jaxdl import augment, parallel, program, tree
-from jaxdl.data import batches
+from jaxdl import augment, parallel, tree
+from jaxdl.train import step
+from jaxdl.train.evaluate import evaluate_split
 
 config = small.Config(batch_size=16)
 data = small.load(config)
-task = small.build(config, data)
 found = []
 
 def look(batch):
     key = jax.random.fold_in(jax.random.key(2), 3)
-    mean, std = data.statistics()
+    mean, std = data.spec.statistics()
     image = augment.random_flip(key, augment.random_crop(key, batch["image"], 2))
     image = augment.cutout(key, image, 3, mean)
     image, label = augment.mixup(key, image, batch["label"], 10, 0.3)
@@ -35,19 +35,20 @@ def look(batch):
 
 for n in (1, 2, 4, 8):
     mesh = parallel.mesh(config, jax.devices()[:n])
-    made = program.compile_program(task, config, data.train, mesh)
+    spec, numbers = step.step_spec(small.build, config, data, mesh), step.operands(config, mesh)
+    made = step.compile_step(spec)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(1)
-    feed = program.Feed(split, key, made.order(key, 0))
-    order = np.asarray(feed.order)
-    carry = made.start(jax.random.key(0))
-    augmented = jax.jit(look)(made.batch(feed, 3))
+    epoch = step.Epoch(split, key, made.order({}, key, 0))
+    order = np.asarray(epoch.order)
+    carry = made.start(numbers, jax.random.key(0))
+    augmented = jax.jit(look)(made.batch(epoch, 3))
     losses = []
     for _ in range(20):
-        carry, feed = made.advance(carry, feed, 1)
+        carry, epoch = made.advance(numbers, carry, epoch, 1)
         losses.append(float(carry[1]["loss"][0]) / float(carry[1]["loss"][1]))
     assert len(carry[0].params["Dense_0"]["kernel"].devices()) == n
-    value = made.evaluate(carry[0], data.test, 16)
+    value = evaluate_split(spec, numbers, carry[0], data.test)
     found.append({"losses": losses, "test": {k: float(v) for k, v in value.items()},
                   "augmented": tree.digest(augmented), "order": order.tolist()})
 print(json.dumps(found))

@@ -1,17 +1,18 @@
 """Steps, however they are made, are the same steps."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from jaxdl import parallel, program, supervised, tree
+from jaxdl import parallel, supervised, tree
 from jaxdl.config import RunConfig
-from jaxdl.data.stream import Stream
 from jaxdl.models.conv import Conv
 from jaxdl.supervised import classification
+from jaxdl.train import feed, step
 from tests.test_loop import train, without_seconds
 
 
@@ -20,14 +21,17 @@ def parts(small):
     config = small.Config()
     data = small.load(config)
     mesh = parallel.mesh(config)
-    made = program.compile_program(small.build(config, data), config, data.train, mesh)
+    program = step.compile_step(step.step_spec(small.build, config, data, mesh))
+    numbers = step.operands(config, mesh)
     split = jax.device_put(data.train, parallel.replicated(mesh))
     key = jax.random.key(1)
 
     def fresh():
-        return (made.start(jax.random.key(0)), program.Feed(split, key, made.order(key, 0)))
+        carry = program.start(numbers, jax.random.key(0))
+        return carry, step.Epoch(split, key, program.order({}, key, 0))
 
-    return made, fresh, data, mesh
+    bound = program._replace(advance=functools.partial(program.advance, numbers))
+    return bound, fresh, data, mesh
 
 
 @pytest.mark.parametrize("pieces", [[13], [1] * 13, [5, 1, 7], [6, 6, 1]])
@@ -39,12 +43,12 @@ def test_bits_do_not_depend_on_how_many_steps_a_call_makes(parts, pieces):
         other = made.advance(*other, steps)
     assert tree.digest(other[0]) == tree.digest(carry)
     np.testing.assert_array_equal(other[1].order, feed.order)
-    np.testing.assert_array_equal(feed.order, made.order(feed.key, 2))
+    np.testing.assert_array_equal(feed.order, made.order({}, feed.key, 2))
 
 
 def test_a_carry_that_stands_at_a_bad_step_is_not_moved(parts):
     made, fresh, _, _ = parts
-    for change in (made.leave_out, lambda carry: made.turn(carry, 5)):
+    for change in (made.leave_out, lambda carry: made.fold_key(carry, 5)):
         before = tree.digest(fresh()[0])
         assert tree.digest(change(fresh()[0])) != before
         bad = fresh()[0]._replace(bad=np.int32(3))
@@ -61,15 +65,15 @@ def test_one_compilation_serves_any_number_of_steps(parts):
 
 def test_a_stream_gives_the_batches_of_the_feed(parts):
     made, fresh, data, mesh = parts
-    _, feed = fresh()
+    _, epoch_0 = fresh()
 
     def order(epoch):
-        return made.order(feed.key, epoch)
+        return made.order({}, epoch_0.key, epoch)
 
-    stream = Stream(data.train, order, 16, parallel.sharded(mesh))
-    for step in (0, 1, 5, 2, 6, 13, 4):  # forwards, and after a step back
-        in_epoch = feed._replace(order=made.order(feed.key, step // 6))
-        wanted, found = made.batch(in_epoch, np.int32(step)), stream.batch(step)
+    stream = feed.Host(data.train, order, 16, parallel.sharded(mesh))
+    for number in (0, 1, 5, 2, 6, 13, 4):  # forwards, and after a step back
+        in_epoch = epoch_0._replace(order=order(number // 6))
+        wanted, found = made.batch(in_epoch, np.int32(number)), stream.batch(number)
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
     stream.close()
 
@@ -103,19 +107,37 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
     mesh = parallel.mesh(RunConfig(batch_size=8))
     ends = []
     for conv in (Conv, nn.Conv):
-        task = supervised.supervised(
-            Foreign(conv),
-            supervised.optimizer(supervised.SupervisedConfig(batch_size=8), 99),
-            loss=lambda logits, batch: jax.nn.logsumexp(logits, -1),
-            measure=classification,
-            example={name: array[:1] for name, array in data.train.items()},
-            preprocess=lambda b: b | {"image": b["image"].astype(np.float32) / 255},
-        )
-        made = program.compile_program(task, config, data.train, mesh)
-        assert made.loops == (conv is Conv)
-        key = jax.random.key(0)
-        feed = program.Feed(data.train, key, made.order(key, 0))
-        carry, _ = made.advance(made.start(key), feed, 3)
+
+        def build(config, spec, conv=conv):
+            return supervised.supervised(
+                Foreign(conv),
+                supervised.optimizer(supervised.SupervisedConfig(batch_size=8), 99),
+                loss=lambda logits, batch: jax.nn.logsumexp(logits, -1),
+                measure=classification,
+                example=spec.example(),
+                preprocess=lambda b: b | {"image": b["image"].astype(np.float32) / 255},
+            )
+
+        program = step.compile_step(step.step_spec(build, config, data, mesh))
+        assert program.loops == (conv is Conv)
+        key, numbers = jax.random.key(0), step.operands(config, mesh)
+        epoch = step.Epoch(data.train, key, program.order({}, key, 0))
+        carry, _ = program.advance(numbers, program.start(numbers, key), epoch, 3)
         assert int(carry.state.step) == 3
         ends.append(carry.state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
+def test_a_seek_back_or_forward_gives_the_batches_of_its_epoch(parts):
+    program, fresh, data, _ = parts
+    _, epoch = fresh()
+
+    def order(number):
+        return program.order({}, epoch.key, number)
+
+    resident = feed.Resident(program, epoch, order, 6)
+    for number in (0, 5, 6, 13, 2, 12, 11):
+        batch = resident.batch(number)
+        rows = np.asarray(order(number // 6))[number % 6 * 16 :][:16]
+        np.testing.assert_array_equal(batch["index"], rows)
+        np.testing.assert_array_equal(batch["label"], data.train["label"][rows])

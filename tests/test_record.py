@@ -4,6 +4,7 @@ import pytest
 
 from jaxdl import files, record
 from jaxdl.errors import UserError
+from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
 
@@ -12,7 +13,7 @@ def line(step, split="train", **values):
 
 
 def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
-    first = record.Record(tmp_path, SmallConfig(), {}, [])
+    first = record.Record(tmp_path, SmallConfig(), DESCRIBED, [])
     lines = [line(1), line(2), line(2, "test"), line(3), line(3, "validation")]
     for each in lines:
         first.log(each)
@@ -22,7 +23,7 @@ def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
     assert record.read_metrics(tmp_path) == lines
     kept = record.before(3, first.text())
     assert kept == lines[:2]
-    record.Record(tmp_path, SmallConfig(), {}, kept).close()
+    record.Record(tmp_path, SmallConfig(), DESCRIBED, kept).close()
     assert record.read_metrics(tmp_path) == lines[:2]
     assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 2
 
@@ -35,7 +36,7 @@ def test_a_foreign_line_ends_the_log(rest, tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
-    made = record.Record(tmp_path, SmallConfig(), {}, [])
+    made = record.Record(tmp_path, SmallConfig(), DESCRIBED, [])
     made.log(line(1, loss_b=float("nan"), loss_c=float("inf")))
     made.close()
     (found,) = record.read_metrics(tmp_path)
@@ -47,7 +48,7 @@ def test_tensorboard_shows_each_step_once(tmp_path):
 
     seconds = {1: 100.0, 2: 400.0}
     for kept in ([], [line(n) | {"seconds": seconds[n]} for n in (1, 2)]):
-        made = record.Record(tmp_path, SmallConfig(), {}, kept)
+        made = record.Record(tmp_path, SmallConfig(), DESCRIBED, kept)
         for n in range(len(kept) + 1, 5):
             made.log(line(n))
         made.close()

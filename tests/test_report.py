@@ -12,6 +12,7 @@ from jaxdl import environment, plots, record, reopen
 from jaxdl.__main__ import run
 from jaxdl.errors import UserError
 from jaxdl.progress import Training, track
+from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
 
@@ -20,7 +21,7 @@ def two_runs(tmp_path):
     folders = [tmp_path / name for name in ("a", "b")]
     for seed, folder in enumerate(folders):
         folder.mkdir()
-        made = record.Record(folder, SmallConfig(seed=seed), {}, [])
+        made = record.Record(folder, SmallConfig(seed=seed), DESCRIBED, [])
         for step in (5, 10):
             made.log({"step": step, "epoch": 1, "split": "train", "loss": 1.0, "seconds": 1})
             made.log({"step": step, "epoch": 1, "split": "validation", "accuracy": step / 16})
@@ -96,7 +97,7 @@ def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypat
     said = []
     monkeypatch.setattr(reopen, "say", said.append)
     monkeypatch.setattr(reopen, "_keep_evaluation", lambda *_: 1 / 0)
-    opened = reopen.Run(tmp_path / "run", small, config, "newest")
+    opened = reopen.Run(tmp_path / "run", small, config, "newest", frozenset())
     assert "accuracy" in reopen.evaluate(opened, "test")
     assert "division by zero" in said[-1]
 
@@ -142,7 +143,7 @@ def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small,
     said = []
     monkeypatch.setattr(reopen, "say", said.append)
     assert "accuracy" in reopen.evaluate(
-        reopen.Run(tmp_path / "run", small, config, "newest"), "test"
+        reopen.Run(tmp_path / "run", small, config, "newest", frozenset()), "test"
     )
     assert "evaluations cannot be written (Permission denied)" in said[-1]
 

@@ -11,6 +11,7 @@ from sklearn.linear_model import RidgeCV
 from experiments import diabetes_regression, iris_mlp
 from jaxdl import environment, files, record, results
 from jaxdl.__main__ import run as command
+from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.losses import REGRESSION
 
@@ -27,7 +28,7 @@ def runs(tmp_path, monkeypatch):
         folder.mkdir()
         config = iris_mlp.Config(task="species", hidden=8, seed=seed, workdir=str(folder))
         about = {"name": "iris", "version": "1", "fingerprint": "f", "source": "s"}
-        found = record.Record(folder, config, about, [])
+        found = record.Record(folder, config, describe({}, num_train=96, **about), [])
         found.summarize({"test/accuracy": 0.9 + seed / 100, "test/loss": 1.0, "seconds": 90.0})
         found.close()
         made.append(folder)
@@ -137,7 +138,7 @@ def test_regression_explains_what_ridge_explains_on_the_same_splits(loss):
     ours, ridges = [], []
     for seed, summary in published("diabetes_regression", flags).items():
         data = diabetes_regression.load(diabetes_regression.Config(seed=seed))
-        mean, std = data.statistics()
+        mean, std = data.spec.statistics()
         x, y = (data.train["x"] - mean) / std, data.train["y"]
         ridge = RidgeCV(np.logspace(-2, 3, 26)).fit(x, y)
         ridges.append(ridge.score((data.test["x"] - mean) / std, data.test["y"]))

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from jaxdl import loop, record, signals
+from jaxdl import record, signals
 from jaxdl.progress import Training
+from jaxdl.train import loop, resume, stopwatch, summary
 from tests.test_loop import train, without_seconds
 
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6}
@@ -109,7 +110,7 @@ def whole(tmp_path_factory):
 def at_step(step):
     def patch(monkeypatch, ask):
         advance = Training.advance
-        monkeypatch.setattr(loop, "DISPATCH", 0)  # one step a call
+        monkeypatch.setattr(stopwatch, "DISPATCH", 0)  # one step a call
         monkeypatch.setattr(
             Training, "advance", lambda self, n: (ask() if n == step else None, advance(self, n))
         )
@@ -135,8 +136,8 @@ def around(owner, name, call=1):
 
 
 MOMENTS = {
-    "restoring": around(loop._Run, "_restore"),
-    "announcing": around(loop._Run, "_announce"),
+    "restoring": around(resume, "restore"),
+    "announcing": around(resume, "announce"),
     "compiling": around(loop._Run, "_advance"),
     "stepping": at_step(7),
     "at a checkpoint": at_step(5),
@@ -146,8 +147,8 @@ MOMENTS = {
     "waiting": around(loop.Checkpoints, "wait", 3),
     "the last step": at_step(12),
     "the last evaluation": around(loop._Run, "_evaluate", 3),
-    "the best evaluation": around(loop._Run, "_best_state", 1),
-    "drawing": around(loop._Run, "_draw", 1),
+    "the best evaluation": around(resume, "best_state", 1),
+    "drawing": around(summary, "draw", 1),
 }
 
 
@@ -175,18 +176,16 @@ def test_a_signal_ends_what_an_experiment_makes_at_the_end(small, tmp_path):
     data = small.load(config)
     went_on = []
 
-    def conclude(state, folder):
+    def conclude(task, state, folder):
         signal.raise_signal(signal.SIGTERM)
         went_on.append(True)
         return {}
 
     with pytest.raises(signals.Stopped, match="checkpoint of step 3 made"):
-        loop.train(config, small.build(config, data), data, conclude=conclude)
+        loop.train(config, small.build, data, conclude=conclude)
     assert not went_on
     assert not (tmp_path / "summary.json").exists()
-    ends = loop.train(
-        config, small.build(config, data), data, conclude=lambda s, f: {"test/x": 1.0}
-    )
+    ends = loop.train(config, small.build, data, conclude=lambda *_: {"test/x": 1.0})
     assert ends["test/x"] == 1.0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxdl import losses, optim, regularizers, supervised
 from jaxdl.errors import UserError
-from jaxdl.supervised import SupervisedConfig, predict
+from jaxdl.supervised import SupervisedConfig
 
 
 class Linear:
@@ -76,7 +76,7 @@ def test_the_average_is_evaluated_with_its_own_statistics():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.average, expected)
     assert not np.array_equal(state.average[0]["kernel"], state.params["kernel"])
     y = BATCH["x"] @ expected[0]["kernel"] + expected[1]["stats"]["m"]
-    np.testing.assert_allclose(predict(Linear(), state, BATCH["x"]), y, rtol=1e-6)
+    np.testing.assert_allclose(task.predict.of_inputs(state, BATCH["x"]), y, rtol=1e-6)
     total, count = task.evaluate(state, BATCH)["loss"]
     assert float(total / count) == pytest.approx(float(jnp.mean((y[:, 0] - BATCH["y"]) ** 2)))
 
@@ -118,9 +118,8 @@ def test_the_warm_up_is_epochs_parts_of_them_or_steps(flags, rising):
 
 
 def test_schedule_free_needs_momentum():
-    config = dataclasses.replace(CONFIG, optimizer="schedule_free", momentum=0.0)
     with pytest.raises(UserError, match=r"--momentum=0\.0 with --optimizer=schedule_free"):
-        supervised.optimizer(config, 6)
+        dataclasses.replace(CONFIG, optimizer="schedule_free", momentum=0.0)
 
 
 def test_strengths_may_be_traced():
@@ -128,7 +127,7 @@ def test_strengths_may_be_traced():
         config = dataclasses.replace(CONFIG, l1=l1, l2=l2, ema_decay=decay)
         task = task_of(config)
         state, _ = task.step(task.init(jax.random.key(0)), BATCH)
-        return predict(Linear(), state, BATCH["x"])
+        return task.predict.of_inputs(state, BATCH["x"])
 
     numbers = [jnp.asarray(pair) for pair in ([0.0, 0.3], [0.1, 0.0], [0.5, 0.9])]
     together = jax.vmap(after)(*numbers)

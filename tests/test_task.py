@@ -11,7 +11,7 @@ from jaxdl.data import batches
 
 
 def batch_of(data, n, size=6):
-    order = batches.epoch_order(jax.random.key(5), 0, len(data.train["label"]))
+    order = batches.epoch_order(jax.random.key(5), 0, len(data.train["label"]), size)
     return batches.take(data.train, order, jnp.int32(n), size)
 
 
@@ -23,7 +23,7 @@ def close(left, right, rtol=1e-3, atol=1e-4):
 def test_jit_equals_eager(small):
     config = small.Config(batch_size=16)
     data = small.load(config)
-    task = small.build(config, data)
+    task = small.build(config, data.spec)
     batch = batch_of(data, 0, 16)
     state = task.init(jax.random.key(0))
     close(state, jax.jit(task.init)(jax.random.key(0)), 1e-6, 1e-6)
@@ -34,8 +34,8 @@ def test_jit_equals_eager(small):
 def test_randomness_is_the_key_and_the_step(small):
     config = small.Config(batch_size=16)
     data = small.load(config)
-    step = jax.jit(small.build(config, data).step)
-    state, batch = small.build(config, data).init(jax.random.key(0)), batch_of(data, 0, 16)
+    step = jax.jit(small.build(config, data.spec).step)
+    state, batch = small.build(config, data.spec).init(jax.random.key(0)), batch_of(data, 0, 16)
     same, again = step(state, batch), step(state, batch)
     assert tree.digest(same) == tree.digest(again)
     later = step(state._replace(step=state.step + 1), batch)[1]["loss"][0]
@@ -46,7 +46,7 @@ def test_randomness_is_the_key_and_the_step(small):
 def test_padding_changes_neither_loss_nor_gradient(small):
     config = small.Config(batch_size=16, dropout=0.0)
     data = small.load(config)
-    task = small.build(config, data)
+    task = small.build(config, data.spec)
     state = task.init(jax.random.key(0))
     full = batch_of(data, 0, 16)
     masked = full | {"mask": full["mask"].at[10:].set(0.0)}
@@ -63,7 +63,7 @@ def test_vmap_over_seeds_and_rates_gives_each_member_its_solo_losses(small):
     seeds, rates = jnp.asarray([0, 0, 1, 1]), jnp.asarray([0.01, 0.05, 0.01, 0.05])
 
     def make(rate):
-        return small.build(dataclasses.replace(config, learning_rate=rate), data)
+        return small.build(dataclasses.replace(config, learning_rate=rate), data.spec)
 
     init = jax.jit(jax.vmap(lambda seed: make(0.1).init(jax.random.key(seed))))
     step = jax.jit(

@@ -10,8 +10,9 @@ import pytest
 
 from experiments import multi30k_seq2seq
 from jaxdl import translation
-from jaxdl.supervised import evaluated
+from jaxdl.task import Predict, Task
 from jaxdl.text import pairs
+from jaxdl.text.decoding import decodable
 from jaxdl.text.vocabulary import BEGIN, END, PAD, UNKNOWN
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -26,7 +27,7 @@ def data(tmp_path_factory):
         (folder / name).write_text(
             "".join(" ".join(line) + "\n" for line in sides), encoding="utf-8"
         )
-    return pairs.files(str(folder / "a"), str(folder / "b"), vocabulary=300, length=64)
+    return pairs.files(str(folder / "a"), str(folder / "b"), vocabulary=300, length=64, widths=1)
 
 
 class Knows:
@@ -35,7 +36,7 @@ class Knows:
     def __init__(self, split, wrong=lambda target: target):
         self.source, self.target = split["source"], wrong(split["target"].copy())
 
-    def apply(self, variables, *given, method):
+    def apply(self, state, *given, method):
         return getattr(self, method)(*given)
 
     def encode(self, source):
@@ -46,10 +47,10 @@ class Knows:
         return jax.nn.one_hot(state[:, position + 1], 300) * 50, state
 
 
-def concluded(data, model, folder, monkeypatch):
+def concluded(data, model, folder):
     config = multi30k_seq2seq.Config(dataset="reverse", length=80, batch_size=4, beam=3)
-    monkeypatch.setattr(translation, "evaluated", lambda state: None)
-    found = translation.conclusion(config, model, data)(None, folder)
+    task = decodable(Task(None, None, None, Predict(None, model.apply)))
+    found = translation.conclusion(config, data)(task, None, folder)
     return found, (folder / "translations.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -70,13 +71,13 @@ def bleu(found, wanted):
     return 100 * math.exp(logs + min(0, 1 - r / c))
 
 
-def test_who_knows_all_has_everything(data, tmp_path, monkeypatch):
-    found, texts = concluded(data, Knows(data.test), tmp_path, monkeypatch)
+def test_who_knows_all_has_everything(data, tmp_path):
+    found, texts = concluded(data, Knows(data.test), tmp_path)
     assert found == {"test/bleu": 100.0, "test/search_exact": 1.0}
     assert texts == data.references
 
 
-def test_bleu_is_the_papers(data, tmp_path, monkeypatch):
+def test_bleu_is_the_papers(data, tmp_path):
     def cut(target):
         for n, row in enumerate(target[::2]):
             last = int(np.argmax(row == END)) - 1 - n % 3
@@ -84,23 +85,24 @@ def test_bleu_is_the_papers(data, tmp_path, monkeypatch):
             row[last] = END
         return target
 
-    found, texts = concluded(data, Knows(data.test, cut), tmp_path, monkeypatch)
+    found, texts = concluded(data, Knows(data.test, cut), tmp_path)
     assert 0 < found["test/search_exact"] < 1
     assert found["test/bleu"] == pytest.approx(bleu(texts, data.references), abs=0.01)
 
 
 def test_a_search_of_one_is_what_the_model_likes_best_of_each_prefix():
     config = multi30k_seq2seq.Config(dataset="reverse", features=8, beam=1, length=6, batch_size=7)
-    data = pairs.puzzle("reverse", length=4, examples=100)
-    model = multi30k_seq2seq.network(config, data)
-    state = multi30k_seq2seq.build(config, data).init(jax.random.key(0))
-    sharp = jax.tree.map(lambda a: 3 * a, evaluated(state))  # else all say the same
+    data = pairs.puzzle("reverse", widths=2, length=4, examples=100)
+    task = multi30k_seq2seq.build(config, data.spec)
+    state = task.init(jax.random.key(0))
+    sharp = jax.tree.map(lambda a: 3 * a, state.params)  # else all say the same
+    state = state._replace(params=sharp)
     split = {name: array[:10] for name, array in data.test.items()}
-    found = translation.search(config, model, sharp, split)
+    found = translation.search(config, task, state, split)
     assert len({tuple(row) for row in found}) > 1
     given = np.full((10, 7), PAD)
     given[:, 0] = BEGIN
-    predict = jax.jit(lambda x: model.apply(sharp, x, train=False))
+    predict = jax.jit(lambda x: task.predict.of_inputs(state, x))
     for n in range(6):
         logits = np.array(predict((split["source"], given))[:, n])
         logits[:, [PAD, UNKNOWN, BEGIN]] = -np.inf  # which a network may like, and no text has

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import augment, loop, losses, vision
+from jaxdl import augment, losses, vision
+from jaxdl.data import images
 from jaxdl.errors import UserError
+from jaxdl.train import loop
 from jaxdl.vision import ClassifierConfig
 
 CONFIG = ClassifierConfig(dataset="embedded", image_size=8, batch_size=16, optimizer="sgd")
@@ -31,21 +33,27 @@ def data():
     return vision.load(CONFIG)
 
 
+def named(name, data, **changes):
+    """The data set of that name that has these images, or other splits."""
+    splits = {split: getattr(data, split) for split in ("train", "validation", "test")}
+    return images.dataset(name, images.Raw("1", "0", "made", 10, **(splits | changes)))
+
+
 def trained(data, **changes):
     config = dataclasses.replace(CONFIG, **changes)
-    task = vision.classify(config, Spy(), data)
+    task = vision.classify(config, Spy(), data.spec)
     batch = {name: jnp.asarray(array[:16]) for name, array in data.train.items()}
     batch |= {"mask": jnp.ones(16)}
     before = task.init(jax.random.key(0))
     after, found = task.step(before, batch)
-    plain = augment.normalize(batch["image"], *data.statistics())
+    plain = augment.normalize(batch["image"], *data.spec.statistics())
     return np.asarray(after.model_state["seen"]["x"]), np.asarray(plain), before, found, batch
 
 
 def test_plain_images_are_normalised(data):
     seen, plain, *_ = trained(data)
     np.testing.assert_array_equal(seen, plain)
-    whole = augment.normalize(jnp.asarray(data.train["image"]), *data.statistics())
+    whole = augment.normalize(jnp.asarray(data.train["image"]), *data.spec.statistics())
     assert float(whole.mean()) == pytest.approx(0, abs=1e-4)
     assert float(whole.std()) == pytest.approx(1, abs=1e-4)
 
@@ -60,7 +68,7 @@ def test_each_distortion_reaches_the_model(data, flag):
 def test_flips_only_what_keeps_its_class(data):
     seen, plain, *_ = trained(data, flip=True)
     np.testing.assert_array_equal(seen, plain)  # digits have a direction
-    seen, plain, *_ = trained(dataclasses.replace(data, name="flowers"), flip=True)
+    seen, plain, *_ = trained(named("flowers", data), flip=True)
     mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(seen, plain, strict=True)]
     same = [np.array_equal(a, b) for a, b in zip(seen, plain, strict=True)]
     assert all(a or b for a, b in zip(mirrored, same, strict=True))
@@ -96,33 +104,33 @@ def test_a_folder_means_the_same_from_everywhere(tmp_path, monkeypatch):
     assert ClassifierConfig(dataset="imagenette/320px-v2").dataset == "imagenette/320px-v2"
 
 
-def test_a_model_of_other_outputs_than_classes_is_refused(tmp_path):
+def test_a_model_of_other_outputs_than_classes_is_refused(data, tmp_path):
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x, *, train):
             return nn.Dense(7)(x.reshape(x.shape[0], -1))
 
     config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "run"))
-    data = vision.load(config)
-    task = vision.classify(config, Net(), data)
     with pytest.raises(UserError, match="the model has 7 outputs for 10 classes"):
-        loop.train(config, task, data)
+        loop.train(config, lambda *given: vision.classify(given[0], Net(), given[1]), data)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("label", [-1, 10])
-def test_labels_that_are_no_classes_are_refused(label):
-    data = vision.load(CONFIG)
-    odd = data.train | {"label": np.where(data.train["label"] == 9, label, data.train["label"])}
-    with pytest.raises(UserError, match=r"labels of digits \(train\) go from"):
-        vision.classify(CONFIG, Spy(), dataclasses.replace(data, train=odd))
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_labels_that_are_no_classes_are_refused(data, label, split):
+    arrays = getattr(data, split)
+    odd = arrays | {"label": np.where(arrays["label"] == 9, label, arrays["label"])}
+    span = f"{min(label, 0)} to {max(label, 8)}, and of its classes there are 10"
+    with pytest.raises(UserError, match=rf"labels of digits \({split}\) go from {span}"):
+        named("digits", data, **{split: odd})
 
 
-def test_a_model_without_train_is_refused():
+def test_a_model_without_train_is_refused(data):
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x):
             return nn.Dense(10)(x)
 
     with pytest.raises(UserError, match=r"Net\.__call__ takes no `train`"):
-        vision.classify(CONFIG, Net(), vision.load(CONFIG))
+        vision.classify(CONFIG, Net(), data.spec)

@@ -20,7 +20,17 @@ from experiments import cifar_vgg
 from jaxdl import cli, metrics, parallel
 from jaxdl.config import flag
 from jaxdl.data import batches
-from jaxdl.program import Carry, Feed, compile_program
+from jaxdl.train.step import (
+    Epoch,
+    LoopState,
+    Operands,
+    build_task,
+    compile_step,
+    operands,
+    step_spec,
+)
+
+Advance = Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,34 +45,40 @@ class Config(cifar_vgg.Config):
 def run(config: Config) -> dict[str, Any]:
     """Times both sides; returns the median of the turns' ratios and its quartiles."""
     data = cifar_vgg.load(config)
-    task = cifar_vgg.build(config, data)
     mesh = parallel.mesh(config)
     whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
-    program = compile_program(task, config, data.train, mesh)
+    spec = step_spec(cifar_vgg.build, config, data, mesh)
+    program, numbers = compile_step(spec), operands(config, mesh)
     key = jax.random.key(config.seed)
     split = jax.device_put(data.train, whole)
-    per_epoch = config.steps_per_epoch(batches.size(data.train))
+    per_epoch = config.steps_per_epoch(data.spec.num_train)
 
-    def feed() -> Feed:  # a call gives the order away
-        return Feed(split, key, program.order(key, 0))
+    def epoch() -> Epoch:  # a call gives the order away
+        return Epoch(split, key, program.order({}, key, 0))
 
-    def unchecked(carry: Carry, feed: Feed) -> Carry:
-        step = carry.state.step % per_epoch
-        batch = batches.take(feed.split, feed.order, step, config.batch_size)
-        state, new = task.step(carry.state, jax.lax.with_sharding_constraint(batch, shards))
-        return carry._replace(state=state, metrics=metrics.add(carry.metrics, new))
+    @functools.partial(jax.jit, donate_argnums=1, out_shardings=whole)
+    def bare(numbers: Operands, carry: LoopState, epoch: Epoch, steps: jax.Array) -> LoopState:
+        task = build_task(spec, numbers)
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    def bare(carry: Carry, feed: Feed, steps: jax.Array) -> Carry:
-        return jax.lax.fori_loop(0, steps, lambda _, carry: unchecked(carry, feed), carry)
+        def step(_: jax.Array, carry: LoopState) -> LoopState:
+            position = carry.state.step % per_epoch
+            batch = batches.take(epoch.split, epoch.order, position, config.batch_size, shards)
+            batch = jax.lax.with_sharding_constraint(batch, shards)
+            state, new = task.step(carry.state, batch)
+            return carry._replace(state=state, metrics=metrics.add(carry.metrics, new))
 
-    def plain(carry: Carry, feed: Feed, steps: int) -> tuple[Carry, Feed]:
-        return bare(carry, feed, np.int32(steps)), feed
+        return jax.lax.fori_loop(0, steps, step, carry)
 
-    def seconds(advance: Callable[[Carry, Feed, int], tuple[Carry, Feed]]) -> float:
-        carry, _ = jax.block_until_ready(advance(program.start(key), feed(), 1))
+    def plain(
+        numbers: Operands, carry: LoopState, epoch: Epoch, steps: int
+    ) -> tuple[LoopState, Epoch]:
+        return bare(numbers, carry, epoch, np.int32(steps)), epoch
+
+    def seconds(advance: Advance) -> float:
+        carry = program.start(numbers, key)
+        carry, _ = jax.block_until_ready(advance(numbers, carry, epoch(), 1))
         began = time.monotonic()
-        jax.block_until_ready(advance(carry, feed(), config.num_steps))
+        jax.block_until_ready(advance(numbers, carry, epoch(), config.num_steps))
         return time.monotonic() - began
 
     ratios = []

@@ -22,8 +22,7 @@ from jaxdl import cli, parallel, tree
 from jaxdl import config as configs
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import flag
-from jaxdl.data import images
-from jaxdl.program import compile_program
+from jaxdl.train.step import compile_step, operands, step_spec
 
 COMMAND = "python -m experiments.benchmarks.checkpoints"
 
@@ -40,10 +39,10 @@ class Config(cifar_vgg.Config):
 def run(config: Config) -> dict[str, Any]:
     """Times saving and restoring; returns the medians, and the size in MB."""
     origin = performance.origin(Path(config.results))
-    data = images.load("embedded", image_size=config.image_size)
-    task = cifar_vgg.build(config, data)
-    program = compile_program(task, config, data.train, parallel.mesh(config))
-    carry = jax.block_until_ready(program.start(jax.random.key(config.seed)))
+    mesh = parallel.mesh(config)
+    program = compile_step(step_spec(cifar_vgg.build, config, cifar_vgg.load(config), mesh))
+    carry = program.start(operands(config, mesh), jax.random.key(config.seed))
+    jax.block_until_ready(carry)
     size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}
     known = {

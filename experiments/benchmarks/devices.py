@@ -17,11 +17,12 @@ from typing import Any
 import jax
 
 from experiments import cifar_vit
-from jaxdl import cli, estimate, marked, parallel
+from jaxdl import cli, marked, parallel
 from jaxdl.config import flag
-from jaxdl.data import images
+from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
-from jaxdl.program import Feed, compile_program
+from jaxdl.train import dry_run
+from jaxdl.train.step import Epoch, compile_step, operands, step_spec
 
 PART = marked.Part(
     "<!-- devices: made by `python -m experiments.benchmarks.devices` -->",
@@ -53,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
             "there is one device alone: set XLA_FLAGS=--xla_force_host_platform_device_count=8"
         )
     marked.check(Path(config.page), PART)
-    data = images.load("synthetic", image_size=config.image_size)
+    data = cifar_vit.load(config)
     rows, count = [HEADER], 1
     while count <= len(devices):
         cells = [str(count)]
@@ -67,14 +68,15 @@ def run(config: Config) -> dict[str, Any]:
     return {"page": config.page}
 
 
-def cost(config: Config, data: images.Images, devices: list[jax.Device]) -> tuple[float, float]:
+def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[float, float]:
     """Bytes that each device holds at the peak of a step, and that it sends in one."""
     mesh = parallel.mesh(config, devices)
-    program = compile_program(cifar_vit.build(config, data), config, data.train, mesh)
-    key = jax.random.key(config.seed)
+    program = compile_step(step_spec(cifar_vit.build, config, data, mesh))
+    numbers, key = operands(config, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, parallel.replicated(mesh))
-    compiled = program.compiled(program.start(key), Feed(split, key, program.order(key, 0)))
-    return estimate.peak_memory(compiled), sum(sent(compiled.as_text() or ""))
+    epoch = Epoch(split, key, program.order({}, key, 0))
+    compiled = program.compiled(numbers, program.start(numbers, key), epoch)
+    return dry_run.peak_memory(compiled), sum(sent(compiled.as_text() or ""))
 
 
 def sent(program: str) -> Iterator[float]:

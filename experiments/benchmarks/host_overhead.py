@@ -20,12 +20,13 @@ import jax.numpy as jnp
 
 from experiments import cifar_vgg
 from experiments.benchmarks import pair, performance
-from jaxdl import augment, cli, loop, losses, optim, parallel, schedules
+from jaxdl import augment, cli, losses, optim, parallel, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
-from jaxdl.program import compile_program
+from jaxdl.data.spec import DataSpec
 from jaxdl.supervised import Model, classification, supervised
-from jaxdl.task import Task
+from jaxdl.task import Build, Task
+from jaxdl.train import loop
 
 COMMAND = "python -m experiments.benchmarks.host_overhead"
 
@@ -53,9 +54,9 @@ class SoftmaxRegression:
         return (logits, {}) if kwargs["train"] else logits
 
 
-def softmax(config: RunConfig, data: images.Images, model: Model | None = None) -> Task:
+def softmax(config: RunConfig, spec: DataSpec, model: Model | None = None) -> Task:
     """Softmax regression, or a model like it, with plain SGD."""
-    mean, std = data.statistics()
+    mean, std = spec.statistics()
     return supervised(
         model or SoftmaxRegression(),
         optim.optimizer(
@@ -63,29 +64,30 @@ def softmax(config: RunConfig, data: images.Images, model: Model | None = None) 
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"]),
         measure=classification,
-        example={name: array[:1] for name, array in data.train.items()},
+        example=spec.example(),
         preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},
     )
 
 
 def times(
-    config: RunConfig, task: Task, data: images.Images, turns: int
+    config: RunConfig, build: Build, data: batches.Dataset, turns: int
 ) -> list[tuple[float, float]]:
     """Seconds of a step of a run, and of one of the bare loop, of each turn."""
-    mesh = parallel.mesh(config)
-    program = compile_program(task, config, data.train, mesh)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
-    key = jax.random.key(0)
-    order = program.order(key, 0)
-    per_epoch = config.steps_per_epoch(batches.size(data.train))
+    task, key = build(config, data.spec), jax.random.key(0)
+    whole = parallel.replicated(parallel.mesh(config))
+    rows = batches.epoch_order(key, 0, data.spec.num_train, config.batch_size)
+    split, order = jax.device_put((data.train, rows), whole)
+    per_epoch = config.steps_per_epoch(data.spec.num_train)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: Any, split: batches.Split, order: jax.Array) -> Any:
         batch = batches.take(split, order, state.step % per_epoch, config.batch_size)
         return task.step(state, batch)[0]
 
+    start = jax.jit(task.init, out_shardings=whole)
+
     def bare() -> float:
-        state = jax.block_until_ready(step(program.start(key).state, split, order))
+        state = jax.block_until_ready(step(start(key), split, order))
         began = time.monotonic()
         for _ in range(config.num_steps):
             state = step(state, split, order)
@@ -100,7 +102,7 @@ def times(
                 eval_every=config.num_steps,
                 checkpoint_every=config.num_steps,
             )
-            return config.batch_size / loop.train(own, task, data)["examples_per_second"]
+            return config.batch_size / loop.train(own, build, data)["examples_per_second"]
 
     ours()  # not counted: it compiles
     return [(ours(), bare()) for _ in range(turns)]
@@ -114,10 +116,8 @@ def run(config: Config) -> dict[str, Any]:
     vgg = cifar_vgg.Config(dataset="synthetic", batch_size=64, num_steps=10)
     noise = cifar_vgg.load(vgg)
     found = {
-        "a step of softmax regression, 16 digits": times(
-            tiny, softmax(tiny, digits), digits, config.turns
-        ),
-        "a step of VGG-16, 64 images": times(vgg, cifar_vgg.build(vgg, noise), noise, config.turns),
+        "a step of softmax regression, 16 digits": times(tiny, softmax, digits, config.turns),
+        "a step of VGG-16, 64 images": times(vgg, cifar_vgg.build, noise, config.turns),
     }
     return {
         case: performance.keep_cost(

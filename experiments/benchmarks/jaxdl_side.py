@@ -30,14 +30,11 @@ from experiments import (
     shakespeare_lm,
 )
 from experiments.benchmarks import cases, pair
-from jaxdl import cli, environment, loop, memory, parallel
-from jaxdl.data import batches
-from jaxdl.data.batches import Dataset, Split
-from jaxdl.data.images import Images
-from jaxdl.program import Feed, compile_program
-from jaxdl.text.characters import Text
-from jaxdl.text.pairs import Pairs
-from jaxdl.text.vocabulary import FIRST, Characters
+from jaxdl import cli, environment, memory, parallel, tree
+from jaxdl.data import batches, images
+from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import describe
+from jaxdl.train.step import Epoch, compile_step, operands, step_spec
 
 EXPERIMENTS = {
     "vgg16": cifar_vgg,
@@ -61,23 +58,20 @@ def dataset(model: str, path: str) -> Dataset:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name].astype(np.int32) for name in file if name != "image"}
         arrays |= {name: file[name] for name in file if name == "image"}
-    about = ("noise", "1", "", "made for a benchmark")
+    about: dict[str, Any] = {}
     if model in cases.IMAGES:
-        return Images(*about, *_all(arrays), num_classes=10)
-    if model in cases.CELLS:
-        known = Characters("".join(map(chr, range(FIRST, cases.CHARACTERS))))
-        start = np.arange(len(arrays["text"]) - cases.WINDOW, dtype=np.int32)
-        windows = _all({"start": start, "first": np.zeros_like(start)})
-        return Text(*about, *windows, **arrays, length=cases.WINDOW, vocabulary=known)
-    known = Characters("".join(map(chr, range(FIRST, cases.TOKENS))))
-    length = np.full(len(arrays["source"]), cases.SENTENCE, np.int32)
-    return Pairs(*about, *_all(arrays | {"length": length}), tokenizer=known, references=[])
-
-
-def _all(split: Split) -> tuple[Split, Split, Split]:
-    """As training, validation and test; of the last two nothing is used but that they are there."""
-    few = {name: array[:1] for name, array in split.items()}
-    return split, few, few
+        mean, std = images.statistics(arrays["image"])
+        about = {"num_classes": 10, "constants": {"mean": mean, "std": std}}
+    elif model in cases.CELLS:
+        start = np.arange(len(arrays["text"]) - cases.WINDOW)
+        tokens = batches.windows(arrays["text"], start, cases.WINDOW + 1)
+        arrays = {"tokens": tokens, "first": np.zeros(len(start), np.int32)}
+        about = {"vocabulary": cases.CHARACTERS}
+    else:
+        arrays["length"] = np.full(len(arrays["source"]), cases.SENTENCE, np.int32)
+        about = {"vocabulary": cases.TOKENS, "widths": (cases.SENTENCE,)}
+    spec = describe(arrays, name="noise", version="1", fingerprint="", **about)
+    return Dataset(spec, arrays, {}, {})
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
@@ -87,30 +81,27 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"], **options)
     made_here = isinstance(config, cartpole_ppo.Config)
     data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
-    task = experiment.build(config, data)
     device = jax.devices()[:1]  # as many as the other sides use
     mesh = parallel.mesh(config, device)
-    examples = batches.size(data.train)
-    program = compile_program(task, config, data.train, mesh)
+    program = compile_step(step_spec(experiment.build, config, data, mesh))
+    numbers, key = operands(config, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, parallel.replicated(mesh))
-    key = jax.random.key(config.seed)
-    carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
+    carry, epoch = program.start(numbers, key), Epoch(split, key, program.order(split, key, 0))
     described = environment.describe() | {"devices": [device[0].device_kind]}
     versions = {name: described["packages"][name] for name in environment.NUMERIC}
-    parameters = loop.parameters(carry.state)
-    steps = spec["steps"] or config.steps_per_epoch(examples)
+    steps = spec["steps"] or config.steps_per_epoch(data.spec.num_train)
 
     def turn() -> float:
-        nonlocal carry, feed
+        nonlocal carry, epoch
         began = time.perf_counter()
-        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
+        carry, epoch = jax.block_until_ready(program.advance(numbers, carry, epoch, steps))
         return (time.perf_counter() - began) / (spec["steps"] or 1)
 
     for _ in range(WARM_UP):
         turn()
         memory.keep()
     report = {
-        "parameters": parameters,
+        "parameters": tree.count(tree.trained(carry.state)),
         "backend": described["backend"],
         "hardware": environment.hardware(described),
         "cores": described["cpus"],

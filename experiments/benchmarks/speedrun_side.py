@@ -13,13 +13,13 @@ import jax
 from experiments import cifar_speedrun
 from experiments.benchmarks import pair
 from experiments.benchmarks.time_to_accuracy import Config, trial
-from jaxdl import cli, environment, loop
+from jaxdl import cli, environment, tree
 
 
 def main(config: Config) -> None:
     """Compiles, and then trains at each turn."""
     data = cifar_speedrun.load(config)
-    task, once = cifar_speedrun.build(config, data), trial(config, data)
+    task, once = cifar_speedrun.build(config, data.spec), trial(config, data)
     once(config.seed)  # compiles
     seeds = itertools.count(config.seed)
 
@@ -34,7 +34,7 @@ def main(config: Config) -> None:
     described = environment.describe()
     versions = {name: described["packages"][name] for name in environment.NUMERIC}
     report = {
-        "parameters": loop.parameters(jax.eval_shape(task.init, jax.random.key(0))),
+        "parameters": tree.count(tree.trained(jax.eval_shape(task.init, jax.random.key(0)))),
         "hardware": environment.hardware(described),
         "versions": versions,
     }

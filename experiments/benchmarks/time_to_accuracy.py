@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 
 from experiments import cifar_speedrun
-from jaxdl import cli, evaluate, parallel
+from jaxdl import cli, parallel
 from jaxdl.config import flag
 from jaxdl.data import batches
-from jaxdl.data.images import Images
 from jaxdl.metrics import scalars
 from jaxdl.progress import say
 from jaxdl.task import State, Task
+from jaxdl.train.evaluate import evaluate_split
+from jaxdl.train.step import operands, step_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
         state_key, data_key = jax.random.split(jax.random.key(seed))
 
         def epoch(number: jax.Array, state: State) -> State:
-            order = batches.epoch_order(data_key, number, examples)
+            order = batches.epoch_order(data_key, number, examples, config.batch_size)
 
             def step(position: jax.Array, state: State) -> State:
                 return task.step(state, batches.take(split, order, position, config.batch_size))[0]
@@ -56,19 +57,19 @@ def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
     return train
 
 
-def trial(config: Config, data: Images) -> Callable[[int], tuple[float, float, float]]:
+def trial(config: Config, data: batches.Dataset) -> Callable[[int], tuple[float, float, float]]:
     """A training and an evaluation: seed -> test accuracy, and seconds of the two."""
-    task = cifar_speedrun.build(config, data)
     mesh = parallel.mesh(config, jax.devices()[:1])
+    spec = step_spec(cifar_speedrun.build, config, data, mesh)
+    numbers, task = operands(config, mesh), cifar_speedrun.build(config, data.spec)
     split = jax.device_put(data.train, parallel.replicated(mesh))
-    train = jax.jit(training(task, config, batches.size(data.train)))
-    measure = evaluate.evaluator(task, mesh)
+    train = jax.jit(training(task, config, data.spec.num_train))
 
     def once(seed: int) -> tuple[float, float, float]:
         began = time.monotonic()
         state = jax.block_until_ready(train(seed, split))
         trained = time.monotonic()
-        accuracy = scalars(measure(state, data.test, config.batch_size))["accuracy"]
+        accuracy = scalars(evaluate_split(spec, numbers, state, data.test))["accuracy"]
         return accuracy, trained - began, time.monotonic() - trained
 
     return once

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.config import full_batches
 from jaxdl.data.records import Records
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 
 Split = dict[str, Any]  # arrays with a leading axis N
@@ -21,26 +23,58 @@ POOL = 64  # batches whose examples are sorted by length, where examples have on
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three splits in memory and what they are. Kinds of data add what their models ask for."""
+    """Three splits and their description.
 
-    name: str
-    version: str
-    fingerprint: str  # SHA-256 of the source's bytes, and of how they are split
-    source: str  # for the reader of a run's output: what this is and where it came from
+    A split {} has no data: a task that makes its own, such as an agent in an environment.
+    """
+
+    spec: DataSpec
     train: Split
     validation: Split  # chooses the best checkpoint
     test: Split  # is for the final report
-    # Names of the classes; none where labels are numbers, or nobody knows them.
-    classes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
-    # Texts by file name that belong to the data and go into the run's folder, such as a vocabulary.
-    files: dict[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
-    # Examples that a row of a batch stands for, such as the steps lived in an environment.
-    per_row: int = dataclasses.field(default=1, kw_only=True)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Overlapping windows of one array, a column of a split: [M, T, ...], made when indexed."""
+
+    array: Any  # [N, ...]
+    start: Any  # int32 [M], the first position of each window
+    offsets: Any  # int32 [T]: 0, 1, ..., T - 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[M, T, ...]."""
+        return (*self.start.shape, *self.offsets.shape, *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the entries."""
+        return self.array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept, not those of all windows."""
+        return int(self.array.nbytes + self.start.nbytes)
+
+    def __len__(self) -> int:
+        return int(self.start.shape[0])
+
+    def __getitem__(self, rows: Any) -> Any:
+        """The windows of rows [B] of M, or of a slice of them."""
+        start = self.start[rows]
+        return self.array[start[..., None] + self.offsets[(None,) * start.ndim]]
+
+
+def windows(array: np.ndarray, start: np.ndarray, length: int) -> Windows:
+    """Windows of `length` positions, from each of `start` [M] on."""
+    return Windows(array, start.astype(np.int32), np.arange(length, dtype=np.int32))
 
 
 def size(split: Split) -> int:
-    """N."""
-    return len(next(iter(split.values())))
+    """N; 0 of a split without data."""
+    return len(next(iter(split.values()))) if split else 0
 
 
 def carve(
@@ -108,12 +142,28 @@ def read(split: Split, rows: np.ndarray) -> dict[str, Any]:
     return {name: array[rows] for name, array in split.items()}
 
 
-def epoch_order(key: jax.Array, epoch: int | jax.Array, examples: int) -> jax.Array:
-    """The order in which an epoch visits its examples: int32 [N]."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+def epoch_order(
+    key: jax.Array,
+    epoch: int | jax.Array,
+    examples: int,
+    batch_size: int,
+    lengths: jax.Array | None = None,
+) -> jax.Array:
+    """The order in which an epoch visits its examples, the one law of all feeds: int32 [N].
+
+    Args:
+      key: of all epochs.
+      epoch: its number.
+      examples: N.
+      batch_size: B; batch n of the epoch holds the rows n B to (n + 1) B of the order.
+      lengths: [N], of sequences; then a batch holds examples of like length.
+    """
+    if lengths is None:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    return bucket_by_length(key, epoch, lengths, batch_size)
 
 
-def like_lengths(
+def bucket_by_length(
     key: jax.Array, epoch: int | jax.Array, lengths: jax.Array, batch_size: int
 ) -> jax.Array:
     """The order of an epoch whose batches hold examples of like length: int32 [N].
@@ -127,8 +177,8 @@ def like_lengths(
       lengths: [N], of the examples.
       batch_size: B.
     """
-    order = epoch_order(key, epoch, len(lengths))
-    count = len(lengths) // batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), len(lengths))
+    count = full_batches(len(lengths), batch_size)
     full, rest = order[: count * batch_size], order[count * batch_size :]
     pool = jnp.arange(len(full)) // (POOL * batch_size)
     batches = full[jnp.lexsort((lengths[full], pool))].reshape(count, batch_size)
@@ -150,7 +200,7 @@ def take(
     rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
     if sharding is not None:  # else devices would gather parts of all rows, and add them up
         rows = jax.lax.with_sharding_constraint(rows, sharding)
-    batch = {name: jnp.asarray(array)[rows] for name, array in split.items()}
+    batch = {name: jax.tree.map(jnp.asarray, column)[rows] for name, column in split.items()}
     return batch | {"index": rows, "mask": jnp.ones((batch_size,), jnp.float32)}
 
 

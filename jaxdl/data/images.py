@@ -3,12 +3,11 @@
 Shapes: N images of S by S pixels with C channels, of K classes.
 """
 
-import dataclasses
 import hashlib
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from jaxdl.data import cache, pipeline, pixels, prepare
 from jaxdl.data.batches import Dataset, Split, by_class, carve
 from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
+from jaxdl.data.spec import describe
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
 from jaxdl.progress import say
@@ -41,33 +41,62 @@ class Raw(NamedTuple):
     validation: Split | None = None  # where the source has one
 
 
-@dataclasses.dataclass(frozen=True)
-class Images(Dataset):
-    """Splits of {"image": uint8 [N, S, S, C], "label": int32 [N]}."""
+def dataset(name: str, raw: Raw) -> Dataset:
+    """The data set of that name, with splits {"image": uint8 [N, S, S, C], "label": int32 [N]}.
 
-    num_classes: int  # K
+    Raises:
+      UserError: a label is none of the classes.
+    """
+    assert raw.validation is not None
+    splits = {"train": raw.train, "validation": raw.validation, "test": raw.test}
+    for split, arrays in splits.items():
+        _check_labels(arrays["label"], raw.num_classes, f"{name} ({split})")
+    mean, std = statistics(raw.train["image"])
+    spec = describe(
+        raw.train,
+        name=name,
+        version=raw.version,
+        fingerprint=raw.fingerprint,
+        source=raw.source,
+        num_classes=raw.num_classes,
+        classes=raw.classes,
+        mirrored=re.split("[/:]", name)[0] not in ONE_WAY,
+        constants={"mean": mean, "std": std},
+    )
+    return Dataset(spec, **splits)
 
-    @property
-    def mirrored(self) -> bool:
-        """True if an image flipped left to right keeps its label."""
-        return re.split("[/:]", self.name)[0] not in ONE_WAY
 
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the training split's pixels, 0 to 255: float32 [C] each.
+def statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of pixels of images [N, S, S, C], 0 to 255: float32 [C] each.
 
-        Of a split that is not in memory, those of SAMPLE of its images, evenly spread.
-        """
-        images = self.train["image"]
-        if isinstance(self.train, Records):
-            rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).round()
-            images = images[rows.astype(np.int64)]
-        counts = np.stack(
-            [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
+    Of images that are not in memory, those of SAMPLE of them, evenly spread.
+    """
+    if not isinstance(images, np.ndarray):
+        rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).round()
+        images = images[rows.astype(np.int64)]
+    counts = np.stack(
+        [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
+    )
+    levels, total = np.arange(256.0), counts.sum(1)
+    mean = counts @ levels / total
+    std = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 1e-12))
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _check_labels(labels: Any, num_classes: int, where: str) -> None:
+    """Holds labels that are in memory against the number of classes.
+
+    Raises:
+      UserError: one is none of them.
+    """
+    if not isinstance(labels, np.ndarray):
+        return
+    low, high = np.min(labels), np.max(labels)
+    if low < 0 or high >= num_classes:
+        raise UserError(
+            f"labels of {where} go from {low} to {high}, and of its classes there are "
+            f"{num_classes}: give as many classes as labels have, from 0 on"
         )
-        levels, total = np.arange(256.0), counts.sum(1)
-        mean = counts @ levels / total
-        std = np.sqrt(np.maximum(counts @ levels**2 / total - mean**2, 1e-12))
-        return mean.astype(np.float32), std.astype(np.float32)
 
 
 def load(
@@ -80,7 +109,7 @@ def load(
     stream: bool = False,
     workers: int = 0,
     smallest: float = 1.0,
-) -> Images:
+) -> Dataset:
     """Loads a data set and carves a validation split out of its training split.
 
     Args:
@@ -115,13 +144,15 @@ def load(
     if validation is None:
         train, validation = carve(train, validation_fraction, train["label"])
         fingerprint = by_class(fingerprint)
-    splits = {"train": train, "validation": validation, "test": test}
-    return Images(name, **raw._asdict() | splits | {"fingerprint": fingerprint})
+    return dataset(
+        name,
+        raw._replace(train=train, validation=validation, test=test, fingerprint=fingerprint),
+    )
 
 
 def _streamed(
     name: str, data_dir: str, image_size: int, fraction: float, workers: int, smallest: float
-) -> Images:
+) -> Dataset:
     pipeline.check()
     if is_folder(name):
         folder = ImageFolder(Path(absolute(name, "dataset")))
@@ -150,9 +181,19 @@ def _streamed(
         train, *validation = carve(train, fraction, labels)
         fingerprint = by_class(fingerprint)
     assert isinstance(train, Records)
-    splits = train.seen(workers, smallest), validation[0], test
-    about = version, fingerprint, f"{source}, not in memory"
-    return Images(name, *about, *splits, num_classes, classes=classes)
+    return dataset(
+        name,
+        Raw(
+            version,
+            fingerprint,
+            f"{source}, not in memory",
+            num_classes,
+            train.seen(workers, smallest),
+            test,
+            classes,
+            validation[0],
+        ),
+    )
 
 
 def is_folder(name: str) -> bool:

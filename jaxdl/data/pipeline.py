@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.config import full_batches
 from jaxdl.data import batches
 from jaxdl.data.batches import Split
 from jaxdl.data.records import Draw, Records
@@ -42,7 +43,7 @@ class Steps:
     def __init__(self, split: Records, key: np.ndarray, batch_size: int, held: np.ndarray):
         """Reads the rows `held` of `split` in the order of `key`, from `jax.random.key_data`."""
         self._split, self._key, self._batch_size, self._held = split, key, batch_size, held
-        self._per_epoch = len(split.rows) // batch_size
+        self._per_epoch = full_batches(len(split.rows), batch_size)
         self._known: tuple[int, np.ndarray] = (-1, held)
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class Steps:
         epoch, position = divmod(step, self._per_epoch)
         if self._known[0] != epoch:
             key = jax.random.wrap_key_data(jnp.asarray(self._key))
-            order = batches.epoch_order(key, epoch, len(self._split.rows))
+            order = batches.epoch_order(key, epoch, len(self._split.rows), self._batch_size)
             self._known = epoch, np.asarray(order)
         rows = self._known[1][position * self._batch_size + self._held]
         seed = int(self._key.astype(np.uint64) @ np.array([2**32, 1], np.uint64))

@@ -3,7 +3,6 @@
 Shapes: N rows of D columns.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -11,25 +10,11 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.batches import Dataset, Split, size
+from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class Table(Dataset):
-    """Splits of {"x": float32 [N, D], "y": [N]}: the raw columns, and a class (int32) or a number.
-
-    Where y is a number (float32), "centre" [N] has its mean over the split, which R² refers to.
-    """
-
-    names: tuple[str, ...]  # of the columns
-
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the training split's columns: float32 [D] each."""
-        x = self.train["x"].astype(np.float64)
-        return x.mean(0).astype(np.float32), np.maximum(x.std(0), 1e-12).astype(np.float32)
-
-
-def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2) -> Table:
+def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2) -> Dataset:
     """150 irises of three species (Anderson, 1935; Fisher, 1936): sepals and petals in cm.
 
     Each species keeps its share in every split.
@@ -40,7 +25,9 @@ def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float =
     return _table("iris", load_iris, source, seed, (validation_fraction, test_fraction))
 
 
-def diabetes(seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2) -> Table:
+def diabetes(
+    seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2
+) -> Dataset:
     """442 patients: ten measurements, and how far diabetes went in a year (Efron et al., 2004)."""
     from sklearn.datasets import load_diabetes
 
@@ -51,8 +38,11 @@ def diabetes(seed: int, *, validation_fraction: float = 0.16, test_fraction: flo
 
 def _table(
     name: str, load: Callable[[], Any], source: str, seed: int, fractions: tuple[float, float]
-) -> Table:
+) -> Dataset:
     """Splits a bunch of scikit-learn's into training, validation and test.
+
+    Each is {"x": float32 [N, D], "y": [N]}: the raw columns, and a class (int32) or a number. Where
+    y is a number (float32), "centre" [N] has its mean over the split, which R² refers to.
 
     Raises:
       UserError: a split would be empty.
@@ -86,14 +76,30 @@ def _table(
             taken["centre"] = np.full(len(rows), taken["y"].astype(np.float64).mean(), np.float32)
         return taken
 
-    return Table(
+    return dataset(
+        [split(np.sort(rows)), split(parts[0]), split(parts[1])],
         name=name,
         version="1",
         fingerprint=fingerprint,
         source=f"{source}; split by seed {seed}",
-        train=split(np.sort(rows)),
-        validation=split(parts[0]),
-        test=split(parts[1]),
-        names=tuple(str(c) for c in bunch.feature_names),
+        columns=tuple(str(c) for c in bunch.feature_names),
         classes=classes,
+        num_classes=len(classes),
     )
+
+
+def dataset(splits: list[Split], **fields: Any) -> Dataset:
+    """A table as a data set.
+
+    Its constants are `mean` and `std` [D] of the training split's columns, and where y is a number
+    `y_mean` and `y_std`.
+
+    Args:
+      splits: training, validation and test: {"x": float32 [N, D], "y": [N]} each.
+      fields: of its `DataSpec`.
+    """
+    x, y = splits[0]["x"].astype(np.float64), splits[0]["y"]
+    constants = {"mean": x.mean(0), "std": np.maximum(x.std(0), 1e-12)}
+    if y.dtype == np.float32:
+        constants |= {"y_mean": y.mean(), "y_std": y.std()}
+    return Dataset(describe(splits[0], constants=constants, **fields), *splits)

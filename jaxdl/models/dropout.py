@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdl.optim import Rate, is_static
+
 LEVELS = 1 << 16  # that the rate is rounded to
 
 
@@ -16,11 +18,11 @@ class Dropout(nn.Module):
     It has `nn.Dropout`'s interface, without its shared axes.
 
     Attributes:
-      rate: share of zeroes, from 0 to 1; to the nearest 65536th, which the scale knows.
+      rate: share of zeroes, from 0 to 1, rounded to a multiple of 1/65536; may be traced.
       deterministic: gives x back; may be said in the call instead.
     """
 
-    rate: float
+    rate: Rate
     deterministic: bool | None = None
 
     @nn.compact
@@ -31,11 +33,36 @@ class Dropout(nn.Module):
           ValueError: `deterministic` is said nowhere, or twice.
         """
         deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
-        if deterministic or self.rate == 0:
+        if deterministic or is_static(self.rate, 0):
             return x
-        dropped = round(self.rate * LEVELS)
-        keep = at_random(self.make_rng("dropout"), x.shape) >= jnp.uint32(dropped)
-        scale = jnp.asarray(LEVELS / max(LEVELS - dropped, 1), x.dtype)
+        dropped = jnp.round(jnp.float32(self.rate) * LEVELS)
+        keep = at_random(self.make_rng("dropout"), x.shape) >= dropped.astype(jnp.uint32)
+        scale = (LEVELS / jnp.maximum(LEVELS - dropped, 1)).astype(x.dtype)
+        return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
+
+
+class StochasticDepth(nn.Module):
+    """Zeroes whole examples of x [B, ...] at random (Huang et al., 2016).
+
+    The others are scaled so that the mean stays.
+
+    Attributes:
+      rate: share of zeroes, from 0 to 1; may be traced.
+      deterministic: gives x back.
+    """
+
+    rate: Rate
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Draws from the key `dropout`."""
+        if self.deterministic or is_static(self.rate, 0):
+            return x
+        kept = 1 - jnp.float32(self.rate)
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        keep = jax.random.bernoulli(self.make_rng("dropout"), kept, shape)
+        scale = (1 / jnp.maximum(kept, jnp.finfo(jnp.float32).tiny)).astype(x.dtype)
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
 
 

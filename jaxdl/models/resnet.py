@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.models.conv import square
+from jaxdl.models.dropout import StochasticDepth
 from jaxdl.models.norm import NORMS, Norm
 
 WIDTHS = (64, 128, 256, 512)  # of the four stages
@@ -65,11 +66,7 @@ class ResNet(nn.Module):
         for stage, (width, count) in enumerate(zip(WIDTHS, BLOCKS[self.depth], strict=True)):
             for block in range(count):
                 made += 1
-                drop = nn.Dropout(
-                    self.stochastic_depth * made / blocks,
-                    broadcast_dims=(1, 2, 3),
-                    deterministic=not train,
-                )
+                drop = StochasticDepth(self.stochastic_depth * made / blocks, not train)
                 stride = 2 if stage > 0 and block == 0 else 1
                 run: Any = partial(_block, branch=branch, width=self._scaled(width), stride=stride)
                 run = partial(run, conv=conv, norm=norm)

@@ -25,7 +25,7 @@ class Coder(nn.Module):
       dtype: of the computation; parameters and outputs are float32.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     latents: int
     hidden: tuple[int, ...] = (512, 256)
     dtype: DTypeLike = jnp.float32

@@ -16,15 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import loop, metrics, plots
+from jaxdl import metrics, plots
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.batches import Dataset
+from jaxdl.data.spec import DataSpec, Element
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.rl import acrobot, cartpole, grid
 from jaxdl.rl.environment import Act, Environment, Episode, Transition, begin, play
 from jaxdl.rl.returns import Number
-from jaxdl.task import Batch, Key, State, Task
+from jaxdl.task import Batch, Build, Key, Predict, State, Task
+from jaxdl.train import loop
 
 ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "cartpole": cartpole.environment,
@@ -46,17 +48,8 @@ class AgentConfig(RunConfig):
         choices=("embedded", *ENVIRONMENTS),
     )
     batch_size: int = flag(8, "environments side by side", low=1, high=65536)
-    # Not to stop early: what an agent can comes and goes, and its final state is to be the one that
-    # was best in the episodes of validation.
-    patience: int = 1000
+    final: str = "best"  # what an agent can comes and goes
     discount: float = flag(0.99, "of rewards, for each step that they come later", low=0, high=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Episodes(Dataset):
-    """An environment, and numbers: of those to train in, and of episodes to be judged by."""
-
-    environment: Environment
 
 
 def divides(flag: str, parts: int, whole: int, of: str) -> None:
@@ -69,21 +62,82 @@ def divides(flag: str, parts: int, whole: int, of: str) -> None:
         raise UserError(f"--{flag}={parts} does not divide {of}, {whole}: give one that does")
 
 
-def load(config: AgentConfig) -> Episodes:
-    """The environment that --dataset names."""
+def load(config: AgentConfig, steps: int = 1) -> Dataset:
+    """The environment that --dataset names, in which an update makes so many steps.
+
+    An agent trains in environments, not on data; an example of validation or test is the `number`
+    of an episode.
+    """
     name = "cartpole" if config.dataset == "embedded" else config.dataset
-    environment = ENVIRONMENTS[name]()
+    world = ENVIRONMENTS[name]()
     numbers = np.arange(EPISODES, dtype=np.int32)
-    return Episodes(
-        environment.name,
-        "1",
-        hashlib.sha256(environment.name.encode()).hexdigest(),
-        f"embedded: the environment {environment.name}, made here",
-        train={"number": np.arange(config.batch_size, dtype=np.int32)},
-        validation={"number": numbers},
-        test={"number": numbers + OFFSET},
-        environment=environment,
+    spec = DataSpec(
+        name=world.name,
+        version="1",
+        fingerprint=hashlib.sha256(world.name.encode()).hexdigest(),
+        source=f"embedded: the environment {world.name}, made here",
+        num_train=config.batch_size,
+        elements=(Element("observation", (world.size,), "float32"),),
+        per_row=steps,
     )
+    return Dataset(spec, {}, {"number": numbers}, {"number": numbers + OFFSET})
+
+
+def environment(spec: DataSpec) -> Environment:
+    """The environment that a description names.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    worlds = {world.name: world for world in (make() for make in ENVIRONMENTS.values())}
+    if spec.name not in worlds:
+        raise UserError(f"no environment {spec.name!r:.60}: there are {', '.join(worlds)}")
+    return worlds[spec.name]
+
+
+def agent(
+    spec: DataSpec,
+    init: Callable[[Key], State],
+    update: Callable[[State], tuple[State, Metrics]],
+    values: Callable[..., jax.Array],
+    measure: Callable[[State], Metrics] = lambda state: {},
+) -> Task:
+    """A task that lives in an environment: its steps take nothing of a batch.
+
+    Args:
+      spec: of the environment.
+      init: key -> state.
+      update: state -> (state, metrics).
+      values: (state, observations [B, D], **options) -> values or logits of actions [B, A], or a
+        tuple that begins with them.
+      measure: metrics of evaluation, beside the mean return.
+    """
+    world = environment(spec)
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        del batch
+        return update(state)
+
+    def finish(found: Any) -> dict[str, jax.Array]:
+        first = found[0] if isinstance(found, tuple) else found
+        return {"action": jnp.argmax(first, axis=-1).astype(jnp.int32), "values": first}
+
+    predict = Predict(lambda batch: batch["observation"], values, finish)
+
+    def evaluate(state: State, batch: Batch) -> Metrics:
+        return evaluation(world, policy(predict, state), batch) | measure(state)
+
+    return Task(init, step, evaluate, predict)
+
+
+def policy(predict: Predict, state: State) -> Act:
+    """The greedy policy of a state: observation [D] -> action."""
+
+    def act(observation: jax.Array, key: Key) -> jax.Array:
+        del key
+        return predict.of_inputs(state, observation[None])["action"][0]
+
+    return act
 
 
 def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
@@ -139,18 +193,18 @@ def finished(lived: Transition) -> Metrics:
 
 def train(
     config: AgentConfig,
-    task: Task,
-    data: Episodes,
-    policy: Callable[[State], Act],
+    build: Build,
+    data: Dataset,
     best: tuple[str, Any] = ("return", max),
 ) -> dict[str, Any]:
     """Trains, and films an episode of the final state's policy; see `loop.train`."""
 
-    def conclude(state: State, folder: Path) -> dict[str, float]:
-        film(data.environment, policy(state), folder / "plots" / "episode.gif")
+    def conclude(task: Task, state: State, folder: Path) -> dict[str, float]:
+        act = policy(task.predict, state)
+        film(environment(data.spec), act, folder / "plots" / "episode.gif")
         return {}
 
-    return loop.train(config, task, data, best=best, conclude=conclude)
+    return loop.train(config, build, data, best=best, conclude=conclude)
 
 
 def film(environment: Environment, act: Act, path: Path) -> None:

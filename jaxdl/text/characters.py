@@ -3,13 +3,13 @@
 Shapes: N characters of a text, M windows of T characters.
 """
 
-import dataclasses
 import hashlib
 
 import numpy as np
 
 from jaxdl.data import prepare
-from jaxdl.data.batches import Dataset, Split
+from jaxdl.data.batches import Dataset, Split, windows
+from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.text import library
 from jaxdl.text.vocabulary import Characters
@@ -17,23 +17,7 @@ from jaxdl.text.vocabulary import Characters
 HELD_OUT = 0.05  # of an embedded text, for validation and for test each, as TFDS has it for plays
 
 
-@dataclasses.dataclass(frozen=True)
-class Text(Dataset):
-    """Splits of {"start": int32 [M], "first": int32 [M]}: windows of one text.
-
-    A window is text[start : start + T], in which each character is to predict the one after it,
-    text[start + 1 : start + T + 1]. Those before position `first` of the latter do not count: then
-    validation and test predict each of their characters once. Training has every window.
-    """
-
-    text: (
-        np.ndarray
-    )  # ids [N] of training, validation and test, one after the other; uint8 or int32
-    length: int  # T
-    vocabulary: Characters  # of the training split; others are UNKNOWN
-
-
-def tiny_shakespeare(data_dir: str, length: int) -> Text:
+def tiny_shakespeare(data_dir: str, length: int) -> Dataset:
     """40,000 lines of Shakespeare's plays (Karpathy, 2015), a million characters, from TFDS.
 
     Args:
@@ -55,7 +39,7 @@ def tiny_shakespeare(data_dir: str, length: int) -> Text:
     return _text(parts, length, (name, stored.version, fingerprint, source))
 
 
-def embedded(length: int) -> Text:
+def embedded(length: int) -> Dataset:
     """The docstrings of Python's standard library, in an order drawn once: a million characters.
 
     Args:
@@ -75,8 +59,18 @@ def embedded(length: int) -> Text:
     return _text(parts, length, ("docstrings", library.version(), fingerprint, source))
 
 
-def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Text:
-    """Training, validation and test text as windows; `what` is name, version and so on."""
+def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Dataset:
+    """Training, validation and test text as {"tokens": [M, T + 1], "first": int32 [M]}.
+
+    In a window each of T characters is to predict the one after it. Predictions before number
+    `first` do not count: so validation and test predict each of their characters once. Training has
+    every window. Characters that training lacks are UNKNOWN.
+
+    Args:
+      parts: the texts.
+      length: T.
+      what: name, version, fingerprint and source.
+    """
     vocabulary = Characters(parts[0])
     kind = np.uint8 if len(vocabulary) <= 256 else np.int32
     ids = np.asarray(vocabulary.encode("".join(parts), unknown=True), kind)
@@ -87,19 +81,24 @@ def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Tex
             f"windows of {length} characters do not fit into splits of {sizes}: give shorter ones"
         )
     every = np.arange(ends[0] - length, dtype=np.int32)
-    return Text(
-        *what,
-        train={"start": every, "first": np.zeros_like(every)},
-        validation=_cover(ends[0], ends[1], length),
-        test=_cover(ends[1], ends[2], length),
-        text=ids,
-        length=length,
-        vocabulary=vocabulary,
+    train = {"tokens": windows(ids, every, length + 1), "first": np.zeros_like(every)}
+    name, version, fingerprint, source = what
+    spec = describe(
+        train,
+        name=name,
+        version=version,
+        fingerprint=fingerprint,
+        source=source,
+        vocabulary=len(vocabulary),
+        tokenizer=vocabulary,
     )
+    validation, test = (_cover(ids, ends[n], ends[n + 1], length) for n in range(2))
+    return Dataset(spec, train, validation, test)
 
 
-def _cover(begin: int, end: int, length: int) -> Split:
-    """Windows that predict each character of text[begin:end] once, the last one moved to fit."""
+def _cover(ids: np.ndarray, begin: int, end: int, length: int) -> Split:
+    """Windows that predict each character of ids[begin:end] once, the last one moved to fit."""
     start = np.arange(begin - 1, end - 1, length)
     moved = np.minimum(start, end - 1 - length)
-    return {"start": moved.astype(np.int32), "first": (start - moved).astype(np.int32)}
+    tokens = windows(ids, moved, length + 1)
+    return {"tokens": tokens, "first": (start - moved).astype(np.int32)}

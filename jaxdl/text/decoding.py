@@ -7,6 +7,7 @@ pytree of arrays whose leading axis is N, such as the keys and values of earlier
 Shapes: B examples, W beams, V tokens of a vocabulary, L positions.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,37 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdl.text.vocabulary import PAD
+from jaxdl.task import Decoder, Task
+from jaxdl.text.vocabulary import END, FIRST, PAD
 
 State = Any
 Following = Callable[[jax.Array, State, jax.Array], tuple[jax.Array, State]]
+
+
+def decodable(task: Task, start: Callable[..., Any] | None = None) -> Task:
+    """A task of a model of sequences, whose `predict` can read token by token.
+
+    Args:
+      task: its model has a method `next(tokens, cache, position)`, and `encode(source)` if it is a
+        translator.
+      start: of a language model: the number of examples -> an empty cache. None: of a translator.
+    """
+    apply = task.predict.apply
+
+    def encode(state: State, source: Any) -> Any:
+        return apply(state, source, method="encode") if start is None else start(source)
+
+    def following(
+        state: State, tokens: jax.Array, cache: Any, position: jax.Array | int
+    ) -> tuple[jax.Array, Any]:
+        logits, cache = apply(state, tokens, cache, position, method="next")
+        # No text has the ids that are no token's; a translation ends.
+        ids = jnp.arange(logits.shape[-1])[None]
+        possible = (ids >= FIRST) | (ids == END if start is None else False)
+        return jnp.where(possible, logits, -jnp.inf), cache
+
+    decoder = Decoder(encode, following, translates=start is None)
+    return task._replace(predict=dataclasses.replace(task.predict, decoder=decoder))
 
 
 def restrict(

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
+from jaxdl.task import Decoder, State, Task
 from jaxdl.text import decoding
-from jaxdl.text.characters import Text
-from jaxdl.text.vocabulary import FIRST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Options:
                 raise UserError(f"--{name}={value}: give a number from {low} to {high}")
 
 
-def encode(prompt: str, data: Text) -> list[int]:
+def encode(prompt: str, spec: DataSpec) -> list[int]:
     """The ids of a prompt.
 
     Raises:
@@ -50,43 +50,48 @@ def encode(prompt: str, data: Text) -> list[int]:
     """
     if not prompt:
         raise UserError("--prompt is empty: give at least one character")
-    return data.vocabulary.encode(prompt)
+    assert spec.tokenizer is not None
+    return spec.tokenizer.encode(prompt)
 
 
-def go_on(model: Any, variables: Any, data: Text, prompt: str, options: Options) -> str:
-    """Text that a model writes after a prompt, prompt included.
+def go_on(task: Task, state: State, spec: DataSpec, prompt: str, options: Options) -> str:
+    """Text that a language model writes after a prompt, prompt included.
 
     A model of windows of T characters sees at least the last T // 2 of what stands before: its
-    memory starts anew from so many whenever it is full.
+    cache starts anew from so many whenever it is full.
+
+    Args:
+      task: of the model; its `predict` has a decoder.
+      state: of the task.
+      spec: of the data that it was trained on.
+      prompt: text.
+      options: of sampling.
 
     Raises:
       UserError: as of `encode`.
     """
-    window = data.length
-    written = encode(prompt, data)
+    assert task.predict.decoder is not None
+    assert spec.tokenizer is not None
+    window = spec.shape("tokens")[0] - 1
+    written = encode(prompt, spec)
     first, key = len(written), jax.random.key(options.seed)
-    write = _writer(model, options)
+    write = _writer(task.predict.decoder, options)
     while len(written) - first < options.length:
         seen = written[-max(window // 2, 1) :]
         key, own = jax.random.split(key)
-        made = write(variables, jnp.asarray([seen], jnp.int32), own, window - len(seen) + 1)
+        made = write(state, jnp.asarray([seen], jnp.int32), own, window - len(seen) + 1)
         written += made[0].tolist()
-    return data.vocabulary.decode(written[: first + options.length])
+    return spec.tokenizer.decode(written[: first + options.length])
 
 
-def _writer(model: Any, options: Options) -> Any:
-    """(variables, prompt [B, P], key, count) -> tokens [B, count], compiled once for each P."""
+def _writer(decoder: Decoder, options: Options) -> Any:
+    """(state, prompt [B, P], key, count) -> tokens [B, count], compiled once for each P."""
 
     @functools.partial(jax.jit, static_argnums=3)
-    def write(variables: Any, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
-        def following(tokens: jax.Array, state: Any, position: jax.Array) -> Any:
-            logits, state = model.apply(variables, tokens, state, position, method="next")
-            # No text has the ids that are no character's.
-            return jnp.where(jnp.arange(logits.shape[-1])[None] < FIRST, -jnp.inf, logits), state
-
+    def write(state: State, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
         return decoding.sample(
-            following,
-            model.start(len(prompt)),
+            functools.partial(decoder.next, state),
+            decoder.start(state, prompt.shape[0]),
             prompt,
             count,
             key,

@@ -15,9 +15,10 @@ import numpy as np
 from jaxdl.config import absolute
 from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.progress import say
-from jaxdl.text import lines
+from jaxdl.text import buckets, lines
 from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
 
@@ -34,7 +35,6 @@ class Pairs(Dataset):
     and test are cut.
     """
 
-    tokenizer: Vocabulary  # one for both sides, of the training split
     references: list[str]  # the targets of the test split, as they are written
 
 
@@ -44,6 +44,7 @@ def files(
     *,
     vocabulary: int,
     length: int,
+    widths: int,
 ) -> Pairs:
     """Two files of one sentence a line, UTF-8; validation and test are drawn from them once.
 
@@ -55,6 +56,7 @@ def files(
       vocabulary: its size, for byte pairs of both languages, learnt from the training split.
       length: the most tokens of a sentence; training pairs with a longer one are dropped, those of
         validation and test are cut to it, which is said.
+      widths: how many widths batches are padded to.
 
     Raises:
       UserError: a file cannot be read, is no UTF-8, has an empty line or one of more than 10,000
@@ -75,11 +77,17 @@ def files(
         for split in (train, validation, test)
     ]
     what = ("files", "1", fingerprint, f"files {paths[0]} and {paths[1]}")
-    return _byte_pairs(parts, vocabulary, length, what)
+    return _byte_pairs(parts, vocabulary, length, widths, what)
 
 
 def multi30k(
-    data_dir: str, *, vocabulary: int, length: int, source: str = "en", target: str = "de"
+    data_dir: str,
+    *,
+    vocabulary: int,
+    length: int,
+    widths: int,
+    source: str = "en",
+    target: str = "de",
 ) -> Pairs:
     """31,014 captions of pictures, English and German (Elliott et al., 2016); test: 2016 Flickr.
 
@@ -87,6 +95,7 @@ def multi30k(
       data_dir: has multi30k/train.en and so on, or train.en itself; empty: TFDS's own folder.
       vocabulary: as of `files`.
       length: as of `files`.
+      widths: as of `files`.
       source: language to translate from, `en` or `de`.
       target: language to translate to.
 
@@ -101,16 +110,19 @@ def multi30k(
         parts.append(both)
         sha.update(fingerprint.encode())
     what = ("multi30k", "task 1, raw", sha.hexdigest(), f"files in {folder}, {source} to {target}")
-    return _byte_pairs(parts, vocabulary, length, what)
+    return _byte_pairs(parts, vocabulary, length, widths, what)
 
 
-def puzzle(kind: str, *, length: int = 0, examples: int = 20_000, seed: int = 0) -> Pairs:
+def puzzle(
+    kind: str, *, widths: int, length: int = 0, examples: int = 20_000, seed: int = 0
+) -> Pairs:
     """Strings to `reverse` or to `sort`, or numbers to add: made here, no two of them alike.
 
     Args:
       kind: `reverse` and `sort` have 1 to `length` letters of the first ten; `addition` has two
         summands of `length` digits with zeros in front, and a sum of one digit more, written as it
         is found: its last digit first.
+      widths: as of `files`.
       length: of a string, or of a summand; 0: 8 letters, or 4 digits.
       examples: of training; validation and test have a tenth of it each.
       seed: of the strings.
@@ -131,9 +143,7 @@ def puzzle(kind: str, *, length: int = 0, examples: int = 20_000, seed: int = 0)
     ids = [[[known.encode(text) for text in side] for side in part] for part in parts]
     source = f"embedded: a puzzle ({kind}, of length {length}) that is made here"
     what = (kind, "1", sha.hexdigest(), source)
-    train, validation, test = _rows(ids)
-    wanted = parts[2].target
-    return Pairs(*what, train, validation, test, tokenizer=known, references=wanted)
+    return _pairs(_rows(ids), known, parts[2].target, widths, what)
 
 
 def _distinct(kind: str, length: int, count: int, seed: int) -> list[str]:
@@ -183,7 +193,7 @@ PUZZLES = {
 
 
 def _byte_pairs(
-    parts: list[Lines], vocabulary: int, length: int, what: tuple[str, str, str, str]
+    parts: list[Lines], vocabulary: int, length: int, widths: int, what: tuple[str, str, str, str]
 ) -> Pairs:
     """Training, validation and test as byte pairs; `what` is name, version and so on."""
     tokenizer = BytePairs.train([*parts[0].source, *parts[0].target], vocabulary)
@@ -205,16 +215,30 @@ def _byte_pairs(
         say(f"{cut:,} pairs of validation and test are cut: more than {length} tokens")
     sides = [list(side) for side in zip(*short, strict=True)]
     held = [[[sentence[:length] for sentence in side] for side in part] for part in ids[1:]]
-    train, validation, test = _rows([sides, *held])
-    return Pairs(
-        *what,
-        train,
-        validation,
-        test,
+    return _pairs(_rows([sides, *held]), tokenizer, parts[2].target, widths, what)
+
+
+def _pairs(
+    splits: list[Split],
+    tokenizer: Vocabulary,
+    references: list[str],
+    widths: int,
+    what: tuple[str, str, str, str],
+) -> Pairs:
+    """Pairs of splits that share a tokenizer; `what` is name, version and so on."""
+    name, version, fingerprint, source = what
+    spec = describe(
+        splits[0],
+        name=name,
+        version=version,
+        fingerprint=fingerprint,
+        source=source,
+        widths=buckets.fit(splits, widths),
+        vocabulary=len(tokenizer),
         tokenizer=tokenizer,
-        references=parts[2].target,
-        files={"tokenizer.json": tokenizer.to_json()},
     )
+    train, validation, test = splits
+    return Pairs(spec, train, validation, test, references=references)
 
 
 def _rows(parts: list[list[list[list[int]]]]) -> list[Split]:

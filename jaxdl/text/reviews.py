@@ -3,16 +3,16 @@
 Shapes: N texts of T words, of K classes; L distinct words of all of them.
 """
 
-import dataclasses
 import hashlib
 
 import numpy as np
 
 from jaxdl.data import cache, prepare
 from jaxdl.data.batches import Dataset, Split, by_class, carve
+from jaxdl.data.spec import describe
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
-from jaxdl.text import corpora, library
+from jaxdl.text import buckets, corpora, library
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN, Words
 
 # Of like size, and in every installation. Logistic regression of which words occur in the last 100
@@ -21,26 +21,9 @@ PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml
 SHORTEST = 10  # words of a function that can be told from others
 
 
-@dataclasses.dataclass(frozen=True)
-class Reviews(Dataset):
-    """Splits of {"tokens": int32 [N, T], "length": int32 [N], "label": int32 [N]}.
-
-    A row is PAD after its last word, and its length the number of words.
-
-    Of a text of more than T words the last T are kept: a review ends with its verdict. One without
-    any word is an UNKNOWN. Validation and test are in the order of their lengths, so that their
-    batches hold texts of like length.
-    """
-
-    vocabulary: Words  # of the training split
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.classes)
-
-
-def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float) -> Reviews:
+def imdb(
+    data_dir: str, vocabulary: int, length: int, validation_fraction: float, widths: int
+) -> Dataset:
     """25,000 reviews of films to learn from and 25,000 to test on (Maas et al., 2011), from TFDS.
 
     Args:
@@ -50,6 +33,7 @@ def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float
       length: T.
       validation_fraction: of the training reviews, and as many of each class; the same ones for
         every seed.
+      widths: how many widths batches are padded to.
 
     Raises:
       UserError: it is absent or damaged, or a split would be empty.
@@ -68,10 +52,10 @@ def imdb(data_dir: str, vocabulary: int, length: int, validation_fraction: float
     corpus = cache.once(key, lambda: corpora.kept(key, sizes, stored.num_classes), make)
     what = (name, stored.version, fingerprint, f"TFDS, {stored.folder}")
     classes = ("negative", "positive")
-    return _reviews(corpus, vocabulary, length, validation_fraction, what, classes)
+    return _reviews(corpus, vocabulary, length, validation_fraction, widths, what, classes)
 
 
-def embedded(vocabulary: int, length: int, validation_fraction: float) -> Reviews:
+def embedded(vocabulary: int, length: int, validation_fraction: float, widths: int) -> Dataset:
     """The functions of six packages of Python's standard library: which package is one from?
 
     A fifth is the test. Words are those of names, comments and strings, without the functions that
@@ -82,6 +66,7 @@ def embedded(vocabulary: int, length: int, validation_fraction: float) -> Review
       length: T.
       validation_fraction: of the training functions, and as many of each class; the same ones
         for every seed.
+      widths: as of `imdb`.
 
     Raises:
       UserError: this Python has no source of its library, or a split would be empty.
@@ -103,7 +88,7 @@ def embedded(vocabulary: int, length: int, validation_fraction: float) -> Review
         f"{library.version()}, to be told apart"
     )
     what = ("functions", library.version(), sha.hexdigest(), source)
-    return _reviews(corpus, vocabulary, length, validation_fraction, what, PACKAGES)
+    return _reviews(corpus, vocabulary, length, validation_fraction, widths, what, PACKAGES)
 
 
 def _texts(stored: Stored, split: str) -> list[tuple[str, int]]:
@@ -117,10 +102,26 @@ def _reviews(
     size: int,
     length: int,
     validation_fraction: float,
+    widths: int,
     what: tuple[str, str, str, str],
     classes: tuple[str, ...],
-) -> Reviews:
-    """Texts of the most frequent words; `what` is name, version, fingerprint and source."""
+) -> Dataset:
+    """Texts as {"tokens": int32 [N, T], "length": int32 [N], "label": int32 [N]}.
+
+    A row is PAD after its last word, and its length the number of words. Of a text of more than T
+    words the last T are kept: a review ends with its verdict. One without any word is an UNKNOWN.
+    Validation and test are in the order of their lengths, so that their batches hold texts of like
+    length.
+
+    Args:
+      corpus: the texts.
+      size: of the vocabulary, the most frequent words of the training split.
+      length: T.
+      validation_fraction: of the training split.
+      widths: how many widths batches are padded to.
+      what: name, version, fingerprint and source.
+      classes: their names.
+    """
     whole = corpus.splits["train"]
     rows, held = (
         part["row"]
@@ -143,18 +144,22 @@ def _reviews(
     splits = {name: _tokens(split, ids, length) for name, split in corpus.splits.items()}
     train = {field: array[rows] for field, array in splits["train"].items()}
     validation = {field: array[held] for field, array in splits["train"].items()}
+    parts = train, _by_length(validation), _by_length(splits["test"])
     name, version, fingerprint, source = what
-    return Reviews(
-        name,
-        version,
-        by_class(fingerprint),
-        source,
-        train=train,
-        validation=_by_length(validation),
-        test=_by_length(splits["test"]),
-        vocabulary=Words([corpus.lexicon[n] for n in order]),
+    tokenizer = Words([corpus.lexicon[n] for n in order])
+    spec = describe(
+        train,
+        name=name,
+        version=version,
+        fingerprint=by_class(fingerprint),
+        source=source,
         classes=classes,
+        num_classes=len(classes),
+        widths=buckets.fit(parts, widths),
+        vocabulary=len(tokenizer),
+        tokenizer=tokenizer,
     )
+    return Dataset(spec, *parts)
 
 
 def _tokens(split: Split, ids: np.ndarray, length: int) -> Split:

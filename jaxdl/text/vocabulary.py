@@ -161,24 +161,6 @@ class BytePairs:
         tokenizer.train_from_iterator(lines, trainer)
         return cls(json.loads(tokenizer.to_str())["model"]["merges"])
 
-    def to_json(self) -> str:
-        """JSON that `from_json` reads."""
-        return json.dumps({"merges": self.merges})
-
-    @classmethod
-    def from_json(cls, text: str) -> "BytePairs":
-        """A vocabulary as `to_json` wrote it.
-
-        Raises:
-          UserError: the text is no such thing.
-        """
-        try:
-            found = json.loads(text)
-            merges = [(str(left), str(right)) for left, right in found["merges"]]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"no byte pairs ({first_line(error)}): train anew") from error
-        return cls(merges)
-
     def __len__(self) -> int:
         return FIRST + len(self._ids)
 
@@ -194,6 +176,41 @@ class BytePairs:
         """The text of ids; bytes that are no UTF-8 become replacement characters."""
         own = [n - FIRST for n in _until_end(ids) if n >= FIRST]
         return self._tokenizer.decode(own, skip_special_tokens=False)
+
+
+def to_json(vocabulary: Vocabulary) -> str:
+    """A vocabulary of this module as JSON, which `from_json` reads.
+
+    Raises:
+      TypeError: it is none of this module.
+    """
+    match vocabulary:
+        case Characters():
+            return json.dumps({"characters": vocabulary.characters})
+        case Words():
+            return json.dumps({"words": vocabulary.words})
+        case BytePairs():
+            return json.dumps({"merges": vocabulary.merges})
+    raise TypeError(f"{type(vocabulary).__name__} cannot be kept: use one of jaxdl.text.vocabulary")
+
+
+def from_json(text: str) -> Vocabulary:
+    """Inverse of `to_json`.
+
+    Raises:
+      UserError: the text is no such thing.
+    """
+    try:
+        match json.loads(text):
+            case {"characters": str(characters)}:
+                return Characters(characters)
+            case {"words": [*words]} if all(isinstance(word, str) for word in words):
+                return Words(words)
+            case {"merges": [*pairs]}:
+                return BytePairs([(str(left), str(right)) for left, right in pairs])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"no tokenizer ({first_line(error)}): train anew") from error
+    raise UserError("no tokenizer (neither characters, words nor merges): train anew")
 
 
 def split(text: str) -> list[str]:

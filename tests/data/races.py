@@ -145,14 +145,15 @@ def load(name, data_dir):
     if name in SIZES:
         data = images.load(name, data_dir=data_dir, image_size=SIZES[name])
     elif name == "imdb_reviews":
-        data = reviews.imdb(data_dir, 1000, 8, 0.1)
+        data = reviews.imdb(data_dir, 1000, 8, 0.1, widths=2)
     elif name == "tiny_shakespeare":
-        return hashlib.sha256(characters.tiny_shakespeare(data_dir, 64).text).hexdigest()
+        data = characters.tiny_shakespeare(data_dir, 64)
+        return hashlib.sha256(data.train["tokens"].array).hexdigest()
     else:
         folder = prepare.multi30k(data_dir)
         data = b"".join((folder / file).read_bytes() for file in prepare.MULTI30K)
         return hashlib.sha256(data).hexdigest()
-    sha = hashlib.sha256(data.fingerprint.encode())
+    sha = hashlib.sha256(data.spec.fingerprint.encode())
     for split in (data.train, data.validation, data.test):
         for array in split.values():
             sha.update(np.ascontiguousarray(array))

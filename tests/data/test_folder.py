@@ -37,23 +37,23 @@ def load(folder, **changes):
 
 def test_images_and_labels(folder):
     data = load(folder)
-    assert data.num_classes == 2
+    assert data.spec.num_classes == 2
     assert [len(split["label"]) for split in (data.train, data.validation, data.test)] == [4, 2, 6]
     for split in (data.train, data.validation, data.test):
         assert split["image"].dtype == np.uint8
         assert split["image"].shape[1:] == (8, 8, 3)
         blue = split["image"][:, 4, 4, 2] == 250
         np.testing.assert_array_equal(split["label"], blue.astype(np.int32))
-    assert data.mirrored
+    assert data.spec.mirrored
 
 
 def test_the_fingerprint_is_of_names_and_bytes(folder):
-    first = load(folder).fingerprint
-    assert load(folder).fingerprint == first
+    first = load(folder).spec.fingerprint
+    assert load(folder).spec.fingerprint == first
     put(folder, "train", "bee", "0.png", (0, 1, 250))
-    second = load(folder).fingerprint
+    second = load(folder).spec.fingerprint
     (folder / "train" / "bee" / "0.png").rename(folder / "train" / "bee" / "9.png")
-    assert len({first, second, load(folder).fingerprint}) == 3
+    assert len({first, second, load(folder).spec.fingerprint}) == 3
 
 
 @pytest.mark.parametrize("spoil", ["no train", "no test", "no image", "torn", "another class"])
@@ -81,7 +81,7 @@ def test_what_is_no_image_of_a_class_is_left_out(folder):
     (folder / "train" / "bee" / "._0.png").write_bytes(b"not an image")
     put(folder, "train", "bee", "9.PNG", (0, 0, 250))
     data = load(folder)
-    assert data.num_classes == 2
+    assert data.spec.num_classes == 2
     assert len(data.train["label"]) + len(data.validation["label"]) == 7
 
 
@@ -129,7 +129,7 @@ def test_every_format_is_read_wherever_it_lies_in_its_class(folder):
     for split in (data.train, data.validation):
         blue = split["image"][:, 4, 4, 2] > 200
         np.testing.assert_array_equal(split["label"], blue)
-    assert data.classes == ("ant", "bee")
+    assert data.spec.classes == ("ant", "bee")
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "valid"])
@@ -140,16 +140,16 @@ def test_a_validation_folder_is_the_validation_split(name, stream, folder):
     data = load(folder, stream=stream)
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [6, 1, 6]
     assert data.validation["label"][:].tolist() == [1]
-    assert f"{name}/ to validate, test/ to test" in data.source
+    assert f"{name}/ to validate, test/ to test" in data.spec.source
     bare = load(folder, stream=stream, validation_fraction=0.5)
-    assert bare.fingerprint == data.fingerprint  # none is drawn
+    assert bare.spec.fingerprint == data.spec.fingerprint  # none is drawn
     put(folder, {"val": "valid"}.get(name, "val"), "bee", "0.png", (0, 0, 250))
     with pytest.raises(UserError, match="both mean validation"):
         load(folder, stream=stream)
 
 
 def test_without_a_test_folder_the_validation_folder_is_the_test(folder):
-    assert "validation drawn from train/, val/ to test" in load(folder).source
+    assert "validation drawn from train/, val/ to test" in load(folder).spec.source
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -251,4 +251,4 @@ def test_names_in_any_encoding_are_in_the_order_of_their_bytes(tmp_path):
             path = tmp_path / os.fsdecode(split) / os.fsdecode(name) / "0.png"
             path.write_bytes(folders.png())
     data = load(tmp_path, validation_fraction=0.2)
-    assert [os.fsencode(name) for name in data.classes] == sorted(names)
+    assert [os.fsencode(name) for name in data.spec.classes] == sorted(names)

@@ -54,16 +54,16 @@ def test_the_examples_of_a_class_are_drawn_and_always_the_same():
 
 def test_digits_are_scikit_learns():
     data = images.load("embedded", embedded="digits", image_size=32)
-    assert data.name == "digits"
-    assert "embedded" in data.source
+    assert data.spec.name == "digits"
+    assert "embedded" in data.spec.source
     sizes = [batches.size(s) for s in (data.train, data.validation, data.test)]
     assert sizes == [1294, 144, 359]
     assert data.train["image"].shape[1:] == (32, 32, 1)
     assert data.train["image"].dtype == np.uint8
-    assert not data.mirrored
+    assert not data.spec.mirrored
     shares = [np.bincount(s["label"]) for s in (data.train, data.validation)]
     assert np.abs(shares[1] - 144 / 1438 * (shares[0] + shares[1])).max() < 1
-    assert data.classes == tuple("0123456789")
+    assert data.spec.classes == tuple("0123456789")
     small = images.load("digits", image_size=8)
     everything = np.concatenate([s["label"] for s in (small.train, small.validation, small.test)])
     assert np.bincount(everything).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -71,7 +71,7 @@ def test_digits_are_scikit_learns():
 
 def test_statistics_are_those_of_the_training_split():
     data = images.load("synthetic", image_size=8)
-    mean, std = data.statistics()
+    mean, std = data.spec.statistics()
     pixels = data.train["image"].astype(np.float64)
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-6)
@@ -114,3 +114,60 @@ def test_padded_batches_cover_every_row_once():
     for name in ("image", "index"):
         rows = np.concatenate([batch[name][batch["mask"] > 0] for batch in found])
         np.testing.assert_array_equal(rows, np.arange(23))
+
+
+class Elsewhere:
+    """Images that are not in memory, and the rows that were asked for."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.asked = images, images.shape, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        self.asked += rows.tolist()
+        return self.images[rows]
+
+
+@settings(max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)),
+    low=st.integers(0, 255),
+    high=st.integers(0, 255),
+    seed=st.integers(0, 99),
+)
+def test_statistics_are_of_every_pixel_of_a_channel(shape, low, high, seed):
+    low, high = sorted((low, high))
+    pixels = np.random.RandomState(seed).randint(low, high + 1, shape).astype(np.uint8)
+    mean, std = images.statistics(pixels)
+    assert mean.dtype == std.dtype == np.float32
+    assert mean.shape == std.shape == shape[3:]
+    exact = pixels.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6)
+    # No division by the deviation is one by zero, where all pixels are alike.
+    wanted = np.maximum(exact.std((0, 1, 2)), 1e-6)
+    np.testing.assert_allclose(std, wanted, rtol=1e-4)
+    assert (std > 0).all()
+    elsewhere = Elsewhere(pixels)
+    for one, other in zip(images.statistics(elsewhere), (mean, std), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert elsewhere.asked == list(range(len(pixels)))
+
+
+@pytest.mark.parametrize(("count", "sample"), [(100, 5), (7, 3), (9, 1), (4, 4)])
+def test_statistics_of_many_images_elsewhere_are_those_of_a_sample(count, sample, monkeypatch):
+    monkeypatch.setattr(images, "SAMPLE", sample)
+    pixels = np.random.RandomState(0).randint(0, 256, (count, 2, 3, 1)).astype(np.uint8)
+    elsewhere = Elsewhere(pixels)
+    mean, std = images.statistics(elsewhere)
+    rows = elsewhere.asked
+    assert len(set(rows)) == len(rows) == sample
+    assert rows[0] == 0
+    assert sample == 1 or rows[-1] == count - 1
+    apart = np.diff(rows)
+    assert sample == 1 or apart.max() - apart.min() <= 1  # evenly spread
+    np.testing.assert_allclose(mean, pixels[rows].mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels[rows].std((0, 1, 2)), rtol=1e-5)
+    whole, _ = images.statistics(pixels)  # those in memory are all counted
+    np.testing.assert_allclose(whole, pixels.mean((0, 1, 2)), rtol=1e-6)

@@ -25,7 +25,7 @@ def mnist(tmp_path_factory):
 @pytest.mark.parametrize("name", ["mnist", "mnist:3.0.1", "mnist/3.0.1", "mnist:3.*.*"])
 def test_a_version_is_named_in_each_form(name, mnist, capsys):
     data = images.load(name, data_dir=mnist, image_size=28, stream=True, workers=1)
-    assert (data.version, data.num_classes, data.mirrored) == ("3.0.1", 10, False)
+    assert (data.spec.version, data.spec.num_classes, data.spec.mirrored) == ("3.0.1", 10, False)
     __main__.run(["prepare", name, f"--data_dir={mnist}"])
     assert capsys.readouterr().out.endswith("/mnist/3.0.1\n")
 
@@ -128,7 +128,7 @@ def test_splits_and_names_of_classes(stream, tmp_path, capsys):
     (folder / "label.labels.txt").write_bytes("été\nbee\n".encode())
     options = {"image_size": 8, "stream": stream, "data_dir": str(tmp_path), "workers": 1}
     data = images.load("pictures", **options)
-    assert data.classes == ("été", "bee")
+    assert data.spec.classes == ("été", "bee")
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [8, 2, 8]
     assert "not used are the splits more" in capsys.readouterr().err
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
@@ -137,5 +137,5 @@ def test_splits_and_names_of_classes(stream, tmp_path, capsys):
     )
     (folder / "label.labels.txt").write_bytes(b"one\nfor\nmany\n")
     data = images.load("pictures", validation_fraction=0.25, **options)
-    assert data.classes == ()
+    assert data.spec.classes == ()
     assert np.bincount(data.validation["label"][:]).tolist() == [1, 1]

@@ -82,7 +82,7 @@ def test_records_are_streamed_as_they_are_in_memory(tmp_path):
     given = {"data_dir": str(tmp_path), "image_size": 6, "validation_fraction": 0.5}
     kept = images.load("pictures", **given)
     read = images.load("pictures", **given, stream=True, workers=1)
-    assert read.fingerprint == kept.fingerprint
+    assert read.spec.fingerprint == kept.spec.fingerprint
     for split in ("train", "validation", "test"):
         other = pickle.loads(pickle.dumps(getattr(read, split)))  # as another process has it
         for name, array in getattr(kept, split).items():
@@ -93,8 +93,8 @@ def test_a_version_changes_nothing_of_what_a_mirror_does(tmp_path):
     examples = [{"image": folders.png((28, 28), n, "L"), "label": n} for n in range(4)]
     tfds.write("mnist", str(tmp_path), {"train": examples, "test": examples}, {})
     data = images.load("mnist:3.0.1", data_dir=str(tmp_path), validation_fraction=0.5)
-    assert data.version == "3.0.1"
-    assert not data.mirrored
+    assert data.spec.version == "3.0.1"
+    assert not data.spec.mirrored
 
 
 def test_links_are_followed_to_files(tmp_path):
@@ -106,7 +106,7 @@ def test_links_are_followed_to_files(tmp_path):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(path)
     kept, read = (images.load(str(f), validation_fraction=0.5) for f in (whole, linked))
-    assert read.fingerprint == kept.fingerprint
+    assert read.spec.fingerprint == kept.spec.fingerprint
     np.testing.assert_array_equal(read.test["image"], kept.test["image"])
     folder = folders.pictures(tmp_path / "tfds")
     (tmp_path / "elsewhere").mkdir()
@@ -114,4 +114,4 @@ def test_links_are_followed_to_files(tmp_path):
         path.rename(tmp_path / "elsewhere" / path.name)
         path.symlink_to(tmp_path / "elsewhere" / path.name)
     data = images.load("pictures", data_dir=str(tmp_path / "tfds"), validation_fraction=0.5)
-    assert data.num_classes == 2
+    assert data.spec.num_classes == 2

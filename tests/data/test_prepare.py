@@ -31,7 +31,7 @@ def test_mnist(name, tmp_path):
     image = arrays["t10k-images-idx3-ubyte.gz"][..., None]
     assert as_set(data.test["image"], data.test["label"]) == as_set(image, label)
     assert batches.size(data.train) + batches.size(data.validation) == 30
-    assert data.num_classes == 10
+    assert data.spec.num_classes == 10
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -62,7 +62,7 @@ def test_reviews(tmp_path):
         source = tensorflow_datasets.data_source("imdb_reviews", split=split, data_dir=tmp_path)
         found = {(source[i]["text"].decode(), int(source[i]["label"])) for i in range(len(source))}
         assert found == {(f"{k} caf\xe9 {n}", v) for k, v in labels.items() for n in range(3)}
-    data = reviews.imdb(str(tmp_path), 100, 4, 0.5)
+    data = reviews.imdb(str(tmp_path), 100, 4, 0.5, widths=2)
     assert data.test["label"].sum() == 3
     few = reviews_file(tmp_path, ("train/neg", "train/pos", "train/unsup"))
     with pytest.raises(UserError, match="no reviews to test"):
@@ -73,9 +73,11 @@ def test_plays(tmp_path):
     files = plays_file(tmp_path)
     prepare.prepare_from("tiny_shakespeare", str(tmp_path), files)
     data = characters.tiny_shakespeare(str(tmp_path), 8)
-    assert data.vocabulary.decode(data.text) == files["input.txt"].read_text(encoding="utf-8")
-    assert data.validation["start"][0] == 360 - 1
-    assert data.test["start"][0] == 380 - 1
+    text = files["input.txt"].read_text(encoding="utf-8")
+    for split in (data.train, data.validation, data.test):
+        assert data.spec.tokenizer.decode(split["tokens"].array) == text
+    assert data.validation["tokens"].start[0] == 360 - 1
+    assert data.test["tokens"].start[0] == 380 - 1
 
 
 def test_what_can_be_prepared_is_named():

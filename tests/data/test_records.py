@@ -21,8 +21,8 @@ from jaxdl.config import RunConfig
 from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
 from jaxdl.data.records import Draw, area
-from jaxdl.data.stream import Stream
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.train.feed import Host
 
 B = 4
 KEY = jax.random.key(7)
@@ -55,7 +55,8 @@ def same(one, other):
 
 def test_splits_are_those_in_memory(folder):
     kept, read = load(folder), load(folder, stream=True, workers=2)
-    assert read.fingerprint == kept.fingerprint
+    assert read.spec.fingerprint == kept.spec.fingerprint
+    assert read.spec == kept.spec
     for split in ("train", "validation", "test"):
         one, other = getattr(kept, split), getattr(read, split)
         same(one, {name: column[:] for name, column in other.items()})
@@ -68,22 +69,22 @@ def test_splits_are_those_in_memory(folder):
             n: (x.shape, x.dtype, x.nbytes) for n, x in other.items()
         }
     same({"image": kept.train["image"][3]}, {"image": read.train["image"][3]})
-    for a, b in zip(kept.statistics(), read.statistics(), strict=True):
+    for a, b in zip(kept.spec.statistics(), read.spec.statistics(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_workers_make_the_batches_of_each_step(folder):
     kept, read = load(folder), load(folder, stream=True, workers=2)
     shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=B)))
-    order = partial(batches.epoch_order, KEY, examples=batches.size(kept.train))
-    stream = Stream(kept.train, order, B, shards)
+    order = partial(batches.epoch_order, KEY, examples=batches.size(kept.train), batch_size=B)
+    host = Host(kept.train, order, B, shards)
     pipeline = Pipeline(read.train, KEY, B, shards)
     try:
         for step in (7, 8, 9, 10, 2):  # an epoch has 4; and it goes back
-            same(stream.batch(step), pipeline.batch(step))
+            same(host.batch(step), pipeline.batch(step))
     finally:
         pipeline.close()
-        stream.close()
+        host.close()
 
 
 def test_each_host_reads_its_own_rows(folder):
@@ -135,11 +136,13 @@ def test_areas_have_the_papers_distribution():
 
 def test_a_damaged_image_is_named(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
+    read = load(tmp_path / "copy", stream=True, workers=1)
     path = tmp_path / "copy" / "train" / "bee" / "05.png"
     path.write_bytes(path.read_bytes()[:90])
-    read = load(tmp_path / "copy", stream=True, workers=1)
     with pytest.raises(UserError, match=r"05\.png is not an image"):
-        read.statistics()  # before anything is written
+        load(tmp_path / "copy", stream=True, workers=1)  # before anything is written
+    with pytest.raises(UserError, match=r"05\.png is not an image"):
+        images.statistics(read.train["image"])
     with pytest.raises(TrainingError, match=r"05\.png .* go on with --resume=force"):
         read.train.read(np.arange(18))
     shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=18)))

@@ -23,7 +23,7 @@ def test_the_splits_are_a_partition_that_the_seed_chooses(load, bunch, sizes):
     again, other = load(3), load(4)
     np.testing.assert_array_equal(again.test["x"], data.test["x"])
     assert not np.array_equal(other.test["x"], data.test["x"])
-    assert other.fingerprint == data.fingerprint
+    assert other.spec.fingerprint == data.spec.fingerprint
 
 
 def test_every_species_keeps_its_share():
@@ -42,7 +42,7 @@ def test_a_number_has_the_mean_of_its_split():
 
 def test_statistics_are_of_the_training_split():
     data = tables.diabetes(0)
-    mean, std = data.statistics()
+    mean, std = data.spec.statistics()
     np.testing.assert_allclose(mean, data.train["x"].mean(0), rtol=1e-5)
     np.testing.assert_allclose(std, data.train["x"].std(0), rtol=1e-4)
 

@@ -14,11 +14,12 @@ FLAGS = {"width_multiplier": 0.04, "batch_size": 100, "num_steps": 6, "image_siz
 
 @pytest.fixture(scope="module")
 def data():
-    """Patterns that may be mirrored: under a name whose classes allow it."""
+    """Patterns that may be mirrored."""
     config = cifar_speedrun.Config(dataset="synthetic", image_size=9)
     loaded = cifar_speedrun.load(config)
     train = {name: array[:300] for name, array in loaded.train.items()}
-    return dataclasses.replace(loaded, name="mirrored", train=train)
+    spec = dataclasses.replace(loaded.spec, mirrored=True, num_train=300)
+    return dataclasses.replace(loaded, spec=spec, train=train)
 
 
 def batch(data, indexes):
@@ -30,7 +31,7 @@ def batch(data, indexes):
 def test_both_optimizers_learn_and_the_fixed_kernel_stays(data, optimizer):
     rate = 0.24 if optimizer == "muon" else 1.0
     config = cifar_speedrun.Config(**FLAGS, optimizer=optimizer, learning_rate=rate)
-    task = cifar_speedrun.build(config, data)
+    task = cifar_speedrun.build(config, data.spec)
     first = state = jax.jit(task.init)(jax.random.key(0))
     step, losses = jax.jit(task.step), []
     for n in range(6):
@@ -46,7 +47,7 @@ def test_the_final_state_alone_is_evaluated_on_several_views(data):
     given = batch(data, np.arange(50))
 
     def loss(tta, step):
-        task = cifar_speedrun.build(cifar_speedrun.Config(**FLAGS, tta=tta), data)
+        task = cifar_speedrun.build(cifar_speedrun.Config(**FLAGS, tta=tta), data.spec)
         state = jax.jit(task.init)(jax.random.key(0))._replace(step=jnp.int32(step))
         return float(jax.jit(task.evaluate)(state, given)["loss"][0])
 
@@ -57,7 +58,7 @@ def test_the_final_state_alone_is_evaluated_on_several_views(data):
 
 def test_an_image_is_seen_mirrored_in_every_other_epoch(data):
     config = cifar_speedrun.Config(**FLAGS, translate=0, learning_rate=0.1)
-    task = cifar_speedrun.build(config, data)
+    task = cifar_speedrun.build(config, data.spec)
     state = jax.jit(task.init)(jax.random.key(0))
     given = batch(data, np.arange(100))
     mirrored = given | {"image": given["image"][:, :, ::-1]}
@@ -73,12 +74,12 @@ def test_an_image_is_seen_mirrored_in_every_other_epoch(data):
 
 def test_a_training_in_one_program_is_that_of_single_steps(data):
     config = time_to_accuracy.Config(**FLAGS | {"num_steps": 4})
-    task = cifar_speedrun.build(config, data)
+    task = cifar_speedrun.build(config, data.spec)
     whole = jax.jit(time_to_accuracy.training(task, config, 300))(7, data.train)
     state_key, data_key = jax.random.split(jax.random.key(7))
     state, step = jax.jit(task.init)(state_key), jax.jit(task.step)
     for n in range(4):
-        order = batches.epoch_order(data_key, n // 3, 300)
+        order = batches.epoch_order(data_key, n // 3, 300, 100)
         state, _ = step(state, batches.take(data.train, order, jnp.int32(n % 3), 100))
     assert int(whole.step) == 4
     for one, other in zip(*map(jax.tree.leaves, (whole.params, state.params)), strict=True):

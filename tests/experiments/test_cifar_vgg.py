@@ -90,7 +90,7 @@ def test_evaluate_refuses(whole, tmp_path, capsys):
 def test_bfloat16_computes_and_keeps_float32_parameters(whole):
     config = cli.parse(cifar_vgg.Config, [*whole[0], "--dtype=bfloat16"])
     data = cifar_vgg.load(config)
-    task = cifar_vgg.build(config, data)
+    task = cifar_vgg.build(config, data.spec)
     batch = {name: array[:20] for name, array in data.train.items()} | {"mask": np.ones(20, "f4")}
     before = jax.eval_shape(task.init, jax.random.key(0))
     after, _ = jax.eval_shape(task.step, before, batch)

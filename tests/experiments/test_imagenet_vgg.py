@@ -33,14 +33,14 @@ def test_the_papers_size_and_a_step_of_its_images(folder):
     config = imagenet_vgg.Config(dataset=str(folder), batch_size=1, validation_fraction=0.2)
     data = imagenet_vgg.load(config)
     assert data.train["image"].shape == (14, 224, 224, 3)
-    state = jax.eval_shape(imagenet_vgg.build(config, data).init, jax.random.key(0))
+    state = jax.eval_shape(imagenet_vgg.build(config, data.spec).init, jax.random.key(0))
     # As the paper counts them at 1,000 classes, but for the last layer.
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert count == 138_357_544 - 4097 * (1000 - 3)
     # A tenth of the channels, in a tenth of the time.
-    task = imagenet_vgg.build(dataclasses.replace(config, width_multiplier=0.1), data)
+    task = imagenet_vgg.build(dataclasses.replace(config, width_multiplier=0.1), data.spec)
     state = jax.jit(task.init)(jax.random.key(0))
-    order = batches.epoch_order(jax.random.key(0), 0, 14)
+    order = batches.epoch_order(jax.random.key(0), 0, 14, 1)
     batch = batches.take(data.train, order, 0, 1)
     state, found = jax.jit(task.step, donate_argnums=0)(state, batch)
     assert int(state.step) == 1

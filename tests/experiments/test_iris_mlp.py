@@ -43,8 +43,8 @@ def test_back_propagation_by_hand_is_what_training_does():
     """Plain gradient descent at rate 1: each step's change of the parameters is the gradient."""
     config = iris_mlp.Config(optimizer="sgd", schedule="constant", learning_rate=1.0, l2=0.05)
     data = iris_mlp.load(config)
-    task, batch = iris_mlp.build(config, data), whole(data.train)
-    mean, std = (statistic.astype(np.float64) for statistic in data.statistics())
+    task, batch = iris_mlp.build(config, data.spec), whole(data.train)
+    mean, std = (statistic.astype(np.float64) for statistic in data.spec.statistics())
     x, y = (data.train["x"] - mean) / std, data.train["y"].astype(np.float64)
     state, step = task.init(jax.random.key(3)), jax.jit(task.step)
     for _ in range(5):
@@ -71,7 +71,8 @@ def test_every_optimizer_trains_under_every_schedule(optimizer):
         learning_rate=RATES.get(optimizer, 0.1),
     )  # fmt: skip
     data = iris_mlp.load(config)
-    tasks = [iris_mlp.build(dataclasses.replace(config, schedule=name), data) for name in names]
+    configs = [dataclasses.replace(config, schedule=name) for name in names]
+    tasks = [iris_mlp.build(config, data.spec) for config in configs]
     batch = whole(data.train)
 
     @jax.jit

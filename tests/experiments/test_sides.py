@@ -44,7 +44,7 @@ def test_our_models_have_the_parameters_of_pytorchs(model, parameters, tmp_path)
     data = jaxdl_side.dataset(model, made["data"])
     options = jaxdl_side.OPTIONS.get(model, {})
     experiment = jaxdl_side.EXPERIMENTS[model]
-    task = experiment.build(experiment.Config(batch_size=2, **options), data)
+    task = experiment.build(experiment.Config(batch_size=2, **options), data.spec)
     state = jax.eval_shape(task.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == parameters
 
@@ -60,6 +60,7 @@ def test_plain_flax_has_the_parameters_of_ours():
     assert count(flax_side.VGG16(np.float32)) == count(experiment.VGG(10)) == 14_728_266
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # of PyTorch's own Transformer
 @pytest.mark.parametrize(
     ("model", "parameters"),
     [

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cifar_speedrun
 from experiments.benchmarks.accelerator import speedrun
-from jaxdl import augment, cli
+from jaxdl import augment, cli, schedules
 from jaxdl.models.airbench import Airbench, whiten
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra")
@@ -86,7 +86,8 @@ def test_the_network_and_its_gradients(pair):
 def test_three_updates(pair):
     params = pair[2]
     config = cifar_speedrun.Config(num_epochs=5, whitening_epochs=2)
-    ours = cifar_speedrun.optimizer(config, 1, 5)
+    falling = functools.partial(schedules.schedule, "linear", warmup_steps=0)
+    ours = cifar_speedrun.optimizer(config, falling, 5, 2)
     state, params = ours.init(params), jax.tree.map(jnp.asarray, params)
     spec = {
         name: getattr(config, name)

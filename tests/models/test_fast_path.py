@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_gan, mnist_lenet
 from jaxdl import parallel
-from jaxdl.program import Feed, compile_program
+from jaxdl.train.step import Epoch, compile_step, operands, step_spec
 
 CASES = {
     "lenet": (mnist_lenet, {}),
@@ -29,11 +29,11 @@ def test_no_convolution_leaves_the_fast_path(case, dtype):
     config = experiment.Config(dataset="synthetic", batch_size=8, dtype=dtype, **flags)
     data = experiment.load(config)
     mesh = parallel.mesh(config)
-    program = compile_program(experiment.build(config, data), config, data.train, mesh)
+    program = compile_step(step_spec(experiment.build, config, data, mesh))
     assert program.loops
-    key = jax.random.key(0)
-    feed = Feed(data.train, key, program.order(key, 0))
-    text = program.compiled(program.start(key), feed).as_text()
+    key, numbers = jax.random.key(0), operands(config, mesh)
+    epoch = Epoch(data.train, key, program.order({}, key, 0))
+    text = program.compiled(numbers, program.start(numbers, key), epoch).as_text()
     found = re.findall(r"= (\w+)\[[^\n]* convolution\(([^\n]*)", text)
     # In bfloat16, and over few channels, there are products alone.
     assert bool(found) == (dtype == "float32" and case != "lenet")

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import explained_variance_score
 
-from experiments import cartpole_dqn, cartpole_ppo, cartpole_reinforce
+from experiments import cartpole_dqn, cartpole_ppo, cartpole_reinforce, grid_qlearning
+from jaxdl import metrics
+from jaxdl.data import batches
 from jaxdl.rl import agents, proximal
 from jaxdl.rl.cartpole import environment
 from jaxdl.rl.environment import live
@@ -94,7 +96,7 @@ def test_what_was_lived_is_judged_by_its_own_values():
 def test_a_row_stands_for_the_steps_of_an_update():
     for module, steps in ((cartpole_ppo, 8), (cartpole_dqn, 1), (cartpole_reinforce, 500)):
         flags = {"rollout": 8} if module is cartpole_ppo else {}
-        assert module.load(module.Config(**flags)).per_row == steps
+        assert module.load(module.Config(**flags)).spec.per_row == steps
 
 
 def test_actions_are_drawn_as_often_as_they_should_be():
@@ -110,3 +112,89 @@ def test_actions_are_drawn_as_often_as_they_should_be():
     best = agents.greedy(lambda x: logits)
     np.testing.assert_array_equal(shares(best), [0, 1, 0])
     np.testing.assert_allclose(shares(agents.daring(best, 3, 0.3)), [0.1, 0.8, 0.1], atol=0.03)
+
+
+@pytest.mark.parametrize("name", agents.ENVIRONMENTS)
+def test_an_environment_is_described_and_found_again(name):
+    data = agents.load(agents.AgentConfig(dataset=name, batch_size=7), steps=9)
+    spec, made = data.spec, agents.ENVIRONMENTS[name]()
+    assert agents.environment(spec).name == spec.name == made.name
+    assert (spec.num_train, spec.per_row) == (7, 9)
+    assert spec.example(3)["observation"].shape == (3, made.size)
+    assert data.train == {}
+    assert batches.size(data.train) == 0
+    numbers = [getattr(data, split)["number"] for split in ("validation", "test")]
+    assert not set(numbers[0]) & set(numbers[1])  # no episode to choose by is one to report
+    assert {len(set(n)) for n in numbers} == {agents.EPISODES}
+    assert spec == agents.load(agents.AgentConfig(dataset=name, batch_size=7), 9).spec
+    assert "embedded" in spec.source
+
+
+def test_an_agents_run_ends_with_its_best_state():
+    config = agents.AgentConfig()
+    assert (config.final, config.patience) == ("best", 0)
+
+
+def task_of(found):
+    """A task whose model gives logits [B, 2] of an observation [B, 4], by `found` of them."""
+    spec = agents.load(agents.AgentConfig(dataset="cartpole")).spec
+
+    def values(state, x, scale=1.0):
+        return found(x @ state * scale)
+
+    return agents.agent(
+        spec,
+        lambda key: jnp.zeros((4, 2)),
+        lambda state: (state + 1, {"step": metrics.scalar(jnp.float32(3))}),
+        values,
+        lambda state: {"size": metrics.scalar(jnp.sum(state))},
+    )
+
+
+@pytest.mark.parametrize("found", [lambda y: y, lambda y: (y, y[:, 0])])
+def test_a_policy_takes_the_action_of_the_greatest_value(found):
+    task, state = task_of(found), jax.random.normal(jax.random.key(0), (4, 2))
+    x = jax.random.normal(jax.random.key(1), (50, 4))
+    outputs = jax.jit(task.predict)(state, {"observation": x})
+    wanted = np.asarray(x) @ np.asarray(state)
+    np.testing.assert_allclose(outputs["values"], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(outputs["action"], wanted.argmax(1))
+    assert outputs["action"].dtype == np.int32
+    assert set(outputs["action"].tolist()) == {0, 1}
+    # The policy, which plays: of one observation, whatever the key.
+    act = agents.policy(task.predict, state)
+    for n in range(5):
+        for key in (0, 1):
+            assert act(x[n], jax.random.key(key)) == outputs["action"][n]
+    twice = task.predict.apply(state, x, scale=2.0)
+    np.testing.assert_allclose(jax.tree.leaves(twice)[0], 2 * outputs["values"], rtol=1e-5)
+
+
+def test_a_step_takes_nothing_of_a_batch_and_evaluation_plays_the_policy():
+    task = task_of(lambda y: y)
+    state = task.init(jax.random.key(0))
+    new, found = task.step(state, None)
+    np.testing.assert_array_equal(new, state + 1)
+    assert found["step"][0] == 3
+    batch = {"number": jnp.arange(4), "mask": jnp.asarray([1.0, 1, 1, 0])}
+    state = jax.random.normal(jax.random.key(3), (4, 2))
+    measured = jax.jit(task.evaluate)(state, batch)
+    assert measured["size"][0] == pytest.approx(float(state.sum()), rel=1e-5)
+    own = agents.evaluation(environment(), agents.greedy(lambda x: x @ state), batch)
+    assert measured["return"][0] == own["return"][0] > 0
+    assert measured["return"][1] == 3
+
+
+@pytest.mark.parametrize("module", [cartpole_dqn, cartpole_ppo, cartpole_reinforce, grid_qlearning])
+def test_every_agent_predicts_as_it_acts(module):
+    data = module.load(module.Config())
+    task = module.build(module.Config(), data.spec)
+    state = task.init(jax.random.key(0))
+    size = data.spec.shape("observation")[0]
+    x = jnp.eye(size) if module is grid_qlearning else jax.random.normal(jax.random.key(1), (9, 4))
+    outputs = jax.jit(task.predict)(state, {"observation": x})
+    assert outputs["values"].shape == (len(x), agents.environment(data.spec).actions)
+    np.testing.assert_array_equal(outputs["action"], np.argmax(outputs["values"], axis=1))
+    raw = task.predict.apply(state, x)
+    first = raw[0] if isinstance(raw, tuple) else raw
+    np.testing.assert_allclose(outputs["values"], first, rtol=1e-5, atol=1e-6)

@@ -7,7 +7,9 @@ import pytest
 
 from jaxdl.errors import UserError
 from jaxdl.models.transformer import LanguageModel
+from jaxdl.task import Predict, Task
 from jaxdl.text import characters, generation
+from jaxdl.text.decoding import decodable
 
 LENGTH = 8
 
@@ -16,17 +18,23 @@ LENGTH = 8
 def made():
     parts = ["abcd efgh. " * 5, "abcd efgh", "efgh abcd"]
     data = characters._text(parts, LENGTH, ("x", "1", "", ""))
-    model = LanguageModel(len(data.vocabulary), 1, 2, 8, 16, LENGTH, positions="rotary")
+    model = LanguageModel(data.spec.vocabulary, 1, 2, 8, 16, LENGTH, positions="rotary")
     variables = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32), train=False)
-    return model, variables, data
+
+    def apply(state, *inputs, **options):
+        mode = {} if "method" in options else {"train": False}
+        return model.apply(state, *inputs, **mode, **options)
+
+    predict = Predict(lambda batch: batch["tokens"], apply)
+    return decodable(Task(None, None, None, predict), model.start), model, variables, data.spec
 
 
 @pytest.mark.parametrize("prompt", ["a", "abcd", "abcd efgh. abcd"])
 def test_the_coldest_text_is_the_likeliest_of_each_window(made, prompt):
-    model, variables, data = made
+    task, model, variables, spec = made
     options = generation.Options(length=13, temperature=1e-3)
-    found = data.vocabulary.encode(generation.go_on(model, variables, data, prompt, options))
-    first = len(data.vocabulary.encode(prompt))
+    found = spec.tokenizer.encode(generation.go_on(task, variables, spec, prompt, options))
+    first = len(spec.tokenizer.encode(prompt))
     assert len(found) == first + 13
     start = max(0, first - LENGTH // 2)
     predict = jax.jit(lambda tokens: model.apply(variables, tokens, train=False)[0])
@@ -39,19 +47,19 @@ def test_the_coldest_text_is_the_likeliest_of_each_window(made, prompt):
 
 
 def test_the_hottest_text_is_as_long_as_asked_for(made):
-    model, variables, data = made
+    task, _, variables, spec = made
     for seed in range(3):
         options = generation.Options(length=200, temperature=1e3, seed=seed)
-        text = generation.go_on(model, variables, data, "abc", options)
+        text = generation.go_on(task, variables, spec, "abc", options)
         assert len(text) == 203
-        assert set(text) <= set(data.vocabulary.characters)
+        assert set(text) <= set(spec.tokenizer.characters)
 
 
 def test_mistakes_are_named(made):
-    model, variables, data = made
+    task, _, variables, spec = made
     for prompt, why in (("", "--prompt is empty"), ("abcZ", "'Z'")):
         with pytest.raises(UserError, match=why):
-            generation.go_on(model, variables, data, prompt, generation.Options())
+            generation.go_on(task, variables, spec, prompt, generation.Options())
     for name, value in (("temperature", 0.0), ("top_p", 1.5), ("length", 0), ("top_k", -1)):
         with pytest.raises(UserError, match=f"--{name}={value}"):
             generation.Options(**{name: value})

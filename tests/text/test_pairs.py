@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl import buckets
-from jaxdl.buckets import longest
 from jaxdl.data import batches
 from jaxdl.errors import UserError
-from jaxdl.text import lines, pairs
+from jaxdl.text import buckets, lines, pairs
 from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD
 
 ENGLISH = [f"{who} {does} a {what}." for who in ("A man", "A dog") for does in ("sees", "eats")
@@ -27,15 +25,19 @@ def put(folder, source=ENGLISH, target=GERMAN):
     return tuple(map(str, paths))
 
 
-def load(folder, vocabulary=300, length=40, **changes):
-    return pairs.files(*put(folder, **changes), vocabulary=vocabulary, length=length)
+def load(folder, vocabulary=300, length=40, widths=2, **changes):
+    options = {"vocabulary": vocabulary, "length": length, "widths": widths}
+    return pairs.files(*put(folder, **changes), **options)
 
 
 def texts(data, name, side):
-    return [data.tokenizer.decode(row) for row in getattr(data, name)[side]]
+    return [data.spec.tokenizer.decode(row) for row in getattr(data, name)[side]]
 
 
 def check_rows(data):
+    longest = max(getattr(data, name)["length"].max() for name in SPLITS)
+    assert data.spec.widths[-1] == longest
+    assert data.spec.vocabulary == len(data.spec.tokenizer)
     for name in SPLITS:
         split = getattr(data, name)
         assert set(split) == {"source", "target", "length"}
@@ -44,13 +46,13 @@ def check_rows(data):
         np.testing.assert_array_equal(split["length"], np.maximum(*both))
         for rows, ends in zip((split["source"], split["target"]), both, strict=True):
             assert rows.dtype == np.int32
-            assert rows.shape[1] == longest(data)
+            assert rows.shape[1] == longest
             for row, end in zip(rows, ends, strict=True):
                 assert row[0] == BEGIN
                 assert row[end - 1] == END
                 assert (row[1 : end - 1] >= FIRST).all()
                 assert (row[end:] == PAD).all()
-            assert rows.max() < len(data.tokenizer)
+            assert rows.max() < len(data.spec.tokenizer)
 
 
 def test_files_are_divided_and_come_back(tmp_path):
@@ -62,10 +64,10 @@ def test_files_are_divided_and_come_back(tmp_path):
     assert sorted(found) == sorted(zip(ENGLISH, GERMAN, strict=True))
     assert [len(getattr(data, name)["source"]) for name in SPLITS] == [16, 2, 2]
     again = load(tmp_path)
-    assert again.tokenizer.to_json() == data.tokenizer.to_json()
+    assert again.spec.tokenizer_json() == data.spec.tokenizer_json()
     np.testing.assert_array_equal(again.test["source"], data.test["source"])
     other = load(tmp_path, target=[*GERMAN[:-1], "etwas"])
-    assert other.fingerprint != data.fingerprint
+    assert other.spec.fingerprint != data.spec.fingerprint
 
 
 def test_byte_pairs_are_of_the_training_split(tmp_path):
@@ -73,7 +75,7 @@ def test_byte_pairs_are_of_the_training_split(tmp_path):
     held = set(texts(known, "validation", "source") + texts(known, "test", "source"))
     changed = [line.upper() if line in held else line for line in ENGLISH]
     data = load(tmp_path, source=changed)
-    assert data.tokenizer.to_json() == known.tokenizer.to_json()
+    assert data.spec.tokenizer_json() == known.spec.tokenizer_json()
     assert texts(data, "test", "source") == [t.upper() for t in texts(known, "test", "source")]
 
 
@@ -128,7 +130,7 @@ def test_files_that_cannot_be_opened(tmp_path):
     for bad in (tmp_path / "none", tmp_path, "/dev/zero", "x" * 9999):
         for both in ((good, str(bad)), (str(bad), good)):
             with pytest.raises(UserError, match="cannot read"):
-                pairs.files(*both, vocabulary=300, length=40)
+                pairs.files(*both, vocabulary=300, length=40, widths=2)
     with pytest.raises(UserError, match="at least 260"):
         load(tmp_path, vocabulary=200)
 
@@ -160,17 +162,17 @@ def test_multi30k(above, tmp_path):
         (folder / f"{split}.en").write_text("\n".join(ENGLISH[:n]) + "\n", encoding="utf-8")
         (folder / f"{split}.de").write_text("\n".join(GERMAN[:n]), encoding="utf-8")
     data_dir = str(folder if above == "folder" else tmp_path)
-    data = pairs.multi30k(data_dir, vocabulary=300, length=40)
+    data = pairs.multi30k(data_dir, vocabulary=300, length=40, widths=2)
     check_rows(data)
     assert texts(data, "train", "source") == ENGLISH
     assert texts(data, "validation", "target") == GERMAN[:3]
     assert texts(data, "test", "source") == ENGLISH[:2]
-    back = pairs.multi30k(data_dir, vocabulary=300, length=40, source="de", target="en")
+    back = pairs.multi30k(data_dir, vocabulary=300, length=40, widths=2, source="de", target="en")
     assert texts(back, "test", "source") == GERMAN[:2]
-    assert back.fingerprint != data.fingerprint
+    assert back.spec.fingerprint != data.spec.fingerprint
     (folder / "val.en").write_text("one line\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"val\.en has 1 lines"):
-        pairs.multi30k(data_dir, vocabulary=300, length=40)
+        pairs.multi30k(data_dir, vocabulary=300, length=40, widths=2)
 
 
 @settings(max_examples=20)
@@ -178,7 +180,7 @@ def test_multi30k(above, tmp_path):
     kind=st.sampled_from(sorted(pairs.PUZZLES)), length=st.integers(3, 9), seed=st.integers(0, 99)
 )
 def test_puzzles_are_right_and_disjoint(kind, length, seed):
-    data = pairs.puzzle(kind, length=length, examples=50, seed=seed)
+    data = pairs.puzzle(kind, widths=2, length=length, examples=50, seed=seed)
     check_rows(data)
     assert [len(getattr(data, name)["source"]) for name in SPLITS] == [50, 5, 5]
     sources = [text for name in SPLITS for text in texts(data, name, "source")]
@@ -192,31 +194,31 @@ def test_puzzles_are_right_and_disjoint(kind, length, seed):
         else:
             assert 1 <= len(source) <= length
             assert target == (source[::-1] if kind == "reverse" else "".join(sorted(source)))
-    again = pairs.puzzle(kind, length=length, examples=50, seed=seed)
+    again = pairs.puzzle(kind, widths=2, length=length, examples=50, seed=seed)
     np.testing.assert_array_equal(again.test["source"], data.test["source"])
-    assert pairs.puzzle(kind, length=length, examples=50, seed=seed + 1).fingerprint != (
-        data.fingerprint
-    )
+    other = pairs.puzzle(kind, widths=2, length=length, examples=50, seed=seed + 1)
+    assert other.spec.fingerprint != data.spec.fingerprint
 
 
 def test_puzzles_that_cannot_be_made():
     with pytest.raises(UserError, match="fewer examples or a greater length"):
-        pairs.puzzle("addition", length=1, examples=100)
+        pairs.puzzle("addition", widths=2, length=1, examples=100)
     with pytest.raises(UserError, match="choose reverse, sort, addition"):
-        pairs.puzzle("chess")
-    assert len(pairs.puzzle("addition", length=1, examples=80).train["source"]) == 80
+        pairs.puzzle("chess", widths=2)
+    assert len(pairs.puzzle("addition", widths=2, length=1, examples=80).train["source"]) == 80
 
 
 def test_real_captions(real_data):
-    data = pairs.multi30k(f"{real_data}/..", vocabulary=8000, length=60)
+    data = pairs.multi30k(f"{real_data}/..", vocabulary=8000, length=60, widths=6)
     assert [len(getattr(data, name)["source"]) for name in SPLITS[1:]] == [1014, 1000]
     assert 28_900 < len(data.train["source"]) <= 29_000
-    assert len(data.tokenizer) == 8000
+    assert len(data.spec.tokenizer) == 8000
     assert texts(data, "test", "source")[0] == "A man in an orange hat starring at something."
     # A batch of both sides is padded to the smallest of six widths, as the experiments have it.
     sizes = data.train["length"]
-    order = batches.like_lengths(jax.random.key(0), 0, jnp.asarray(sizes), 64)
+    order = batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(sizes), 64)
     chosen = buckets.widths(sizes, 6)
+    assert set(chosen) <= set(data.spec.widths)
     wasted = buckets.waste(sizes, np.asarray(order), 64, chosen)
     shares = [(data.train[side] != PAD).sum() / sizes.sum() for side in ("source", "target")]
     assert 1 - (1 - wasted) * np.mean(shares) < 0.18, wasted

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl import buckets
 from jaxdl.data import batches, cache, stored, tfds
 from jaxdl.errors import UserError
-from jaxdl.text import corpora, library, reviews
+from jaxdl.text import buckets, corpora, library, reviews
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN
 
 WHAT = ("name", "1", "0" * 64, "a test")
@@ -18,7 +17,7 @@ TEST = [("?!", 0), ("a strange film", 1), ("one two three four good", 1)]
 
 def make(train=TRAIN, test=TEST, size=100, length=4, fraction=0.25):
     corpus = corpora.index({"train": train, "test": test})
-    return reviews._reviews(corpus, size, length, fraction, WHAT, ("negative", "positive"))
+    return reviews._reviews(corpus, size, length, fraction, 2, WHAT, ("negative", "positive"))
 
 
 def lengths(split):
@@ -58,8 +57,8 @@ def test_the_last_words_are_kept_and_pad_is_at_the_end(texts, length):
     ):
         assert (row[n:] == PAD).all()
         assert (row[:n] != PAD).all()
-        found.append((data.vocabulary.decode(row), label))
-    known = set(data.vocabulary.words)
+        found.append((data.spec.tokenizer.decode(row), label))
+    known = set(data.spec.tokenizer.words)
     wanted = []
     for n, words in enumerate(texts):
         seen = [word if word in known else "\ufffd" for word in words[-length:]] or ["\ufffd"]
@@ -71,10 +70,10 @@ def test_the_vocabulary_is_of_what_is_trained_on():
     train = [(f"both only{n}", 0) for n in range(20)]
     data = make(train=train, test=[("both only3", 1)], fraction=0.5)
     assert len(data.train["label"]) == len(data.validation["label"]) == 10
-    assert data.vocabulary.words[0] == "both"
+    assert data.spec.tokenizer.words[0] == "both"
     assert (data.train["tokens"][:, 1] >= FIRST).all()
     assert (data.validation["tokens"][:, 1] == UNKNOWN).all()
-    assert make(train=train, size=FIRST + 1).vocabulary.words == ("both",)
+    assert make(train=train, size=FIRST + 1).spec.tokenizer.words == ("both",)
     with pytest.raises(UserError, match="at least 5"):
         make(size=FIRST)
     with pytest.raises(UserError, match="--validation_fraction"):
@@ -87,24 +86,24 @@ def test_a_text_without_words_is_an_unknown():
 
 def test_reviews_from_a_folder_of_tfds(tmp_path, own_cache, monkeypatch):
     folder = write(tmp_path)
-    data = reviews.imdb(str(tmp_path), 100, 4, 0.25)
+    data = reviews.imdb(str(tmp_path), 100, 4, 0.25, widths=2)
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [3, 1, 3]
-    assert data.classes == ("negative", "positive")
+    assert data.spec.classes == ("negative", "positive")
     assert data.test["tokens"].dtype == data.test["label"].dtype == np.int32
     monkeypatch.setattr(stored.Stored, "examples", None)  # from now on only the cache can answer
-    again = reviews.imdb(str(tmp_path), 100, 4, 0.25)
-    assert again.vocabulary.words == data.vocabulary.words
-    assert again.fingerprint == data.fingerprint
+    again = reviews.imdb(str(tmp_path), 100, 4, 0.25, widths=2)
+    assert again.spec.tokenizer.words == data.spec.tokenizer.words
+    assert again.spec.fingerprint == data.spec.fingerprint
     for name in ("train", "validation", "test"):
         for field, array in getattr(data, name).items():
             np.testing.assert_array_equal(getattr(again, name)[field], array)
-    assert len(reviews.imdb(str(tmp_path), FIRST + 2, 7, 0.5).vocabulary) == FIRST + 2
+    assert len(reviews.imdb(str(tmp_path), FIRST + 2, 7, 0.5, widths=2).spec.tokenizer) == FIRST + 2
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     shard = next(folder.glob("*train*"))
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
-        reviews.imdb(str(tmp_path), 100, 4, 0.25)
+        reviews.imdb(str(tmp_path), 100, 4, 0.25, widths=2)
 
 
 def test_what_no_longer_fits_is_not_taken_from_the_cache(own_cache):
@@ -137,14 +136,14 @@ def test_reviews_that_cannot_be_read_are_one_line(kind, tmp_path, own_cache):
     elif kind == "no such label":
         write(tmp_path, train=[("a", -1)] * 4)
     with pytest.raises(UserError, match="--data_dir") as caught:
-        reviews.imdb(str(tmp_path), 100, 4, 0.25)
+        reviews.imdb(str(tmp_path), 100, 4, 0.25, widths=2)
     assert "\n" not in str(caught.value)
 
 
 def test_embedded_are_functions_of_this_python():
-    data = reviews.embedded(5000, 100, 0.1)
-    assert library.version() in data.source
-    assert len(data.vocabulary) == 5000
+    data = reviews.embedded(5000, 100, 0.1, widths=3)
+    assert library.version() in data.spec.source
+    assert len(data.spec.tokenizer) == 5000
     total = sum(len(s["label"]) for s in (data.train, data.validation, data.test))
     assert 2000 < total < 5000
     assert total // 5 == len(data.test["label"])
@@ -167,15 +166,15 @@ def test_functions_are_the_outermost_ones(tmp_path, monkeypatch):
 
 
 def test_real_reviews(real_data):
-    data = reviews.imdb(real_data, 20_000, 250, 0.1)
+    data = reviews.imdb(real_data, 20_000, 250, 0.1, widths=5)
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [
         22500,
         2500,
         25000,
     ]
     assert np.bincount(data.test["label"]).tolist() == [12500, 12500]
-    assert data.vocabulary.words[:3] == ("the", "and", "a")
-    sizes = reviews.imdb(real_data, 20_000, 400, 0.1).train["length"]
-    order = batches.like_lengths(jax.random.key(0), 0, jnp.asarray(sizes), 32)
+    assert data.spec.tokenizer.words[:3] == ("the", "and", "a")
+    sizes = reviews.imdb(real_data, 20_000, 400, 0.1, widths=5).train["length"]
+    order = batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(sizes), 32)
     wasted = buckets.waste(sizes, np.asarray(order), 32, buckets.widths(sizes, 5))
     assert wasted < 0.15, wasted

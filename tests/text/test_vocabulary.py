@@ -71,7 +71,7 @@ def test_byte_pairs_come_back_exactly(pairs, text):
     assert pairs.decode(ids) == text
     assert all(FIRST <= n < len(pairs) for n in ids)
     assert pairs.encode_lines([text, "", text]) == [ids, [], ids]
-    again = BytePairs.from_json(pairs.to_json())
+    again = vocabulary.from_json(vocabulary.to_json(pairs))
     assert again.encode(text) == ids
     assert len(again) == len(pairs)
 
@@ -99,13 +99,13 @@ def test_no_text_means_a_special_token(pairs):
 
 def test_training_is_deterministic(pairs):
     code = (
-        "from jaxdl.text.vocabulary import BytePairs; "
-        f"print(BytePairs.train({LINES * 3!r}, 280).to_json(), end='')"
+        "from jaxdl.text.vocabulary import BytePairs, to_json; "
+        f"print(to_json(BytePairs.train({LINES * 3!r}, 280)), end='')"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
-    assert out.stdout == pairs.to_json()
+    assert out.stdout == vocabulary.to_json(pairs)
 
 
 def test_a_small_text_makes_a_small_vocabulary():
@@ -128,11 +128,26 @@ def test_a_small_text_makes_a_small_vocabulary():
         '{"merges": [["a", "b", "c"]]}',
         '{"merges": [[["a"], "b"]]}',
         '{"merges": [["\\u00e4\\u00f6", "' + "x" * 9999 + '"]]}',
+        '{"merges": {"a": "b"}}',
+        '{"merges": ["ab"',
+        '{"merges": [1]}',
+        '{"characters": 3}',
+        '{"characters": ["a", "b"]}',
+        '{"characters": null}',
+        '{"words": "abc"}',
+        '{"words": ["a", 3]}',
+        '{"words": [["a"]]}',
+        '{"words": {"a": 1}}',
+        '{"Words": ["a"]}',
+        "null",
+        '"characters"',
+        "\0",
+        "1" * 5000,  # more digits than Python reads
     ],
 )
-def test_what_is_no_byte_pairs_is_one_line(text):
+def test_what_is_no_vocabulary_is_one_line(text):
     with pytest.raises(UserError, match="train anew") as caught:
-        BytePairs.from_json(text)
+        vocabulary.from_json(text)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 
@@ -156,3 +171,45 @@ def test_rows_are_padded_at_their_end(rows, more):
         assert found.shape == (len(rows), longest if length is None else length)
         lengths = (found != PAD).sum(1)
         assert [row[:n].tolist() for row, n in zip(found, lengths, strict=True)] == rows
+
+
+@settings(max_examples=50)
+@given(text=st.text(st.characters()), more=st.text(st.characters()))  # halves of pairs, too
+def test_characters_are_kept_as_json(text, more):
+    known = Characters(text)
+    written = vocabulary.to_json(known)
+    again = vocabulary.from_json(written)
+    assert written.isascii()
+    assert "\n" not in written
+    assert isinstance(again, Characters)
+    assert again.characters == known.characters
+    assert again.encode(text) == known.encode(text)
+    assert again.encode(more, unknown=True) == known.encode(more, unknown=True)
+    assert vocabulary.to_json(again) == written
+
+
+@settings(max_examples=50)
+@given(words=st.lists(st.text(st.characters(), min_size=1), unique=True))
+def test_words_are_kept_as_json(words):
+    known = Words(words)
+    again = vocabulary.from_json(vocabulary.to_json(known))
+    assert isinstance(again, Words)
+    assert again.words == known.words
+    assert len(again) == len(known)
+    for word in words:
+        assert again.encode(word) == known.encode(word)
+
+
+def test_byte_pairs_are_kept_as_json(pairs):
+    again = vocabulary.from_json(vocabulary.to_json(pairs))
+    assert isinstance(again, BytePairs)
+    assert again.merges == pairs.merges
+    assert vocabulary.to_json(again) == vocabulary.to_json(pairs)
+
+
+def test_a_vocabulary_of_ones_own_cannot_be_kept():
+    class Own:
+        pass
+
+    with pytest.raises(TypeError, match=r"Own cannot be kept: use one of jaxdl\.text\.vocabulary"):
+        vocabulary.to_json(Own())

@@ -173,8 +173,8 @@ def losses(experiment: Any, **flags: Any) -> np.ndarray:
     """The training losses of ten steps, on all devices of this process."""
     config = experiment.Config(dataset="embedded", batch_size=16, **flags)
     data = experiment.load(config)
-    task = experiment.build(config, data)
-    order = jnp.arange(batches.size(data.train))
+    task = experiment.build(config, data.spec)
+    order = jnp.arange(data.spec.num_train)
 
     @jax.jit
     def step(state: Any, split: batches.Split) -> tuple[Any, jax.Array]:

@@ -68,8 +68,8 @@ def beside_bare(length: float, seconds: float, turns: int) -> tuple[str, dict[st
     products = max(1, round(length / product_seconds(1000)))
     steps = max(10, round(seconds / length))
     config = RunConfig(batch_size=16, num_steps=steps, log_every=50)
-    task = host_overhead.softmax(config, digits, Busy(products))
-    ours, bare = zip(*host_overhead.times(config, task, digits, turns), strict=True)
+    build = functools.partial(host_overhead.softmax, model=Busy(products))
+    ours, bare = zip(*host_overhead.times(config, build, digits, turns), strict=True)
     ratios, shown = pair.ratios(ours, bare), pair.spread(bare)["median"]
     case = f"the loop, a step of {1e3 * length:g} ms"
     entry = performance.cost(case, ratios, "times a bare loop's", COMMAND)

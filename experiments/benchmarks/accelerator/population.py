@@ -31,15 +31,14 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     """
     config = mnist_lenet.Config(dataset="embedded")
     data = mnist_lenet.load(config)
-    task = mnist_lenet.build(config, data)
-    examples = batches.size(data.train)
+    task, examples = mnist_lenet.build(config, data.spec), data.spec.num_train
     per_epoch = config.steps_per_epoch(examples)
 
     def train(seed: jax.Array, split: batches.Split, steps: jax.Array) -> Any:
         state_key, data_key = jax.random.split(jax.random.key(seed))
 
         def step(n: jax.Array, state: Any) -> Any:
-            order = batches.epoch_order(data_key, n // per_epoch, examples)
+            order = batches.epoch_order(data_key, n // per_epoch, examples, config.batch_size)
             batch = batches.take(split, order, n % per_epoch, config.batch_size)
             return task.step(state, batch)[0]
 

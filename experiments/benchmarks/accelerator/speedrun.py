@@ -43,7 +43,7 @@ def flags(rehearse: bool) -> list[str]:
 def write(config: Config, folder: Path) -> dict[str, Any]:
     """Writes the images into a folder; returns what `torch_speedrun` is told."""
     data = cifar_speedrun.load(config)
-    mean, std = data.statistics()
+    mean, std = data.spec.statistics()
     arrays = {
         f"{name}_{entry}": split[entry].astype(np.int64 if entry == "label" else np.uint8)
         for name, split in (("train", data.train), ("test", data.test))
@@ -56,8 +56,8 @@ def write(config: Config, folder: Path) -> dict[str, Any]:
         "data": str(folder / "images.npz"),
         "mean": mean.tolist(),
         "std": std.tolist(),
-        "classes": data.num_classes,
-        "mirrored": config.flip and data.mirrored,
+        "classes": data.spec.num_classes,
+        "mirrored": config.flip and data.spec.mirrored,
         "epochs": config.num_epochs,
         "width": config.width_multiplier,
         **{name: getattr(config, name) for name in same.split()},

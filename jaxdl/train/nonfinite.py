@@ -7,6 +7,7 @@ already, and a choice between new and old values fuses with the update that made
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +15,13 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdl import tree
+from jaxdl.checkpoint import Checkpoints
+from jaxdl.errors import TrainingError
 from jaxdl.metrics import Metrics
+from jaxdl.progress import say
+from jaxdl.task import Batch, State, Task
 
+MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
 WRAPPERS = re.compile(r"\b(jvp|transpose|vmap|checkpoint|rematted_computation)\(|\)")
 
 
@@ -53,6 +59,49 @@ def origin(function: Callable[..., Any], *arguments: Any) -> str | None:
     program = jax.make_jaxpr(function)(*arguments)
     inputs = [f"the input {jax.tree_util.keystr(path)}" for path, _ in leaves]
     return _search(program, [leaf for _, leaf in leaves], inputs, "")
+
+
+def check_skipped(in_a_row: int, step: int) -> None:
+    """Ends a run that skips one step after the other.
+
+    Raises:
+      TrainingError: it has skipped too many.
+    """
+    if in_a_row >= MOST_SKIPPED:
+        raise TrainingError(
+            f"{in_a_row} steps in a row up to {step} were not finite: lower --learning_rate, or "
+            "start again from an earlier state"
+        )
+
+
+def abort(
+    task: Task, state: State, batch: Batch, step: int, named: str, keep: Callable[[Any], None]
+) -> TrainingError:
+    """Keeps what makes a bad step happen again; returns how the run ends.
+
+    Args:
+      task: of the run.
+      state: before the step.
+      batch: of the step.
+      step: its number.
+      named: the run folder.
+      keep: writes the pair of state and batch.
+    """
+    say(f"step {step} is not finite: looking for the place where that began")
+    place = origin(lambda *given: task.step(*given)[1], state, batch)
+    keep((state, batch))
+    return TrainingError(
+        f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
+        f"`jaxdl replay {named}` makes it again: lower --learning_rate, or give "
+        "--on_nonfinite=skip (with --resume=force to go on from here)"
+    )
+
+
+def keep(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:
+    """Writes state and batch of a bad step into `nonfinite/` of a run folder."""
+    kept = Checkpoints(folder / "nonfinite")
+    kept.save(record["step"], pair, record, log, ())
+    kept.close()
 
 
 def _search(

@@ -3,14 +3,14 @@
 Shapes: B examples of up to T positions.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.batches import Dataset
+from jaxdl.data.batches import Split
 from jaxdl.task import Batch, Metrics, State, Task
 
 EDGES = 64  # as many places, evenly apart, are looked at for a width
@@ -43,14 +43,10 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
     return best[-1][1]
 
 
-def of(data: Dataset, count: int) -> list[int]:
-    """Widths for the training split of `data`, and the longest of its other splits."""
-    return sorted({*widths(data.train["length"], count), longest(data)})
-
-
-def longest(data: Dataset) -> int:
-    """The greatest length in any split."""
-    return max(int(split["length"].max()) for split in (data.train, data.validation, data.test))
+def fit(splits: Sequence[Split], count: int) -> tuple[int, ...]:
+    """Widths for the first of some splits, that of training, and the longest of all."""
+    longest = max(int(split["length"].max()) for split in splits)
+    return tuple(sorted({*widths(splits[0]["length"], count), longest}))
 
 
 def places(longest: int) -> list[int]:
@@ -67,7 +63,7 @@ def waste(lengths: np.ndarray, rows: np.ndarray, batch_size: int, widths: list[i
     return float(1 - batches.sum() / (width.sum() * batch_size))
 
 
-def bucketed(task: Task, widths: list[int], entries: Collection[str]) -> Task:
+def bucketed(task: Task, widths: Sequence[int], entries: Collection[str]) -> Task:
     """A task that is given batches cut to the smallest width that loses nothing.
 
     All widths are in one compiled program, of which each step runs one branch.
@@ -98,4 +94,4 @@ def bucketed(task: Task, widths: list[int], entries: Collection[str]) -> Task:
         result: Metrics = choose(task.evaluate, state, batch)
         return result
 
-    return Task(task.init, step, evaluate)
+    return task._replace(step=step, evaluate=evaluate)

@@ -11,11 +11,12 @@ from typing import Any
 
 from jaxdl import files
 from jaxdl.checkpoint import WITHIN
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.progress import say
 
 Detours = list[list[int]]
 NAME = "detours.json"
+MOST_REWINDS = 10  # times that --on_nonfinite=rewind goes back to the same step
 
 
 def read(folder: Path) -> Detours:
@@ -42,3 +43,24 @@ def on_course(detours: Detours, step: int, others: Detours) -> bool:
     """True if a checkpoint, whose own list is `others`, was made after all detours before it."""
     mine, its = ([pair for pair in each if pair[0] < step] for each in (detours, others))
     return mine == its
+
+
+def back(detours: Detours, bad: int, every: int) -> Detours:
+    """The list with one more detour: from a bad step to the checkpoint that was due before it.
+
+    Args:
+      detours: so far.
+      bad: the step.
+      every: steps between two checkpoints.
+
+    Raises:
+      TrainingError: the run has gone back to that checkpoint too often.
+    """
+    began = bad // every * every
+    if sum(other == began for other, _ in detours) == MOST_REWINDS:
+        raise TrainingError(
+            f"step {bad} is not finite, and the run has gone back to step {began} for such steps "
+            f"{MOST_REWINDS} times: lower --learning_rate"
+        )
+    say(f"step {bad} is not finite: back to {began}, with another key and without its batch")
+    return [*detours, [began, bad]]

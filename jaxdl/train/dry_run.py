@@ -16,19 +16,18 @@ from jaxdl import checkpoint, cost, memory, parallel, tree
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
-from jaxdl.data.pipeline import AHEAD, Pipeline
-from jaxdl.data.records import Records
 from jaxdl.errors import TrainingError
-from jaxdl.program import Carry, Feed, Program, compile_program
 from jaxdl.progress import say
-from jaxdl.task import Task
+from jaxdl.train.evaluate import evaluate_split
+from jaxdl.train.feed import Feed, Resident, open_feed
+from jaxdl.train.step import LoopState, Operands, StepSpec, compile_step, operands
 
 TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
 SHOWN = 0.005  # share of a step's operations for which a layer without parameters is listed
 CHECKPOINTS = 4  # the newest, the one before it, the best, and one being written
 
 
-def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
+def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]:
     """Prints the table of layers and any warning to stderr; returns the figures.
 
     The run's own program is compiled, and makes some steps and evaluations that nothing keeps. Of
@@ -36,36 +35,37 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
     Nothing is written but compiled programs to JAX's cache, and checkpoints, soon deleted, to the
     system's folder for temporary files.
     """
-    mesh = parallel.mesh(config)
-    program = compile_program(task, config, data.train, mesh)
-    key = jax.random.key(config.seed)
-    few = data.train
-    if isinstance(few, Records):  # other rows than these are taken for the last of them
-        few = few.read(np.arange(config.batch_size))
-    split = jax.device_put(few, parallel.replicated(mesh))
-    carry, feed = program.start(key), Feed(split, key, program.order(key, 0))
-    params = tree.trained(carry.state)
-    for line in layers(program.flops, params):
-        say(line)
-    size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
+    program, mesh = compile_step(spec), spec.mesh
+    numbers, key = operands(config, mesh), jax.random.key(config.seed)
+    feed = open_feed(program, spec, data.train, key)
+    try:
+        carry = program.start(numbers, key)
+        params = tree.trained(carry.state)
+        for line in layers(program.flops, params):
+            say(line)
+        size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
 
-    began = time.monotonic()
-    peak = peak_memory(program.compiled(carry, feed))
-    carry, feed = jax.block_until_ready(program.advance(carry, feed, 1))
-    compiling = time.monotonic() - began
-    memory.keep()  # as the run does
-    each = _seconds_a_step(program, carry, feed)
-    if isinstance(data.train, Records):
-        each = max(each, _seconds_to_read(data.train, key, config, mesh))
-    evaluating = _seconds_to_evaluate(program, config, data, key)
-    steps = config.total_steps(batches.size(data.train))
-    per_epoch = config.steps_per_epoch(len(feed.order))
+        began = time.monotonic()
+        if isinstance(feed, Resident):
+            peak = peak_memory(program.compiled(numbers, carry, feed.epoch))
+        else:
+            consume: Any = program.consume
+            peak = peak_memory(consume.lower(numbers, carry, feed.batch(0)).compile())
+        carry = jax.block_until_ready(feed.advance(numbers, carry, 0, 1))
+        compiling = time.monotonic() - began
+        memory.keep()  # as the run does
+        each = _seconds_a_step(feed, numbers, carry)
+    finally:
+        feed.close()
+    evaluating = _seconds_to_evaluate(spec, numbers, data, program.start(numbers, key))
+    steps = config.total_steps(data.spec.num_train)
+    per_epoch = config.steps_per_epoch(data.spec.num_train)
     evaluations = -(-steps // (config.eval_every or per_epoch))
     tests = batches.size(data.test) / max(batches.size(data.validation), 1)
     training = steps * each + evaluating * evaluations
     saves = -(-steps // (config.checkpoint_every or per_epoch))
-    waiting = saves * _seconds_to_save(program.start(key), size, mesh, training / saves)
-    total = compiling + training + waiting + evaluating * (1 + 2 * tests)
+    saving = _seconds_to_save(program.start(numbers, key), size, mesh, training / saves)
+    total = compiling + training + saves * saving + evaluating * (1 + 2 * tests)
 
     for what, needed, there in (
         ("memory", peak, _free_memory(mesh)),
@@ -80,7 +80,7 @@ def estimate(config: RunConfig, task: Task, data: Dataset) -> dict[str, Any]:
         "peak_memory_mb": round(peak / 1e6, 3),
         "compile_seconds": round(compiling, 1),
         "seconds_per_step": each,
-        "examples_per_second": round(config.batch_size * data.per_row / each, 1),
+        "examples_per_second": round(config.batch_size * data.spec.per_row / each, 1),
         **cost.share(flops / each, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
@@ -136,57 +136,43 @@ def peak_memory(program: jax.stages.Compiled) -> int:
     return own - found.alias_size_in_bytes + found.temp_size_in_bytes
 
 
-def _seconds_a_step(program: Program, carry: Carry, feed: Feed) -> float:
-    """The least of three calls, of as many steps each as fill a third of TIMED."""
-    steps, best = 1, float("inf")
-    while True:
+def _seconds_a_step(feed: Feed, numbers: Operands, carry: LoopState) -> float:
+    """The least of three calls, of as many steps each as fill a third of TIMED.
+
+    The first step is done. Of a feed that reads ahead, what it has made meanwhile is used up while
+    the number of steps is sought.
+    """
+    first, steps, best = 1, 1, float("inf")
+
+    def call() -> float:
+        nonlocal first, carry
         began = time.monotonic()
-        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
-        spent = time.monotonic() - began
-        if spent > TIMED / 6 or steps > 1e6:
-            break
+        carry = jax.block_until_ready(feed.advance(numbers, carry, first, steps))
+        first += steps
+        return time.monotonic() - began
+
+    while call() < TIMED / 6 and steps <= 1e6:
         steps *= 2
     for _ in range(3):
-        began = time.monotonic()
-        carry, feed = jax.block_until_ready(program.advance(carry, feed, steps))
-        best = min(best, (time.monotonic() - began) / steps)
+        best = min(best, call() / steps)
     return best
 
 
-def _seconds_to_read(split: Records, key: jax.Array, config: RunConfig, mesh: Mesh) -> float:
-    """Seconds to read a batch, by workers that have nothing else to wait for."""
-    pipeline = Pipeline(split, key, config.batch_size, parallel.sharded(mesh))
-    try:
-        pipeline.batch(0)
-        # What they had made before the clock began is not counted.
-        skipped = (AHEAD + 1) * split.workers
-        for step in range(1, 1 + skipped):
-            pipeline.batch(step)
-        began, made = time.monotonic(), 0
-        while time.monotonic() - began < TIMED:
-            pipeline.batch(1 + skipped + made)
-            made += 1
-        return (time.monotonic() - began) / made
-    finally:
-        pipeline.close()
-
-
 def _seconds_to_evaluate(
-    program: Program, config: RunConfig, data: Dataset, key: jax.Array
+    spec: StepSpec, numbers: Operands, data: Dataset, carry: LoopState
 ) -> float:
     """Seconds of an evaluation on validation, from some of its batches."""
-    state = program.start(key).state
-    size = config.batch_size
+    size = spec.config.batch_size
     rows = np.arange(min(8 * size, batches.size(data.validation)))
     few = batches.part(data.validation, rows)
-    program.evaluate(state, few, size)  # compiles
+    evaluate_split(spec, numbers, carry.state, few)  # compiles
     began = time.monotonic()
-    program.evaluate(state, few, size)
+    evaluate_split(spec, numbers, carry.state, few)
     spent = time.monotonic() - began
     return spent * -(-batches.size(data.validation) // size) / -(-batches.size(few) // size)
 
 
-def _seconds_to_save(carry: Carry, size: int, mesh: Mesh, interval: float) -> float:
+def _seconds_to_save(carry: LoopState, size: int, mesh: Mesh, interval: float) -> float:
     """Seconds that each checkpoint costs a run, where one begins every `interval` seconds.
 
     On a CPU all of it, for its writing takes cores from the steps; else until its copy is made, and

@@ -1,0 +1,329 @@
+"""Descriptions of data: what goes into data.json comes back, and nothing else is believed."""
+
+import dataclasses
+import json
+import warnings
+from functools import partial
+
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as arrays_of
+
+from jaxdl.data import spec as specs
+from jaxdl.data.batches import windows
+from jaxdl.data.spec import DTYPES, DataSpec, Element, describe, with_constants
+from jaxdl.errors import UserError
+from jaxdl.text.vocabulary import BytePairs, Characters, Words, to_json
+
+TEXT = st.text(st.characters(), max_size=6)  # halves of surrogate pairs, too: of names of files
+PAIRS = BytePairs.train(["the cat sat", "the mat"] * 3, 264)
+TOKENIZERS = st.one_of(
+    st.none(),
+    st.builds(Characters, TEXT),
+    st.builds(Words, st.lists(st.text(min_size=1), max_size=4, unique=True)),
+    st.sampled_from([BytePairs([]), PAIRS]),
+)
+COUNTS = st.integers(0, 2**31 - 1)
+ELEMENTS = st.builds(
+    Element,
+    TEXT.filter(lambda name: name not in ("index", "mask")),
+    st.lists(st.integers(0, 30), max_size=5).map(tuple),
+    st.sampled_from(DTYPES),
+)
+FLOATS = {"allow_nan": False, "allow_infinity": False, "width": 32}
+ARRAYS = arrays_of.arrays(
+    np.float32, arrays_of.array_shapes(min_dims=0, max_side=3), elements=st.floats(**FLOATS)
+)
+
+
+def nested(values):
+    """Nested lists as tuples."""
+    return tuple(map(nested, values)) if isinstance(values, list) else values
+
+
+@st.composite
+def descriptions(draw):
+    """Any description that a data set may have."""
+    tokenizer = draw(TOKENIZERS)
+    constants = draw(st.dictionaries(TEXT, ARRAYS, max_size=3))
+    return DataSpec(
+        name=draw(TEXT),
+        version=draw(TEXT),
+        fingerprint=draw(TEXT),
+        num_train=draw(st.integers(1, 2**31 - 1)),
+        elements=tuple(draw(st.lists(ELEMENTS, max_size=4, unique_by=lambda e: e.name))),
+        source=draw(TEXT),
+        num_classes=draw(COUNTS),
+        classes=tuple(draw(st.lists(TEXT, max_size=4))),
+        columns=tuple(draw(st.lists(TEXT, max_size=4))),
+        mirrored=draw(st.booleans()),
+        widths=tuple(sorted(draw(st.sets(st.integers(1, 2**31), max_size=4)))),
+        per_row=draw(st.integers(1, 2**31 - 1)),
+        constants=tuple((name, nested(a.tolist())) for name, a in constants.items()),
+        vocabulary=draw(COUNTS) if tokenizer is None else len(tokenizer),
+        tokenizer=tokenizer,
+    )
+
+
+@settings(max_examples=300)
+@given(spec=descriptions())
+def test_a_description_comes_back(spec):
+    text, tokenizer = spec.to_json(), spec.tokenizer_json()
+    again = DataSpec.from_json(text, tokenizer)
+    assert again == spec
+    assert hash(again) == hash(spec)
+    for field in dataclasses.fields(DataSpec):
+        one, other = getattr(spec, field.name), getattr(again, field.name)
+        assert type(one) is type(other)
+        assert field.name == "tokenizer" or one == other
+    assert again.tokenizer_json() == tokenizer
+    assert again.to_json() == text
+    assert text.isascii()  # what no encoding can change
+    assert tokenizer.isascii()
+
+
+LIKE = {"float32": np.float32(0.5), "int32": np.int32(3), "uint8": np.uint8(7), "bool": np.True_}
+
+
+@settings(max_examples=50)
+@given(
+    elements=st.lists(ELEMENTS, min_size=1, max_size=4, unique_by=lambda e: e.name),
+    count=st.integers(1, 3),
+    size=st.integers(1, 5),
+    constant=ARRAYS,
+)
+def test_a_split_is_described_by_its_arrays(elements, count, size, constant):
+    split = {e.name: np.full((count, *e.shape), LIKE[e.dtype]) for e in elements}
+    given_too = {"constants": {"a": constant}, "num_classes": 2, "classes": ("x", "y")}
+    spec = describe(split, name="n", version="1", fingerprint="f", **given_too)
+    assert spec.elements == tuple(elements)
+    assert (spec.num_train, spec.num_classes, spec.classes) == (count, 2, ("x", "y"))
+    assert spec.constant("a").dtype == np.float32
+    np.testing.assert_array_equal(spec.constant("a"), constant)
+    batch = spec.example(size)
+    assert list(batch) == [e.name for e in elements] + ["index", "mask"]
+    for e in elements:
+        assert spec.shape(e.name) == e.shape
+        assert batch[e.name] == jax.ShapeDtypeStruct((size, *e.shape), e.dtype)
+    assert batch["index"] == jax.ShapeDtypeStruct((size,), np.int32)
+    assert batch["mask"] == jax.ShapeDtypeStruct((size,), np.float32)
+
+
+def test_windows_are_described_as_the_arrays_that_they_make():
+    tokens = windows(np.zeros(20, np.uint8), np.arange(9), 5)
+    spec = describe({"tokens": tokens}, name="n", version="1", fingerprint="f")
+    assert spec.elements == (Element("tokens", (5,), "uint8"),)
+    assert spec.num_train == 9
+    with pytest.raises(KeyError):
+        spec.constant("mean")
+
+
+def test_more_constants_leave_the_others_as_they_are():
+    spec = dataclasses.replace(SPEC, constants=(("mean", (1.0, 2.0)), ("std", (3.0, 0.1))))
+    kernel = np.random.RandomState(0).normal(size=(2, 3)).astype(np.float32)
+    more = with_constants(spec, kernel=kernel)
+    for one, other in zip(more.statistics(), ((1, 2), (3, 0.1)), strict=True):
+        np.testing.assert_array_equal(one, np.float32(other))
+    np.testing.assert_array_equal(more.constant("kernel"), kernel)
+    assert more != spec
+    assert dataclasses.replace(more, constants=spec.constants) == spec
+    for odd in (np.nan, np.inf, [0.0, -np.inf]):
+        with pytest.raises(ValueError, match="a constant has"):
+            with_constants(spec, odd=odd)
+
+
+KNOWN = Characters("abc")
+SPEC = DataSpec(
+    name="name",
+    version="1",
+    fingerprint="0" * 64,
+    num_train=5,
+    elements=(Element("x", (2, 3), "float32"), Element("y", (), "int32")),
+    source="here",
+    num_classes=2,
+    classes=("a", "b"),
+    columns=("c", "d"),
+    mirrored=True,
+    widths=(2, 5),
+    per_row=3,
+    constants=(("mean", ((0.5,), (1.0,))),),
+    vocabulary=len(KNOWN),
+    tokenizer=KNOWN,
+)
+OTHERS = {
+    "name": "other",
+    "version": "2",
+    "fingerprint": "1" * 64,
+    "num_train": 6,
+    "elements": SPEC.elements[:1],
+    "num_classes": 3,
+    "classes": ("a", "c"),
+    "columns": (),
+    "mirrored": False,
+    "widths": (2, 6),
+    "per_row": 4,
+    "constants": (("mean", ((0.5,), (1.5,))),),
+    "vocabulary": 8,
+}
+APART = {"source": "elsewhere", "tokenizer": Words(["a", "b", "c"])}
+
+
+def test_descriptions_are_equal_if_they_give_the_same_program():
+    assert {field.name for field in dataclasses.fields(DataSpec)} == OTHERS.keys() | APART.keys()
+    for name, value in OTHERS.items():
+        assert dataclasses.replace(SPEC, **{name: value}) != SPEC, name
+    for name, value in APART.items():
+        other = dataclasses.replace(SPEC, **{name: value})
+        assert other == SPEC, name
+        assert hash(other) == hash(SPEC), name
+
+
+# Text of a stranger.
+
+
+def refused(text, tokenizer="", words="."):
+    """Asserts that a text is refused in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserError, match=words) as caught:
+            DataSpec.from_json(text, tokenizer)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["", to_json(Characters("abd")), to_json(Words("abc")), to_json(KNOWN) + " ", "x", "\ud800"],
+)
+def test_another_tokenizer_is_refused(other):
+    assert DataSpec.from_json(SPEC.to_json(), to_json(KNOWN)).tokenizer.characters == "abc"
+    refused(SPEC.to_json(), other, r"tokenizer\.json is not the one that it was written with")
+
+
+def test_a_description_without_a_tokenizer_takes_none():
+    text = dataclasses.replace(SPEC, tokenizer=None).to_json()
+    assert DataSpec.from_json(text).tokenizer is None
+    refused(text, to_json(KNOWN), r"tokenizer\.json is not the one")
+
+
+@pytest.mark.parametrize("text", ["{}", "[", '{"merges": [["ab", "c"]]}', '{"words": [3]}', "\0"])
+def test_a_tokenizer_that_is_none_is_refused(text):
+    own = json.loads(SPEC.to_json()) | {"tokenizer_sha256": specs._digest(text)}
+    refused(json.dumps(own), text, "train anew")
+
+
+def test_a_tokenizer_of_another_size_is_refused():
+    for size in (0, 6, 8):
+        spec = dataclasses.replace(SPEC, vocabulary=size)
+        refused(spec.to_json(), to_json(KNOWN), f"a vocabulary of {size} is not its tokenizer's")
+
+
+DEEP = "[" * 100_000
+TEXTS = [
+    *("", "{", "[]", "{}", "5", "null", "true", "NaN", '"x"', '["ab", "cd"]', "[[1, 2]]", "\0"),
+    *("[[[1], 2]]", DEEP, DEEP + "]" * 100_000, "1" * 5000, "\ufeff{}", "\ud800", "\ud7ff" * 10),
+    '{"tokenizer_sha256": ' * 2000,
+]
+LONG = "9" * 400
+ELEMENT = {"name": "x", "shape": [2], "dtype": "float32"}
+CHANGES = [
+    *({"name": None}, {"name": 3}, {"name": ["a"]}, {"version": 1}, {"fingerprint": {}}),
+    *({"source": None}, {"num_train": "5"}, {"num_train": 5.0}, {"num_train": True}),
+    *({"num_train": 0}, {"num_train": -1}, {"num_train": 2**31}, {"num_train": int(LONG)}),
+    *({"num_classes": -1}, {"num_classes": None}, {"num_classes": 2**40}, {"per_row": 0}),
+    *({"per_row": [1]}, {"vocabulary": -1}, {"vocabulary": "7"}, {"vocabulary": 2**31}),
+    *({"mirrored": 1}, {"mirrored": "yes"}, {"mirrored": None}, {"classes": "ab"}),
+    *({"classes": ["a", 3]}, {"classes": None}, {"classes": {"a": 1}}, {"columns": [["a"]]}),
+    *({"columns": 7}, {"widths": 3}, {"widths": [2.0]}, {"widths": [5, 2]}, {"widths": [2, 2]}),
+    *({"widths": [0, 2]}, {"widths": [-2]}, {"widths": ["2"]}, {"widths": [True]}),
+    *({"elements": None}, {"elements": "abc"}, {"elements": [3]}, {"elements": {"a": 1}}),
+    *({"elements": [[]]}, {"elements": [{}]}, {"elements": [ELEMENT, ELEMENT]}),
+    *({"elements": [ELEMENT | {"more": 1}]}, {"elements": [ELEMENT | {"name": "index"}]}),
+    *({"elements": [ELEMENT | {"name": "mask"}]}, {"elements": [ELEMENT | {"name": 3}]}),
+    *({"elements": [ELEMENT | {"dtype": name}]} for name in ("float64", "object", "", None, [])),
+    *({"elements": [ELEMENT | {"shape": shape}]} for shape in (3, None, "2", [2.0], [-1], ["2"])),
+    *({"elements": [ELEMENT | {"shape": shape}]} for shape in ([2**20] * 2, [0, 2**40])),
+    *({"elements": [ELEMENT | {"shape": shape}]} for shape in ([1] * 9, [0] * 9999, [int(LONG)])),
+    *({"constants": None}, {"constants": [1]}, {"constants": "x"}, {"constants": {"a": "x"}}),
+    *({"constants": {"a": None}}, {"constants": {"a": True}}, {"constants": {"a": {}}}),
+    *({"constants": {"a": value}} for value in (1e300, -1e39, int(LONG), -int(LONG))),
+    *({"constants": {"a": float(value)}} for value in ("nan", "inf", "-inf")),
+    *({"constants": {"a": value}} for value in ([[1, 2], [3]], [1, [2]], [["x"]])),
+    *({"tokenizer_sha256": value} for value in (None, 3, "", "0" * 64, {})),
+    *({"tokenizer": "x"}, {"more": 1}, {"\x1b[31m\n" * 99: 1}),
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text)[:20])
+def test_what_is_no_description_is_one_line(text):
+    refused(text, words="no description of data")
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: repr(change)[:60])
+def test_a_field_that_cannot_be_is_one_line(change):
+    own = json.loads(SPEC.to_json())
+    assert DataSpec.from_json(json.dumps(own), to_json(KNOWN)) == SPEC
+    refused(json.dumps(own | change), to_json(KNOWN), "no description of data")
+
+
+@pytest.mark.parametrize("name", json.loads(SPEC.to_json()))
+def test_no_field_may_be_missing(name):
+    own = json.loads(SPEC.to_json())
+    del own[name]
+    refused(json.dumps(own), to_json(KNOWN), name)
+
+
+def test_a_deep_constant_is_one_line():
+    own = json.dumps(json.loads(SPEC.to_json()) | {"constants": {"a": "HERE"}})
+    for depth in (70, 900, 3000, 100_000):
+        text = own.replace('"HERE"', "[" * depth + "1" + "]" * depth)
+        refused(text, to_json(KNOWN), "no description of data")
+
+
+def believed_or_refused(text):
+    """Asserts that a text is refused in one line, or is a description that comes back."""
+    read = partial(DataSpec.from_json, tokenizer=to_json(KNOWN))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            found = read(text)
+        except UserError as error:
+            assert str(error).isprintable()  # noqa: PT017
+            assert len(str(error)) < 400  # noqa: PT017
+        else:
+            assert read(found.to_json()) == found
+
+
+def test_what_is_cut_off_is_refused():
+    text = SPEC.to_json().rstrip()
+    for end in range(len(text)):
+        refused(text[:end], to_json(KNOWN), "no description of data")
+
+
+@settings(max_examples=300)
+@given(place=st.integers(0, len(SPEC.to_json()) - 1), letter=st.characters(max_codepoint=127))
+def test_one_other_letter_does_no_harm(place, letter):
+    text = SPEC.to_json()
+    believed_or_refused(text[:place] + letter + text[place + 1 :])
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300)
+@given(name=st.sampled_from(sorted(json.loads(SPEC.to_json()))), value=ANYTHING)
+def test_any_value_of_any_field_does_no_harm(name, value):
+    believed_or_refused(json.dumps(json.loads(SPEC.to_json()) | {name: value}))
+
+
+@settings(max_examples=100)
+@given(value=ANYTHING)
+def test_any_json_is_refused(value):
+    refused(json.dumps(value), words="no description of data")

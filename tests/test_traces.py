@@ -1,0 +1,223 @@
+"""Hyperparameters are operands: another value of one compiles nothing, anywhere."""
+
+import dataclasses
+import importlib
+import pkgutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import experiments
+from experiments import mnist_lenet
+from jaxdl import augment, losses, optim, regularizers, schedules
+from jaxdl import config as configs
+from jaxdl.config import RunConfig, flag
+from jaxdl.data.spec import describe
+from jaxdl.errors import UserError
+from jaxdl.models.dropout import Dropout, StochasticDepth
+from jaxdl.supervised import SupervisedConfig, optimizer
+from jaxdl.text import decoding
+from jaxdl.train import loop, step
+
+NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
+TREE = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3), "bias": jnp.ones(3)}
+
+
+def config_of(name):
+    return importlib.import_module(f"experiments.{name}").Config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_float_but_those_that_decide_shapes_is_an_operand(name):
+    config = config_of(name)
+    for field in dataclasses.fields(config):
+        if type(field.default) is not float or field.name == "width_multiplier":
+            continue
+        low, high = field.metadata["low"] or 0.0, field.metadata["high"] or 1.0
+        values = [low + (high - low) * share for share in (0.3, 0.4)]
+        both = [configs.with_operands(config, {field.name: value}) for value in values]
+        assert field.name in configs.operands(both[0])
+        assert len(set(map(configs.without_operands, both))) == 1
+        assert both[0] != both[1]
+
+
+def test_what_a_neutral_value_makes_void_is_another_program():
+    some, none = (mnist_lenet.Config(weight_decay=value) for value in (0.1, 0.0))
+    assert configs.without_operands(some) != configs.without_operands(none)
+    assert "clip_norm" not in configs.operands(some)  # it is infinite
+    assert configs.operands(dataclasses.replace(some, seed=7))["seed"] == 7
+
+
+def test_configs_that_differ_in_places_alone_are_equal():
+    here, there = (mnist_lenet.Config(workdir=folder, fsdp=folder == "b") for folder in "ab")
+    assert here == there
+    assert hash(here) == hash(there)
+
+
+SETTINGS = [
+    {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1, "adam_b2": 0.99, "clip_norm": 1.0},
+    {"learning_rate": 0.2, "momentum": 0.7, "weight_decay": 0.2, "adam_b2": 0.98, "clip_norm": 2.0},
+]
+MORE = [
+    {"adam_epsilon": 1e-7, "clip_value": 1.0, "clip_adaptive": 0.1, "warmup_epochs": 1.5},
+    {"adam_epsilon": 1e-6, "clip_value": 2.0, "clip_adaptive": 0.2, "warmup_epochs": 2.5},
+]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_an_optimizer_is_traced_once(name, schedule):
+    config = SupervisedConfig(optimizer=name, schedule=schedule, batch_size=4)
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def update(numbers, gradient):
+        rule = optimizer(configs.with_operands(config, numbers), 40)
+        updates, _ = rule.update(gradient, rule.init(TREE), TREE, value=jnp.float32(1))
+        return updates
+
+    first, second = (update(a | b, TREE) for a, b in zip(SETTINGS, MORE, strict=True))
+    chex.assert_trees_all_equal_shapes_and_dtypes(first, second, TREE)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_close(first, second)
+
+
+@pytest.mark.parametrize("name", losses.CLASSIFICATION)
+def test_a_loss_is_traced_once(name):
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def mean(share, logits, labels):
+        return jnp.mean(losses.CLASSIFICATION[name](logits, losses.smooth(labels, 3, share)))
+
+    logits, labels = jnp.linspace(-1, 1, 6).reshape(2, 3), jnp.asarray([0, 2])
+    assert len({float(mean(share, logits, labels)) for share in (0.1, 0.2, 0.3)}) > 1 or (
+        name == "hinge"  # of the likeliest class alone
+    )
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_a_schedule_is_traced_once_for_all_warmups(name):
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def rates(warmup):
+        return jax.vmap(schedules.schedule(name, 20, warmup))(jnp.arange(20))
+
+    for warmup in (2, 5):
+        constant = jnp.stack([schedules.schedule(name, 20, warmup)(n) for n in range(20)])
+        chex.assert_trees_all_close(rates(warmup), constant, rtol=1e-5, atol=1e-7)
+
+
+RANDOM = {
+    "dropout": lambda rate, x, key: Dropout(rate, False).apply({}, x, rngs={"dropout": key}),
+    "stochastic depth": lambda rate, x, key: StochasticDepth(rate, False).apply(
+        {}, x, rngs={"dropout": key}
+    ),
+    "noise": lambda rate, x, key: augment.noise(key, x, 255 * rate),
+    "mixup": lambda rate, x, key: augment.mixup(key, x, jnp.arange(64) % 3, 3, rate),
+    "elastic net": lambda rate, x, key: regularizers.elastic_net({"kernel": x}, rate, rate),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_what_is_random_or_a_penalty_is_traced_once(name):
+    chex.clear_trace_counter()
+    call = jax.jit(chex.assert_max_traces(RANDOM[name], n=1))
+    x, key = jnp.ones((64, 4, 4, 1)), jax.random.key(0)
+    for rate in (0.25, 0.5):
+        traced, constant = call(rate, x, key), jax.jit(RANDOM[name], static_argnums=0)(rate, x, key)
+        chex.assert_trees_all_close(traced, constant, rtol=1e-6)
+
+
+def test_a_decoder_is_traced_once_for_all_temperatures():
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def text(temperature, top_p, key):
+        def following(tokens, state, position):
+            del position
+            return jax.nn.one_hot(tokens + 1, 9) * 3, state
+
+        prompt = jnp.zeros((2, 1), jnp.int32)
+        options = {"temperature": temperature, "top_p": top_p}
+        return decoding.sample(following, jnp.zeros(2), prompt, 5, key, **options)
+
+    chex.assert_trees_all_equal(
+        text(1e-3, 1.0, jax.random.key(0)), jnp.tile(jnp.arange(1, 6), (2, 1))
+    )
+    assert text(2.0, 0.9, jax.random.key(1)).shape == (2, 5)
+
+
+def compiled(call):
+    """Names of the programs that a call compiles."""
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **about: (
+            events.append(about.get("fun_name")) if name.endswith("backend_compile_duration") else 0
+        )
+    )
+    call()
+    jax.monitoring.clear_event_listeners()
+    return events
+
+
+def test_24_settings_of_lenet_are_one_program(tmp_path):
+    settings = [
+        {"learning_rate": rate, "weight_decay": decay, "label_smoothing": smooth, "noise": noise}
+        for rate in (1e-3, 2e-3, 4e-3)
+        for decay in (0.1, 0.2)
+        for smooth in (0.1, 0.2)
+        for noise in (1.0, 2.0)
+    ]
+    flags = {"dataset": "embedded", "image_size": 12, "num_steps": 2, "batch_size": 32}
+
+    def train(number):
+        config = mnist_lenet.Config(
+            workdir=str(tmp_path / str(number)), seed=number, **flags, **settings[number]
+        )
+        ends.append(mnist_lenet.run(config))
+
+    ends = []
+    train(0)
+    for number in range(1, 24):
+        assert compiled(lambda: train(number)) == []  # noqa: B023
+    assert len({summary["test/loss"] for summary in ends}) == 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Closed(RunConfig):
+    """A float that its task needs the value of."""
+
+    share: float = flag(0.5, "of the units")
+
+
+def test_a_value_that_is_needed_while_compiling_is_named(small, tmp_path):
+    def build(config, spec):
+        return small.build(small.Config(width=int(16 * config.share)), spec)
+
+    config = Closed(workdir=str(tmp_path / "run"), batch_size=16, num_steps=2)
+    message = (
+        r"needs the value of --share while .* declare the field as flag\(\.\.\., static=True\)"
+    )
+    with pytest.raises(UserError, match=message):
+        loop.train(config, build, small.load(small.Config()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_spec_says_what_a_program_depends_on():
+    data = describe({}, name="a", version="1", fingerprint="f", num_train=8, source="here")
+    there = dataclasses.replace(data, source="there")
+    specs = [
+        step.StepSpec(optax.identity, RunConfig(), described, None, False, ("x",))
+        for described in (data, there)
+    ]
+    assert hash(specs[0]) == hash(specs[1])
+    assert specs[0] == specs[1]
