@@ -46,14 +46,14 @@ def split(x: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
     """Images [B, H, W, I] in blocks: [B, rows.blocks, columns.blocks, s * s * I]."""
     pads = [(0, 0, 0), (*rows.padding, 0), (*columns.padding, 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-    x = x.reshape(len(x), rows.blocks, size, columns.blocks, size, -1).swapaxes(2, 3)
-    return x.reshape(len(x), rows.blocks, columns.blocks, -1)
+    x = x.reshape(x.shape[0], rows.blocks, size, columns.blocks, size, -1).swapaxes(2, 3)
+    return x.reshape(x.shape[0], rows.blocks, columns.blocks, -1)
 
 
 def join(x: jax.Array, rows: Axis, columns: Axis, side: int) -> jax.Array:
     """The pooled results of blocks, `side` by `side` each, as images [B, pooled, pooled, O]."""
-    x = x.reshape(len(x), rows.results, columns.results, side, side, -1).swapaxes(2, 3)
-    x = x.reshape(len(x), rows.results * side, columns.results * side, -1)
+    x = x.reshape(x.shape[0], rows.results, columns.results, side, side, -1).swapaxes(2, 3)
+    x = x.reshape(x.shape[0], rows.results * side, columns.results * side, -1)
     return x[:, : rows.pooled, : columns.pooled]
 
 

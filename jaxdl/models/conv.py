@@ -118,7 +118,7 @@ class ConvPool(nn.Module):
 
         windows = OVER_WINDOWS.get(self.pool)
         H, W = (n + 2 * self.padding - self.size + 1 for n in x.shape[1:3])
-        if windows is None or min(len(x), H // 2, W // 2) < 1:
+        if windows is None or x.shape[0] == 0 or min(H // 2, W // 2) < 1:
             return plain(*given)
         in_blocks = functools.partial(
             blocks.convolve_and_pool,

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 from jax.typing import DTypeLike
+
+from jaxdl.models import bilinear
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -119,7 +121,7 @@ def _xla_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 
 def _xla_to_images(y: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    x = jax.ShapeDtypeStruct((len(y), *window.image, w.shape[2]), y.dtype)
+    x = jax.ShapeDtypeStruct((y.shape[0], *window.image, w.shape[2]), y.dtype)
     return jax.linear_transpose(lambda x: _xla_forward(x, w, window), x)(y)[0]
 
 
@@ -132,7 +134,7 @@ def _xla_to_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
 
 
 def _cpu_forward(x: jax.Array, w: jax.Array, window: Window, members: int = 1) -> jax.Array:
-    B, inputs, outputs = len(x), x.shape[-1], w.shape[-1]
+    B, inputs, outputs = x.shape[0], x.shape[-1], w.shape[-1]
     if window.kernel == (1, 1):
         seen = _pad(x, window.padding)[:, :: window.strides[0], :: window.strides[1]]
         return _product(seen, w[0, 0])
@@ -160,8 +162,8 @@ def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1)
     shape = (*window.kernel, inputs, outputs)
     parts = _parts(_pad(_bits(x), window.padding), window, inputs * members)
     # y with its pixels last: so the product reads both of its operands row by row.
-    columns = lax.optimization_barrier(_bits(y).reshape(len(parts), -1, outputs).swapaxes(1, 2))
-    wide = jnp.float32 if len(parts) == 1 else x.dtype
+    columns = lax.optimization_barrier(_bits(y).reshape(parts.shape[0], -1, outputs).swapaxes(1, 2))
+    wide = jnp.float32 if parts.shape[0] == 1 else x.dtype
 
     def add(total: jax.Array, operands: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         part, columns = operands
@@ -203,8 +205,13 @@ def _spread(y: jax.Array, image: tuple[int, ...], strides: tuple[int, int]) -> j
 
 
 def _parts(padded: jax.Array, window: Window, inputs: int) -> jax.Array:
-    """[B, ...] -> [B / b, b, ...], b images whose patches fit a cache; two parts at least."""
-    B = len(padded)
+    """[B, ...] -> [B / b, b, ...], b images whose patches fit a cache; two parts at least.
+
+    One part, of a B that is a symbol.
+    """
+    B = padded.shape[0]
+    if not isinstance(B, int):
+        return padded[None]
     size = math.prod((*window.out(), *window.kernel, inputs))
     size *= padded.dtype.itemsize
     b = max(
@@ -224,10 +231,10 @@ def _patches(padded: jax.Array, window: Window, dtype: DTypeLike) -> jax.Array:
     patches = jnp.concatenate(places, axis=-1)
     if patches.dtype != dtype:
         patches = lax.bitcast_convert_type(patches, dtype)
-    return patches.reshape(len(padded) * rows * columns, -1)
+    return patches.reshape(padded.shape[0] * rows * columns, -1)
 
 
-# The three maps as primitives: shapes, batches, lowerings and derivatives.
+# The three maps as primitives, and their derivatives.
 
 
 def _primitive(
@@ -237,60 +244,19 @@ def _primitive(
     on_cpu: Callable[..., jax.Array],
     by_xla: Callable[..., jax.Array],
 ) -> Primitive:
-    """A bilinear map; `axes` names those of its two operands and of its result, a letter each."""
-    primitive = Primitive(f"convolution_{name}")
+    """One of the maps, of several members; `shape` is that of one member's result."""
 
     def members(a: jax.Array, b: jax.Array, *, window: Window, cpu: bool) -> jax.Array:
-        if len(a) == 1:
+        if a.shape[0] == 1:
             return (on_cpu if cpu else by_xla)(a[0], b[0], window)[None]
-        one = functools.partial(on_cpu, members=len(a)) if cpu else by_xla
+        one = functools.partial(on_cpu, members=a.shape[0]) if cpu else by_xla
         return jax.vmap(lambda a, b: one(a, b, window))(a, b)
 
-    for platform in ("cpu", None):
-        fun = functools.partial(members, cpu=platform == "cpu")
-        lowering = mlir.lower_fun(fun, multiple_results=False)
-        mlir.register_lowering(primitive, lowering, platform=platform)
-
-    @primitive.def_abstract_eval
-    def _(a: ShapedArray, b: ShapedArray, *, window: Window) -> ShapedArray:
+    def result(a: ShapedArray, b: ShapedArray, *, window: Window) -> ShapedArray:
         return ShapedArray((a.shape[0], *shape(a.shape, b.shape, window)), a.dtype)
 
-    @functools.cache
-    def compiled(window: Window) -> Callable[..., jax.Array]:
-        return jax.jit(functools.partial(primitive.bind, window=window))
-
-    primitive.def_impl(lambda a, b, window: compiled(window)(a, b))
-
-    def batch(
-        operands: tuple[jax.Array, jax.Array], dims: tuple[Any, Any], *, window: Window
-    ) -> tuple[jax.Array, int]:
-        """A batch of both is one of members; of one, goes to an axis of its own in the result."""
-        own = [d is not None for d in dims]
-        label = (
-            "N"
-            if all(own)
-            else next(
-                c for c in axes[own.index(True)] if c in axes[2] and c not in axes[own.index(False)]
-            )
-        )
-        size = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
-        merged = [
-            a if d is None else _merge(a, d, names.index(label))
-            for a, d, names in zip(operands, dims, axes[:2], strict=True)
-        ]
-        result = primitive.bind(*merged, window=window)
-        place = axes[2].index(label)
-        parts = (*result.shape[:place], size, -1, *result.shape[place + 1 :])
-        return result.reshape(parts), place
-
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-def _merge(a: jax.Array, batch: int, place: int) -> jax.Array:
-    """The axis `batch` multiplied into what is axis `place` without it."""
-    a = jnp.moveaxis(a, batch, place)
-    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+    forms = (functools.partial(members, cpu=cpu) for cpu in (True, False))
+    return bilinear.primitive(f"convolution_{name}", axes, result, *forms)
 
 
 IMAGES, KERNEL, RESULT = "NBhwI", "NklIO", "NBpqO"

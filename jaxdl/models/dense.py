@@ -11,6 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
+from jax.interpreters import ad
+
+from jaxdl.models import bilinear
 
 Dimensions = tuple[tuple[Any, Any], tuple[Any, Any]]  # contracted and batch axes of both operands
 PLAIN: Dimensions = (((1,), (0,)), ((), ()))  # of two matrices
@@ -26,8 +30,7 @@ def general(
     """`lax.dot_general`, but as a product of matrices, whose derivatives are fast on a CPU, too.
 
     Of bfloat16 it adds up in float32 there; the result is rounded to the operands' type either way,
-    unless another is asked for. That has derivatives of all orders backwards, but no first one
-    forwards.
+    unless another is asked for.
     """
     (contracted, batch) = dimensions
     if a.dtype != jnp.bfloat16 or b.dtype != jnp.bfloat16:
@@ -49,7 +52,7 @@ def general(
             return lax.dot_general(a, b, dimensions, precision).astype(wanted)
         left, rows = _matrix(a, contracted[0], last=True)
         right, columns = _matrix(b, contracted[1], last=False)
-        return _product(left, right).reshape(*rows, *columns).astype(wanted)
+        return product(left, right).reshape(*rows, *columns).astype(wanted)
 
     return lax.platform_dependent(a, b, cpu=on_cpu, default=plain)
 
@@ -63,25 +66,24 @@ def _matrix(a: jax.Array, axes: Sequence[int], last: bool) -> tuple[jax.Array, l
     return a.reshape(shape if last else shape[::-1]), rest
 
 
-@jax.custom_vjp
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[M, K] by [K, N] in bfloat16 -> float32 [M, N]; the gradient by it is rounded to bfloat16."""
-    return lax.dot_general(a, b, PLAIN, preferred_element_type=jnp.float32)
+# `products` is [N, M, K] by [N, K, L] in bfloat16 -> float32 [N, M, L]: of the N members of a
+# `vmap`, or of one pair.
 
 
-def _product_forward(a: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _product(a, b), (a, b)
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """[M, K] by [K, L] in bfloat16 -> float32 [M, L]; the gradient by it is rounded to bfloat16."""
+    return lax.squeeze(products.bind(a[None], b[None]), (0,))
 
 
-def _product_backward(
-    saved: tuple[jax.Array, jax.Array], by: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    a, b = saved
-    by = by.astype(a.dtype)
-    return _product(by, b.T).astype(a.dtype), _product(_turned(a), by).astype(b.dtype)
+def _each(f: bilinear.Map) -> bilinear.Map:
+    """A function of two matrices, of each member's two."""
 
+    def of_members(a: jax.Array, b: jax.Array) -> jax.Array:
+        if a.shape[0] == 1:
+            return f(lax.squeeze(a, (0,)), lax.squeeze(b, (0,)))[None]
+        return jax.vmap(f)(a, b)
 
-_product.defvjp(_product_forward, _product_backward)
+    return of_members
 
 
 def _turned(a: jax.Array) -> jax.Array:
@@ -90,8 +92,23 @@ def _turned(a: jax.Array) -> jax.Array:
     XLA folds a plain transpose into the product, and of a product that contracts rows with rows it
     has none in bfloat16: it computes it in float32, in 3 to 5 times the time.
     """
-    few = math.gcd(a.shape[1], 8)
-    return a.reshape(len(a), -1, few).transpose(1, 2, 0).reshape(-1, len(a))
+    M, K = a.shape
+    few = next(n for n in (8, 4, 2, 1) if K % n == 0)
+    return a.reshape(M, K // few, few).transpose(1, 2, 0).reshape(K, M)
+
+
+_forward = _each(lambda a, b: lax.dot_general(a, b, PLAIN, preferred_element_type=jnp.float32))
+_to_left = _each(lambda by, b: product(by.astype(b.dtype), b.T).astype(b.dtype))
+_to_right = _each(lambda a, by: product(_turned(a), by.astype(a.dtype)).astype(a.dtype))
+
+products = bilinear.primitive(
+    "matrix_product",
+    ("NMK", "NKL", "NML"),
+    lambda a, b: ShapedArray((*a.shape[:2], b.shape[2]), jnp.float32),
+    _forward,
+    _forward,
+)
+ad.defbilinear(products, lambda by, _, b: _to_left(by, b), lambda by, a, _: _to_right(a, by))
 
 
 def promote(x: jax.Array, kernel: jax.Array, bias: Any, *, dtype: Any, **_: Any) -> Any:

@@ -19,6 +19,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
+from jaxdl.models import tangent
 from jaxdl.models.dense import Dense
 from jaxdl.models.dropout import Dropout
 from jaxdl.models.padding import inside
@@ -241,7 +242,7 @@ def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.fl
     return jnp.concatenate([one(k, (features, features), dtype) for k in keys], axis=1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def run(
     name: str,
     backwards: bool,
@@ -251,9 +252,7 @@ def run(
     state: State,
     valid: jax.Array,
 ) -> tuple[jax.Array, State]:
-    """All positions of one layer, one after the other.
-
-    It has derivatives of all orders backwards, and forwards of those; but no first one forwards.
+    """All positions of one layer, one after the other; it has derivatives of all orders.
 
     Args:
       name: of the cell.
@@ -321,7 +320,7 @@ def _backward(name: str, backwards: bool, saved: Any, gradient: Any) -> Any:
     )
 
 
-run.defvjp(_forward, _backward)
+run.defjvp(tangent.jvp(_forward, _backward))
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -117,7 +117,7 @@ class Seq2Seq(nn.Module):
         """Logits [B, T, V], weights [B, T, S] and the state after the last position."""
         x = self._embed(self.target, target, train)
         if self.attention == "multiplicative":
-            every = jnp.full(len(x), x.shape[1], jnp.int32)
+            every = jnp.full(x.shape[0], x.shape[1], jnp.int32)
             h, (state,) = self.decoder(x, every, train=train, carry=(state,))
             scores = general(h, memory.keys, (((2,), (2,)), ((0,), (0,))), None, jnp.float32)
             found = weights(scores, memory.mask)
@@ -132,7 +132,7 @@ class Seq2Seq(nn.Module):
         self, x: jax.Array, memory: Memory, state: State
     ) -> tuple[jax.Array, jax.Array, jax.Array, State]:
         """Attends, then runs the cell, position by position."""
-        one = jnp.ones(len(x), jnp.int32)
+        one = jnp.ones(x.shape[0], jnp.int32)
 
         def position(model: Any, state: State, x: jax.Array) -> tuple[State, Any]:
             query = model.query(state[0])[:, None]

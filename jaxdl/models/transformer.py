@@ -310,7 +310,7 @@ class Translator(nn.Module):
     def encode(self, source: jax.Array) -> Caches:
         """Encodes source [B, S] into the caches that decoding begins with."""
         memories = self.decoder.remember(*self._encode(source, False))
-        return Caches(_empty(self, len(source)), memories)
+        return Caches(_empty(self, source.shape[0]), memories)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int

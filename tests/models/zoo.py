@@ -1,0 +1,131 @@
+"""Every model, as small as it can be, and inputs for it."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.models.agent import ActorCritic
+from jaxdl.models.airbench import Airbench, whiten
+from jaxdl.models.classifier import SequenceClassifier
+from jaxdl.models.cnn import CNN
+from jaxdl.models.dcgan import Discriminator, Generator
+from jaxdl.models.language import RecurrentLanguageModel
+from jaxdl.models.lenet import LeNet5
+from jaxdl.models.mlp import MLP
+from jaxdl.models.norm import NORMS
+from jaxdl.models.recurrent import CELLS
+from jaxdl.models.resnet import ResNet
+from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
+from jaxdl.models.transformer import LanguageModel, Translator
+from jaxdl.models.vae import VAE, Autoencoder
+from jaxdl.models.vgg import VGG
+from jaxdl.models.vit import ViT
+
+V = 7  # tokens; 0 is padding
+BLOCKS = {"vocabulary": V, "layers": 1, "heads": 2, "features": 4, "hidden": 6, "length": 5}
+
+
+class Case(NamedTuple):
+    """A model and the shapes of its inputs, each without the examples' axis; tokens are of one."""
+
+    model: type
+    options: dict[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def images(size: int, channels: int) -> tuple[tuple[int, ...], ...]:
+    return ((size, size, channels),)
+
+
+WHITENING = whiten(np.random.RandomState(0).normal(size=(4, 9, 9, 1)).astype(np.float32))
+CLASSES = {"num_classes": 3}
+SMALL = {"hidden": (4,)}
+CASES = {
+    "mlp": Case(MLP, SMALL | {"outputs": 3, "norm": NORMS["batch"]}, ((5,),)),
+    "agent": Case(ActorCritic, SMALL | {"actions": 2}, ((5,),)),
+    "lenet": Case(LeNet5, CLASSES, images(12, 1)),
+    "cnn": Case(CNN, CLASSES | {"channels": (2, 3), "hidden": 4}, images(5, 1)),
+    "vgg": Case(
+        VGG,
+        CLASSES | {"depth": 11, "width_multiplier": 0.02, "norm": NORMS["layer"]},
+        images(32, 1),
+    ),
+    "resnet": Case(ResNet, CLASSES | {"width_multiplier": 0.02}, images(16, 1)),
+    "airbench": Case(
+        Airbench, CLASSES | {"whitening": WHITENING, "width_multiplier": 0.05}, images(9, 1)
+    ),
+    "vit": Case(
+        ViT,
+        CLASSES | {"patch": 2, "layers": 1, "heads": 2, "features": 4, "hidden": 6},
+        images(4, 1),
+    ),
+    "generator": Case(Generator, {"size": 4, "channels": 1, "width": 2, "hidden": 4}, ((3,),)),
+    "discriminator": Case(Discriminator, {"width": 2, "hidden": 4}, images(4, 1)),
+    "autoencoder": Case(Autoencoder, SMALL | {"shape": (3, 3, 1), "latents": 2}, images(3, 1)),
+    "vae": Case(VAE, SMALL | {"shape": (3, 3, 1), "latents": 2}, (*images(3, 1), (2,))),
+    "transformer": Case(LanguageModel, BLOCKS, ((5,),)),
+    "translator": Case(Translator, BLOCKS, ((4,), (5,))),
+    **{
+        f"classifier_{cell}": Case(
+            SequenceClassifier,
+            CLASSES
+            | {"vocabulary": V, "embedding": 4, "cell": cell, "features": 3}
+            | {"bidirectional": cell == "rnn"},
+            ((5,),),
+        )
+        for cell in CELLS
+    },
+    "language": Case(
+        RecurrentLanguageModel, {"vocabulary": V, "cell": "gru", "features": 4}, ((5,),)
+    ),
+    **{
+        attention: Case(
+            Seq2Seq,
+            {"vocabulary": V, "cell": cell, "features": 4, "attention": attention},
+            ((4,), (3,)),
+        )
+        for attention, cell in zip(ATTENTIONS, ("gru", "rnn"), strict=True)
+    },
+}
+OF_TOKENS = (LanguageModel, Translator, SequenceClassifier, RecurrentLanguageModel, Seq2Seq)
+
+
+def inputs(case: Case, examples: int, seed: int = 0) -> Any:
+    """The inputs of so many examples: one array, or a pair of them."""
+    random = np.random.RandomState(seed)
+    found = []
+    for shape in ((examples, *shape) for shape in case.shapes):
+        if case.model in OF_TOKENS:
+            # Of different lengths.
+            rows = random.randint(1, V, shape)
+            lengths = random.randint(1, shape[1] + 1, (examples, 1))
+            found.append(np.where(np.arange(shape[1]) < lengths, rows, 0).astype(np.int32))
+        else:
+            found.append(random.normal(size=shape).astype(np.float32))
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def built(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
+    """The model and its variables, drawn at random: to initialise takes a compilation."""
+    case = CASES[name]
+    model = case.model(**case.options, dtype=dtype)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs(case, 2), **told(case)))
+    random = np.random.RandomState(1)
+
+    def draw(path: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
+        kind = path[-1].key
+        if kind == "whitening":
+            return jnp.asarray(WHITENING)
+        scale = math.prod(like.shape[:-1]) ** -0.5 if len(like.shape) > 1 else 0.1
+        centre = 1.0 if kind in ("scale", "var") else 0.0
+        return jnp.asarray(centre + scale * random.normal(size=like.shape), like.dtype)
+
+    return model, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def told(case: Case) -> dict[str, bool]:
+    """What a call is told beside the inputs."""
+    return {} if case.model is ActorCritic else {"train": False}
