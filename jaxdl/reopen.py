@@ -279,7 +279,9 @@ def _build(run: Run, description: DataSpec) -> tuple[Task, Any]:
     try:
         task: Task = run.experiment.build(run.config, description)
         shapes = jax.eval_shape(task.init, jax.random.key(0))
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's description: whatever the experiment makes of it
         raise UserError(
             f"{run.folder} cannot be rebuilt from its {spec.NAME} ({first_line(error)}): its "
             f"command, with --workdir={run.folder}, writes it again"

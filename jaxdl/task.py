@@ -65,8 +65,8 @@ class Predict:
     def features(self, state: State, inputs: Any) -> dict[str, jax.Array]:
         """Results of every layer for normalised inputs, by its path, such as `Block_0/Dense_1`.
 
-        The model itself has the path "". Layers are in the order in which they are made; one that
-        is called several times has the result of the first call.
+        The model itself has the path "". A layer that is called several times has the result of the
+        first call. Of a model that is no Flax module there are none: it takes no such options.
         """
         options = {"capture_intermediates": True, "mutable": ["intermediates"]}
         _, kept = self.apply(state, inputs, **options)

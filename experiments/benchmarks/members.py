@@ -21,6 +21,7 @@ from jaxdl import cli, parallel
 from jaxdl import config as configs
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches
+from jaxdl.errors import UserError
 from jaxdl.progress import say
 from jaxdl.train.step import step_spec, task_functions
 
@@ -83,7 +84,11 @@ def values(pair: Any) -> list[float]:
 def run(config: Config) -> dict[str, float]:
     """The difference of each experiment."""
     found = {}
-    for name in config.only.split(",") if config.only else SHORT:
+    names = config.only.split(",") if config.only else list(SHORT)
+    for name in names:
+        if name not in SHORT:
+            raise UserError(f"--only={name}: choose some of {', '.join(SHORT)}")
+    for name in names:
         found[name] = differences(name, config.num_steps).difference
         say(f"{name}: {found[name]:.2g}")
     return found

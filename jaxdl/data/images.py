@@ -7,19 +7,22 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxdl.config import absolute
-from jaxdl.data import cache, pipeline, pixels, prepare
+from jaxdl.data import cache, pixels
 from jaxdl.data.batches import Dataset, Split, by_class, carve
-from jaxdl.data.folder import ImageFolder
 from jaxdl.data.records import Records, Source
 from jaxdl.data.spec import describe
-from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
 from jaxdl.progress import say
+
+# Where images lie is read by modules of its own, imported where a run has such images.
+if TYPE_CHECKING:
+    from jaxdl.data.folder import ImageFolder
+    from jaxdl.data.stored import Stored
 
 # Classes that a mirror changes (or may): letters, digits. Others keep their label when flipped.
 ONE_WAY = frozenset(
@@ -153,6 +156,9 @@ def load(
 def _streamed(
     name: str, data_dir: str, image_size: int, fraction: float, workers: int, smallest: float
 ) -> Dataset:
+    from jaxdl.data import pipeline, prepare
+    from jaxdl.data.folder import ImageFolder
+
     pipeline.check()
     if is_folder(name):
         folder = ImageFolder(Path(absolute(name, "dataset")))
@@ -239,6 +245,8 @@ def synthetic(
 
 
 def _from_folder(name: str, image_size: int) -> Raw:
+    from jaxdl.data.folder import ImageFolder
+
     folder = ImageFolder(Path(absolute(name, "dataset")))
     train, test, *others = (folder.read(split, image_size) for split in folder.splits)
     if folder.left_out():
@@ -255,7 +263,7 @@ def _from_folder(name: str, image_size: int) -> Raw:
     )
 
 
-def _described(folder: ImageFolder) -> str:
+def _described(folder: "ImageFolder") -> str:
     """Source of the images, and the folder of each split."""
     test, *others = folder.splits[1:]
     validation = f"{others[0]}/ to validate" if others else "validation drawn from train/"
@@ -263,6 +271,8 @@ def _described(folder: ImageFolder) -> str:
 
 
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
+    from jaxdl.data import prepare
+
     stored = prepare.opened(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
@@ -297,7 +307,7 @@ def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
     )
 
 
-def _splits(stored: Stored) -> tuple[str, ...]:
+def _splits(stored: "Stored") -> tuple[str, ...]:
     """The splits to train, to test and, if there is one, to validate on; others are named."""
     used = stored.used_splits()
     others = [name for name in stored.info.shards if name not in used]
@@ -306,7 +316,7 @@ def _splits(stored: Stored) -> tuple[str, ...]:
     return used
 
 
-def _labels(stored: Stored, fingerprint: str, source: Source) -> np.ndarray:
+def _labels(stored: "Stored", fingerprint: str, source: Source) -> np.ndarray:
     """The labels of a source that is not in memory, int32 [N]; read once, and kept."""
     key = f"{stored.slug}-{fingerprint[:16]}-labels"
 
@@ -324,7 +334,7 @@ def _labels(stored: Stored, fingerprint: str, source: Source) -> np.ndarray:
     return cache.once(key, find, make)
 
 
-def read(stored: Stored, split: str, image_size: int) -> Split:
+def read(stored: "Stored", split: str, image_size: int) -> Split:
     """Decodes a whole split of a TFDS folder into arrays, images resized.
 
     Raises:

@@ -11,14 +11,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxdl.errors import UserError, first_line
-from jaxdl.text import vocabulary
-from jaxdl.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from jaxdl.text.vocabulary import Vocabulary
 
 NAME, TOKENIZER = "data.json", "tokenizer.json"  # in a run folder
 DTYPES = ("bool", "uint8", "int32", "float32")
@@ -72,7 +73,7 @@ class DataSpec:
     per_row: int = 1
     constants: tuple[tuple[str, Nested], ...] = ()
     vocabulary: int = 0
-    tokenizer: Vocabulary | None = dataclasses.field(default=None, compare=False, repr=False)
+    tokenizer: "Vocabulary | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     def constant(self, name: str) -> np.ndarray:
         """The constant of that name, float32.
@@ -119,6 +120,8 @@ class DataSpec:
 
     def tokenizer_json(self) -> str:
         """The tokenizer as JSON; empty where there is none."""
+        from jaxdl.text import vocabulary
+
         return vocabulary.to_json(self.tokenizer) if self.tokenizer else ""
 
     @classmethod
@@ -145,26 +148,33 @@ def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
       split: of training.
       fields: other fields of `DataSpec`; `constants` may be a dictionary of arrays.
     """
-    constants = fields.pop("constants", {})
+    constants = _named(fields.pop("constants", {}))
     return DataSpec(
         num_train=fields.pop("num_train", None) or len(next(iter(split.values()))),
         elements=tuple(
             Element(name, tuple(array.shape[1:]), str(np.dtype(array.dtype)))
             for name, array in split.items()
         ),
-        constants=tuple((name, _nested(np.float32(value))) for name, value in constants.items()),
+        constants=constants,
         **fields,
     )
 
 
 def with_constants(spec: DataSpec, **arrays: np.ndarray) -> DataSpec:
     """The description with more constants."""
-    more = tuple((name, _nested(np.float32(array))) for name, array in arrays.items())
-    return dataclasses.replace(spec, constants=(*spec.constants, *more))
+    return dataclasses.replace(spec, constants=(*spec.constants, *_named(arrays)))
 
 
-def _nested(value: Any) -> Nested:
-    return _tuples(np.asarray(value).tolist())
+def _named(arrays: Mapping[str, Any]) -> tuple[tuple[str, Nested], ...]:
+    """Arrays as constants.
+
+    Raises:
+      UserError: one has a number that is not finite.
+    """
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} of the training split is not finite: leave nan and inf out")
+    return tuple((name, _tuples(np.float32(array).tolist())) for name, array in arrays.items())
 
 
 def _tuples(value: Any) -> Nested:
@@ -185,6 +195,8 @@ def _digest(text: str) -> str:
 
 
 def _read(values: Any, tokenizer: str) -> DataSpec:
+    from jaxdl.text import vocabulary
+
     values = dict(values)
     if values.pop("tokenizer_sha256") != _digest(tokenizer):
         raise ValueError(f"{TOKENIZER} is not the one that it was written with")

@@ -101,5 +101,5 @@ def dataset(splits: list[Split], **fields: Any) -> Dataset:
     x, y = splits[0]["x"].astype(np.float64), splits[0]["y"]
     constants = {"mean": x.mean(0), "std": np.maximum(x.std(0), 1e-12)}
     if y.dtype == np.float32:
-        constants |= {"y_mean": y.mean(), "y_std": y.std()}
+        constants |= {"y_mean": y.mean(), "y_std": np.maximum(y.std(), 1e-12)}
     return Dataset(describe(splits[0], constants=constants, **fields), *splits)

@@ -16,7 +16,6 @@ import numpy as np
 from jaxdl import parallel
 from jaxdl.config import full_batches
 from jaxdl.data.batches import Split
-from jaxdl.data.pipeline import Pipeline
 from jaxdl.data.records import Records
 from jaxdl.progress import say
 from jaxdl.task import Batch, Key
@@ -52,6 +51,8 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
     """
     size, shards = spec.config.batch_size, parallel.sharded(spec.mesh)
     if isinstance(split, Records):
+        from jaxdl.data.pipeline import Pipeline
+
         return Streamed(program, Pipeline(split, key, size, shards))
     lengths = {name: split[name] for name in split if name == "length"}
 

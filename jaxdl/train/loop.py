@@ -29,7 +29,7 @@ from jaxdl.errors import TrainingError, UserError
 from jaxdl.lock import Lock
 from jaxdl.progress import Training, say
 from jaxdl.task import Build, Key, State, Task
-from jaxdl.train import dry_run, nonfinite, resume, rewind, summary
+from jaxdl.train import nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split, metric_names
 from jaxdl.train.feed import Feed, open_feed
 from jaxdl.train.resume import LoopProgress
@@ -97,6 +97,8 @@ def train(
     spec = step_spec(build, config, data, mesh)
     _check_best(best[0], spec, data)
     if config.dry_run:
+        from jaxdl.train import dry_run
+
         return dry_run.estimate(config, spec, data)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
     parallel.check_same(configs.identity(config) | {"data": data.spec.fingerprint} | ways)

@@ -1,4 +1,4 @@
-"""Where a run goes on: its progress as a checkpoint's record, and the checkpoint to start from."""
+"""Progress of a run as a checkpoint's record, and the checkpoint that a run goes on from."""
 
 import hashlib
 import shutil
