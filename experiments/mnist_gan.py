@@ -19,12 +19,12 @@ import numpy as np
 from jaxdl import cli, judge, metrics, plots, vision
 from jaxdl.adversarial import AdversarialConfig, AdversarialState, adversarial, generated
 from jaxdl.config import absolute, flag
+from jaxdl.console import say
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
 from jaxdl.models.norm import NORMS
-from jaxdl.progress import say
 from jaxdl.task import Batch, Task
 from jaxdl.train import loop
 

@@ -57,6 +57,7 @@ def _check_encodings(chosen: argparse.Namespace) -> None:
                 files.check_encoding(path or "", "" if name in ("run", "runs") else name)
 
 
+# Long: a list of options.
 def _parser() -> Parser:
     parser = Parser("jaxdl", description="Companion of `python -m experiments.NAME`.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

@@ -50,6 +50,7 @@ class AdversarialState(NamedTuple):
     average: Any  # of the generator's (params, model_state), to evaluate in their place
 
 
+# Long: closures over the two networks that it is given.
 def adversarial(
     config: AdversarialConfig,
     generator: Model,

@@ -31,9 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import files, manifest, memory, parallel, tree
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.metrics_log import LAST_STEP
-from jaxdl.progress import say
 
 RECORD: dict[str, type] = {
     "step": int,

@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 
 from absl import flags, logging
 
-from jaxdl import compilation_cache, files
 from jaxdl import config as configs
-from jaxdl.data import cache
+from jaxdl import files
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line, shortened
-from jaxdl.progress import say
 from jaxdl.signals import Stopped, prompt
 
 # Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
@@ -216,6 +215,9 @@ def set_up_jax(deterministic: bool = False) -> None:
       UserError: there is no home folder to keep them in.
     """
     import jax
+
+    from jaxdl import compilation_cache
+    from jaxdl.data import cache
 
     if deterministic:  # read when the first device is asked for
         known = os.environ.get("XLA_FLAGS", "")

@@ -21,8 +21,8 @@ import jax
 
 from jaxdl import parallel, rendezvous
 from jaxdl.config import ALONE, RunConfig
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
-from jaxdl.progress import say
 from jaxdl.signals import Stopped
 
 DONE, FAILED = b".", b"!"  # said before a connection is closed on purpose

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxdl.progress import say
+from jaxdl.console import say
 
 FOLDER = "verified"  # within the cache's directory, which other JAX programs may share
 DIGEST_BYTES = hashlib.sha256().digest_size

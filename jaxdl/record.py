@@ -1,4 +1,10 @@
-"""The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log."""
+"""The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log.
+
+`config.json` is a plain file: a bit of it may flip, a hand may change it, and nothing would show. A
+checkpoint holds the same config under SHA-256. So with a checkpoint its config is the one that
+counts, and the file decides only what changes no bit of a result, such as --data_dir, or the place
+of a folder of images, whose bytes have a fingerprint.
+"""
 
 import contextlib
 import hashlib
@@ -13,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import environment, files, metrics_log, saved_config
+from jaxdl import environment, files, metrics_log
+from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig
+from jaxdl.console import say
 from jaxdl.data import spec
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, writing
 from jaxdl.lock import Lock, check_free
-from jaxdl.progress import say
 
+CONFIG = "config.json"
+DATA = "data"  # the entry of a checkpoint's identity that is the data's fingerprint
 LOCK = ".lock"
 # All that is written into a run folder, beside what an experiment names itself.
 FILES = (
@@ -91,9 +100,9 @@ def _check_place(folder: Path, config: RunConfig) -> str:
                 "--resume=auto to go on with it"
             )
         if config.resume == "auto":
-            known = saved_config.in_checkpoints(folder)
+            known = config_in_checkpoints(folder)
             try:
-                there, notice = saved_config.read(folder, known, configs.places(config))
+                there, notice = read_config(folder, known, configs.places(config))
             except UserError as error:
                 if not checkpoints.is_dir():
                     raise
@@ -269,6 +278,54 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
+    """The config in the newest checkpoint of a run folder whose record is intact; None: no such.
+
+    It lacks the fields that are places (`configs.places`).
+    """
+    known = Checkpoints(folder / "checkpoints").newest_record()
+    return None if known is None else config_of_record(known)
+
+
+def config_of_record(record: dict[str, Any]) -> dict[str, Any]:
+    """The config in a checkpoint's record, without the fields that are places."""
+    return {name: value for name, value in record["identity"].items() if name != DATA}
+
+
+def read_config(
+    folder: Path, known: dict[str, Any] | None, places: Collection[str]
+) -> tuple[dict[str, Any], str]:
+    """The config of a run: every field that decides bits, and those of `places` that the file has.
+
+    Args:
+      folder: of the run.
+      known: its config in a checkpoint; None: it has none, and config.json is all there is.
+      places: the fields that config.json may decide.
+
+    Returns:
+      The fields, and a line about a config.json that is not as it was written; empty: it is.
+
+    Raises:
+      UserError: config.json cannot be read, and there is no checkpoint either.
+    """
+    try:
+        written = files.read_json(folder / CONFIG)
+    except UserError as error:
+        if known is None:
+            raise
+        return known, f"{error} The config in its checkpoints counts"
+    if known is None:
+        return written, ""
+    if configs.is_moved(known, written):
+        places = {*places, "dataset"}
+    merged = known | {name: written[name] for name in places if name in written}
+    differing = configs.differences(known, {n: v for n, v in written.items() if n in known})
+    if not differing:
+        return merged, ""
+    listed = "; ".join(differing)
+    return merged, f"{folder / CONFIG} differs from the run's checkpoint ({listed}), which counts"
 
 
 def before(step: int, log: str) -> list[dict[str, Any]]:

@@ -22,16 +22,15 @@ from jaxdl import (
     parallel,
     plots,
     record,
-    saved_config,
 )
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.config import RunConfig
+from jaxdl.console import say
 from jaxdl.data import prepare, spec
 from jaxdl.data.batches import Dataset
 from jaxdl.data.images import is_folder
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.progress import say
 from jaxdl.task import Task
 from jaxdl.text.generation import Options, encode, go_on
 from jaxdl.train import nonfinite
@@ -78,11 +77,11 @@ def open_run(
     known = None
     checkpoints = Checkpoints(folder / kept)
     if checkpoints.steps():
-        known = saved_config.of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
-    name = str((known or files.read_json(folder / saved_config.NAME)).get("experiment"))
+        known = record.config_of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
+    name = str((known or files.read_json(folder / record.CONFIG)).get("experiment"))
     experiment = _experiment(folder, name)
     places = configs.places(experiment.Config)
-    values, notice = saved_config.read(folder, known, places)
+    values, notice = record.read_config(folder, known, places)
     if notice:
         say(notice)
     # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
@@ -156,7 +155,7 @@ def _config(
         try:
             place = getattr(configs.from_dict(cls, {name: values[name]}), name)
         except UserError as error:
-            say(f"{saved_config.NAME}: {error}; its default is used")
+            say(f"{record.CONFIG}: {error}; its default is used")
             continue
         config = dataclasses.replace(config, **{name: place})
     return config
@@ -322,7 +321,7 @@ def _check_same(run: Run, saved: Saved) -> None:
     Raises:
       UserError: the run went on under another config meanwhile.
     """
-    there = saved_config.of_record(saved.record)
+    there = record.config_of_record(saved.record)
     here = {name: v for name, v in configs.identity(run.config).items() if name in there}
     differing = configs.differences(here, there)
     if differing:
@@ -345,7 +344,7 @@ def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
       UserError: they are other bytes and nobody has named them; or other shapes or classes.
     """
     here = data.spec
-    if saved.record["identity"].get(saved_config.DATA) == here.fingerprint:
+    if saved.record["identity"].get(record.DATA) == here.fingerprint:
         return True
     if not run.given:
         raise UserError(
@@ -453,12 +452,12 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    record = kept.record(step)
-    description = _spec(run, record["data"])
+    leaves = kept.record(step)["leaves"]
+    description = _spec(run, kept.record(step)["data"])
     task, shapes = _build(run, description)
     mesh = parallel.mesh(run.config)
     example = description.example(run.config.batch_size)
-    batch = {name: x for name, x in example.items() if f"[1]['{name}']" in record["leaves"]}
+    batch = {name: x for name, x in example.items() if f"[1]['{name}']" in leaves}
     like = shapes, parallel.placed(batch, parallel.sharded(mesh))
     saved = kept.restore(step, like)
     _check_same(run, saved)

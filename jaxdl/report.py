@@ -4,11 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxdl import metrics_log, plots, record, saved_config
+from jaxdl import metrics_log, plots, record
 from jaxdl.config import RunConfig
-from jaxdl.console import console, show
+from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
-from jaxdl.progress import say
 
 PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
 
@@ -50,7 +49,7 @@ def report(folders: list[Path], picture: Path) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     """A run's config; a line says where config.json is not what its checkpoints hold."""
-    config, notice = saved_config.read(folder, saved_config.in_checkpoints(folder), PLACES)
+    config, notice = record.read_config(folder, record.config_in_checkpoints(folder), PLACES)
     if notice:
         say(notice)
     return config

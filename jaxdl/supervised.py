@@ -210,6 +210,7 @@ def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
     return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
 
 
+# Long: closures over the model, the loss and the optimizer that it is given.
 def supervised(
     model: Model,
     optimizer: optax.GradientTransformation,

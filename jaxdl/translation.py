@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxdl import files, losses, metrics
 from jaxdl.config import absolute, flag
+from jaxdl.console import track
 from jaxdl.data.batches import padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
-from jaxdl.progress import track
 from jaxdl.supervised import Model, SupervisedConfig, TrainState, configured
 from jaxdl.task import Batch, Task
 from jaxdl.text import buckets, decoding, pairs

@@ -14,8 +14,8 @@ from typing import Any
 
 from jaxdl import faults, files, record
 from jaxdl.checkpoint import Checkpoints, DamagedError
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.progress import say
 from jaxdl.verdict import Interruption, Outcome, Whole, compare, results
 
 RUNS = ("whole", "interrupted")

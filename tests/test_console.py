@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from jaxdl import console
-from jaxdl.progress import Training
+from jaxdl.console import Training
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_figures_are_never_cut(width, monkeypatch):
 def test_bar_steps_and_time_are_there_at_any_width(width, monkeypatch):
     file = io.StringIO()
     terminal = Console(file=file, width=width, force_terminal=True, color_system=None)
-    monkeypatch.setattr("jaxdl.progress.console", lambda stderr: terminal)
+    monkeypatch.setattr("jaxdl.console.console", lambda stderr: terminal)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     bar = Training(4000, 0, lambda rate: {"examples_per_second": rate, "flops_per_second": rate})
     values = {"accuracy": 0.5, "gradient_norm": 1.25, "loss": 15590.0, "perplexity": 3e-5}

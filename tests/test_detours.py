@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxdl import plots, record, signals
+from jaxdl.console import Training
 from jaxdl.errors import TrainingError
-from jaxdl.progress import Training
 from jaxdl.train import loop, resume, rewind, stopwatch
 from tests import nan_targets
 from tests.test_finite import poisoned, train

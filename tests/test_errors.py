@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxdl import progress
+from jaxdl import console
 from jaxdl.errors import TrainingError, UserError, printable
 
 
@@ -25,8 +25,8 @@ def test_what_can_be_printed_stays():
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_prints_names_as_they_are(terminal, capsys, monkeypatch):
-    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: terminal)
-    assert list(progress.track(range(2), "decoding [/b][red]\x1b[2J\n")) == [0, 1]
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: terminal)
+    assert list(console.track(range(2), "decoding [/b][red]\x1b[2J\n")) == [0, 1]
     assert "\x1b[2J\n" not in capsys.readouterr().err
-    progress.say("a\x1b[2J\nb")
+    console.say("a\x1b[2J\nb")
     assert capsys.readouterr().err == "a\\x1b[2J b\n"

@@ -12,9 +12,9 @@ import pytest
 from experiments import diabetes_regression
 from jaxdl import record, tree
 from jaxdl.__main__ import run as command
+from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
-from jaxdl.progress import Training
 from jaxdl.train import loop, nonfinite, rewind, stopwatch
 from tests.test_loop import Crash, crash_at, without_seconds
 

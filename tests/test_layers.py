@@ -22,7 +22,6 @@ FLOORS = [
         "schedules",
         "augment",
         "regularizers",
-        "progress",
         "signals",
         "lock",
         "faults",
@@ -38,7 +37,7 @@ FLOORS = [
     {"models", "data", "text"},
     {"supervised", "adversarial", "parallel"},
     {"vision", "translation"},
-    {"company", "checkpoint", "saved_config", "record", "plots", "marked"},
+    {"company", "checkpoint", "record", "plots", "marked"},
     {"train"},
     {
         "judge",

@@ -13,9 +13,9 @@ import pytest
 from jaxdl import environment, files, record, reopen
 from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import RunConfig, flag
+from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.progress import Training
 from jaxdl.signals import Stopped
 from jaxdl.train import loop, resume, stopwatch
 from tests.conftest import forget_programs

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pty
 
-from jaxdl import progress
+from jaxdl import console
 
 
 def speed(rate):
@@ -16,10 +16,10 @@ def test_a_terminal_that_is_closed_does_not_end_a_run(monkeypatch):
     stderr = os.fdopen(theirs, "w", buffering=1, encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", stderr)
-        bar = progress.Training(10, 0, speed)
+        bar = console.Training(10, 0, speed)
         bar.advance(1)
         os.close(ours)
-        progress.say("nobody reads it")
+        console.say("nobody reads it")
         bar.advance(5)
         bar.show(5, "train", {"loss": 1.0})
         bar.show(5, "validation", {"loss": 1.0})

@@ -10,8 +10,8 @@ from PIL import Image
 
 from jaxdl import environment, plots, record, reopen
 from jaxdl.__main__ import run
+from jaxdl.console import Training, track
 from jaxdl.errors import UserError
-from jaxdl.progress import Training, track
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 

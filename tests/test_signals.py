@@ -10,7 +10,7 @@ import time
 import pytest
 
 from jaxdl import record, signals
-from jaxdl.progress import Training
+from jaxdl.console import Training
 from jaxdl.train import loop, resume, stopwatch, summary
 from tests.test_loop import train, without_seconds
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = """
 import sys
 from jaxdl import cli
-from jaxdl.progress import say
+from jaxdl.console import say
 
 def command():
     with open(sys.argv[1], "w") as file:

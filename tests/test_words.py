@@ -1,4 +1,4 @@
-"""Docstrings begin with a noun phrase or a verb, not with a riddle."""
+"""Docstrings begin with a noun phrase or a verb; nothing is long without a reason."""
 
 import ast
 from pathlib import Path
@@ -25,3 +25,19 @@ def test_no_docstring_is_a_riddle(file):
     ]
     found = [line for line in first_lines if line.split()[0].strip(",:;") in RIDDLES]
     assert not found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_is_long_says_why(file):
+    """No class over 250 lines, and no function over 60 but one whose comment begins with Long."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = node.end_lineno - node.lineno + 1
+        if isinstance(node, ast.ClassDef):
+            assert length <= 250, node.name
+        elif length > 60:
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            assert lines[first - 2].startswith("# Long: "), node.name

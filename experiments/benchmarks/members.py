@@ -20,9 +20,9 @@ from experiments.benchmarks.accelerator.short import SHORT
 from jaxdl import cli, parallel
 from jaxdl import config as configs
 from jaxdl.config import RunConfig, flag
+from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 from jaxdl.train.step import step_spec, task_functions
 
 SMALL = {"shakespeare_lm": ["--length=32"]}  # in place of the short run's

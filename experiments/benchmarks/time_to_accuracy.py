@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from experiments import cifar_speedrun
 from jaxdl import cli, parallel
 from jaxdl.config import flag
+from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.metrics import scalars
-from jaxdl.progress import say
 from jaxdl.task import State, Task
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.step import operands, step_spec

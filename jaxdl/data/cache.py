@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from jaxdl import files
+from jaxdl.console import say
 from jaxdl.data.claims import claim
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 
 DIGEST = hashlib.sha256().digest_size
 Value = TypeVar("Value")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from jaxdl import lock
-from jaxdl.progress import say
+from jaxdl.console import say
 
 TRIES = 20  # to make a folder that others delete
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import files
+from jaxdl.console import track
 from jaxdl.data.claims import claim
 from jaxdl.errors import UserError
-from jaxdl.progress import track
 
 PATIENCE = 10.0  # seconds until the server must have answered; DNS is counted in
 WINDOW = 30.0  # seconds, in each of which it must send LEAST bytes

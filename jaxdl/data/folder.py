@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl import files, memory
+from jaxdl.console import track
 from jaxdl.data import pixels
 from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.progress import track
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 VALIDATION = ("validation", "val", "valid")  # names of that split's folder

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxdl.config import absolute
-from jaxdl.data import cache, pixels
+from jaxdl.console import say
+from jaxdl.data import pixels
 from jaxdl.data.batches import Dataset, Split, by_class, carve
 from jaxdl.data.records import Records, Source
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 
 # Where images lie is read by modules of its own, imported where a run has such images.
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _described(folder: "ImageFolder") -> str:
 
 
 def _from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
-    from jaxdl.data import prepare
+    from jaxdl.data import cache, prepare
 
     stored = prepare.opened(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
@@ -318,6 +318,8 @@ def _splits(stored: "Stored") -> tuple[str, ...]:
 
 def _labels(stored: "Stored", fingerprint: str, source: Source) -> np.ndarray:
     """The labels of a source that is not in memory, int32 [N]; read once, and kept."""
+    from jaxdl.data import cache
+
     key = f"{stored.slug}-{fingerprint[:16]}-labels"
 
     def find() -> np.ndarray | None:

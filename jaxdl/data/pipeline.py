@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.config import full_batches
+from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Split
 from jaxdl.data.records import Draw, Records
 from jaxdl.errors import TrainingError, UserError, first_line
-from jaxdl.progress import say
 
 AHEAD = 2  # batches that a worker makes while others are used
 

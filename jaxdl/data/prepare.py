@@ -13,11 +13,11 @@ import numpy as np
 
 from jaxdl import manifest
 from jaxdl.config import check_text
+from jaxdl.console import track
 from jaxdl.data import archives, cache, download, pixels, tfds
 from jaxdl.data.claims import claim
 from jaxdl.data.stored import Stored, open_dataset, parsed
 from jaxdl.errors import UserError
-from jaxdl.progress import track
 
 REVIEW = re.compile(r"aclImdb/(train/(neg|pos|unsup)|test/(neg|pos))/\d+_\d+\.txt")
 

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl import files
+from jaxdl.console import track
 from jaxdl.data import layout as layouts
 from jaxdl.data import pixels, tfds
 from jaxdl.data.layout import Layout
 from jaxdl.errors import UserError, first_line, importing, shortened
-from jaxdl.progress import track
 
 AT_A_TIME = 1000  # records that are held against their checksums
 # As TFDS has it, and with the version as a folder: mnist/3.0.1. Nothing in it leaves the folder.

@@ -39,7 +39,7 @@ class Map(NamedTuple):
     batched: tuple[tuple[int | None, ...], ...] = ()
 
     def split(self, operands: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
-        """What was saved, and the tangents."""
+        """Saved values, and the tangents."""
         count = self.saved.num_leaves
         return tuple(operands[:count]), list(operands[count:])
 

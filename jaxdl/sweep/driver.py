@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from jaxdl import cli, files
 from jaxdl import config as configs
 from jaxdl.config import RunConfig
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.lock import Lock
-from jaxdl.progress import say
 from jaxdl.signals import Stopped
 from jaxdl.sweep import cluster, grid, ledger, local, slurm
 from jaxdl.sweep.ledger import Ledger

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from jaxdl import config as configs
-from jaxdl import files, record, saved_config
+from jaxdl import files, record
+from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
-from jaxdl.progress import say
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
@@ -156,7 +156,7 @@ def result(line: Line) -> dict[str, Any] | None:
     remedy = f"delete {folder}, and the trial runs again"
     try:
         summary = record.read_summary(folder)
-        config, _ = saved_config.read(folder, saved_config.in_checkpoints(folder), ())
+        config, _ = record.read_config(folder, record.config_in_checkpoints(folder), ())
     except UserError as error:
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
     if configs.differences(line["config"], {name: config.get(name) for name in line["config"]}):

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from jaxdl import files
+from jaxdl.console import say
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger
 

@@ -147,6 +147,7 @@ def greedy(
     return made
 
 
+# Long: closures over the model and the options of the search.
 def beam_search(
     following: Following,
     state: State,

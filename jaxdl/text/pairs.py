@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.config import absolute
+from jaxdl.console import say
 from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, carve
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 from jaxdl.text import buckets, lines
 from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded

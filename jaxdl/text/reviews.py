@@ -97,6 +97,7 @@ def _texts(stored: Stored, split: str) -> list[tuple[str, int]]:
         return [(e["text"].decode("utf-8"), stored.label(e)) for e in stored.examples(split)]
 
 
+# Long: its arguments take half of it.
 def _reviews(
     corpus: corpora.Corpus,
     size: int,

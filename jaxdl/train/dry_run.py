@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from jaxdl import checkpoint, cost, memory, parallel, tree
 from jaxdl.config import RunConfig
+from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import TrainingError
-from jaxdl.progress import say
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
 from jaxdl.train.step import LoopState, Operands, StepSpec, compile_step, operands

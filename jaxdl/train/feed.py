@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxdl import parallel
 from jaxdl.config import full_batches
+from jaxdl.console import say
 from jaxdl.data.batches import Split
 from jaxdl.data.records import Records
-from jaxdl.progress import say
 from jaxdl.task import Batch, Key
 from jaxdl.train.step import Epoch, LoopState, Operands, Program, StepSpec
 

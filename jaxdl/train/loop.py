@@ -23,11 +23,11 @@ from jaxdl import config as configs
 from jaxdl import cost, environment, memory, metrics, parallel, plots, record, signals
 from jaxdl.checkpoint import Checkpoints, Saved
 from jaxdl.config import RunConfig
+from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.lock import Lock
-from jaxdl.progress import Training, say
 from jaxdl.task import Build, Key, State, Task
 from jaxdl.train import nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split, metric_names
@@ -233,6 +233,7 @@ class _Parts(NamedTuple):
     speed: Callable[[float], dict[str, float]]  # steps a second -> rates
 
 
+# Long: it names each part of a run once, in the order in which they are opened.
 def _begin(
     config: RunConfig,
     spec: StepSpec,

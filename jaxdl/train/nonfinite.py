@@ -16,9 +16,9 @@ from jax.extend import core
 
 from jaxdl import tree
 from jaxdl.checkpoint import Checkpoints
+from jaxdl.console import say
 from jaxdl.errors import TrainingError
 from jaxdl.metrics import Metrics
-from jaxdl.progress import say
 from jaxdl.task import Batch, State, Task
 
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip

@@ -11,10 +11,10 @@ from jaxdl import config as configs
 from jaxdl import environment, parallel, record, tree
 from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
 from jaxdl.config import RunConfig
+from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.errors import UserError
-from jaxdl.progress import say
 from jaxdl.train import rewind
 from jaxdl.train.early_stopping import BestTracker
 from jaxdl.train.rewind import Detours

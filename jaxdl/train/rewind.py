@@ -11,8 +11,8 @@ from typing import Any
 
 from jaxdl import files
 from jaxdl.checkpoint import WITHIN
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.progress import say
 
 Detours = list[list[int]]
 NAME = "detours.json"

@@ -106,6 +106,7 @@ def build_task(spec: StepSpec, numbers: Operands) -> Task:
     return spec.build(configs.with_operands(spec.config, numbers), spec.data)
 
 
+# Long: it names each function of a program once.
 @functools.lru_cache(maxsize=KEPT)
 def compile_step(spec: StepSpec) -> Program:
     """Jits a task's functions: the state donated, the batch sharded over the mesh.

@@ -25,8 +25,8 @@ from experiments.benchmarks import beside_torch, performance
 from experiments.benchmarks.accelerator import driver, report, table
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag
+from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.progress import say
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*", "/dev/kfd")  # as files
 # On an H100 with 16 cores `runs` took two minutes, and a quarter of `steps` half a minute; the
