@@ -41,8 +41,9 @@ def test_one_program_for_all_splits(small):
         return task._replace(evaluate=counting)
 
     spec = step_spec(build, config, data, ONE)
-    assert metric_names(spec, spec.data.example(10)) == ["loss", "accuracy"]
+    assert metric_names(spec, spec.data.example(10)) == ["accuracy", "loss"]
     state = small.build(config, data.spec).init(jax.random.key(0))
+    state = jax.device_put(state, parallel.replicated(ONE))
     for split in (data.validation, data.test, data.train):
         evaluate_split(spec, operands(config, ONE), state, split)
     assert len(traced) == 1

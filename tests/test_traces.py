@@ -12,7 +12,7 @@ import pytest
 
 import experiments
 from experiments import mnist_lenet
-from jaxdl import augment, losses, optim, regularizers, schedules
+from jaxdl import augment, losses, metrics, optim, regularizers, schedules
 from jaxdl import config as configs
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.spec import describe
@@ -221,3 +221,23 @@ def test_a_spec_says_what_a_program_depends_on():
     ]
     assert hash(specs[0]) == hash(specs[1])
     assert specs[0] == specs[1]
+
+
+class LossesTest(chex.TestCase):
+    """Every loss, compiled and run operation by operation, of traced and of concrete operands."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_compiled_and_not_are_equal(self):
+        logits = jnp.linspace(-2, 2, 12).reshape(4, 3)
+        labels = losses.smooth(jnp.asarray([0, 2, 1, 1]), 3, 0.1)
+        for loss in losses.CLASSIFICATION.values():
+            found = self.variant(loss)(logits, labels)
+            chex.assert_shape(found, (4,))
+            chex.assert_trees_all_close(found, loss(logits, labels), rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_a_mean_of_other_shapes_is_refused(self):
+        mean = self.variant(metrics.mean)
+        chex.assert_trees_all_close(mean(jnp.ones(4), jnp.ones(4)), (4.0, 4.0))
+        with pytest.raises(AssertionError, match="different shapes"):
+            mean(jnp.ones((4, 1)), jnp.ones(4))

@@ -46,4 +46,7 @@ _add = jax.jit(metrics.add, donate_argnums=0)
 def metric_names(spec: StepSpec, batch: Any) -> list[str]:
     """Names of the metrics that evaluation gives for a batch."""
     numbers, state = state_shapes(spec)
-    return list(jax.eval_shape(compile_evaluate(spec), numbers, state, batch))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
+    # Placed as in a run, so that it is not traced again there.
+    placed = parallel.placed(shapes, parallel.sharded(spec.mesh))
+    return list(jax.eval_shape(compile_evaluate(spec), numbers, state, placed))

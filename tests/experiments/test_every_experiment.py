@@ -13,6 +13,7 @@ from experiments.benchmarks.accelerator.short import SHORT
 from jaxdl import cli, metrics_log, record
 from jaxdl.__main__ import run as command
 from jaxdl.config import RunConfig
+from tests.experiments import predictions
 
 METRICS = {
     "diabetes_regression": "r_squared",
@@ -51,17 +52,19 @@ def told_apart(config, reads):
     return recording
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, []) for name in NAMES), ("shakespeare_lm", ["--model=lstm"])]
+)
+def test_run_trains_and_can_be_opened_again(name, more, tmp_path, capsys, monkeypatch):
     module = importlib.import_module(f"experiments.{name}")
-    config = cli.parse(module.Config, [*SHORT[name], f"--workdir={tmp_path / 'run'}"])
+    config = cli.parse(module.Config, [*SHORT[name], *more, f"--workdir={tmp_path / 'run'}"])
     reads = set()
     summary = module.run(told_apart(config, reads))
     assert summary["step"] >= 1
     own = {field.name for field in dataclasses.fields(module.Config)}
     own -= {field.name for field in dataclasses.fields(RunConfig)}
     unread = (own | {"learning_rate"}) - reads - ELSEWHERE
-    assert not unread, "a flag that nothing reads is not to be defined: inherit RunConfig"
+    assert more or not unread, "a flag that nothing reads is not to be defined: inherit RunConfig"
     metric = METRICS.get(name, "accuracy")
     assert f"test/{metric}" in summary
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
@@ -71,6 +74,7 @@ def test_run_trains_and_can_be_opened_again(name, tmp_path, capsys):
     rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
     assert rates
     assert all(0 < rate <= config.learning_rate * 1.000001 for rate in rates)
+    predictions.check(name, tmp_path / "run", summary["state_sha256"], monkeypatch)
 
 
 @pytest.mark.parametrize("name", NAMES)
