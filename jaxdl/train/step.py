@@ -84,14 +84,11 @@ def operands(config: RunConfig, mesh: Mesh) -> Operands:
 
     They stay weakly typed, as Python's numbers: bfloat16 times one of them is bfloat16.
     """
-    place = _placing(parallel.replicated(mesh))
-    return {name: place(value) for name, value in configs.operands(config).items()}
-
-
-@functools.cache
-def _placing(where: jax.sharding.Sharding) -> Callable[[float | int], jax.Array]:
-    """Puts a number of Python where a sharding says, and leaves it weakly typed."""
-    return jax.jit(lambda x: x, out_shardings=where)
+    whole = parallel.replicated(mesh)
+    numbers = configs.operands(config)
+    if jax.process_count() > 1:
+        return {n: jax.jit(lambda x: x, out_shardings=whole)(v) for n, v in numbers.items()}
+    return {name: jax.device_put(value, whole) for name, value in numbers.items()}
 
 
 def step_spec(build: Build, config: RunConfig, data: batches.Dataset, mesh: Mesh) -> StepSpec:
