@@ -252,12 +252,14 @@ def operands(config: RunConfig) -> dict[str, float | int]:
     A float that is 0 or infinite, or whose flag is `static`, is a constant of the program instead:
     what a neutral value makes void is left out of it.
     """
-    return {
-        field.name: value
-        for field in dataclasses.fields(config)
-        if isinstance(value := getattr(config, field.name), float)
-        and not (field.metadata["static"] or value == 0 or math.isinf(value))
-    } | {"seed": config.seed}
+
+    def is_operand(field: Any) -> bool:
+        value = getattr(config, field.name)
+        number = isinstance(value, float) and value != 0 and not math.isinf(value)
+        return not field.metadata["static"] and (number or field.name == "seed")
+
+    fields = dataclasses.fields(config)
+    return {field.name: getattr(config, field.name) for field in fields if is_operand(field)}
 
 
 def without_operands(config: RunConfig) -> RunConfig:

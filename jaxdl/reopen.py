@@ -236,26 +236,36 @@ def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     return named[checkpoint]
 
 
-def _spec(run: Run, sha256: str) -> DataSpec:
-    """The description of a run's data, from its folder; of an older run, from the data.
+def _spec(run: Run, known: dict[str, Any]) -> DataSpec:
+    """The description of the data that a checkpoint was trained on.
+
+    It is the run folder's, where that is the one under the checkpoint's SHA-256; else the data are
+    read, which have to be the checkpoint's own.
 
     Args:
       run: an opened run.
-      sha256: of `data.json`, as a checkpoint has it; empty: the run is older than that file.
+      known: the checkpoint's record; of a run from before there was a description it has none.
 
     Raises:
-      UserError: the data have to be read, and are not there.
+      UserError: the data have to be read, and are not there, or are others.
     """
     try:
         text, tokenizer = (_text(run.folder / name) for name in (spec.NAME, spec.TOKENIZER))
-        if not sha256:
+        if not known["data"]:
             raise UserError(f"{run.folder} was made before runs had a {spec.NAME}")
-        if hashlib.sha256(text.encode()).hexdigest() != sha256:
-            raise UserError(f"{run.folder / spec.NAME} is not what the run wrote")
+        if hashlib.sha256(text.encode()).hexdigest() != known["data"]:
+            raise UserError(f"{run.folder / spec.NAME} is not of the checkpoint of {known['step']}")
         return DataSpec.from_json(text, tokenizer)
     except UserError as error:
         say(f"{error}: its data are described anew")
-        return _load(run).spec
+        described = _load(run).spec
+        if described.fingerprint != known["identity"].get(record.DATA):
+            raise UserError(
+                f"{error}, and {described.source or described.name} has other bytes than the "
+                f"checkpoint of step {known['step']} was trained on: name the place of those with "
+                "--data_dir or --dataset, or bring the file back"
+            ) from error
+        return described
 
 
 def _text(path: Path) -> str:
@@ -303,15 +313,17 @@ def restored(run: Run) -> Restored:
       UserError: the checkpoint is damaged, or the run went on under another config meanwhile.
     """
     checkpoints = Checkpoints(run.folder / CHECKPOINTS)
-    known = checkpoints.newest_record()
-    if known:
-        environment.check_settings(known["versions"], str(run.folder))
-    description = _spec(run, known["data"] if known else "")
+    if newest := checkpoints.newest_record():
+        environment.check_settings(newest["versions"], str(run.folder))
+    known = _chosen(checkpoints, run.checkpoint, checkpoints.record)
+    description = _spec(run, known)
     run.config.steps_per_epoch(description.num_train)  # refuses a batch that no memory holds
     task, like = _build(run, description)
     restore = partial(checkpoints.restore, like=like, part=".state")  # of the loop's
     saved = _chosen(checkpoints, run.checkpoint, restore)
     _check_same(run, saved)
+    if saved.record["data"] != known["data"]:
+        raise UserError(f"{run.folder} goes on with other data: the same command again reads those")
     return Restored(task, saved, description)
 
 
@@ -452,8 +464,8 @@ def replay(run: Run) -> dict[str, Any]:
     if not kept.steps():
         raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
     step = kept.steps()[-1]
-    leaves = kept.record(step)["leaves"]
-    description = _spec(run, kept.record(step)["data"])
+    known = kept.record(step)
+    leaves, description = known["leaves"], _spec(run, known)
     task, shapes = _build(run, description)
     mesh = parallel.mesh(run.config)
     example = description.example(run.config.batch_size)

@@ -271,6 +271,10 @@ def supervised(
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
         shaped = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
+        if inputs not in shaped:
+            raise UserError(
+                f"inputs={inputs!r}: a batch has {', '.join(shaped)}: name one of these"
+            )
         variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
         params = variables.pop("params")
         # A copy: the compiled step gives away its state's buffers, each of them once.

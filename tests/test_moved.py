@@ -108,6 +108,53 @@ def test_other_images_of_the_same_classes_are_evaluated_as_such(moved, capsys):
         reopen.evaluate(run, "test")
 
 
+@pytest.mark.parametrize("harm", ["lost", "edited"])
+def test_a_lost_description_is_not_made_of_other_images(harm, moved, capsys):
+    """Else they would be normalised by themselves, and their classes held against themselves."""
+    (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
+    path = moved / "run" / "data.json"
+    text = path.read_text(encoding="utf-8").replace("ant", "wasp")
+    path.unlink() if harm == "lost" else path.write_text(text, encoding="utf-8")
+    run = reopen.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
+    with pytest.raises(UserError, match=r"has other bytes than the checkpoint of step .* bring"):
+        reopen.evaluate(run, "test")
+    assert not (moved / "run" / "evaluations").exists()
+    run = reopen.open_run(moved / "run", "newest", dataset=str(data_of(moved)))
+    summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert reopen.evaluate(run, "test")["loss"] == summary["test/loss"]
+
+
+def data_of(moved):
+    """The images as the run knew them."""
+    shutil.rmtree(moved / "elsewhere")
+    return folders.image_folder(moved / "again", count=6)
+
+
+def test_each_checkpoint_has_the_description_of_its_own_data(moved):
+    """A run that was forced onto other images: its older checkpoints are of those before."""
+    before, run = data_of(moved), moved / "run"
+
+    def steps():
+        return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+    def loss(step):
+        opened = reopen.open_run(run, str(step), dataset=str(before))
+        return reopen.evaluate(opened, "test")["loss"]
+
+    *older, newest = steps()
+    wanted = {step: loss(step) for step in older}
+    other = shutil.copytree(before, moved / "other")
+    for number, path in enumerate((other / "train").rglob("*.png")):
+        path.write_bytes(folders.png(seed=50 + number))
+    train(run, other, num_steps=newest, resume="force")
+    kept = set(older) & set(steps())
+    assert kept
+    for step in kept:
+        assert loss(step) == wanted[step]
+        with pytest.raises(UserError, match=r"other bytes than the checkpoint of step"):
+            reopen.evaluate(reopen.open_run(run, str(step)), "test")
+
+
 @pytest.mark.parametrize("flag", ["dataset=mnist", "dataset=embedded", "source_file=x"])
 def test_only_what_the_run_has_can_be_elsewhere(flag, moved):
     with pytest.raises(UserError, match=f"--{flag}.*leave it out"):

@@ -7,6 +7,7 @@ import pkgutil
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -199,17 +200,53 @@ class Closed(RunConfig):
     share: float = flag(0.5, "of the units")
 
 
-def test_a_value_that_is_needed_while_compiling_is_named(small, tmp_path):
+NEEDS = {
+    "int": lambda config: int(16 * config.share),
+    "if": lambda config: 16 if config.share > 0.4 else 8,
+    "range": lambda config: len(range(config.share)),
+    "text": lambda config: len(f"{config.share:.4f}"),
+    "key": lambda config: {0.5: 16}.get(config.share, 8),
+    "shape": lambda config: jnp.zeros((config.share,)).size,
+    "numpy": lambda config: int(np.exp(config.share)),
+}
+
+
+@pytest.mark.parametrize("need", NEEDS)
+def test_a_value_that_is_needed_while_compiling_is_named(need, small, tmp_path):
     def build(config, spec):
-        return small.build(small.Config(width=int(16 * config.share)), spec)
+        width = NEEDS[need](config)
+        return small.build(small.Config(width=width or 1), spec)
 
     config = Closed(workdir=str(tmp_path / "run"), batch_size=16, num_steps=2)
+    if need in ("range", "shape"):  # of a float they never work
+        with pytest.raises(TypeError):
+            loop.train(config, build, small.load(small.Config()))
+        return
     message = (
         r"needs the value of --share while .* declare the field as flag\(\.\.\., static=True\)"
     )
     with pytest.raises(UserError, match=message):
         loop.train(config, build, small.load(small.Config()))
     assert not (tmp_path / "run").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeded(RunConfig):
+    """A seed that decides more than what is drawn."""
+
+    seed: int = flag(3, "seed", low=0, static=True)
+
+
+def test_a_seed_may_be_a_constant_of_the_program(small, tmp_path):
+    def build(config, spec):
+        width = int(np.random.RandomState(config.seed).randint(4, 9))
+        return small.build(small.Config(width=width), spec)
+
+    assert "seed" not in configs.operands(Seeded())
+    config = Seeded(workdir=str(tmp_path / "run"), batch_size=16, num_steps=2)
+    assert loop.train(config, build, small.load(small.Config()))["step"] == 2
+    with pytest.raises(UserError, match="needs the value of --seed"):
+        loop.train(RunConfig(batch_size=16, num_steps=2), build, small.load(small.Config()))
 
 
 def test_a_spec_says_what_a_program_depends_on():

@@ -145,9 +145,19 @@ def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
     """The description of a data set whose training split is {name: array [N, ...]}.
 
     Args:
-      split: of training.
-      fields: other fields of `DataSpec`; `constants` may be a dictionary of arrays.
+      split: of training, in memory unless there is a fingerprint.
+      fields: other fields of `DataSpec`; `constants` may be a dictionary of arrays, and without a
+        `fingerprint` it is that of the split.
+
+    Raises:
+      UserError: a constant is not finite.
     """
+    if "fingerprint" not in fields:
+        sha = hashlib.sha256()
+        for name, array in split.items():
+            sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            sha.update(np.ascontiguousarray(array).tobytes())
+        fields["fingerprint"] = sha.hexdigest()
     constants = _named(fields.pop("constants", {}))
     return DataSpec(
         num_train=fields.pop("num_train", None) or len(next(iter(split.values()))),

@@ -124,6 +124,9 @@ def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
     Raises:
       UserError: it is none of them.
     """
+    for split in ("validation", "test"):
+        if not batches.size(getattr(data, split)):
+            raise UserError(f"the {split} split of {data.spec.name} is empty: give it examples")
     batch = next(iter(batches.padded_batches(data.validation, spec.config.batch_size)))
     names = metric_names(spec, batch)
     if name not in names:

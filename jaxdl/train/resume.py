@@ -162,7 +162,8 @@ def announce(
     """Prints what a run is about to do, on what, and where."""
     counts = data.spec.num_train, *map(batches.size, (data.validation, data.test))
     sizes = "/".join(f"{count:,}" for count in counts)
-    say(f"data: {data.spec.name} ({data.spec.source}), {sizes} to train/validate/test")
+    source = f" ({data.spec.source})" if data.spec.source else ""
+    say(f"data: {data.spec.name}{source}, {sizes} to train/validate/test")
     kind = jax.devices()[0].device_kind
     parameters = tree.count(tree.trained(program.like.state))
     say(f"{parameters:,} parameters, {total:,} steps on {devices} x {kind}")

@@ -238,28 +238,29 @@ def _naming_constants(spec: StepSpec, function: str, given: tuple[Any, ...]) -> 
     Raises:
       UserError: there is one.
     """
-    asks = (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    )
     try:
         yield
-    except asks as error:
-        numbers: Operands = dict.fromkeys(configs.operands(spec.config), 1.0) | {"seed": 1}
-        for name, one in numbers.items():
+    except (TypeError, ValueError) as error:  # JAX's own, and those of what Python makes of it
+        numbers: Operands = {n: 1 if n == "seed" else 1.0 for n in configs.operands(spec.config)}
 
-            def alone(number: Any, name: str = name) -> Any:
-                task = build_task(spec, numbers | {name: number})
-                return getattr(task, function)(*given)
+        def fails(traced: dict[str, Any]) -> bool:
+            def call(traced: dict[str, Any]) -> Any:
+                return getattr(build_task(spec, numbers | traced), function)(*given)
 
             try:
-                jax.eval_shape(alone, one)
-            except asks:
-                raise UserError(
-                    f"the task needs the value of --{name} while its {function} is compiled: use "
-                    "jax.numpy there, or declare the field as flag(..., static=True)"
-                ) from error
+                jax.eval_shape(call, traced)
+            except (TypeError, ValueError):
+                return True
+            return False
+
+        if not fails({}):
+            for name, one in numbers.items():
+                if fails({name: one}):
+                    raise UserError(
+                        f"the task needs the value of --{name} while its {function} is compiled: "
+                        "use jax.numpy on it, layers that do (jaxdl.models.dropout), or declare "
+                        "the field as flag(..., static=True)"
+                    ) from error
         raise
 
 
