@@ -205,7 +205,7 @@ AS_NOBODY = """
 import os, sys
 import PIL.Image, PIL.ImageOps, PIL.JpegImagePlugin, grain
 from jaxdl import cli
-from jaxdl.data import images
+from jaxdl.data import cache, folder, images, pipeline, prepare
 PIL.Image.init()  # now: the packages may lie where another user cannot read
 os.setgroups([])
 os.setuid(65534)
