@@ -264,7 +264,7 @@ def operands(config: RunConfig) -> dict[str, float | int]:
 
 def without_operands(config: RunConfig) -> RunConfig:
     """The config with each of its operands at one: the same for all that share a program."""
-    return _replaced(config, dict.fromkeys(operands(config), 1.0) | {"seed": 1})
+    return _replaced(config, {name: type(x)(1) for name, x in operands(config).items()})
 
 
 def with_operands(config: RunConfig, values: dict[str, Any]) -> RunConfig:

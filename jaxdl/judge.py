@@ -5,7 +5,6 @@ Shapes: B images of S by S pixels with C channels, K classes, F features.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +23,8 @@ CONFIDENT = 0.9  # the probability of a class from which on an image is one of i
 CENTRE = 100  # images whose mean features are the centre of all moments
 
 
-class Judge(NamedTuple):
-    """A classifier."""
-
-    classify: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-    """Images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F]."""
+# Images in 0 to 255 [B, S, S, C] -> logits [B, K] and features [B, F].
+Judge = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def from_run(folder: Path, spec: DataSpec) -> Judge:
@@ -59,13 +55,13 @@ def from_run(folder: Path, spec: DataSpec) -> Judge:
             raise UserError(f"--classifier={folder} has no hidden dense layer: give one that has")
         return found[""], dense[-2].astype(jnp.float32)
 
-    return Judge(classify)
+    return classify
 
 
 def centre(judge: Judge, data: Dataset) -> np.ndarray:
     """Mean features of some real images, about which all moments are computed: float32 [F]."""
     some = jnp.asarray(data.train["image"][:CENTRE], jnp.float32)
-    return np.asarray(jnp.mean(jax.jit(judge.classify)(some)[1], axis=0))
+    return np.asarray(jnp.mean(jax.jit(judge)(some)[1], axis=0))
 
 
 def fingerprint(folder: Path) -> str:
@@ -89,13 +85,13 @@ def quality(
     class with a probability of 0.9 or more. `class_entropy`: of the shares of the classes, in
     nats; log K where all are as frequent, 0 where all images are one class.
     """
-    logits, features = judge.classify(made)
+    logits, features = judge(made)
     probabilities = jax.nn.softmax(logits)
     likeliest = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
     counts = jnp.sum(likeliest * mask[:, None], axis=0)
     sure = (jnp.max(probabilities, axis=-1) >= CONFIDENT).astype(jnp.float32)
     return {
-        "frechet": metrics.frechet(judge.classify(real)[1], features, mask, jnp.asarray(centre)),
+        "frechet": metrics.frechet(judge(real)[1], features, mask, jnp.asarray(centre)),
         "confident": metrics.mean(sure, mask),
         "class_entropy": metrics.Entropy(counts, jnp.sum(mask)),
     }

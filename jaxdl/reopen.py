@@ -254,7 +254,9 @@ def _spec(run: Run, known: dict[str, Any]) -> DataSpec:
         if not known["data"]:
             raise UserError(f"{run.folder} was made before runs had a {spec.NAME}")
         if hashlib.sha256(text.encode()).hexdigest() != known["data"]:
-            raise UserError(f"{run.folder / spec.NAME} is not of the checkpoint of {known['step']}")
+            raise UserError(
+                f"{run.folder / spec.NAME} is not that of the checkpoint of step {known['step']}"
+            )
         return DataSpec.from_json(text, tokenizer)
     except UserError as error:
         say(f"{error}: its data are described anew")

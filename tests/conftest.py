@@ -1,4 +1,4 @@
-"""What holds for every test: warnings are errors, no network, no silent broadcasting of ranks."""
+"""Rules of every test: warnings are errors, no network, no silent broadcasting of ranks."""
 
 import gc
 import os

@@ -36,7 +36,7 @@ def figures(folder):
 
 
 def guarded(call):
-    """What a command returns, its exit status, and what it said."""
+    """Result of a command, its exit status, and its stderr."""
     results = []
     with contextlib.redirect_stderr(io.StringIO()) as said:
         status = cli.guard(lambda: results.append(call()))

@@ -19,7 +19,7 @@ from jaxdl.lock import Lock
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """How it goes."""
+    """Flags of a trial that ends at once."""
 
     sleep: float = flag(0.2, "seconds that it takes", low=0.0)
     how: str = flag("well", "it ends", choices=("well", "badly", "killed", "killed once"))

@@ -82,7 +82,7 @@ def build(config, spec) -> Task:
 
 
 def plain(config):
-    """What of a config a compiled program may depend on."""
+    """The part of a config that a compiled program may depend on."""
     events = {"log_every": 1, "eval_every": 0, "checkpoint_every": 0}
     return dataclasses.replace(config, workdir="", resume="auto", **events)
 

@@ -23,7 +23,7 @@ class Slope(nn.Module):
         return x[:, 0] * self.param("w", nn.initializers.constant(0.5), ())
 
 
-def tasks(**options):
+def tasks(finish=lambda made: made, **options):
     given = {"schedule": "constant"} | options
     config = AdversarialConfig(
         latents=1, learning_rate=RATE, batch_size=4, loss="wasserstein", **given
@@ -36,6 +36,7 @@ def tasks(**options):
         example=jax.ShapeDtypeStruct((1, 1), jnp.float32),
         real=lambda batch: batch["x"],
         evaluate=lambda state, batch: {},
+        finish=finish,
     )
 
 
@@ -91,17 +92,7 @@ def test_the_generators_turn_comes_once_in_so_many_steps():
 
 
 def test_its_outputs_are_those_of_the_generators_average():
-    config = AdversarialConfig(latents=1, batch_size=4, ema_decay=0.5)
-    task = adversarial(
-        config,
-        Scale(),
-        Slope(),
-        steps=100,
-        example=jax.ShapeDtypeStruct((1, 1), jnp.float32),
-        real=lambda batch: batch["x"],
-        evaluate=lambda state, batch: {},
-        finish=lambda made: made + 100,
-    )
+    task = tasks(finish=lambda made: made + 100, ema_decay=0.5)
     state, step = task.init(jax.random.key(0)), jax.jit(task.step)
     for _ in range(4):
         state, _ = step(state, BATCH)

@@ -78,7 +78,7 @@ def test_a_gan_is_judged_by_it(trained, tmp_path):
 def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, digits):
     judging = judge.from_run(trained, digits.spec)
     images = jnp.asarray(digits.test["image"][:9], jnp.float32)
-    logits, features = jax.jit(judging.classify)(images)
+    logits, features = jax.jit(judging)(images)
     state = reopen.restored(reopen.open_run(trained)).saved.state
     assert state.average is None
     mean, std = digits.spec.statistics()
@@ -96,7 +96,7 @@ def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, d
     assert float(features.min()) < 0
     centre = judge.centre(judging, digits)
     some = jnp.asarray(digits.train["image"][: judge.CENTRE], jnp.float32)
-    np.testing.assert_allclose(centre, judging.classify(some)[1].mean(0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(centre, judging(some)[1].mean(0), rtol=1e-3, atol=1e-4)
 
 
 def test_runs_that_cannot_judge_are_refused(digits, tmp_path):

@@ -240,11 +240,14 @@ class Seeded(RunConfig):
 def test_a_seed_may_be_a_constant_of_the_program(small, tmp_path):
     def build(config, spec):
         width = int(np.random.RandomState(config.seed).randint(4, 9))
+        seen.add(config.seed)
         return small.build(small.Config(width=width), spec)
 
+    seen = set()
     assert "seed" not in configs.operands(Seeded())
     config = Seeded(workdir=str(tmp_path / "run"), batch_size=16, num_steps=2)
     assert loop.train(config, build, small.load(small.Config()))["step"] == 2
+    assert seen == {3}
     with pytest.raises(UserError, match="needs the value of --seed"):
         loop.train(RunConfig(batch_size=16, num_steps=2), build, small.load(small.Config()))
 

@@ -1,4 +1,4 @@
-"""What is measured of translations: by models whose answers are known."""
+"""Measures of translations, by models whose answers are known."""
 
 import collections
 import math
@@ -55,7 +55,7 @@ def concluded(data, model, folder):
 
 
 def bleu(found, wanted):
-    """Of Papineni et al. (2002), over a corpus with one reference to each line; times 100."""
+    """BLEU of Papineni et al. (2002), over a corpus with one reference to each line; times 100."""
     logs = 0.0
     for n in range(1, 5):
         hits = total = 0

@@ -12,10 +12,11 @@ FILES = sorted(
     for room in ("jaxdl", "experiments")
     for path in (ROOT / room).rglob("*.py")
 )
+TESTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py"))
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [*FILES, *TESTS])
 def test_no_docstring_is_a_riddle(file):
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     first_lines = [

@@ -41,12 +41,12 @@ class Windows:
 
     array: Any  # [N, ...]
     start: Any  # int32 [M], the first position of each window
-    offsets: Any  # int32 [T]: 0, 1, ..., T - 1
+    length: int = dataclasses.field(metadata={"static": True})  # T
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[M, T, ...]."""
-        return (*self.start.shape, *self.offsets.shape, *self.array.shape[1:])
+        return (*self.start.shape, self.length, *self.array.shape[1:])
 
     @property
     def dtype(self) -> Any:
@@ -64,12 +64,13 @@ class Windows:
     def __getitem__(self, rows: Any) -> Any:
         """The windows of rows [B] of M, or of a slice of them."""
         start = self.start[rows]
-        return self.array[start[..., None] + self.offsets[(None,) * start.ndim]]
+        offsets = np.arange(self.length, dtype=np.int32)
+        return self.array[start[..., None] + offsets[(None,) * start.ndim]]
 
 
 def windows(array: np.ndarray, start: np.ndarray, length: int) -> Windows:
     """Windows of `length` positions, from each of `start` [M] on."""
-    return Windows(array, start.astype(np.int32), np.arange(length, dtype=np.int32))
+    return Windows(array, start.astype(np.int32), length)
 
 
 def size(split: Split) -> int:

@@ -32,7 +32,7 @@ class Feed(Protocol):
         ...
 
     def advance(self, numbers: Operands, carry: LoopState, step: int, steps: int) -> LoopState:
-        """Makes `steps` steps from `step` on, all in one epoch or beginning with one."""
+        """Makes `steps` steps from `step` on, through as many epochs as they take."""
         ...
 
     def close(self) -> None:

@@ -35,14 +35,14 @@ def text_feature():
 
 
 def features(**named):
-    """What `features.json` holds."""
+    """Content of `features.json`."""
     named = {"image": image_feature(), "label": label_feature()} | named
     name = f"{CORE}.features_dict.FeaturesDict"
     return {"featuresDict": {"features": named}, "pythonClassName": name}
 
 
 def info(lengths=("4",), **changes):
-    """What `dataset_info.json` holds."""
+    """Content of `dataset_info.json`."""
     listed = [
         {"name": name, "numBytes": "9", "shardLengths": list(lengths), "filepathTemplate": TEMPLATE}
         for name in ("train", "test")

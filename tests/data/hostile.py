@@ -464,7 +464,7 @@ def whole(data):
 
 
 def attempt(flags, seen):
-    """What trying flags leads to."""
+    """Outcome of a try of flags."""
     from jaxdl import cli
 
     name = flags.pop(0) if not flags[0].startswith("--") else "cifar_vgg"

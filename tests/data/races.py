@@ -85,7 +85,7 @@ def alone(name, source, folder):
 
 
 def pair(name, source, folder, wanted, killed):
-    """What went wrong with two processes at once, in words."""
+    """Description of a fault of two processes at once; empty if there is none."""
     outcome, barrier = FORK.Queue(), FORK.Barrier(3)
     processes = [start(name, source, folder, barrier, outcome) for _ in range(2)]
     barrier.wait(TOO_LONG)

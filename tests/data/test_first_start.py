@@ -1,4 +1,4 @@
-"""What can be prepared, from an empty folder to a trained step; and by two processes at once."""
+"""Preparable data sets, from an empty folder to a trained step, and by two processes at once."""
 
 import importlib
 import json

@@ -102,7 +102,7 @@ def test_forward_and_reverse_mode_agree(name):
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_a_product_has_the_derivatives_of_its_formula(dtype, jit):
-    """Of |a b|^2 / 2 in whole numbers: so bfloat16 is exact, too."""
+    """Derivatives of |a b|^2 / 2 in whole numbers, in which bfloat16 is exact, too."""
     random = np.random.RandomState(0)
     a, da, b, db = (random.randint(-2, 3, s) for s in ((3, 4), (3, 4), (4, 2), (4, 2)))
     y, dy = a @ b, da @ b + a @ db

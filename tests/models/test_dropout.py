@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 from jaxdl.models.dropout import LEVELS, Dropout, StochasticDepth, at_random
 
 
-def drop(rate, x, seed=0):
-    module = Dropout(rate, deterministic=False)
-    return jax.jit(lambda x, key: module.apply({}, x, rngs={"dropout": key}))(
-        x, jax.random.key(seed)
-    )
+def constant(kind, rate, x, seed=0):
+    """Output of a module whose rate is a constant of the compiled function."""
+    module = kind(rate, deterministic=False)
+    run = jax.jit(lambda x, key: module.apply({}, x, rngs={"dropout": key}))
+    return run(x, jax.random.key(seed))
+
+
+drop = functools.partial(constant, Dropout)
 
 
 @settings(max_examples=10)
@@ -75,15 +80,9 @@ def module_of(kind, rate):
 
 
 def traced(kind, rate, x, seed=0):
-    """What a module gives whose rate is an argument of the compiled function."""
+    """Output of a module whose rate is an argument of the compiled function."""
     run = jax.jit(lambda rate, x, key: module_of(kind, rate).apply({}, x, rngs={"dropout": key}))
     return run(rate, x, jax.random.key(seed))
-
-
-def constant(kind, rate, x, seed=0):
-    """The same with a rate that is a constant of the program."""
-    run = jax.jit(lambda x, key: module_of(kind, rate).apply({}, x, rngs={"dropout": key}))
-    return run(x, jax.random.key(seed))
 
 
 @pytest.mark.parametrize("kind", [Dropout, StochasticDepth])

@@ -1,4 +1,4 @@
-"""What the compiled training step of every model has of convolutions, on a CPU."""
+"""Convolutions in the compiled training step of every model, on a CPU."""
 
 import re
 

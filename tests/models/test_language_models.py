@@ -1,4 +1,4 @@
-"""What all language models and translators have in common: causality, padding, decoding."""
+"""Properties of all language models and translators: causality, padding, decoding."""
 
 from functools import partial
 

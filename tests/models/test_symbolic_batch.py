@@ -48,7 +48,7 @@ def test_lowers_in_bfloat16(name):
 
 @pytest.mark.parametrize("name", ["cnn", "classifier_gru"])
 def test_half_precision_is_that_of_any_number(name):
-    """Where a CPU computes bfloat16 in parts of a known batch, and where it does not."""
+    """Models whose bfloat16 a CPU computes in parts of a known batch, and others."""
     model, variables = built(name, "bfloat16")
     f = lambda x: model.apply(variables, x, **told(CASES[name]))  # noqa: E731
     assert_same(f, inputs(CASES[name], 7), 2e-2)
@@ -72,7 +72,7 @@ def test_decoding(name):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_gradients_and_kernels_larger_than_images(dtype):
-    """What a CPU computes of patches, in parts of a batch that is known."""
+    """Convolutions by patches, which a CPU computes in parts of a known batch."""
     random = np.random.RandomState(0)
     x, w = random.normal(size=(7, 2, 3, 2)), random.normal(size=(3, 4, 2, 3))
 

@@ -23,7 +23,7 @@ def test_divergence_against_an_integral():
 
 
 def test_the_reparameterised_gradient_against_a_closed_form():
-    """Of E[(z - a)**2] for z = m + s * noise: 2 (m - a) by m, and by the log variance s**2."""
+    """Gradient of E[(z - a)**2], z = m + s * noise: 2 (m - a) by m, s**2 by log variance."""
     m, log_variance, a = 0.7, -0.4, 0.2
     noise = jax.random.normal(jax.random.key(0), (400_000,))
 

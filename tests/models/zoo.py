@@ -127,5 +127,5 @@ def built(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
 
 
 def told(case: Case) -> dict[str, bool]:
-    """What a call is told beside the inputs."""
+    """Options of a call, beside its inputs."""
     return {} if case.model is ActorCritic else {"train": False}

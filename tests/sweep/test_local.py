@@ -23,7 +23,7 @@ def sweep(folder, *flags):
 
 
 def starts(folder):
-    """How often each trial began, and ended."""
+    """Number of times that each trial began, and ended."""
     return {
         path.parent.name: (text.count("begun"), text.count("ended"))
         for path in folder.glob("trials/*/starts")

@@ -30,7 +30,7 @@ def table(seed, length):
 
 
 def log_softmax(x):
-    """Of what may be said; PAD is the first."""
+    """Tokens that may be said; PAD is the first."""
     x = np.where(np.arange(V) == decoding.PAD, -np.inf, x.astype(np.float64))
     return x - np.log(np.exp(x - x.max()).sum()) - x.max()
 
@@ -44,7 +44,7 @@ def scored(logits, first, sequence, penalty):
 
 
 def all_sequences(length):
-    """Those that end with END, and those of full length without it."""
+    """Sequences that end with END, and others of full length without it."""
     others = [t for t in range(1, V) if t != END]
     for n in range(1, length + 1):
         for start in itertools.product(others, repeat=n - 1):
