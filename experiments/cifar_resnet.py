@@ -14,13 +14,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, vision
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.resnet import BLOCKS, STEMS, ResNet
 from jaxdl.task import Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.vision import load
 from jaxdl.train import loop
-from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)

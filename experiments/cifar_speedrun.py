@@ -19,15 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import augment, cli, losses, optim, schedules, vision
+from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import images
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.metrics import Metrics
 from jaxdl.models.airbench import SMALLEST, Airbench, whiten
-from jaxdl.supervised import Model, TrainState, Views, classification, supervised
 from jaxdl.task import Batch, Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.supervised import Model, TrainState, Views, classification, supervised
 from jaxdl.train import loop
 
 FLIPS = 2**32 - 1  # folded into the run's key, where no step is

@@ -17,10 +17,10 @@ from jaxdl.config import flag
 from jaxdl.data import tables
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
-from jaxdl.supervised import SupervisedConfig, configured
+from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.task import Batch, Task
+from jaxdl.tasks.supervised import SupervisedConfig, configured
 from jaxdl.train import loop
 
 

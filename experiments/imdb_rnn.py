@@ -14,14 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl import cli, losses, vision
+from jaxdl import cli, losses
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.classifier import POOLS, SequenceClassifier
-from jaxdl.models.recurrent import CELLS
-from jaxdl.supervised import SupervisedConfig, classification, configured
+from jaxdl.nn.recurrent import CELLS
 from jaxdl.task import Batch, Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.supervised import SupervisedConfig, classification, configured
 from jaxdl.text import buckets, reviews
 from jaxdl.train import loop
 

@@ -16,15 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import augment, cli, losses, metrics, plots
+from jaxdl import augment, cli, losses, metrics
 from jaxdl.config import flag
 from jaxdl.data import tables
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.mlp import MLP
-from jaxdl.supervised import SupervisedConfig, TrainState, classification, configured
+from jaxdl.nn.activations import ACTIVATIONS
+from jaxdl.run import plots
 from jaxdl.task import Batch, Task
+from jaxdl.tasks.supervised import SupervisedConfig, TrainState, classification, configured
 from jaxdl.train import loop
 
 PETAL = (2, 3)  # columns: its length and width

@@ -16,15 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import cli, metrics, plots, probe, vision
+from jaxdl import cli, metrics
+from jaxdl.analysis import linear_probe
 from jaxdl.config import flag
 from jaxdl.data.batches import Split, padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.vae import Autoencoder
-from jaxdl.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.run import plots
 from jaxdl.task import Batch, Key, Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.tasks.vision import load
 from jaxdl.train import loop
-from jaxdl.vision import load
 
 PROBED = 10_000  # training examples that the probe is fitted to, at most
 SHOWN = 32  # reconstructions
@@ -96,8 +99,10 @@ def run(config: Config) -> dict[str, Any]:
         figures = {}
         for name, (train, test) in (("codes", codes), ("pixels", pixels)):
             wanted = data.test["label"]
-            figures[f"test/probe_{name}"] = probe.linear(train, few["label"], test, wanted)
-            figures[f"test/purity_{name}"] = probe.purity(test, wanted, data.spec.num_classes)
+            figures[f"test/probe_{name}"] = linear_probe.linear(train, few["label"], test, wanted)
+            figures[f"test/purity_{name}"] = linear_probe.purity(
+                test, wanted, data.spec.num_classes
+            )
         return figures
 
     best: Any = ("loss", min)

@@ -12,15 +12,16 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, vision
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.cnn import CNN
-from jaxdl.models.pool import POOLS
+from jaxdl.nn.activations import ACTIVATIONS
+from jaxdl.nn.pooling import POOLS
 from jaxdl.task import Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.vision import load
 from jaxdl.train import loop
-from jaxdl.vision import load
 
 
 @dataclasses.dataclass(frozen=True)

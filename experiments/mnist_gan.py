@@ -16,16 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import cli, judge, metrics, plots, vision
-from jaxdl.adversarial import AdversarialConfig, AdversarialState, adversarial, generated
+from jaxdl import cli, metrics
+from jaxdl.analysis import image_quality
 from jaxdl.config import absolute, flag
 from jaxdl.console import say
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
-from jaxdl.models.norm import NORMS
+from jaxdl.nn.norm import NORMS
+from jaxdl.run import plots
 from jaxdl.task import Batch, Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.gan import AdversarialConfig, AdversarialState, adversarial, generated
 from jaxdl.train import loop
 
 SHOWN = 64  # images of the grid
@@ -84,9 +87,11 @@ def load(config: Config) -> Dataset:
     if not config.classifier:
         return data
     folder = Path(config.classifier)
-    fingerprint = f"{data.spec.fingerprint}, judged by {judge.fingerprint(folder)}"
+    fingerprint = f"{data.spec.fingerprint}, judged by {image_quality.fingerprint(folder)}"
     spec = dataclasses.replace(data.spec, fingerprint=fingerprint)
-    spec = with_constants(spec, judge=judge.centre(judge.from_run(folder, spec), data))
+    spec = with_constants(
+        spec, judge=image_quality.centre(image_quality.from_run(folder, spec), data)
+    )
     return dataclasses.replace(data, spec=spec)
 
 
@@ -105,9 +110,12 @@ def build(config: Config, spec: DataSpec) -> Task:
         found = {"fooled": metrics.mean((taken > 0).astype(jnp.float32), batch["mask"])}
         if not config.classifier:
             return found
-        judging, centre = judge.from_run(Path(config.classifier), spec), spec.constant("judge")
+        judging, centre = (
+            image_quality.from_run(Path(config.classifier), spec),
+            spec.constant("judge"),
+        )
         real = batch["image"].astype(jnp.float32)
-        return found | judge.quality(judging, centre, real, brightness(made), batch["mask"])
+        return found | image_quality.quality(judging, centre, real, brightness(made), batch["mask"])
 
     return adversarial(
         config,

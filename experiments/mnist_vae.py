@@ -17,16 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import cli, metrics, plots, vision
+from jaxdl import cli, metrics
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset, padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.models import vae
 from jaxdl.models.vae import VAE, Drawn
-from jaxdl.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.run import plots
 from jaxdl.task import Batch, Key, Predict, Task
+from jaxdl.tasks import vision
+from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.tasks.vision import load
 from jaxdl.train import loop
-from jaxdl.vision import load
 
 SHOWN = 32  # reconstructions, and twice as many samples
 WALK = 8  # latents to walk along, of as many steps

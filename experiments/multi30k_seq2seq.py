@@ -15,16 +15,18 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, plots, translation
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.recurrent import CELLS
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.supervised import TrainState
+from jaxdl.nn.recurrent import CELLS
+from jaxdl.run import plots
 from jaxdl.task import Task
+from jaxdl.tasks import translation
+from jaxdl.tasks.supervised import TrainState
+from jaxdl.tasks.translation import load
 from jaxdl.text.vocabulary import BEGIN, END
 from jaxdl.train import loop
-from jaxdl.translation import load
 
 DRAWN = 4  # sentences of the test split
 

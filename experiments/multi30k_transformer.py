@@ -13,14 +13,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdl import cli, translation
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.tokens import POSITIONS
 from jaxdl.models.transformer import NORMS, Translator
+from jaxdl.nn.embedding import POSITIONS
 from jaxdl.task import Task
+from jaxdl.tasks import translation
+from jaxdl.tasks.translation import load
 from jaxdl.train import loop
-from jaxdl.translation import load
 
 
 @dataclasses.dataclass(frozen=True)

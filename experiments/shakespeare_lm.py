@@ -21,8 +21,8 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer import LanguageModel
-from jaxdl.supervised import SupervisedConfig, TrainState, configured
 from jaxdl.task import Batch, Task
+from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
 from jaxdl.text import characters, generation
 from jaxdl.text.decoding import decodable
 from jaxdl.train import loop

@@ -157,7 +157,7 @@ def _add_sweep(commands: Any) -> None:
 
 def _list(chosen: argparse.Namespace) -> None:
     import experiments
-    from jaxdl.listing import contents
+    from jaxdl.tools.list import contents
 
     del chosen
     for section, lines in contents(Path(experiments.__path__[0])).items():
@@ -173,28 +173,28 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from jaxdl import reopen
+    from jaxdl.run import restore
 
-    _print(reopen.evaluate(_reopened(chosen, chosen.checkpoint), chosen.split))
+    _print(restore.evaluate(_reopened(chosen, chosen.checkpoint), chosen.split))
 
 
 def _generate(chosen: argparse.Namespace) -> None:
-    from jaxdl import reopen
+    from jaxdl.run import restore
     from jaxdl.text.generation import Options
 
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
-    print(reopen.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
+    print(restore.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
-    from jaxdl import reopen
+    from jaxdl.run import restore
 
-    _print(reopen.replay(_reopened(chosen, reopen.NEWEST, kept=reopen.NONFINITE)))
+    _print(restore.replay(_reopened(chosen, restore.NEWEST, kept=restore.NONFINITE)))
 
 
 def _verify(chosen: argparse.Namespace) -> None:
-    from jaxdl.verify import KINDS, verify
+    from jaxdl.tools.verify import KINDS, verify
 
     counts = {kind: getattr(chosen, f"{kind}s") for kind in KINDS}
     folder = chosen.workdir or Path(tempfile.mkdtemp(prefix="jaxdl-verify-"))
@@ -220,11 +220,12 @@ def _count(text: str) -> int:
 
 
 def _reopened(chosen: argparse.Namespace, checkpoint: str, **where: str) -> Any:
-    from jaxdl import cli, reopen
+    from jaxdl import cli
+    from jaxdl.run import restore
 
     changes = {name: getattr(chosen, name) for name in WHERE}
     changes = {name: place for name, place in changes.items() if place is not None}
-    run = reopen.open_run(chosen.run, checkpoint, **where, **changes)
+    run = restore.open_run(chosen.run, checkpoint, **where, **changes)
     cli.set_up_jax(run.config.deterministic)
     cli.check_devices()
     return run
@@ -262,8 +263,8 @@ def _sweep(chosen: argparse.Namespace) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> None:
-    from jaxdl import report
     from jaxdl.sweep import ledger, table
+    from jaxdl.tools import report
 
     sweeps = [folder for folder in chosen.runs if (folder / ledger.NAME).exists()]
     if sweeps and len(chosen.runs) > 1:
@@ -276,12 +277,12 @@ def _report(chosen: argparse.Namespace) -> None:
 
 
 def _results(chosen: argparse.Namespace) -> None:
-    from jaxdl import marked, results
+    from experiments.benchmarks import generated, publish
 
-    marked.check(chosen.page, results.PART)
+    generated.check(chosen.page, publish.PART)
     for folder in chosen.runs:
-        print(results.keep(folder, chosen.results, chosen.note))
-    results.write(chosen.results, chosen.page)
+        print(publish.keep(folder, chosen.results, chosen.note))
+    publish.write(chosen.results, chosen.page)
 
 
 if __name__ == "__main__":

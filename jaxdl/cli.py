@@ -48,17 +48,18 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             print(f"{doc}\n\n{describe(config_class)}")
             return
         # They import jax, as experiments do, but `jaxdl --help` need not.
-        from jaxdl import company, parallel, record
+        from jaxdl.distributed import sharding, watchdog
+        from jaxdl.run import logger
 
-        if company.several(config):
+        if watchdog.several(config):
             _python_alone()
         else:  # of several the first looks, when they have met
-            record.refuse_if_used(config)
+            logger.refuse_if_used(config)
         set_up_jax(config.deterministic)
-        company.join(config)
+        watchdog.join(config)
         check_devices()
-        silent = contextlib.nullcontext() if parallel.is_first() else _silence()
-        with company.watched(config), silent:
+        silent = contextlib.nullcontext() if sharding.is_first() else _silence()
+        with watchdog.watched(config), silent:
             for name, value in run(config).items():
                 print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 

@@ -15,7 +15,9 @@ from collections import Counter
 from pathlib import Path
 
 from experiments import iris_mlp
-from jaxdl import cli, faults, record, reopen
+from jaxdl import cli
+from jaxdl.run import logger, restore
+from jaxdl.tools import faults
 
 FLAGS = {
     "num_steps": 12,
@@ -32,7 +34,7 @@ def train(folder):
 
 
 def figures(folder):
-    return reopen.evaluate(reopen.open_run(folder), "test")
+    return restore.evaluate(restore.open_run(folder), "test")
 
 
 def guarded(call):
@@ -60,7 +62,7 @@ def damage(run, chance):
 
 def lines(folder):
     return [
-        {k: v for k, v in line.items() if k != "seconds"} for line in record.read_metrics(folder)
+        {k: v for k, v in line.items() if k != "seconds"} for line in logger.read_metrics(folder)
     ]
 
 

@@ -12,9 +12,9 @@ from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
 from jaxdl.data.spec import describe
-from jaxdl.models.dropout import Dropout
-from jaxdl.supervised import classification, supervised
+from jaxdl.nn.dropout import Dropout
 from jaxdl.task import Task
+from jaxdl.tasks.supervised import classification, supervised
 from jaxdl.train import loop
 
 

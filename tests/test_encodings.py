@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxdl import __main__, cli, files, record, reopen
+from jaxdl import __main__, cli, files
 from jaxdl.config import RunConfig, absolute
 from jaxdl.data import tfds
 from jaxdl.errors import UserError
-from jaxdl.vision import ImageConfig
+from jaxdl.run import logger, restore
+from jaxdl.tasks.vision import ImageConfig
 from tests.test_layers import ROOT, sources
 
 TEXT_METHODS = {"read_text": 0, "write_text": 1}  # position of their encoding
@@ -195,8 +196,8 @@ def test_runs_refuse_a_path_that_is_no_utf_8(name, tmp_path, monkeypatch):
         "dataset": lambda: cli.parse(ImageConfig, [f"--dataset=./{NO_UTF_8}"]),
         "absolute": lambda: absolute(NO_UTF_8),
         "TFDS": lambda: tfds.folder(NO_UTF_8),
-        "run": lambda: reopen.open_run(tmp_path / NO_UTF_8),
-        "folder of the start": lambda: record.refuse_if_used(RunConfig()),
+        "run": lambda: restore.open_run(tmp_path / NO_UTF_8),
+        "folder of the start": lambda: logger.refuse_if_used(RunConfig()),
     }
     if name == "folder of the start":
         (tmp_path / NO_UTF_8).mkdir()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cifar_vgg, shakespeare_lm
-from jaxdl import cli, manifest
+from jaxdl import checksums, cli
 from jaxdl.__main__ import run as command
 from jaxdl.data import prepare
 from tests import small
@@ -134,7 +134,7 @@ def reseal(folder, **changes):
     path.write_text(
         json.dumps({k: v for k, v in record.items() if v is not None}), encoding="utf-8"
     )
-    manifest.seal(folder)
+    checksums.seal(folder)
 
 
 CHECKPOINTS = {
@@ -149,9 +149,9 @@ CHECKPOINTS = {
     "a pickle": lambda c: next(c.glob("state/state/d/*")).write_bytes(PICKLE),
     "sealed: deep record": lambda c: (
         (c / "record.json").write_bytes(DEEP.encode()),
-        manifest.seal(c),
+        checksums.seal(c),
     ),
-    "sealed: no object": lambda c: ((c / "record.json").write_bytes(b"[]"), manifest.seal(c)),
+    "sealed: no object": lambda c: ((c / "record.json").write_bytes(b"[]"), checksums.seal(c)),
     "sealed: no leaves": lambda c: reseal(c, leaves=None),
     "sealed: other leaves": lambda c: reseal(c, leaves={"x": "float32[2]"}),
     "sealed: leaves of text": lambda c: reseal(c, leaves="x"),
@@ -161,7 +161,7 @@ CHECKPOINTS = {
     "sealed: best of text": lambda c: reseal(c, best="x"),
     "sealed: no best step": lambda c: reseal(c, best={"value": 1.0}),
     "sealed: no patience": lambda c: reseal(c, best={"step": 2, "value": 1.0, "since": 2}),
-    "sealed: no state": lambda c: (shutil.rmtree(c / "state"), manifest.seal(c)),
+    "sealed: no state": lambda c: (shutil.rmtree(c / "state"), checksums.seal(c)),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdl import record
+from jaxdl.run import logger
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
@@ -152,7 +152,7 @@ def test_slurm_runs_it_on_its_tasks_and_goes_on_after_its_time(stand_ins, tmp_pa
     words = ["bash", str(LAUNCH / "slurm.sbatch"), "tests.small", *FLAGS]
     run = tmp_path / "runs" / f"slurm-{os.getpid()}"
     first = subprocess.Popen([*words, "--num_epochs=1000"], cwd=tmp_path, stderr=subprocess.PIPE)
-    while not record.read_metrics(run):
+    while not logger.read_metrics(run):
         assert first.poll() is None
         time.sleep(0.05)
     first.send_signal(signal.SIGUSR1)

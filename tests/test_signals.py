@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from jaxdl import record, signals
+from jaxdl import signals
 from jaxdl.console import Training
+from jaxdl.run import logger
 from jaxdl.train import loop, resume, stopwatch, summary
 from tests.test_loop import train, without_seconds
 
@@ -223,7 +224,7 @@ def test_a_closed_terminal_ends_a_run_in_a_checkpoint(tmp_path):
         start_new_session=True,
     )
     os.close(theirs)
-    while not record.read_metrics(tmp_path / "run"):
+    while not logger.read_metrics(tmp_path / "run"):
         assert process.poll() is None
         os.read(ours, 100_000)
     os.close(ours)
@@ -231,4 +232,4 @@ def test_a_closed_terminal_ends_a_run_in_a_checkpoint(tmp_path):
     checkpoints = loop.Checkpoints(tmp_path / "run" / "checkpoints")
     newest = checkpoints.steps()[-1]
     checkpoints.read(newest)
-    assert newest >= record.read_metrics(tmp_path / "run")[-1]["step"]
+    assert newest >= logger.read_metrics(tmp_path / "run")[-1]["step"]

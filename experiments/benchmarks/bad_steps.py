@@ -17,10 +17,11 @@ import jax
 import numpy as np
 
 from experiments import cifar_vgg
-from jaxdl import cli, metrics, parallel
+from jaxdl import cli, metrics
 from jaxdl.config import flag
 from jaxdl.data import batches
-from jaxdl.train.step import (
+from jaxdl.distributed import sharding
+from jaxdl.train.train_step import (
     Epoch,
     LoopState,
     Operands,
@@ -45,8 +46,8 @@ class Config(cifar_vgg.Config):
 def run(config: Config) -> dict[str, Any]:
     """Times both sides; returns the median of the turns' ratios and its quartiles."""
     data = cifar_vgg.load(config)
-    mesh = parallel.mesh(config)
-    whole, shards = parallel.replicated(mesh), parallel.sharded(mesh)
+    mesh = sharding.mesh(config)
+    whole, shards = sharding.replicated(mesh), sharding.sharded(mesh)
     spec = step_spec(cifar_vgg.build, config, data, mesh)
     program, numbers = compile_step(spec), operands(config, mesh)
     key = jax.random.key(config.seed)

@@ -18,11 +18,12 @@ import jax
 
 from experiments import cifar_vgg
 from experiments.benchmarks import performance
-from jaxdl import cli, parallel, tree
+from jaxdl import cli, tree
 from jaxdl import config as configs
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.config import flag
-from jaxdl.train.step import compile_step, operands, step_spec
+from jaxdl.distributed import sharding
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.train.train_step import compile_step, operands, step_spec
 
 COMMAND = "python -m experiments.benchmarks.checkpoints"
 
@@ -39,7 +40,7 @@ class Config(cifar_vgg.Config):
 def run(config: Config) -> dict[str, Any]:
     """Times saving and restoring; returns the medians, and the size in MB."""
     origin = performance.origin(Path(config.results))
-    mesh = parallel.mesh(config)
+    mesh = sharding.mesh(config)
     program = compile_step(step_spec(cifar_vgg.build, config, cifar_vgg.load(config), mesh))
     carry = program.start(operands(config, mesh), jax.random.key(config.seed))
     jax.block_until_ready(carry)

@@ -17,14 +17,16 @@ from typing import Any
 import jax
 
 from experiments import cifar_vit
-from jaxdl import cli, marked, parallel
+from experiments.benchmarks import generated
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
+from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.train import dry_run
-from jaxdl.train.step import Epoch, compile_step, operands, step_spec
+from jaxdl.train.train_step import Epoch, compile_step, operands, step_spec
 
-PART = marked.Part(
+PART = generated.Part(
     "<!-- devices: made by `python -m experiments.benchmarks.devices` -->",
     "<!-- end of devices -->",
 )
@@ -53,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
         raise UserError(
             "there is one device alone: set XLA_FLAGS=--xla_force_host_platform_device_count=8"
         )
-    marked.check(Path(config.page), PART)
+    generated.check(Path(config.page), PART)
     data = cifar_vit.load(config)
     rows, count = [HEADER], 1
     while count <= len(devices):
@@ -64,16 +66,16 @@ def run(config: Config) -> dict[str, Any]:
             cells += [f"{held / 1e6:,.0f} MB", f"{sent / 1e6:,.0f} MB"]
         rows.append(f"| {' | '.join(cells)} |")
         count *= 2
-    marked.fill(Path(config.page), PART, "\n".join(rows))
+    generated.fill(Path(config.page), PART, "\n".join(rows))
     return {"page": config.page}
 
 
 def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[float, float]:
     """Bytes that each device holds at the peak of a step, and that it sends in one."""
-    mesh = parallel.mesh(config, devices)
+    mesh = sharding.mesh(config, devices)
     program = compile_step(step_spec(cifar_vit.build, config, data, mesh))
     numbers, key = operands(config, mesh), jax.random.key(config.seed)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
+    split = jax.device_put(data.train, sharding.replicated(mesh))
     epoch = Epoch(split, key, program.order({}, key, 0))
     compiled = program.compiled(numbers, program.start(numbers, key), epoch)
     return dry_run.peak_memory(compiled), sum(sent(compiled.as_text() or ""))

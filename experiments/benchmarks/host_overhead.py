@@ -20,12 +20,13 @@ import jax.numpy as jnp
 
 from experiments import cifar_vgg
 from experiments.benchmarks import pair, performance
-from jaxdl import augment, cli, losses, optim, parallel, schedules
+from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
 from jaxdl.data.spec import DataSpec
-from jaxdl.supervised import Model, classification, supervised
+from jaxdl.distributed import sharding
 from jaxdl.task import Build, Task
+from jaxdl.tasks.supervised import Model, classification, supervised
 from jaxdl.train import loop
 
 COMMAND = "python -m experiments.benchmarks.host_overhead"
@@ -74,7 +75,7 @@ def times(
 ) -> list[tuple[float, float]]:
     """Seconds of a step of a run, and of one of the bare loop, of each turn."""
     task, key = build(config, data.spec), jax.random.key(0)
-    whole = parallel.replicated(parallel.mesh(config))
+    whole = sharding.replicated(sharding.mesh(config))
     rows = batches.epoch_order(key, 0, data.spec.num_train, config.batch_size)
     split, order = jax.device_put((data.train, rows), whole)
     per_epoch = config.steps_per_epoch(data.spec.num_train)

@@ -30,11 +30,13 @@ from experiments import (
     shakespeare_lm,
 )
 from experiments.benchmarks import cases, pair
-from jaxdl import cli, environment, memory, parallel, tree
+from jaxdl import cli, memory, tree
 from jaxdl.data import batches, images
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import describe
-from jaxdl.train.step import Epoch, compile_step, operands, step_spec
+from jaxdl.distributed import sharding
+from jaxdl.run import environment
+from jaxdl.train.train_step import Epoch, compile_step, operands, step_spec
 
 EXPERIMENTS = {
     "vgg16": cifar_vgg,
@@ -82,10 +84,10 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     made_here = isinstance(config, cartpole_ppo.Config)
     data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
     device = jax.devices()[:1]  # as many as the other sides use
-    mesh = parallel.mesh(config, device)
+    mesh = sharding.mesh(config, device)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
     numbers, key = operands(config, mesh), jax.random.key(config.seed)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
+    split = jax.device_put(data.train, sharding.replicated(mesh))
     carry, epoch = program.start(numbers, key), Epoch(split, key, program.order(split, key, 0))
     described = environment.describe() | {"devices": [device[0].device_kind]}
     versions = {name: described["packages"][name] for name in environment.NUMERIC}

@@ -19,14 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import cases, pair
-from jaxdl import cli, environment, files, marked
+from experiments.benchmarks import cases, generated, pair
+from jaxdl import cli, files
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
+from jaxdl.run import environment
 
 KEPT = "experiments/benchmarks/results"
 NAMES = {"torch": "PyTorch", "flax": "plain Flax"}
-PART = marked.Part(
+PART = generated.Part(
     "<!-- performance: made by `python -m experiments.benchmarks.performance` -->",
     "<!-- end of performance -->",
 )
@@ -220,7 +221,7 @@ def line(entry: dict[str, Any]) -> str:
 def run(config: Config) -> dict[str, Any]:
     """Makes the page's tables anew."""
     page = Path(config.page)
-    marked.fill(page, PART, table(Path(config.results)))
+    generated.fill(page, PART, table(Path(config.results)))
     return {"page": page}
 
 

@@ -13,7 +13,8 @@ import jax
 from experiments import cifar_speedrun
 from experiments.benchmarks import pair
 from experiments.benchmarks.time_to_accuracy import Config, trial
-from jaxdl import cli, environment, tree
+from jaxdl import cli, tree
+from jaxdl.run import environment
 
 
 def main(config: Config) -> None:

@@ -18,14 +18,15 @@ import jax
 import jax.numpy as jnp
 
 from experiments import cifar_speedrun
-from jaxdl import cli, parallel
+from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.console import say
 from jaxdl.data import batches
+from jaxdl.distributed import sharding
 from jaxdl.metrics import scalars
 from jaxdl.task import State, Task
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.step import operands, step_spec
+from jaxdl.train.train_step import operands, step_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,10 @@ def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
 
 def trial(config: Config, data: batches.Dataset) -> Callable[[int], tuple[float, float, float]]:
     """A training and an evaluation: seed -> test accuracy, and seconds of the two."""
-    mesh = parallel.mesh(config, jax.devices()[:1])
+    mesh = sharding.mesh(config, jax.devices()[:1])
     spec = step_spec(cifar_speedrun.build, config, data, mesh)
     numbers, task = operands(config, mesh), cifar_speedrun.build(config, data.spec)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
+    split = jax.device_put(data.train, sharding.replicated(mesh))
     train = jax.jit(training(task, config, data.spec.num_train))
 
     def once(seed: int) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from jaxdl import manifest
+from jaxdl import checksums
 from jaxdl.config import check_text
 from jaxdl.console import track
 from jaxdl.data import archives, cache, download, pixels, tfds
@@ -235,10 +235,10 @@ def _write(name: str, target: Path, part: Path, recipe: Recipe) -> None:
     """Writes a TFDS folder below `part`, all of which reaches the disk, and renames it."""
     written = tfds.write(name, str(part), recipe.splits, recipe.label_names)
     for path in written.iterdir():
-        manifest.sync(path)
-    manifest.sync(written)
+        checksums.sync(path)
+    checksums.sync(written)
     written.rename(target)
-    manifest.sync(target.parent)
+    checksums.sync(target.parent)
 
 
 def _download(name: str) -> dict[str, Path]:

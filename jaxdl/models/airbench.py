@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxdl.models import blocks, pool
-from jaxdl.models.blocks import Axis
-from jaxdl.models.conv import Conv
-from jaxdl.models.convolution import convolve
-from jaxdl.models.norm import BatchNorm
+from jaxdl.nn import blocks, pooling
+from jaxdl.nn.blocks import Axis
+from jaxdl.nn.conv import Conv
+from jaxdl.nn.convolution import convolve
+from jaxdl.nn.norm import BatchNorm
 
 WIDTHS = (64, 256, 256)  # of the three blocks
 SMALLEST = 9  # pixels a side: what three halvings leave one of
@@ -117,7 +117,7 @@ def stem(x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array)
 
 def pooled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3x3 convolution and 2x2 max pooling: [B, H, W, I] -> [B, H // 2, W // 2, O]."""
-    return pool.maximum(convolve(x, kernel, (1, 1), ((1, 1), (1, 1))))
+    return pooling.maximum(convolve(x, kernel, (1, 1), ((1, 1), (1, 1))))
 
 
 # The same two for a CPU, where blocks of 2x2 pixels are about twice as fast.

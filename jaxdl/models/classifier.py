@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.dense import Dense
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.padding import inside, lengths
-from jaxdl.models.recurrent import Recurrent
+from jaxdl.nn.dense import Dense
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.padding import inside, lengths
+from jaxdl.nn.recurrent import Recurrent
 
 POOLS = ("max", "mean", "last")
 

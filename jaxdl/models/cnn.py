@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.activations import Activation
-from jaxdl.models.conv import square
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.norm import NORMS, Norm
-from jaxdl.models.pool import POOLS, Pool
+from jaxdl.nn.activations import Activation
+from jaxdl.nn.conv import square
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.norm import NORMS, Norm
+from jaxdl.nn.pooling import POOLS, Pool
 
 
 class CNN(nn.Module):

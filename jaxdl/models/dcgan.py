@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import Conv, ConvTranspose
-from jaxdl.models.norm import NORMS, Norm
+from jaxdl.nn.conv import Conv, ConvTranspose
+from jaxdl.nn.norm import NORMS, Norm
 
 START = nn.initializers.normal(0.02)  # the paper's
 

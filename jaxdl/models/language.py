@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.dense import Dense
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.padding import lengths
-from jaxdl.models.recurrent import Recurrent, State
-from jaxdl.models.tokens import logits
+from jaxdl.nn.dense import Dense
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.embedding import logits
+from jaxdl.nn.padding import lengths
+from jaxdl.nn.recurrent import Recurrent, State
 
 
 class RecurrentLanguageModel(nn.Module):
@@ -22,7 +22,7 @@ class RecurrentLanguageModel(nn.Module):
 
     Attributes:
       vocabulary: V.
-      cell: one of `jaxdl.models.recurrent.CELLS`.
+      cell: one of `jaxdl.nn.recurrent.CELLS`.
       features: F, of tokens and states.
       layers: of cells.
       dropout: rate before, between and after the layers (Zaremba et al., 2014).

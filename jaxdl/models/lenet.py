@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.activations import Activation
-from jaxdl.models.conv import ConvPool
-from jaxdl.models.pool import POOLS, Pool
+from jaxdl.nn.activations import Activation
+from jaxdl.nn.conv import ConvPool
+from jaxdl.nn.pooling import POOLS, Pool
 
 
 class LeNet5(nn.Module):

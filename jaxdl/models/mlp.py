@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.activations import Activation
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.norm import NORMS, Norm
+from jaxdl.nn.activations import Activation
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.norm import NORMS, Norm
 
 
 class MLP(nn.Module):

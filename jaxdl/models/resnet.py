@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import square
-from jaxdl.models.dropout import StochasticDepth
-from jaxdl.models.norm import NORMS, Norm
+from jaxdl.nn.conv import square
+from jaxdl.nn.dropout import StochasticDepth
+from jaxdl.nn.norm import NORMS, Norm
 
 WIDTHS = (64, 128, 256, 512)  # of the four stages
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # in each; the paper's table 1

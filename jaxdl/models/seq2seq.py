@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.models.attention import weights
-from jaxdl.models.dense import Dense, general
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.padding import inside, lengths
-from jaxdl.models.recurrent import CELLS, Recurrent, State
+from jaxdl.nn.attention import weights
+from jaxdl.nn.dense import Dense, general
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.padding import inside, lengths
+from jaxdl.nn.recurrent import CELLS, Recurrent, State
 
 ATTENTIONS = ("additive", "multiplicative")
 
@@ -38,7 +38,7 @@ class Seq2Seq(nn.Module):
 
     Attributes:
       vocabulary: V, of source and target, each with vectors of its own.
-      cell: one of `jaxdl.models.recurrent.CELLS`.
+      cell: one of `jaxdl.nn.recurrent.CELLS`.
       features: F, of vectors and states.
       attention: one of `ATTENTIONS`.
       dropout: rate of the vectors, and before the logits.

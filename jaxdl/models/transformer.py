@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.models.activations import Activation
-from jaxdl.models.attention import MultiHeadAttention
-from jaxdl.models.dense import Dense
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.norm import LayerNorm
-from jaxdl.models.padding import PAD
-from jaxdl.models.tokens import Tokens
+from jaxdl.nn.activations import Activation
+from jaxdl.nn.attention import MultiHeadAttention
+from jaxdl.nn.dense import Dense
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.embedding import Tokens
+from jaxdl.nn.norm import LayerNorm
+from jaxdl.nn.padding import PAD
 
 NORMS = ("pre", "post")
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.conv import square
-from jaxdl.models.dropout import Dropout
-from jaxdl.models.norm import NORMS, Norm
-from jaxdl.models.pool import maximum
+from jaxdl.nn.conv import square
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.norm import NORMS, Norm
+from jaxdl.nn.pooling import maximum
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 CONVOLUTIONS = {  # in each stage, by the number of layers with weights

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import metrics, plots
+from jaxdl import metrics
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec, Element
@@ -25,6 +25,7 @@ from jaxdl.metrics import Metrics
 from jaxdl.rl import acrobot, cartpole, grid
 from jaxdl.rl.environment import Act, Environment, Episode, Transition, begin, play
 from jaxdl.rl.returns import Number
+from jaxdl.run import plots
 from jaxdl.task import Batch, Build, Key, Predict, State, Task
 from jaxdl.train import loop
 

@@ -15,7 +15,7 @@ from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.lock import Lock
 from jaxdl.signals import Stopped
-from jaxdl.sweep import cluster, grid, ledger, local, slurm
+from jaxdl.sweep import grid, ledger, local, ray, slurm
 from jaxdl.sweep.ledger import Ledger
 
 Trials = list[tuple[grid.Trial, dict[str, Any]]]  # with what decides their bits
@@ -74,7 +74,7 @@ def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> N
     if options.engine == "slurm":
         slurm.check()
     if options.engine == "ray":
-        cluster.check()
+        ray.check()
     ours = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
     files.refuse_links(folder, (*ours, ".lock"), depth=1)  # trials look into their own folders
     Ledger.read(folder).add(experiment, trials)
@@ -131,7 +131,7 @@ def _run(known: Ledger, experiment: str, trials: Trials, options: Options) -> No
         if options.engine == "slurm":
             slurm.submit(known, left, options.jobs, *room)
         elif options.engine == "ray":
-            cluster.run(known, left, *how, *room)
+            ray.run(known, left, *how, *room)
         else:
             local.run(known, left, *how)
     except Stopped as stop:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from jaxdl import config as configs
-from jaxdl import files, record
+from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
+from jaxdl.run import logger
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
@@ -155,8 +156,8 @@ def result(line: Line) -> dict[str, Any] | None:
         return None
     remedy = f"delete {folder}, and the trial runs again"
     try:
-        summary = record.read_summary(folder)
-        config, _ = record.read_config(folder, record.config_in_checkpoints(folder), ())
+        summary = logger.read_summary(folder)
+        config, _ = logger.read_config(folder, logger.config_in_checkpoints(folder), ())
     except UserError as error:
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
     if configs.differences(line["config"], {name: config.get(name) for name in line["config"]}):

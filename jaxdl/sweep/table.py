@@ -6,9 +6,9 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdl import plots
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
+from jaxdl.run import plots
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger, Line
 

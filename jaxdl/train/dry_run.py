@@ -12,15 +12,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdl import checkpoint, cost, memory, parallel, tree
+from jaxdl import memory, tree
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError
+from jaxdl.run import checkpoint
+from jaxdl.train import flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
-from jaxdl.train.step import LoopState, Operands, StepSpec, compile_step, operands
+from jaxdl.train.train_step import LoopState, Operands, StepSpec, compile_step, operands
 
 TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
 SHOWN = 0.005  # share of a step's operations for which a layer without parameters is listed
@@ -73,29 +76,29 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
     ):
         if needed > there:
             say(f"warning: {what}: {needed / 1e9:.2f} GB needed, {there / 1e9:.2f} GB free")
-    flops = program.flops.total()
+    per_step = program.flops.total()
     return {
         "parameters": sum(leaf.size for leaf in params.values()),
-        "flops_per_step": flops,
+        "flops_per_step": per_step,
         "peak_memory_mb": round(peak / 1e6, 3),
         "compile_seconds": round(compiling, 1),
         "seconds_per_step": each,
         "examples_per_second": round(config.batch_size * data.spec.per_row / each, 1),
-        **cost.share(flops / each, mesh.devices.flat[0], mesh.size),
+        **flops.share(per_step / each, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
         "checkpoints_mb": round(size * CHECKPOINTS / 1e6, 3),
     }
 
 
-def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
+def layers(counts: Counter[str], params: dict[str, Any]) -> list[str]:
     """A table: each layer's parameters, and its part of the operations of a step.
 
     A layer without parameters of its own, such as attention's products, has a row if it takes a
     share of `SHOWN`.
 
     Args:
-      flops: of a step by scope, `Model/Layer`.
+      counts: FLOPs of a step by scope, `Model/Layer`.
       params: by path, `params['Layer']['kernel']`.
     """
     shapes: dict[str, list[tuple[int, ...]]] = {}
@@ -103,12 +106,12 @@ def layers(flops: Counter[str], params: dict[str, Any]) -> list[str]:
         names = [part.strip("]'\"") for part in path.split("[")[1:]]
         shapes.setdefault("/".join(names[:-1]), []).append(leaf.shape)
     parts: Counter[str] = Counter()
-    for scope, count in flops.items():
+    for scope, count in counts.items():
         inside = scope.split("/", 1)[-1] if "/" in scope else ""
         known = [name for name in shapes if name and f"{inside}/".startswith(f"{name}/")]
         parts[max(known, key=len, default=inside)] += count
     rows = [("layer", "shapes", "parameters", "MFLOP a step", "%")]
-    everything = max(flops.total(), 1)
+    everything = max(counts.total(), 1)
     for name in [name for name in parts if name and name not in shapes]:
         if parts[name] < SHOWN * everything:
             parts[""] += parts.pop(name)
@@ -206,7 +209,7 @@ def _seconds_to_save(carry: LoopState, size: int, mesh: Mesh, interval: float) -
 
 def _free_memory(mesh: Mesh) -> float:
     """Bytes that a device has, or on a CPU those that the system would give."""
-    limits = parallel.memory(mesh)
+    limits = sharding.memory(mesh)
     if limits:
         return min(limits)
     try:

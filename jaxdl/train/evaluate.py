@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import metrics, parallel
+from jaxdl import metrics
 from jaxdl.data.batches import Split, padded_batches
+from jaxdl.distributed import sharding
 from jaxdl.task import State
-from jaxdl.train.step import Operands, StepSpec, compile_evaluate, state_shapes
+from jaxdl.train.train_step import Operands, StepSpec, compile_evaluate, state_shapes
 
 
 def evaluate_split(
@@ -30,11 +31,11 @@ def evaluate_split(
       split: {name: array [N, ...]}.
       poll: called before every batch; ends the evaluation where it raises.
     """
-    measure, shards = compile_evaluate(spec), parallel.sharded(spec.mesh)
+    measure, shards = compile_evaluate(spec), sharding.sharded(spec.mesh)
     totals = None
     for batch in padded_batches(split, spec.config.batch_size):
         poll()
-        found = measure(numbers, state, parallel.put(batch, shards))
+        found = measure(numbers, state, sharding.put(batch, shards))
         totals = found if totals is None else _add(totals, found)
     assert totals is not None
     return metrics.divide(totals)
@@ -48,5 +49,5 @@ def metric_names(spec: StepSpec, batch: Any) -> list[str]:
     numbers, state = state_shapes(spec)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     # Placed as in a run, so that it is not traced again there.
-    placed = parallel.placed(shapes, parallel.sharded(spec.mesh))
+    placed = sharding.placed(shapes, sharding.sharded(spec.mesh))
     return list(jax.eval_shape(compile_evaluate(spec), numbers, state, placed))

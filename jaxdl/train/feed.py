@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import parallel
 from jaxdl.config import full_batches
 from jaxdl.console import say
 from jaxdl.data.batches import Split
 from jaxdl.data.records import Records
+from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key
-from jaxdl.train.step import Epoch, LoopState, Operands, Program, StepSpec
+from jaxdl.train.train_step import Epoch, LoopState, Operands, Program, StepSpec
 
 AHEAD = 2  # batches that are made and sent while one is used
 
@@ -49,7 +49,7 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
       split: of training.
       key: of the orders of all epochs.
     """
-    size, shards = spec.config.batch_size, parallel.sharded(spec.mesh)
+    size, shards = spec.config.batch_size, sharding.sharded(spec.mesh)
     if isinstance(split, Records):
         from jaxdl.data.pipeline import Pipeline
 
@@ -59,9 +59,9 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
     def order(epoch: int) -> jax.Array:
         return program.order(lengths, key, epoch)
 
-    needed, room = sum(array.nbytes for array in split.values()), parallel.room(spec.mesh)
+    needed, room = sum(array.nbytes for array in split.values()), sharding.room(spec.mesh)
     if needed <= room:
-        placed = parallel.put(split, parallel.replicated(spec.mesh))
+        placed = sharding.put(split, sharding.replicated(spec.mesh))
         per_epoch = full_batches(spec.data.num_train, size)
         return Resident(program, Epoch(placed, key, order(0)), order, per_epoch)
     say(
@@ -146,11 +146,11 @@ class Host:
         split: Split,
         order: Callable[[int], jax.Array],
         batch_size: int,
-        sharding: jax.sharding.Sharding,
+        placement: jax.sharding.Sharding,
     ):
-        """Visits `split` in epoch e in the order `order(e)` [N]; puts batches by `sharding`."""
+        """Visits `split` in epoch e in the order `order(e)` [N]; puts batches by `placement`."""
         self._split = split
-        self._order, self._batch_size, self._sharding = order, batch_size, sharding
+        self._order, self._batch_size, self._sharding = order, batch_size, placement
         self._per_epoch = full_batches(len(next(iter(split.values()))), batch_size)
         self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int32))
         self._worker = ThreadPoolExecutor(1, "batches")

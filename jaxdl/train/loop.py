@@ -20,20 +20,23 @@ import jax
 import numpy as np
 
 from jaxdl import config as configs
-from jaxdl import cost, environment, memory, metrics, parallel, plots, record, signals
-from jaxdl.checkpoint import Checkpoints, Saved
+from jaxdl import memory, metrics, signals
 from jaxdl.config import RunConfig
 from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.lock import Lock
+from jaxdl.run import environment, logger, plots
+from jaxdl.run.checkpoint import Checkpoints, Saved
 from jaxdl.task import Build, Key, State, Task
-from jaxdl.train import nonfinite, resume, rewind, summary
+from jaxdl.train import flops, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split, metric_names
 from jaxdl.train.feed import Feed, open_feed
 from jaxdl.train.resume import LoopProgress
-from jaxdl.train.step import (
+from jaxdl.train.stopwatch import Stopwatch
+from jaxdl.train.train_step import (
     LoopState,
     Operands,
     Program,
@@ -43,7 +46,6 @@ from jaxdl.train.step import (
     operands,
     step_spec,
 )
-from jaxdl.train.stopwatch import Stopwatch
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
 Conclude = Callable[[Task, State, Path], dict[str, float]]
@@ -93,7 +95,7 @@ def train(
     # Refuses before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    mesh = parallel.mesh(config)
+    mesh = sharding.mesh(config)
     spec = step_spec(build, config, data, mesh)
     _check_best(best[0], spec, data)
     if config.dry_run:
@@ -101,7 +103,7 @@ def train(
 
         return dry_run.estimate(config, spec, data)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
-    parallel.check_same(configs.identity(config) | {"data": data.spec.fingerprint} | ways)
+    sharding.check_same(configs.identity(config) | {"data": data.spec.fingerprint} | ways)
     with signals.graceful() as request, _claimed(config) as place:
         try:
             with ExitStack() as opened:
@@ -150,16 +152,16 @@ def _claimed(config: RunConfig) -> Iterator[_Place]:
     Raises:
       UserError: the folder is not the run's to write; on all processes.
     """
-    folder = record.choose_workdir(config)
+    folder = logger.choose_workdir(config)
     locks: list[Lock] = []
     with ExitStack() as stack:
 
         def claim() -> str:
-            locks.append(stack.enter_context(record.claim(folder, config)))
+            locks.append(stack.enter_context(logger.claim(folder, config)))
             return str(folder)
 
-        named = parallel.by_first(claim)
-        if not parallel.is_first():
+        named = sharding.by_first(claim)
+        if not sharding.is_first():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
         def check() -> None:
@@ -231,7 +233,7 @@ class _Parts(NamedTuple):
     clock: Stopwatch
     profiler: _Profiler
     checkpoints: Checkpoints
-    log: record.Record
+    log: logger.Record
     bar: Training
     speed: Callable[[float], dict[str, float]]  # steps a second -> rates
 
@@ -266,7 +268,7 @@ def _begin(
     checkpoints = Checkpoints(place.folder / "checkpoints", place.check)
     opened.callback(checkpoints.close)
     checkpoints.clear_leftovers()
-    detours: rewind.Detours = parallel.by_first(lambda: rewind.read(place.folder))
+    detours: rewind.Detours = sharding.by_first(lambda: rewind.read(place.folder))
     saved, detours = resume.restore(
         checkpoints, program.like, detours, force=config.resume == "force"
     )
@@ -274,12 +276,12 @@ def _begin(
     if saved:
         resume.check_fits(saved, config, identity, place.named, total)
         clock.resume(saved.record["seconds"], at.timed)
-    log = record.Record(place.folder, config, data.spec, resume.kept_lines(saved))
+    log = logger.Record(place.folder, config, data.spec, resume.kept_lines(saved))
     opened.callback(log.close)
     resume.announce(program, data, mesh.size, total, at.step, place.folder)
-    flops, device = program.flops.total(), mesh.devices.flat[0]
+    per_step, device = program.flops.total(), mesh.devices.flat[0]
     batch = config.batch_size * data.spec.per_row
-    speed = functools.partial(cost.speed, batch, flops, device, mesh.size)
+    speed = functools.partial(flops.speed, batch, per_step, device, mesh.size)
     bar = Training(total, at.step, speed)
     opened.callback(bar.close)
     profiler = _Profiler(config.profiled_steps(), place.folder)
@@ -555,6 +557,6 @@ def _poll(request: signals.Request) -> None:
         request.poll()
         return
     # Kept apart from the request: a signal that comes meanwhile waits for the next one.
-    number = parallel.agreed(request.number)
+    number = sharding.agreed(request.number)
     if number is not None:
         raise signals.Asked(number)

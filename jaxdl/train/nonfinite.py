@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdl import tree
-from jaxdl.checkpoint import Checkpoints
 from jaxdl.console import say
 from jaxdl.errors import TrainingError
 from jaxdl.metrics import Metrics
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.task import Batch, State, Task
 
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip

@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdl import config as configs
-from jaxdl import environment, parallel, record, tree
-from jaxdl.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
+from jaxdl import tree
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
+from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
+from jaxdl.run import environment, logger
+from jaxdl.run.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
 from jaxdl.train import rewind
 from jaxdl.train.early_stopping import BestTracker
 from jaxdl.train.rewind import Detours
-from jaxdl.train.step import LoopState, Program
+from jaxdl.train.train_step import LoopState, Program
 
 
 class Identity(NamedTuple):
@@ -97,7 +99,7 @@ def restore(
         return newest_whole(checkpoints, like, on_course)
 
     saved = on_all(newest, like)
-    return saved, parallel.by_first(lambda: longest[-1])
+    return saved, sharding.by_first(lambda: longest[-1])
 
 
 def best_state(checkpoints: Checkpoints, best: int, step: int, carry: LoopState) -> Any:
@@ -139,7 +141,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
     if config.resume != "force":
         there = saved.record["identity"]
         newer = configs.new_defaults(config, there)
-        record.check_same(Path(named), identity.config, there, newer)
+        logger.check_same(Path(named), identity.config, there, newer)
     then, now = saved.record["versions"], identity.versions
     changed = [f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]]
     if changed:
@@ -153,7 +155,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
 
 def kept_lines(saved: Saved | None) -> list[dict[str, Any]]:
     """The lines of the log that a run which goes on from a checkpoint does not write again."""
-    return record.before(saved.step, saved.log) if saved else []
+    return logger.before(saved.step, saved.log) if saved else []
 
 
 def announce(
@@ -175,7 +177,7 @@ def announce(
     if not program.loops:
         say(
             "one step a call: the model has convolutions that XLA would run slowly on a CPU inside "
-            "a loop (jaxdl.models.conv has those that it does not)"
+            "a loop (jaxdl.nn.conv has those that it does not)"
         )
     say(f"run folder: {folder}{f', going on from step {step:,}' if step else ''}")
     leaves = tree.flatten(program.like).values()

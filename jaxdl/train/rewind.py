@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import files
-from jaxdl.checkpoint import WITHIN
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.run.checkpoint import WITHIN
 
 Detours = list[list[int]]
 NAME = "detours.json"

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl import metrics, metrics_log, parallel, plots, record, signals, tree
+from jaxdl import metrics, signals, tree
+from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, first_line
+from jaxdl.run import logger, metrics_log, plots
 from jaxdl.task import State, Task
 from jaxdl.train.resume import LoopProgress
 
@@ -50,7 +52,7 @@ def figures(
         "seconds": round(seconds, 3),
         **rates,
         "parameters": tree.count(tree.trained(end.state)),
-        "state_sha256": tree.flat_digest(parallel.on_host(end.state)),
+        "state_sha256": tree.flat_digest(sharding.on_host(end.state)),
     }
 
 
@@ -77,7 +79,7 @@ def conclude(
     return failures
 
 
-def draw(end: End, log: record.Record, classes: tuple[str, ...]) -> list[str]:
+def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
     """Draws curves and matrices into plots/ and TensorBoard; returns what failed."""
     failures: list[str] = []
     folder = log.folder / "plots"

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from experiments import imagenet_vgg
-from jaxdl import cli, parallel, record
+from jaxdl import cli
 from jaxdl.config import RunConfig
 from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
 from jaxdl.data.records import Draw, area
+from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.run import logger
 from jaxdl.train.feed import Host
 
 B = 4
@@ -75,7 +77,7 @@ def test_splits_are_those_in_memory(folder):
 
 def test_workers_make_the_batches_of_each_step(folder):
     kept, read = load(folder), load(folder, stream=True, workers=2)
-    shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=B)))
+    shards = sharding.sharded(sharding.mesh(RunConfig(batch_size=B)))
     order = partial(batches.epoch_order, KEY, examples=batches.size(kept.train), batch_size=B)
     host = Host(kept.train, order, B, shards)
     pipeline = Pipeline(read.train, KEY, B, shards)
@@ -145,7 +147,7 @@ def test_a_damaged_image_is_named(folder, tmp_path):
         images.statistics(read.train["image"])
     with pytest.raises(TrainingError, match=r"05\.png .* go on with --resume=force"):
         read.train.read(np.arange(18))
-    shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=18)))
+    shards = sharding.sharded(sharding.mesh(RunConfig(batch_size=18)))
     pipeline = Pipeline(read.train, KEY, 18, shards)
     try:
         with pytest.raises(TrainingError, match=r"05\.png is not an image"):
@@ -156,7 +158,7 @@ def test_a_damaged_image_is_named(folder, tmp_path):
 
 def test_a_worker_that_is_killed_is_started_again(folder):
     split = load(folder, stream=True, workers=1).train
-    pipeline = Pipeline(split, KEY, B, parallel.sharded(parallel.mesh(RunConfig(batch_size=B))))
+    pipeline = Pipeline(split, KEY, B, sharding.sharded(sharding.mesh(RunConfig(batch_size=B))))
     known = np.asarray(jax.random.key_data(KEY))
     try:
         for step in range(8):
@@ -201,7 +203,7 @@ def test_a_run_streams_and_its_workers_end_with_it(folder, tmp_path):
         return [state for state in found.stdout.decode().split() if state[0] != "Z"]
 
     try:
-        while not record.read_metrics(tmp_path / "run"):
+        while not logger.read_metrics(tmp_path / "run"):
             assert process.poll() is None
             time.sleep(0.05)
         assert len(living()) >= 3

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl import parallel
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
 from jaxdl.data.batches import Windows, windows
+from jaxdl.distributed import sharding
 from jaxdl.train.feed import Host
 
 KINDS = (np.uint8, np.int32, np.float32)
@@ -99,7 +99,7 @@ def test_they_are_a_column_of_a_split():
 def test_a_device_and_the_host_make_the_same_batches():
     found, wanted = made(23, 5)
     split, plain = {"tokens": found}, {"tokens": wanted}
-    shards = parallel.sharded(parallel.mesh(RunConfig(batch_size=4)))
+    shards = sharding.sharded(sharding.mesh(RunConfig(batch_size=4)))
     key = jax.random.key(3)
 
     def order(epoch):

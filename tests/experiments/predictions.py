@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import reopen, tree
+from jaxdl import tree
 from jaxdl.errors import UserError
+from jaxdl.run import restore
 from jaxdl.text.generation import Options
 from jaxdl.text.vocabulary import FIRST
 
@@ -47,11 +48,11 @@ def check(name, folder, sha256, monkeypatch):
     def gone(config):
         raise AssertionError("the data are asked for")
 
-    config = reopen.open_run(folder).config
+    config = restore.open_run(folder).config
     described = module.load(config).spec
     monkeypatch.setattr(module, "load", gone)
-    run = reopen.open_run(folder, "best" if config.final == "best" else "newest")
-    task, saved, spec = reopen.restored(run)
+    run = restore.open_run(folder, "best" if config.final == "best" else "newest")
+    task, saved, spec = restore.restored(run)
     assert spec == described
     assert tree.digest(saved.state) == sha256
     batch = drawn(name, run.config, spec)
@@ -70,9 +71,9 @@ def check(name, folder, sha256, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
     if name == "shakespeare_lm":
-        text = reopen.generate(run, "the ", Options(length=20))
+        text = restore.generate(run, "the ", Options(length=20))
         assert text.startswith("the ")
         assert len(text) == len("the ") + 20
     else:
         with pytest.raises(UserError, match="goes on from no prompt"):
-            reopen.generate(run, "the ", Options())
+            restore.generate(run, "the ", Options())

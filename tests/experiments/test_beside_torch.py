@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks import beside_torch, cases, performance
-from jaxdl import cli, environment
+from jaxdl import cli
 from jaxdl.errors import UserError
+from jaxdl.run import environment
 from tests import fake_side
 
 

@@ -10,9 +10,10 @@ import pytest
 
 import experiments
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, metrics_log, record
+from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.config import RunConfig
+from jaxdl.run import logger, metrics_log
 from tests.experiments import predictions
 
 METRICS = {
@@ -69,7 +70,7 @@ def test_run_trains_and_can_be_opened_again(name, more, tmp_path, capsys, monkey
     assert f"test/{metric}" in summary
     command(["evaluate", str(tmp_path / "run"), "--checkpoint=newest"])
     assert f"{metric} = {summary[f'test/{metric}']}" in capsys.readouterr().out
-    assert record.read_summary(tmp_path / "run") == summary
+    assert logger.read_summary(tmp_path / "run") == summary
     lines, _ = metrics_log.parse((tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8"))
     rates = [line["learning_rate"] for line in lines if line["split"] == "train"]
     assert rates

@@ -8,7 +8,7 @@ import pytest
 from jaxdl.data.images import digits, synthetic
 from jaxdl.models import airbench
 from jaxdl.models.airbench import SMALLEST, Airbench, whiten
-from jaxdl.models.convolution import convolve
+from jaxdl.nn.convolution import convolve
 
 
 def normalized(images):

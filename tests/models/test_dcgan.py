@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl import losses
-from jaxdl.models.conv import ConvTranspose
 from jaxdl.models.dcgan import Discriminator, Generator
+from jaxdl.nn.conv import ConvTranspose
 
 
 @settings(max_examples=8)

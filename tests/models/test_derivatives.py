@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdl.models import airbench, resnet, vgg
-from jaxdl.models.dense import general
-from jaxdl.models.recurrent import Recurrent
+from jaxdl.nn.dense import general
+from jaxdl.nn.recurrent import Recurrent
 from tests.models.zoo import CASES, built, inputs, told
 
 # Of Hessian-vector products beside each other, of a slope beside the gradient, and of both beside

@@ -9,10 +9,10 @@ import pytest
 
 from jaxdl.errors import UserError
 from jaxdl.models.language import RecurrentLanguageModel
-from jaxdl.models.padding import PAD
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.models.tokens import POSITIONS, sinusoids
 from jaxdl.models.transformer import LanguageModel, Translator
+from jaxdl.nn.embedding import POSITIONS, sinusoids
+from jaxdl.nn.padding import PAD
 
 V, D, L = 11, 8, 7
 SIZES = {"vocabulary": V, "layers": 2, "heads": 2, "features": D, "hidden": 12, "length": L}

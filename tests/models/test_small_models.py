@@ -10,14 +10,14 @@ import pytest
 
 from jaxdl.data import images
 from jaxdl.models import resnet
-from jaxdl.models.activations import ACTIVATIONS
 from jaxdl.models.cnn import CNN
 from jaxdl.models.lenet import LeNet5
 from jaxdl.models.mlp import MLP
-from jaxdl.models.norm import NORMS
-from jaxdl.models.pool import POOLS
 from jaxdl.models.resnet import ResNet
 from jaxdl.models.vgg import VGG
+from jaxdl.nn.activations import ACTIVATIONS
+from jaxdl.nn.norm import NORMS
+from jaxdl.nn.pooling import POOLS
 
 
 def parameters(model, *shape):

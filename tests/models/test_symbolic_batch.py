@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.models.convolution import convolve
+from jaxdl.nn.convolution import convolve
 from tests.models.zoo import CASES, built, inputs, told
 
 PLATFORMS = ["cpu", "cuda", "tpu"]

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdl import tree
-from jaxdl.models.norm import NORMS
 from jaxdl.models.vgg import VGG
+from jaxdl.nn.norm import NORMS
 
 
 def parameters(model, size):

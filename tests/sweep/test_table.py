@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl import plots
 from jaxdl.errors import UserError
+from jaxdl.run import plots
 from jaxdl.sweep import table
 from jaxdl.sweep.ledger import Ledger
 

@@ -21,12 +21,13 @@ import numpy as np
 from experiments import mnist_cnn
 from experiments.benchmarks import performance
 from experiments.benchmarks.accelerator.report import Report
-from jaxdl import cli, faults, tree
-from jaxdl.checkpoint import RECORD, Checkpoints, DamagedError
+from jaxdl import cli, tree
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
-from jaxdl.models.attention import MultiHeadAttention
-from jaxdl.models.convolution import convolve
+from jaxdl.nn.attention import MultiHeadAttention
+from jaxdl.nn.convolution import convolve
+from jaxdl.run.checkpoint import RECORD, Checkpoints, DamagedError
+from jaxdl.tools import faults
 
 # A GPU may compute float32 products in TensorFloat-32, of ten bits.
 LIMITS = {"float32": 3e-3, "bfloat16": 3e-2}

@@ -31,8 +31,9 @@ from experiments.benchmarks.accelerator.report import (
     chosen,
 )
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, record
+from jaxdl import cli
 from jaxdl.errors import TrainingError
+from jaxdl.run import logger
 
 HALF = ("mnist_lenet", "cifar_vgg", "cifar_resnet", "cifar_vit", "mnist_gan", "shakespeare_lm")
 LIMIT = 100  # seconds of one run
@@ -65,7 +66,7 @@ class Place(NamedTuple):
           TrainingError: it failed, with its last word.
         """
         succeed(self.command(*flags, workdir=workdir))
-        return record.read_summary(self.folder / workdir)
+        return logger.read_summary(self.folder / workdir)
 
 
 def train_here(name: str, flags: list[str], folder: Path) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def together(place: Place, commands: list[list[str]]) -> str:
         if status and not (status in (1, 2) and text.startswith("error: ")):
             raise TrainingError(f"statuses {statuses}: {' / '.join(said)}")
     done = sorted(path.parent for path in place.folder.glob("*/summary.json"))
-    texts = [same_loss(record.read_summary(p), alone) for p in done if p.name != "alone"]
+    texts = [same_loss(logger.read_summary(p), alone) for p in done if p.name != "alone"]
     refused = [f"refused: {text}" for status, text in zip(statuses, said, strict=True) if status]
     return "; ".join([*texts, *refused])
 

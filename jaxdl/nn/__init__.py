@@ -1,0 +1,1 @@
+"""Layers, and the convolutions and products that they are made of."""

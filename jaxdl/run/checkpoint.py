@@ -1,0 +1,437 @@
+"""Checkpoints: written through orbax in the background, verified before they are believed.
+
+A checkpoint is a folder `checkpoints/STEP`:
+
+    state/          the state, by orbax
+    record.json     what the loop knows beside it
+    metrics.jsonl   the log so far
+    manifest.json   length and SHA-256 of each of these files, and of itself
+
+It is written beside `checkpoints/` and renamed into it when it is complete and on disk: a kill
+leaves none half-written, and who deletes `checkpoints/` while one is written makes none that lacks
+a file. What a disk does to it later, the manifest shows.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import checksums, files, memory, tree
+from jaxdl.console import say
+from jaxdl.distributed import sharding
+from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.run.metrics_log import LAST_STEP
+
+RECORD: dict[str, type] = {
+    "step": int,
+    "identity": dict,  # the config and the data's fingerprint: all that decides the bits
+    "versions": dict,  # of packages, and the devices: what may change the last of them
+    "data": str,  # SHA-256 of data.json; empty of a run from before there was one
+    "best": dict,  # see BEST
+    "anchor": list,  # the last step at which a checkpoint was due, and the best one then
+    "detours": list,  # pairs of the step that the run went back to and the bad one
+    "seconds": float,  # since the run began
+    "timed": list,  # steps and seconds that the rate counts
+    "leaves": dict,  # type and shape by path
+    "state_sha256": str,
+}
+# What is in those that are lists or dictionaries: a record may be one that a stranger has sealed.
+WITHIN: dict[str, Callable[[Any], bool]] = {
+    "identity": lambda value: all(type(v) in (str, int, float, bool) for v in value.values()),
+    "anchor": lambda value: [type(v) for v in value] == [int, int],
+    "detours": lambda value: all(
+        isinstance(pair, list) and [type(v) for v in pair] == [int, int] for pair in value
+    ),
+    "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
+    "leaves": lambda value: all(type(v) is str for v in value.values()),
+}
+# Orbax's words for: the first process, without the others.
+_ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
+BEST: dict[str, tuple[type, ...]] = {
+    "step": (int,),  # of the best evaluation
+    "value": (float, int, type(None)),  # what it found; None: there was none yet
+    "since": (int,),  # the step from which patience counts
+    "than": (float, int, type(None)),  # the value that an improvement has to top
+}
+
+
+class Saved(NamedTuple):
+    """A checkpoint's content."""
+
+    step: int
+    state: Any
+    record: dict[str, Any]
+    log: str
+
+
+class DamagedError(UserError):
+    """A checkpoint is not what was written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
+        """Opens `folder`, in a folder that exists.
+
+        Args:
+          folder: a folder for each step lies in it.
+          check: raises where the run's folder is not the run's any more; called before each
+            checkpoint becomes one.
+        """
+        self.folder = folder.absolute()  # orbax takes no relative path
+        self._check = check
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def steps(self) -> list[int]:
+        """Steps of which there is a checkpoint, whole or damaged, ascending."""
+        if not self.folder.is_dir():
+            return []
+        names = (path.name for path in self.folder.iterdir())
+        steps = (int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,9}", name))
+        return sorted(step for step in steps if step <= LAST_STEP)
+
+    def newest_record(self) -> dict[str, Any] | None:
+        """The record of the newest checkpoint whose record is intact; None: there is no such."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(DamagedError):
+                return self.record(step)
+        return None
+
+    def save(
+        self, step: int, state: Any, record: dict[str, Any], log: str, keep: Collection[int]
+    ) -> None:
+        """Copies the state off the device, then writes in the background.
+
+        When the checkpoint is complete, those of other steps are deleted, but for `keep` and the
+        newest of them. The state may be donated to the next step as soon as this returns.
+
+        Raises:
+          TrainingError: the save before this one failed.
+        """
+        self.wait()
+        flat = sharding.on_host(state)
+        if not sharding.is_first():
+            return
+        self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
+
+    def wait(self, patiently: bool = True) -> None:
+        """Returns when the last save is on disk; not `patiently`: at once if it still goes on.
+
+        Raises:
+          TrainingError: it failed.
+        """
+        if self._pending is None or not (patiently or self._pending.done()):
+            return
+        pending, self._pending = self._pending, None
+        try:
+            pending.result()
+        except TrainingError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise what they like
+            self._check()  # else it failed because the folder is not there any more
+            raise TrainingError(
+                f"a checkpoint in {self.folder} was not written ({_why(error)}): mend that, and "
+                "the same command goes on from the one before"
+            ) from error
+
+    def read(self, step: int) -> tuple[dict[str, Any], str]:
+        """A checkpoint's record and log, after every file was held against the manifest.
+
+        Raises:
+          DamagedError: it is not what was written.
+        """
+        folder = self.folder / str(step)
+        with _reading(folder):
+            checksums.verify(folder)
+            log = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG).decode()
+        return self.record(step), log
+
+    def record(self, step: int) -> dict[str, Any]:
+        """A checkpoint's record alone, held against the manifest.
+
+        Raises:
+          DamagedError: it is not what was written.
+        """
+        folder = self.folder / str(step)
+        with _reading(folder):
+            checksums.verify(folder, ["record.json"])
+            record = json.loads(files.read_bytes(folder / "record.json", files.LARGEST_JSON))
+            if not isinstance(record, dict):
+                raise ValueError("record.json is not an object")
+            record.setdefault("data", "")
+            for name, kind in RECORD.items():
+                if not isinstance(record.get(name), kind):
+                    raise ValueError(f"record.json has no {name}")
+            for name, is_valid in WITHIN.items():
+                if not is_valid(record[name]):
+                    raise ValueError(f"record.json has a {name} that no run has written")
+            if record["step"] != step:
+                raise ValueError(f"it is of step {record['step']}")
+            for name, kinds in BEST.items():
+                if not isinstance(record["best"].get(name, ""), kinds):
+                    raise ValueError(f"record.json has no {name} of the best")
+            return record
+
+    def restore(self, step: int, like: Any, part: str = "") -> Saved:
+        """A checkpoint's content, its state in the structure and shardings of `like`.
+
+        Where a run has several processes, it is on this one's first device.
+
+        Args:
+          step: one of `steps()`.
+          like: any state of that structure, or the shapes and shardings of one.
+          part: the path that `like` has in the state, `.state`; empty: it is all of it.
+
+        Raises:
+          DamagedError: it is not what was written.
+          UserError: it is of another model.
+        """
+        folder = self.folder / str(step)
+        record, log = self.read(step)
+        leaves: dict[str, str] = record["leaves"]
+        target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
+        here = {path: tree.shape(leaf) for path, leaf in target.items()}
+        begins = (f"{part}.", f"{part}[") if part else ""
+        inside = {path for path in leaves if path == part or path.startswith(begins)}
+        for path in sorted(inside | here.keys()):
+            there = leaves.get(path)
+            if there != here.get(path):
+                raise UserError(
+                    f"checkpoint {folder} is of another model ({path}: {there} there, "
+                    f"{here.get(path)} here): give another --workdir, or the code that wrote it"
+                )
+        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        given = target if jax.process_count() == 1 else {}
+        try:
+            stored = {
+                path: tree.of_shape(text, given[path].sharding if path in given else own)
+                for path, text in leaves.items()
+            }
+            needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
+            if needed > memory.installed():
+                raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
+            found = _loaded(folder / "state", stored)
+            if tree.flat_digest({path: found[path] for path in leaves}) != record["state_sha256"]:
+                raise ValueError("the state's SHA-256 is another")
+            state = tree.unflatten(like, {path[len(part) :]: found[path] for path in target})
+        except Exception as error:  # as in wait
+            raise _damaged(folder, error) from error
+        return Saved(step, state, record, log)
+
+    def set_aside(self, step: int) -> None:
+        """Renames a checkpoint that is of no use any more, so that no step has it."""
+        aside = self.folder / f"damaged-{step}"
+        _delete(aside)
+        (self.folder / str(step)).rename(aside)
+
+    def delete(self, step: int) -> None:
+        """Deletes a checkpoint."""
+        # Renamed first: a half-deleted folder must not have a number for a name.
+        doomed = self.folder / f"old-{step}"
+        _delete(doomed)
+        (self.folder / str(step)).rename(doomed)
+        _delete(doomed)
+
+    def clear_leftovers(self) -> None:
+        """Deletes what a killed process left half-written or half-deleted."""
+        for path in (*self.folder.glob("old-*"), *self.folder.parent.glob(self._part("*"))):
+            _delete(path)
+
+    def _part(self, step: str) -> str:
+        """The name, beside the folder, of a checkpoint that is being written."""
+        return f".{self.folder.name}-part-{step}"
+
+    def close(self) -> None:
+        """Waits for the last save.
+
+        Raises:
+          TrainingError: it failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def _write(
+        self,
+        step: int,
+        flat: dict[str, np.ndarray],
+        record: dict[str, Any],
+        log: str,
+        keep: set[int],
+    ) -> None:
+        """In the background: writes a checkpoint whole, then deletes what is not kept."""
+        part = self.folder.parent / self._part(str(step))
+        try:
+            self._check()
+            _delete(part)
+            part.mkdir()  # not its parents: a run folder that was moved is not made again
+            _keep(part / "state", {path: a for path, a in flat.items() if a.size})
+            leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
+            known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
+            (part / "record.json").write_text(json.dumps(record | known), encoding="utf-8")
+            (part / "metrics.jsonl").write_text(log, encoding="utf-8")
+            checksums.seal(part)
+            self._check()
+            self.folder.mkdir(exist_ok=True)
+            if (self.folder / str(step)).exists():
+                self.delete(step)
+            part.rename(self.folder / str(step))
+        except BaseException:
+            _delete(part)  # makes room again
+            raise
+        checksums.sync(self.folder)
+        others = [other for other in self.steps() if other != step]
+        for other in set(others[:-1]) - keep:
+            self.delete(other)
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Within it whatever is wrong with a checkpoint's files is a DamagedError."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(folder, error) from error
+
+
+def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
+    """The newest checkpoint that is whole and `wanted(step, record)`; None where there is none.
+
+    Others that are newer are set aside where they are damaged, and deleted where not wanted.
+
+    Raises:
+      UserError: there are checkpoints, but all are damaged.
+    """
+    damaged = []
+    for step in reversed(checkpoints.steps()):
+        try:
+            record, _ = checkpoints.read(step)
+            if not wanted(step, record):
+                checkpoints.delete(step)
+                continue
+            saved = checkpoints.restore(step, like)
+        except DamagedError as error:
+            damaged.append((step, error))
+            continue
+        for other, why in damaged:
+            say(f"{why}; going on from step {step}")
+            checkpoints.set_aside(other)
+        return saved
+    if damaged:
+        raise UserError(f"{damaged[0][1]}, and no other is whole: give another --workdir")
+    return None
+
+
+def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
+    """Gives all processes what the first one finds, in the shardings of `like`."""
+    if jax.process_count() == 1:
+        return find()
+    found: list[Saved | None] = []
+
+    def look() -> Any:
+        found.append(find())
+        return found[0] and [found[0].step, found[0].record, found[0].log]
+
+    told = sharding.by_first(look)
+    if told is None:
+        return None
+    target = tree.flatten(like)
+    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in target.items()}
+    if found and found[0] is not None:
+        arrays = sharding.on_host(found[0].state)
+    arrays = sharding.from_first(arrays)
+    placed = {path: sharding.put(arrays[path], leaf.sharding) for path, leaf in target.items()}
+    step, record, log = told
+    return Saved(step, tree.unflatten(like, placed), record, log)
+
+
+def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
+    """Writes arrays by orbax, in this process alone."""
+    if jax.process_count() > 1:  # v1 would hold a meeting of all processes, wherever they are now
+        from orbax import checkpoint as old
+
+        alone = old.options.MultiprocessingOptions(**_ALONE)
+        handler = old.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with old.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            checkpointer.save(folder, flat)
+        return
+    from orbax.checkpoint import v1 as orbax
+
+    # Else a save that fails leaves threads behind that wait for minutes at exit.
+    context = orbax.Context()
+    context.asynchronous.create_directories_asynchronously = False
+    with context, _one_report():
+        orbax.save(folder, flat)
+
+
+@contextlib.contextmanager
+def _one_report() -> Iterator[None]:
+    """Within it a save that fails prints no traceback for each array that was being written.
+
+    Threads of tensorstore report to an event loop that orbax has closed by then, which ends in
+    `sys.unraisablehook`; and asyncio logs what nobody waits for any more. Some of it comes late:
+    after a failure both stay silent.
+    """
+    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    level = logger.level
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    logger.setLevel(logging.CRITICAL)
+    yield
+    sys.unraisablehook = before
+    logger.setLevel(level)
+
+
+def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Reads what `_keep` wrote, in the shardings of `stored`; makes the empty arrays anew."""
+    from orbax.checkpoint import v1 as orbax
+
+    context = orbax.Context()
+    if jax.process_count() > 1:
+        for name, value in _ALONE.items():
+            setattr(context.multiprocessing, name, value)
+    empty = {path: leaf for path, leaf in stored.items() if not leaf.size}
+    with context:
+        found = orbax.load(folder, {p: leaf for p, leaf in stored.items() if p not in empty})
+    made = {p: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for p, leaf in empty.items()}
+    return found | made
+
+
+def _damaged(folder: Path, error: Exception) -> DamagedError:
+    return DamagedError(f"checkpoint {folder} is damaged ({_why(error)})")
+
+
+def _why(error: Exception) -> str:
+    """The operating system's words, which tensorstore buries in a paragraph of its own."""
+    kinds = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG
+    known = map(os.strerror, kinds)
+    buried = next((words for words in known if words in str(error)), None)
+    return buried or getattr(error, "strerror", None) or first_line(error)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,419 @@
+"""Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
+
+import contextlib
+import math
+import os
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl import files
+from jaxdl.errors import printable, shortened
+from jaxdl.run.metrics_log import metric_names
+
+Lines = list[dict[str, Any]]  # as in metrics.jsonl
+LETTER = 0.075  # inches, of a legend
+STEEP = 30  # times the median: a value beyond that has a logarithmic axis drawn
+PANEL = (4.6, 3.3)  # inches: width and height, with its margins
+LARGEST = 1e100  # value that is drawn: matplotlib fails near the largest float
+STYLES: dict[str, dict[str, Any]] = {  # by split
+    "train": {"linestyle": "-", "linewidth": 1.0, "alpha": 0.55},
+    "validation": {"linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 3.5},
+    "test": {"linestyle": "none", "marker": "*", "markersize": 9},
+}
+MOST_LABELS = 20  # classes of a matrix that are named and whose shares are written
+LONGEST_CLASS = 24  # characters of a class's name on an axis
+MOST_PANELS = 60  # of a picture; a log may be a stranger's
+
+
+@contextlib.contextmanager
+def _no_backend() -> Iterator[None]:
+    """Around each import of matplotlib, which reads MPLBACKEND at the first one.
+
+    It is not obeyed: it may name a notebook's backend, which is not installed here. Figures are
+    drawn by Agg.
+    """
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+
+
+def new_figure(**options: Any) -> Any:
+    """A `matplotlib.figure.Figure`, which Agg draws."""
+    with _no_backend():
+        from matplotlib.figure import Figure
+    return Figure(**options)
+
+
+def curves(runs: dict[str, Lines], path: Path) -> None:
+    """Draws one panel a metric: training as a thin line, evaluations with markers.
+
+    Args:
+      runs: the lines of `metrics.jsonl` by the run's name; the legend names them if there are many.
+      path: of the PNG.
+
+    Of more than `MOST_PANELS` metrics the first ones are drawn.
+    """
+    lines = [line for run in runs.values() for line in run]
+    names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))[:MOST_PANELS]
+    columns = min(len(names), 3) or 1
+    rows = -(-len(names) // columns) or 1
+    labels = _labels(list(runs))
+    longest = max(map(len, (*labels, "validation")))
+    beside = max(1, int(PANEL[0] * columns / (LETTER * longest + 0.6)))
+    entries = len(STYLES) + (len(runs) if len(runs) > 1 else 0)
+    figure = _panels(rows, columns, legend=0.2 * math.ceil(entries / beside) + 0.1)
+    colors = _colors(len(runs))
+    for panel, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, panel + 1)
+        drawn: list[float] = []
+        for color, run_lines in zip(colors, runs.values(), strict=True):
+            for shade, (split, style) in enumerate(STYLES.items()):
+                points = _points(run_lines, split, name)
+                drawn += [value for _, value in points]
+                if points:
+                    own = color if len(runs) > 1 else f"C{shade}"
+                    dot = {} if points[1:] else {"marker": "."}  # else a line of one is none
+                    axes.plot(*zip(*points, strict=True), color=own, **dot | style)
+        if _steep(drawn):
+            axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+        axes.set_title(_plain(name.replace("_", " ")), y=1.0)  # given: not measured
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.25)
+    _legend(figure, labels, colors, beside)
+    _save(figure, path)
+
+
+def _points(lines: Lines, split: str, name: str) -> list[tuple[int, float]]:
+    """Steps and values of a metric on a split, without those that cannot be drawn."""
+    values = [(x["step"], x.get(name)) for x in lines if x["split"] == split]
+    return [(step, v) for step, v in values if v is not None and abs(v) < LARGEST]
+
+
+def _steep(values: list[float]) -> bool:
+    """True for positive values of which one dwarfs the rest, so that the others show nothing."""
+    return bool(values) and min(values) > 0 and max(values) > STEEP * float(np.median(values))
+
+
+def _labels(names: list[str]) -> list[str]:
+    """Names for a legend: without the folder that all of them are in."""
+    common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
+    with contextlib.suppress(ValueError):  # on other drives
+        names = [os.path.relpath(name, common) if common else name for name in names]
+    return [_words(printable(shortened(name))) for name in names]
+
+
+def _colors(count: int) -> list[Any]:
+    """Returns one color a run; of more than twenty, neighbours are similar."""
+    with _no_backend():
+        import matplotlib
+
+    if count <= 10:
+        return [f"C{n}" for n in range(count)]
+    if count <= 20:
+        return list(matplotlib.colormaps["tab20"](np.arange(count)))
+    return list(matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, count)))
+
+
+def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
+    """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
+    with _no_backend():
+        from matplotlib.lines import Line2D
+
+    several = len(labels) > 1
+    handles, texts = [], []
+    for shade, (split, style) in enumerate(STYLES.items()):
+        handles.append(Line2D([], [], color="0.3" if several else f"C{shade}", **style))
+        texts.append(split)
+    if several:
+        handles += [Line2D([], [], color=color, linewidth=3) for color in colors]
+        texts += labels
+    figure.legend(
+        handles, texts, loc="lower center", ncols=columns, fontsize="small", frameon=False
+    )
+
+
+def _panels(rows: int, columns: int, legend: float) -> Any:
+    """A figure with room for panels, and below them for a legend of so many inches.
+
+    Margins are given, wide enough for six digits: to measure them takes as long as to draw.
+    """
+    left, right, top, bottom = 0.65, 0.2, 0.4, 0.5  # inches, of each panel
+    width, height = PANEL[0] * columns, PANEL[1] * rows + legend
+    figure = new_figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=(bottom + legend) / height,
+        wspace=(left + right) / (PANEL[0] - left - right),
+        hspace=(top + bottom) / (PANEL[1] - top - bottom),
+    )
+    return figure
+
+
+def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
+    """Draws a metric against each hyperparameter: a point a combination, over it its seeds' spread.
+
+    Numbers stand on an axis of numbers, a logarithmic one where they span a factor of ten; words
+    stand side by side. A line goes through the mean of the combinations at each value.
+
+    Args:
+      panels: by the hyperparameter's name, pairs of its value and the metric of each seed.
+      title: of the metric.
+      path: of the PNG.
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    for number, (name, pairs) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.set_ylabel(_plain(title.replace("_", " ")))
+        axes.set_xlabel(_plain(name.replace("_", " ")))
+        axes.grid(alpha=0.25)
+        pairs = [(value, seeds) for value, seeds in pairs if seeds]
+        words = sorted({value for value, _ in pairs})
+        numbers = _numbers(words)
+        if numbers is None:
+            places = {word: float(n) for n, word in enumerate(words)}
+            axes.set_xticks(list(places.values()), [_plain(word) for word in words])
+            axes.set_xlim(-0.5, len(words) - 0.5)
+        else:
+            places = dict(zip(words, numbers, strict=True))
+            if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+                axes.set_xscale("log")
+            elif len(numbers) <= 8:
+                axes.set_xticks(numbers, words)
+        means: dict[float, list[float]] = {}
+        for value, seeds in pairs:
+            mean = np.mean(seeds)
+            spread = np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0
+            axes.errorbar(places[value], mean, spread, fmt="o", markersize=4, color="C0", alpha=0.6)
+            means.setdefault(places[value], []).append(float(mean))
+        if numbers is not None and len(means) > 1:
+            line = [(x, np.mean(means[x])) for x in sorted(means)]
+            axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
+    _save(figure, path)
+
+
+def _numbers(words: list[str]) -> list[float] | None:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
+def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
+    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones.
+
+    Args:
+      values: shares of the true classes.
+      title: of the picture.
+      path: of the PNG.
+      names: of the classes, C; another number of them: the axes have the classes' numbers.
+    """
+    classes = len(values)
+    labels = [_words(shortened(name, LONGEST_CLASS)) for name in names]
+    if len(labels) != classes or classes > MOST_LABELS:
+        labels = []
+    room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
+    side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
+    inner = side - 1.0
+    width, height = side + 0.9 + room, side + room
+    figure = new_figure(figsize=(width, height))
+    left, bottom = 0.65 + room, 0.6 + room
+    axes = figure.add_axes((left / width, bottom / height, inner / width, inner / height))
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.add_axes(
+        ((left + inner + 0.15) / width, bottom / height, 0.2 / width, inner / height)
+    )
+    figure.colorbar(image, cax=bar, label="share of the true class")
+    axes.set_title(_plain(title))
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if classes <= MOST_LABELS:
+        axes.set_xticks(range(classes), labels or None)
+        axes.set_yticks(range(classes), labels or None)
+        axes.tick_params(axis="x", labelrotation=90 if labels else 0)
+        for (row, column), value in np.ndenumerate(values):
+            if value >= 0.005:
+                color = "white" if value > 0.5 else "black"
+                text = f"{value:.2f}".lstrip("0") if value < 1 else "1"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    _save(figure, path)
+
+
+def boundary(
+    probability: Callable[[np.ndarray], np.ndarray],
+    split: dict[str, np.ndarray],
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    path: Path,
+) -> None:
+    """Draws a classifier of two columns: shades of its probability, its boundary, the examples.
+
+    Args:
+      probability: of the second class, from float32 [N, 2] to [N].
+      split: {"x": [N, 2], "y": [N]}, y 0 or 1.
+      names: of the two columns.
+      classes: of y.
+      path: of the PNG.
+    """
+    x, y = split["x"], split["y"]
+    margin = 0.15 * (x.max(0) - x.min(0))
+    sides = [
+        np.linspace(a, b, 120) for a, b in zip(x.min(0) - margin, x.max(0) + margin, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
+    height = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
+    figure = new_figure(figsize=(5.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    shades = axes.contourf(*sides, height, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.6)
+    figure.colorbar(shades, ax=axes, label=f"probability of {classes[1]}")
+    axes.contour(*sides, height, levels=[0.5], colors="black", linewidths=1.2)
+    for value, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
+        across, up = x[y == value].T
+        axes.scatter(across, up, 28, color, marker=marker, edgecolors="white", label=classes[value])
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def attention(weights: np.ndarray, source: list[str], target: list[str], path: Path) -> None:
+    """Draws where a decoder looks: a row for each target token, a column for each source token.
+
+    A space is shown as a box, and what the font lacks by its code.
+
+    Args:
+      weights: [T, S] or larger; what is beyond the tokens is padding.
+      source: tokens, S.
+      target: tokens, T.
+      path: of the PNG.
+    """
+    size = (0.32 * len(source) + 2.2, 0.28 * len(target) + 2.0)
+    figure = new_figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.asarray(weights)[: len(target), : len(source)], cmap="Greys", vmin=0, vmax=1)
+    columns, rows = ([_legible(token) for token in side] for side in (source, target))
+    axes.set_xticks(range(len(source)), columns, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(target)), rows, fontsize=8)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("source")
+    axes.set_ylabel("each token of the target, and where it looks")
+    _save(figure, path)
+
+
+def _legible(token: str) -> str:
+    """A token as a label that matplotlib's own font can write."""
+    with _no_backend():
+        from matplotlib import font_manager
+
+    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+
+    def shown(character: str) -> str:
+        if ord(character) in known and character.isprintable() and character != " ":
+            return r"\$" if character == "$" else character  # which else would begin a formula
+        return "\N{OPEN BOX}" if character == " " else character.encode("unicode_escape").decode()
+
+    return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
+
+
+def _words(text: str) -> str:
+    """Words as a label that matplotlib's own font can write."""
+    return " ".join(map(_legible, text.split(" ")))
+
+
+def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) -> None:
+    """Draws strokes as an animated GIF; the last frame stays for a second.
+
+    Args:
+      frames: [S, 6] each: x, y, x, y and width in a unit square, and a shade from 0, black, to 1.
+      path: of the file.
+      seconds: that a frame is seen.
+      side: pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    pictures = []
+    for strokes in frames:
+        picture = Image.new("L", (side, side), 255)
+        drawing = ImageDraw.Draw(picture)
+        for *place, shade in np.asarray(strokes):
+            *ends, width = (number * side for number in place)
+            across = [(ends[n], side - ends[n + 1]) for n in (0, 2)]
+            drawing.line(across, fill=round(255 * shade), width=max(round(width), 1))
+        pictures.append(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as file:
+        times = [*[round(1000 * seconds)] * (len(pictures) - 1), 1000]
+        first, rest = pictures[0], pictures[1:]
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
+
+
+class Picture(NamedTuple):
+    """Pixels, uint8 [H, W, C] with one or three channels, and the line that says what they show."""
+
+    pixels: np.ndarray
+    caption: str
+
+
+def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Pictures [N, S, S, C] in 0 to 255, white where there is none, as one: uint8 [H, W, C]."""
+    N, S, _, C = pictures.shape
+    rows = -(-N // columns)
+    whole = np.full((rows * columns, S + 2, S + 2, C), 255, np.uint8)
+    whole[:N, 1:-1, 1:-1] = np.clip(np.round(pictures), 0, 255)
+    whole = whole.reshape(rows, columns, S + 2, S + 2, C).swapaxes(1, 2)
+    return whole.reshape(rows * (S + 2), columns * (S + 2), C)
+
+
+def picture(shown: Picture, path: Path) -> None:
+    """Writes a picture with its caption below it; small pixels are enlarged."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    pixels = shown.pixels[..., 0] if shown.pixels.shape[-1] == 1 else shown.pixels
+    image = Image.fromarray(pixels)
+    times = max(1, 480 // max(image.size))
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    font = ImageFont.load_default(13)
+    letters = max(int(image.width / font.getlength("n")), 1)
+    text = "\n".join(textwrap.wrap(shown.caption, letters))
+    drawing = ImageDraw.Draw(image)
+    below = math.ceil(drawing.multiline_textbbox((0, 0), text, font)[3]) + 8 if text else 0
+    whole = Image.new(image.mode, (image.width, image.height + below), "white")
+    whole.paste(image)
+    ImageDraw.Draw(whole).multiline_text((4, image.height + 2), text, "black", font)
+    image = whole
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as file:
+        image.save(file, "PNG")
+
+
+def _plain(text: str) -> str:
+    """A name as a label: short, with no formula and no control character in it."""
+    return printable(shortened(text)).replace("$", r"\$")
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(file, format="png", dpi=110)
+
+
+def delete_from(folder: Path, step: int) -> None:
+    """Deletes the pictures of evaluations from `step` on, which are to be made again or never."""
+    for path in folder.glob("*/*.png"):
+        if path.stem.isdecimal() and int(path.stem) >= step and path.is_file():
+            path.unlink()

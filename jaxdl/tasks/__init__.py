@@ -1,0 +1,1 @@
+"""Tasks: a model, a loss and an optimizer as four pure functions of one state."""
