@@ -173,24 +173,25 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from jaxdl.run import restore
+    from jaxdl.tools.evaluate import evaluate
 
-    _print(restore.evaluate(_reopened(chosen, chosen.checkpoint), chosen.split))
+    _print(evaluate(_reopened(chosen, chosen.checkpoint), chosen.split))
 
 
 def _generate(chosen: argparse.Namespace) -> None:
-    from jaxdl.run import restore
     from jaxdl.text.generation import Options
+    from jaxdl.tools.generate import generate
 
     names = ("length", "temperature", "top_k", "top_p", "seed")
     options = Options(**{name: getattr(chosen, name) for name in names})
-    print(restore.generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
+    print(generate(_reopened(chosen, chosen.checkpoint), chosen.prompt, options))
 
 
 def _replay(chosen: argparse.Namespace) -> None:
     from jaxdl.run import restore
+    from jaxdl.tools.replay import replay
 
-    _print(restore.replay(_reopened(chosen, restore.NEWEST, kept=restore.NONFINITE)))
+    _print(replay(_reopened(chosen, restore.NEWEST, kept=restore.NONFINITE)))
 
 
 def _verify(chosen: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from experiments import iris_mlp
 from jaxdl import cli
 from jaxdl.run import logger, restore
 from jaxdl.tools import faults
+from jaxdl.tools.evaluate import evaluate
 
 FLAGS = {
     "num_steps": 12,
@@ -34,7 +35,7 @@ def train(folder):
 
 
 def figures(folder):
-    return restore.evaluate(restore.open_run(folder), "test")
+    return evaluate(restore.open_run(folder), "test")
 
 
 def guarded(call):

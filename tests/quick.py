@@ -14,6 +14,7 @@ from pathlib import Path
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag, to_dict
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
 
 
@@ -27,7 +28,7 @@ class Config(RunConfig):
 
 def command() -> None:
     """Begins and ends a line of `starts` in the run folder, and leaves a summary."""
-    config = cli.parse(Config, sys.argv[1:])
+    config = parse_flags(Config, sys.argv[1:])
     folder = Path(config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):

@@ -10,6 +10,7 @@ import pytest
 from experiments import cifar_vgg
 from jaxdl import cli
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import flags_help, parse_flags
 from jaxdl.signals import Stopped
 
 
@@ -62,7 +63,7 @@ def test_figures_go_to_stdout(monkeypatch, capsys):
 
 
 def test_flags_reach_the_config():
-    config = cli.parse(cifar_vgg.Config, ["--noflip", "--dropout=0.5", "--depth", "11"])
+    config = parse_flags(cifar_vgg.Config, ["--noflip", "--dropout=0.5", "--depth", "11"])
     assert config == dataclasses.replace(cifar_vgg.Config(), flip=False, dropout=0.5, depth="11")
 
 
@@ -101,7 +102,7 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch, capsys
 
 
 def test_help_groups_flags_the_experiments_own_first():
-    text = cli.describe(cifar_vgg.Config)
+    text = flags_help(cifar_vgg.Config)
     places = [
         text.index(part)
         for part in ("--depth", "loss:\n", "--mixup", "regularisation:\n", "--l1", "Every run:\n",
@@ -122,7 +123,7 @@ def chain(folder, links):
 def test_epochs_that_are_typed_count_where_steps_are_the_default():
     from experiments import shakespeare_lm
 
-    parse = functools.partial(cli.parse, shakespeare_lm.Config)
+    parse = functools.partial(parse_flags, shakespeare_lm.Config)
     assert parse([]).num_steps == 2000
     typed = parse(["--num_epochs=1"])
     assert (typed.num_steps, typed.num_epochs) == (0, 1)
@@ -144,14 +145,14 @@ def test_a_device_that_is_not_here_is_one_line(name):
 
 @pytest.mark.parametrize("links", [0, 3, 9])
 def test_flag_files_may_name_others(links, tmp_path):
-    assert cli.parse(cifar_vgg.Config, [chain(tmp_path, links)]).seed == 7
-    assert cli.parse(cifar_vgg.Config, chain(tmp_path, links).split("=")).seed == 7
+    assert parse_flags(cifar_vgg.Config, [chain(tmp_path, links)]).seed == 7
+    assert parse_flags(cifar_vgg.Config, chain(tmp_path, links).split("=")).seed == 7
 
 
 @pytest.mark.parametrize("links", [10, 2000])
 def test_flag_files_name_each_other_only_so_deep(links, tmp_path):
     with pytest.raises(UserError, match=r"10: more than 10 flag files name each other"):
-        cli.parse(cifar_vgg.Config, [chain(tmp_path, links)])
+        parse_flags(cifar_vgg.Config, [chain(tmp_path, links)])
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "binary", "itself", "absent", "folder"])
@@ -167,7 +168,7 @@ def test_what_a_flag_file_names_is_a_text(kind, tmp_path):
     }[kind]()
     (tmp_path / "first").write_text(f"--flagfile={path}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"--flagfile=\S*named") as caught:
-        cli.parse(cifar_vgg.Config, [f"--flagfile={tmp_path / 'first'}"])
+        parse_flags(cifar_vgg.Config, [f"--flagfile={tmp_path / 'first'}"])
     assert "\n" not in str(caught.value)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl import cli, config
+from jaxdl import config
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
     config.check(made)
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
     path.write_text(config.to_flags(made), encoding="utf-8")
-    assert cli.parse(Config, [f"--flagfile={path}"]) == made
+    assert parse_flags(Config, [f"--flagfile={path}"]) == made
     assert config.from_dict(Config, config.to_dict(made)) == made
 
 

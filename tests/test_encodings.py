@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxdl import __main__, cli, files
+from jaxdl import __main__, files
 from jaxdl.config import RunConfig, absolute
 from jaxdl.data import tfds
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.run import logger, restore
 from jaxdl.tasks.vision import ImageConfig
 from tests.test_layers import ROOT, sources
@@ -191,9 +192,9 @@ def test_commands_refuse_a_path_that_is_no_utf_8(name, tmp_path, monkeypatch):
 def test_runs_refuse_a_path_that_is_no_utf_8(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = {
-        "workdir": lambda: cli.parse(RunConfig, [f"--workdir={NO_UTF_8}"]),
-        "data_dir": lambda: cli.parse(RunConfig, [f"--data_dir={NO_UTF_8}"]),
-        "dataset": lambda: cli.parse(ImageConfig, [f"--dataset=./{NO_UTF_8}"]),
+        "workdir": lambda: parse_flags(RunConfig, [f"--workdir={NO_UTF_8}"]),
+        "data_dir": lambda: parse_flags(RunConfig, [f"--data_dir={NO_UTF_8}"]),
+        "dataset": lambda: parse_flags(ImageConfig, [f"--dataset=./{NO_UTF_8}"]),
         "absolute": lambda: absolute(NO_UTF_8),
         "TFDS": lambda: tfds.folder(NO_UTF_8),
         "run": lambda: restore.open_run(tmp_path / NO_UTF_8),

@@ -12,6 +12,7 @@ from experiments import cifar_vgg, shakespeare_lm
 from jaxdl import checksums, cli
 from jaxdl.__main__ import run as command
 from jaxdl.data import prepare
+from jaxdl.flags import parse_flags
 from tests import small
 from tests.data.test_prepare import cifar_file, mnist_files
 
@@ -90,7 +91,7 @@ def test_flags(flag, here, capsys):
     first = [*TINY] if flag.startswith("--dataset") else [*TINY, "--dataset=synthetic"]
 
     def call():
-        cifar_vgg.run(cli.parse(cifar_vgg.Config, [*first, flag]))
+        cifar_vgg.run(parse_flags(cifar_vgg.Config, [*first, flag]))
 
     refused(call, here, capsys)
 
@@ -100,7 +101,7 @@ def trained(tmp_path_factory):
     """A finished run; its config says that it is of an experiment that can be opened again."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     flags = ["--dataset=synthetic", "--depth=11", "--width_multiplier=0.05", "--batch_size=20"]
-    cifar_vgg.run(cli.parse(cifar_vgg.Config, [*flags, "--num_steps=2", f"--workdir={folder}"]))
+    cifar_vgg.run(parse_flags(cifar_vgg.Config, [*flags, "--num_steps=2", f"--workdir={folder}"]))
     return folder
 
 
@@ -174,7 +175,7 @@ def test_checkpoints(kind, trained, here, capsys):
         call = ["evaluate", "run", f"--checkpoint={chosen}"]
         refused(lambda call=call: command(call), here, capsys)
     flags = [f"--flagfile={trained / 'flags.txt'}", f"--workdir={here / 'run'}"]
-    refused(lambda: cifar_vgg.run(cli.parse(cifar_vgg.Config, flags)), here, capsys)
+    refused(lambda: cifar_vgg.run(parse_flags(cifar_vgg.Config, flags)), here, capsys)
     assert not (here / "x").exists()
 
 
@@ -262,7 +263,7 @@ TOKENIZERS = {
 def language(tmp_path_factory):
     folder = tmp_path_factory.mktemp("language") / "run"
     flags = ["--dataset=embedded", "--layers=1", "--features=8", "--length=8", "--num_steps=1"]
-    shakespeare_lm.run(cli.parse(shakespeare_lm.Config, [*flags, f"--workdir={folder}"]))
+    shakespeare_lm.run(parse_flags(shakespeare_lm.Config, [*flags, f"--workdir={folder}"]))
     return folder
 
 
@@ -332,7 +333,7 @@ def test_data_folders(kind, stored, here, capsys, monkeypatch, tmp_path):
     path = next((here / "tfds").rglob(pattern))
     path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     flags = ["--dataset=mnist", "--data_dir=tfds"]
-    refused(lambda: cifar_vgg.run(cli.parse(cifar_vgg.Config, flags)), here, capsys)
+    refused(lambda: cifar_vgg.run(parse_flags(cifar_vgg.Config, flags)), here, capsys)
     assert not (here / "x").exists()
 
 

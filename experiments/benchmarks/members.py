@@ -24,6 +24,7 @@ from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.train.train_step import step_spec, task_functions
 
 SMALL = {"shakespeare_lm": ["--length=32"]}  # in place of the short run's
@@ -47,7 +48,7 @@ class Difference(NamedTuple):
 def differences(name: str, steps: int) -> Difference:
     """Trains two members together and the first alone, for so many steps."""
     module = importlib.import_module(f"experiments.{name}")
-    config = cli.parse(module.Config, [*SHORT[name], *SMALL.get(name, [])])
+    config = parse_flags(module.Config, [*SHORT[name], *SMALL.get(name, [])])
     assert config is not None
     data, numbers = module.load(config), configs.operands(config)
     functions = task_functions(step_spec(module.build, config, data, sharding.mesh(config)))

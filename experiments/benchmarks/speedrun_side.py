@@ -14,6 +14,7 @@ from experiments import cifar_speedrun
 from experiments.benchmarks import pair
 from experiments.benchmarks.time_to_accuracy import Config, trial
 from jaxdl import cli, tree
+from jaxdl.flags import parse_flags
 from jaxdl.run import environment
 
 
@@ -44,6 +45,6 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     cli.set_up_jax()
-    config = cli.parse(Config, sys.argv[1:])
+    config = parse_flags(Config, sys.argv[1:])
     assert config is not None  # no --help: it is a child
     main(config)

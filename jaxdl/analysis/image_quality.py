@@ -37,7 +37,7 @@ def from_run(folder: Path, spec: DataSpec) -> Judge:
       UserError: the folder holds no such run, or one on other images.
     """
     with jax.ensure_compile_time_eval():  # a task asks for it while its evaluation is traced
-        task, saved, own = restore.restored(restore.open_run(folder))
+        task, saved, own = restore.restore(restore.open_run(folder))
     state, predict = saved.state, task.predict
     if predict is NO_OUTPUTS or not own.num_classes or "image" not in own.example():
         raise UserError(f"--classifier={folder} is no run that classifies images: give one")

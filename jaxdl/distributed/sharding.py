@@ -4,7 +4,6 @@ Every process of a run runs the same program on the same numbers. What only one 
 as to look at a run folder, the first does, and tells the others.
 """
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +13,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxdl import tree
-from jaxdl.config import RunConfig, differences
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 
 DATA, MODEL = "data", "model"  # the axes that a mesh may have
 Gradient = Callable[..., Any]  # (params, model_state, batch, key, ...) -> (its, (state, metrics))
 LARGE = 2**14  # entries of an array from which on it is worth splitting
-
-
-def is_first() -> bool:
-    """Returns True in the process that logs and writes."""
-    return jax.process_index() == 0
 
 
 def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
@@ -169,67 +163,3 @@ def fetched(leaf: Any) -> np.ndarray:
 def on_host(state: Any) -> dict[str, np.ndarray]:
     """The leaves of a state by path, `fetched`; keys as raw data."""
     return {path: fetched(leaf) for path, leaf in tree.flatten(state).items()}
-
-
-# What the processes of a run agree on. All must call these, at the same place.
-
-
-def agreed(number: int | None) -> int | None:
-    """The greatest of the numbers that the processes of a run have; None where none has one."""
-    if jax.process_count() == 1:
-        return number
-    from jax.experimental import multihost_utils
-
-    greatest = int(np.max(multihost_utils.process_allgather(np.int32(number or 0))))
-    return greatest or None
-
-
-def by_first(compute: Callable[[], Any]) -> Any:
-    """Gives all processes what the first one computes, which JSON can hold.
-
-    Raises:
-      UserError: it did, there; on all of them.
-    """
-    if jax.process_count() == 1:
-        return compute()
-    told = {}
-    if is_first():
-        try:
-            told = {"value": compute()}
-        except UserError as error:
-            told = {"error": str(error)}
-    told = json.loads(_from_first_bytes(json.dumps(told).encode()))
-    if "error" in told:
-        raise UserError(told["error"])
-    return told["value"]
-
-
-def check_same(mine: dict[str, Any]) -> None:
-    """Holds what each process has against what the first has.
-
-    Raises:
-      UserError: they differ; on all of them.
-    """
-    differing = differences(mine, by_first(lambda: mine))
-    if agreed(len(differing)):
-        what = "; ".join(differing) or "another process has others than the first and this one"
-        raise UserError(
-            f"the processes of a run have other flags or data ({what}): give all the same"
-        )
-
-
-def from_first(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The first process's arrays, on all; of the same names and shapes everywhere."""
-    if jax.process_count() == 1:
-        return arrays
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.broadcast_one_to_all(arrays)
-
-
-def _from_first_bytes(text: bytes) -> bytes:
-    length = int(from_first({"length": np.array(len(text), np.int32)})["length"])
-    padded = np.zeros(length, np.uint8)
-    if is_first():
-        padded = np.frombuffer(text, np.uint8)
-    return from_first({"text": padded})["text"].astype(np.uint8).tobytes()

@@ -21,7 +21,7 @@ import jax
 
 from jaxdl.config import ALONE, RunConfig
 from jaxdl.console import say
-from jaxdl.distributed import rendezvous, sharding
+from jaxdl.distributed import collectives, rendezvous
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.signals import Stopped
 
@@ -215,7 +215,7 @@ def _met(config: RunConfig) -> dict[int, socket.socket]:
         return [socket.gethostname(), listeners[0].getsockname()[1], secrets.token_hex(32)]
 
     try:  # the first time that they exchange anything
-        name, port, secret = sharding.by_first(meeting)
+        name, port, secret = collectives.host0_value(meeting)
     except jax.errors.JaxRuntimeError as error:
         raise TrainingError(
             f"the processes of the run cannot exchange data ({first_line(error)}): if two have the "

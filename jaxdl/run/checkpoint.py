@@ -32,7 +32,7 @@ import numpy as np
 
 from jaxdl import checksums, files, memory, tree
 from jaxdl.console import say
-from jaxdl.distributed import sharding
+from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.run.metrics_log import LAST_STEP
 
@@ -126,7 +126,7 @@ class Checkpoints:
         """
         self.wait()
         flat = sharding.on_host(state)
-        if not sharding.is_first():
+        if not collectives.is_host0():
             return
         self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
 
@@ -349,14 +349,14 @@ def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
         found.append(find())
         return found[0] and [found[0].step, found[0].record, found[0].log]
 
-    told = sharding.by_first(look)
+    told = collectives.host0_value(look)
     if told is None:
         return None
     target = tree.flatten(like)
     arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in target.items()}
     if found and found[0] is not None:
         arrays = sharding.on_host(found[0].state)
-    arrays = sharding.from_first(arrays)
+    arrays = collectives.broadcast_from_host0(arrays)
     placed = {path: sharding.put(arrays[path], leaf.sharding) for path, leaf in target.items()}
     step, record, log = told
     return Saved(step, tree.unflatten(like, placed), record, log)

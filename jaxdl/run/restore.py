@@ -3,18 +3,16 @@
 import dataclasses
 import hashlib
 import importlib
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import numpy as np
 
 from jaxdl import config as configs
-from jaxdl import files, metrics
+from jaxdl import files
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import prepare, spec
@@ -23,13 +21,9 @@ from jaxdl.data.images import is_folder
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.run import environment, logger, metrics_log, plots
+from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints, DamagedError, Saved
 from jaxdl.task import Task
-from jaxdl.text.generation import Options, encode, go_on
-from jaxdl.train import nonfinite
-from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.train_step import operands, step_spec
 
 Found = TypeVar("Found")
 BEST, NEWEST = "best", "newest"
@@ -169,7 +163,7 @@ def _say_what_lies_inside(folder: Path, config: RunConfig, changes: dict[str, An
             )
 
 
-def _load(run: Run) -> Dataset:
+def load_data(run: Run) -> Dataset:
     """The data that a run's config names now.
 
     A run's own config does not choose a place that data are downloaded to.
@@ -230,7 +224,7 @@ def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     return named[checkpoint]
 
 
-def _spec(run: Run, known: dict[str, Any]) -> DataSpec:
+def data_spec(run: Run, known: dict[str, Any]) -> DataSpec:
     """The description of the data that a checkpoint was trained on.
 
     It is the run folder's, where that is the one under the checkpoint's SHA-256; else the data are
@@ -254,7 +248,7 @@ def _spec(run: Run, known: dict[str, Any]) -> DataSpec:
         return DataSpec.from_json(text, tokenizer)
     except UserError as error:
         say(f"{error}: its data are described anew")
-        described = _load(run).spec
+        described = load_data(run).spec
         if described.fingerprint != known["identity"].get(logger.DATA):
             raise UserError(
                 f"{error}, and {described.source or described.name} has other bytes than the "
@@ -275,7 +269,7 @@ def _text(path: Path) -> str:
         raise UserError(f"cannot read {path} ({why})") from error
 
 
-def _build(run: Run, description: DataSpec) -> tuple[Task, Any]:
+def build_task(run: Run, description: DataSpec) -> tuple[Task, Any]:
     """A run's task, and the shapes and shardings of its state.
 
     Raises:
@@ -302,7 +296,7 @@ class Restored(NamedTuple):
     spec: DataSpec
 
 
-def restored(run: Run) -> Restored:
+def restore(run: Run) -> Restored:
     """A run's task, and its state at the checkpoint that it was opened at, without its data.
 
     Raises:
@@ -312,18 +306,18 @@ def restored(run: Run) -> Restored:
     if newest := checkpoints.newest_record():
         environment.check_settings(newest["versions"], str(run.folder))
     known = _chosen(checkpoints, run.checkpoint, checkpoints.record)
-    description = _spec(run, known)
+    description = data_spec(run, known)
     run.config.steps_per_epoch(description.num_train)  # refuses a batch that no memory holds
-    task, like = _build(run, description)
+    task, like = build_task(run, description)
     restore = partial(checkpoints.restore, like=like, part=".state")  # of the loop's
     saved = _chosen(checkpoints, run.checkpoint, restore)
-    _check_same(run, saved)
+    check_same(run, saved)
     if saved.record["data"] != known["data"]:
         raise UserError(f"{run.folder} goes on with other data: the same command again reads those")
     return Restored(task, saved, description)
 
 
-def _check_same(run: Run, saved: Saved) -> None:
+def check_same(run: Run, saved: Saved) -> None:
     """Holds an opened run's config against that of a checkpoint.
 
     Raises:
@@ -337,144 +331,3 @@ def _check_same(run: Run, saved: Saved) -> None:
             f"{run.folder} goes on under another config ({'; '.join(differing)}): the same command "
             "again reads that one"
         )
-
-
-def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
-    """Holds data against those that a run was trained on; returns whether they are the same.
-
-    Args:
-      run: an opened run.
-      data: what is to be evaluated.
-      known: the description of the run's own data.
-      saved: its checkpoint.
-
-    Raises:
-      UserError: they are other bytes and nobody has named them; or other shapes or classes.
-    """
-    here = data.spec
-    if saved.record["identity"].get(logger.DATA) == here.fingerprint:
-        return True
-    if not run.given:
-        raise UserError(
-            f"{run.folder} was trained on other bytes of {here.name} than those in {here.source}, "
-            "or by an older version that split them otherwise: bring them back, or name what is to "
-            "be evaluated with --data_dir or --dataset"
-        )
-    for what, mine, its in (
-        ("examples", known.elements, here.elements),
-        ("classes", (known.num_classes, known.classes), (here.num_classes, here.classes)),
-        ("tokens", known.vocabulary, here.vocabulary),
-    ):
-        if mine != its:
-            raise UserError(
-                f"{here.source} has other {what} than {run.folder} was trained on: give data of "
-                "the same shapes, classes and tokens"
-            )
-    say(f"these are not the bytes of {known.name} that {run.folder} was trained on")
-    return False
-
-
-def evaluate(run: Run, split: str) -> dict[str, Any]:
-    """Evaluates a run's checkpoint; on its own data with the figures that the run itself gives.
-
-    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix;
-    where it cannot, a line says so. Of other data the name has the start of their fingerprint.
-
-    Args:
-      run: an opened run.
-      split: of its data, or of others of the same shapes and classes that the user has named.
-
-    Returns:
-      The values that are single numbers, `step` and `split`.
-    """
-    _, saved, known = restored(run)
-    data = _load(run)
-    own = _check_data(run, data, known, saved)
-    step = saved.step
-    say(f"{split} split of {data.spec.name} ({data.spec.source}), checkpoint of step {step}")
-    mesh = sharding.mesh(run.config)
-    # As the run compiled it: its numbers are arguments.
-    described = dataclasses.replace(data, spec=known)
-    program = step_spec(run.experiment.build, run.config, described, mesh)
-    numbers = operands(run.config, mesh)
-    values = evaluate_split(program, numbers, saved.state, getattr(data, split))
-    found = {"step": step, "split": split, **metrics.scalars(values)}
-    name = f"{split}-{step}" if own else f"{split}-{step}-{data.spec.fingerprint[:8]}"
-    folder = run.folder / "evaluations"
-    try:
-        _keep_evaluation(folder, name, found, values, known.classes)
-    except OSError as error:
-        say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
-    except Exception as error:  # of a library that draws: the figures are there
-        say(f"no picture in {folder}: {first_line(error)}")
-    return found
-
-
-def _keep_evaluation(
-    folder: Path,
-    name: str,
-    found: dict[str, Any],
-    values: dict[str, np.ndarray],
-    classes: Sequence[str],
-) -> None:
-    folder.mkdir(exist_ok=True)
-    text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
-    files.write_text(folder / f"{name}.json", text)
-    for metric, value in values.items():
-        if value.ndim == 2:
-            path = folder / f"{name}-{metric}.png"
-            plots.matrix(value, f"{found['split']} {metric}, step {found['step']}", path, classes)
-            say(f"{metric} matrix: {path}")
-
-
-def generate(run: Run, prompt: str, options: Options) -> str:
-    """Text that a run's language model writes after a prompt, prompt included.
-
-    Raises:
-      UserError: the run is none of a language model, or the prompt is not of its characters.
-    """
-    task, saved, known = restored(run)
-    decoder = task.predict.decoder
-    if decoder is None or decoder.translates or known.tokenizer is None:
-        name = configs.experiment_name(run.config)
-        raise UserError(
-            f"{run.folder} is a run of {name}, whose model goes on from no prompt: name a run of a "
-            "language model"
-        )
-    encode(prompt, known)
-    say(f"checkpoint of step {saved.step}")
-    return go_on(task, saved.state, known, prompt, options)
-
-
-def replay(run: Run) -> dict[str, Any]:
-    """Makes the step again that was not finite and ended a run, from what the run kept of it.
-
-    Returns:
-      `step`, `from` (the place where it began), the step's metrics, and the least and greatest
-      value of each entry of its batch.
-
-    Raises:
-      UserError: no such step was kept.
-    """
-    kept = Checkpoints(run.folder / NONFINITE)
-    if not kept.steps():
-        raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
-    step = kept.steps()[-1]
-    known = kept.record(step)
-    leaves, description = known["leaves"], _spec(run, known)
-    task, shapes = _build(run, description)
-    mesh = sharding.mesh(run.config)
-    example = description.example(run.config.batch_size)
-    batch = {name: x for name, x in example.items() if f"[1]['{name}']" in leaves}
-    like = shapes, sharding.placed(batch, sharding.sharded(mesh))
-    saved = kept.restore(step, like)
-    _check_same(run, saved)
-    state, batch = saved.state
-    _, found = jax.jit(task.step)(state, batch)
-    place = nonfinite.origin(lambda *given: task.step(*given)[1], state, batch)
-    return {
-        "step": step,
-        "from": place or "nowhere: run op by op, all of it is finite",
-        **metrics.scalars(metrics.divide(found)),
-        **{f"batch {k}": f"{v.min():.6g} to {v.max():.6g}" for k, v in batch.items()},
-    }

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl import cli, files
 from jaxdl import config as configs
+from jaxdl import files
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
 from jaxdl.signals import Stopped
 from jaxdl.sweep import grid, ledger, local, ray, slurm
@@ -95,7 +96,7 @@ def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> 
     config = _config(experiment)
     found = []
     for trial in grid.trials(config, flags, fixed, draws):
-        parsed = cli.parse(config, trial.flags)
+        parsed = parse_flags(config, trial.flags)
         if parsed is None:
             raise UserError(f"--help: ask python -m {experiment} --help")
         found.append((trial, configs.identity(parsed)))

@@ -25,7 +25,7 @@ from jaxdl.config import RunConfig
 from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
-from jaxdl.distributed import sharding
+from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.lock import Lock
 from jaxdl.run import environment, logger, plots
@@ -103,7 +103,7 @@ def train(
 
         return dry_run.estimate(config, spec, data)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
-    sharding.check_same(configs.identity(config) | {"data": data.spec.fingerprint} | ways)
+    collectives.check_same(configs.identity(config) | {"data": data.spec.fingerprint} | ways)
     with signals.graceful() as request, _claimed(config) as place:
         try:
             with ExitStack() as opened:
@@ -160,8 +160,8 @@ def _claimed(config: RunConfig) -> Iterator[_Place]:
             locks.append(stack.enter_context(logger.claim(folder, config)))
             return str(folder)
 
-        named = sharding.by_first(claim)
-        if not sharding.is_first():
+        named = collectives.host0_value(claim)
+        if not collectives.is_host0():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
         def check() -> None:
@@ -268,7 +268,7 @@ def _begin(
     checkpoints = Checkpoints(place.folder / "checkpoints", place.check)
     opened.callback(checkpoints.close)
     checkpoints.clear_leftovers()
-    detours: rewind.Detours = sharding.by_first(lambda: rewind.read(place.folder))
+    detours: rewind.Detours = collectives.host0_value(lambda: rewind.read(place.folder))
     saved, detours = resume.restore(
         checkpoints, program.like, detours, force=config.resume == "force"
     )
@@ -557,6 +557,6 @@ def _poll(request: signals.Request) -> None:
         request.poll()
         return
     # Kept apart from the request: a signal that comes meanwhile waits for the next one.
-    number = sharding.agreed(request.number)
+    number = collectives.all_max(request.number)
     if number is not None:
         raise signals.Asked(number)

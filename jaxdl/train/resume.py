@@ -13,7 +13,7 @@ from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
-from jaxdl.distributed import sharding
+from jaxdl.distributed import collectives
 from jaxdl.errors import UserError
 from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
@@ -99,7 +99,7 @@ def restore(
         return newest_whole(checkpoints, like, on_course)
 
     saved = on_all(newest, like)
-    return saved, sharding.by_first(lambda: longest[-1])
+    return saved, collectives.host0_value(lambda: longest[-1])
 
 
 def best_state(checkpoints: Checkpoints, best: int, step: int, carry: LoopState) -> Any:

@@ -2,7 +2,7 @@
 
 import time
 
-from jaxdl.distributed import sharding
+from jaxdl.distributed import collectives
 
 DISPATCH = 0.5  # seconds of steps made in one call: signals and the progress bar wait as long
 
@@ -52,4 +52,4 @@ class Stopwatch:
         """Fits the stride to a call of so many steps, which took so many seconds."""
         each = seconds / max(steps, 1)
         stride = max(1, min(2 * self.stride, int(DISPATCH / max(each, 1e-9))))
-        self.stride = sharding.agreed(stride) or 1
+        self.stride = collectives.all_max(stride) or 1

@@ -81,7 +81,7 @@ def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, d
     judging = image_quality.from_run(trained, digits.spec)
     images = jnp.asarray(digits.test["image"][:9], jnp.float32)
     logits, features = jax.jit(judging)(images)
-    state = restore.restored(restore.open_run(trained)).saved.state
+    state = restore.restore(restore.open_run(trained)).saved.state
     assert state.average is None
     mean, std = digits.spec.statistics()
     x = (np.asarray(images) - mean) / std

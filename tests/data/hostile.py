@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxdl.flags import parse_flags
 from tests.data import folders
 from tests.data.folders import example, features, image_feature, info, label_feature, png
 
@@ -478,7 +479,7 @@ def attempt(flags, seen):
         raise AssertionError(f"not done in {SECONDS} s")
 
     def command():
-        experiment.run(cli.parse(experiment.Config, [*tiny, *flags]))
+        experiment.run(parse_flags(experiment.Config, [*tiny, *flags]))
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)

@@ -12,6 +12,7 @@ import pytest
 from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.data import prepare, tfds
+from jaxdl.flags import parse_flags
 from tests.data import official
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_the_first_start_trains(name, empty, monkeypatch):
     module = importlib.import_module(f"experiments.{experiment}")
     places = [f"--data_dir={empty / 'data'}", f"--workdir={empty / 'run'}"]
     given = [f"--dataset={name}", *TINY, *flags, *places]
-    assert module.run(cli.parse(module.Config, given))["step"] == 1
+    assert module.run(parse_flags(module.Config, given))["step"] == 1
     left = {path.name for path in (empty / "data").rglob(".*")}
     assert left == set()
     said = json.loads((empty / "run" / "config.json").read_text(encoding="utf-8"))

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from experiments import imagenet_vgg
-from jaxdl import cli
 from jaxdl.config import RunConfig
 from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
 from jaxdl.data.records import Draw, area
 from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 from jaxdl.train.feed import Host
 
@@ -188,7 +188,7 @@ def test_no_grain(folder, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "grain", None)
     flags = [f"--dataset={folder}", "--stream", f"--workdir={tmp_path / 'run'}"]
     with pytest.raises(UserError, match=r"pip install -e '\.\[grain\]'"):
-        imagenet_vgg.run(cli.parse(imagenet_vgg.Config, flags))
+        imagenet_vgg.run(parse_flags(imagenet_vgg.Config, flags))
     assert not list(tmp_path.iterdir())
 
 

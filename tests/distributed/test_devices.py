@@ -25,7 +25,7 @@ found, updates = {}, {}
 def vector(params):
     return np.concatenate([np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(params)])
 def train(name, *flags, devices=8, nudge=False):
-    config = cli.parse(mnist_cnn.Config, [*TINY, *flags])
+    config = parse_flags(mnist_cnn.Config, [*TINY, *flags])
     data = mnist_cnn.load(config)
     mesh = parallel.mesh(config, jax.devices()[:devices])
     spec, numbers = step.step_spec(mnist_cnn.build, config, data, mesh), step.operands(config, mesh)
@@ -67,7 +67,7 @@ train("accumulated one", "--accumulate=2", devices=1)
 
 from experiments.benchmarks import devices
 SMALL = ["--dataset=synthetic", "--image_size=8", "--batch_size=64", "--layers=1", "--heads=1"]
-config = cli.parse(devices.Config, [*SMALL, "--features=32", "--crop_padding=1", "--flip"])
+config = parse_flags(devices.Config, [*SMALL, "--features=32", "--crop_padding=1", "--flip"])
 data = devices.cifar_vit.load(config)
 shapes = jax.eval_shape(devices.cifar_vit.build(config, data.spec).init, jax.random.key(0)).params
 found["exchanged"] = {

@@ -12,11 +12,11 @@ import jax
 import pytest
 from tests.test_detours import DIABETES, train_diabetes
 
-from jaxdl import cli
 from jaxdl.config import RunConfig
 from jaxdl.distributed import watchdog
 from jaxdl.distributed.watchdog import join
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 from jaxdl.train import rewind
 from tests import small
@@ -218,7 +218,7 @@ def test_a_port_that_is_taken(look_up):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         flags = [f"--coordinator=localhost:{taken.getsockname()[1]}", "--num_processes=2"]
         with pytest.raises(UserError, match=r"port \d+ cannot be had here"):
-            join(cli.parse(small.Config, [*flags, "--process_id=0"]))
+            join(parse_flags(small.Config, [*flags, "--process_id=0"]))
 
 
 def test_the_coordinator_listens_where_it_is_told(port):

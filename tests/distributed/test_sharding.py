@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from jaxdl.config import RunConfig
-from jaxdl.distributed import sharding
+from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import UserError
 
 # Runs in a process of its own, since the number of devices is fixed when JAX starts.
@@ -142,5 +142,5 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(monkeypatch):
 
 
 def test_alone_a_process_agrees_with_itself():
-    assert sharding.agreed(None) is None
-    assert sharding.agreed(15) == 15
+    assert collectives.all_max(None) is None
+    assert collectives.all_max(15) == 15

@@ -11,6 +11,7 @@ from jaxdl.errors import UserError
 from jaxdl.run import restore
 from jaxdl.text.generation import Options
 from jaxdl.text.vocabulary import FIRST
+from jaxdl.tools.generate import generate
 
 AGENTS = ("grid_qlearning", "cartpole_reinforce", "cartpole_ppo", "cartpole_dqn")
 # Entries of a batch that `predict` reads: no label, no mask.
@@ -52,7 +53,7 @@ def check(name, folder, sha256, monkeypatch):
     described = module.load(config).spec
     monkeypatch.setattr(module, "load", gone)
     run = restore.open_run(folder, "best" if config.final == "best" else "newest")
-    task, saved, spec = restore.restored(run)
+    task, saved, spec = restore.restore(run)
     assert spec == described
     assert tree.digest(saved.state) == sha256
     batch = drawn(name, run.config, spec)
@@ -71,9 +72,9 @@ def check(name, folder, sha256, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
     if name == "shakespeare_lm":
-        text = restore.generate(run, "the ", Options(length=20))
+        text = generate(run, "the ", Options(length=20))
         assert text.startswith("the ")
         assert len(text) == len("the ") + 20
     else:
         with pytest.raises(UserError, match="goes on from no prompt"):
-            restore.generate(run, "the ", Options())
+            generate(run, "the ", Options())

@@ -18,8 +18,8 @@ from experiments.benchmarks.accelerator import (
     report,
     table,
 )
-from jaxdl import cli
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import parse_flags
 from tests.told import TOLD, lines, of
 
 
@@ -154,18 +154,18 @@ def test_what_is_chosen():
 
 def test_a_folder_with_results_is_not_written_again(tmp_path):
     report.append(tmp_path / "results.jsonl", {"name": "origin"})
-    config = cli.parse(command.Config, [f"--output={tmp_path}"])
+    config = parse_flags(command.Config, [f"--output={tmp_path}"])
     with pytest.raises(UserError, match=r"--output=.* has results: name a new folder"):
         command.run(config)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"--output=.*file/in cannot be made"):
-        command.folder(cli.parse(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
+        command.folder(parse_flags(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
 
 
 def test_an_interpreter_without_pytorch_that_was_named_is_refused_at_once(tmp_path):
     flags = ["--torch_python=/nonexistent", f"--output={tmp_path / 'out'}", "--rehearse"]
     with pytest.raises(UserError, match="/nonexistent has no PyTorch"):
-        command.run(cli.parse(command.Config, flags))
+        command.run(parse_flags(command.Config, flags))
     assert not (tmp_path / "out").exists()
 
 
@@ -176,7 +176,7 @@ def test_nothing_measured_is_a_failure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "DEVICES", ("/nowhere/*",))
     flags = ["--minutes=1", f"--output={tmp_path / 'out'}"]
     with pytest.raises(TrainingError, match="nothing was measured"):
-        command.run(cli.parse(command.Config, flags))
+        command.run(parse_flags(command.Config, flags))
     said = capsys.readouterr().err
     assert "no accelerator (/nowhere/*): this measures the CPU" in said
     assert f"{tmp_path / 'out' / 'results.jsonl'}" in said
@@ -196,7 +196,7 @@ def test_the_command_ends_with_a_table_and_names_what_failed(tmp_path, monkeypat
         monkeypatch.setenv(name, os.environ.get(name, ""))
     flags = ["--minutes=1", "--rehearse", f"--output={tmp_path / 'out'}"]
     with pytest.raises(TrainingError, match=r"1 failed \(runs/b\): see .*/logs"):
-        command.run(cli.parse(command.Config, flags))
+        command.run(parse_flags(command.Config, flags))
     shown = capsys.readouterr().out
     assert all(len(line) <= table.WIDTH for line in shown.splitlines())
     assert "runs: 1 of 2 done in" in shown

@@ -23,8 +23,8 @@ from experiments.benchmarks.accelerator import (
     speedrun,
     steps,
 )
-from jaxdl import cli
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import parse_flags
 from tests import fake_side
 from tests.told import lines, of
 
@@ -165,7 +165,7 @@ def test_a_publication_of_nothing_is_refused(tmp_path, commit):
     with pytest.raises(UserError, match="nothing is published"):
         publish.add(tmp_path, tmp_path / "kept", commit)
     with pytest.raises(UserError, match="--add is missing"):
-        publish.run(cli.parse(publish.Config, []))
+        publish.run(parse_flags(publish.Config, []))
 
 
 def test_the_digest_is_of_all_code(tmp_path):
@@ -276,7 +276,7 @@ def test_errors_beyond_a_limit_are_no_success():
 
 
 def test_both_sides_of_the_race_are_told_the_same(tmp_path):
-    config = cli.parse(speedrun.Config, speedrun.flags(rehearse=True))
+    config = parse_flags(speedrun.Config, speedrun.flags(rehearse=True))
     told = json.loads(json.dumps(speedrun.write(config, tmp_path)))
     assert (told["epochs"], told["width"], told["dtype"]) == (1, 0.04, "bfloat16")
     assert told["mirrored"] is False  # digits

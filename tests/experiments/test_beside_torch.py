@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks import beside_torch, cases, performance
-from jaxdl import cli
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.run import environment
 from tests import fake_side
 
@@ -50,7 +50,7 @@ def fakes(tmp_path, monkeypatch):
 
 
 def measured(tmp_path, *flags):
-    return cli.parse(beside_torch.Config, [f"--results={tmp_path / 'kept'}", "--turns=2", *flags])
+    return parse_flags(beside_torch.Config, [f"--results={tmp_path / 'kept'}", "--turns=2", *flags])
 
 
 def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
         f"before\n{performance.PART.begin}\nold\n{performance.PART.end}\nafter\n", encoding="utf-8"
     )
     flags = [f"--results={tmp_path / 'kept'}", f"--page={page}"]
-    performance.run(cli.parse(performance.Config, flags))
+    performance.run(parse_flags(performance.Config, flags))
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -150,7 +150,7 @@ def test_no_figures_leave_the_page_as_it_is(tmp_path):
     page.write_text(text, encoding="utf-8")
     flags = [f"--results={tmp_path / 'none'}", f"--page={page}"]
     with pytest.raises(UserError, match="none has no figures"):
-        performance.run(cli.parse(performance.Config, flags))
+        performance.run(parse_flags(performance.Config, flags))
     assert page.read_text(encoding="utf-8") == text
 
 

@@ -15,6 +15,7 @@ import pytest
 from experiments import cifar_vgg
 from jaxdl import cli, files
 from jaxdl.__main__ import run as command
+from jaxdl.flags import parse_flags
 
 
 def start(*flags):
@@ -32,7 +33,7 @@ def whole(tmp_path_factory):
         *("--cutout=4", "--mixup=0.2", "--clip_norm=1.0"),
     ]
     folder = tmp_path_factory.mktemp("vgg") / "run"
-    config = cli.parse(cifar_vgg.Config, [*flags, f"--workdir={folder}"])
+    config = parse_flags(cifar_vgg.Config, [*flags, f"--workdir={folder}"])
     return flags, folder, cifar_vgg.run(config)
 
 
@@ -51,7 +52,7 @@ def test_sigterm_while_compiling_leaves_a_checkpoint(whole, tmp_path):
 def test_the_flagfile_replays_a_run(whole, tmp_path):
     _, folder, summary = whole
     flags = [f"--flagfile={folder / 'flags.txt'}", f"--workdir={tmp_path / 'run'}"]
-    found = cifar_vgg.run(cli.parse(cifar_vgg.Config, flags))
+    found = cifar_vgg.run(parse_flags(cifar_vgg.Config, flags))
     assert found["state_sha256"] == summary["state_sha256"]
 
 
@@ -68,7 +69,7 @@ def test_evaluate_gives_the_same_figure_to_the_last_digit(checkpoint, prefix, wh
 def test_the_default_folder_and_a_relative_one_work(whole, tmp_path, monkeypatch, capsys):
     flags, _, summary = whole
     monkeypatch.chdir(tmp_path)
-    found = cifar_vgg.run(cli.parse(cifar_vgg.Config, flags))
+    found = cifar_vgg.run(parse_flags(cifar_vgg.Config, flags))
     assert found["state_sha256"] == summary["state_sha256"]
     (folder,) = (tmp_path / "runs" / "cifar_vgg").iterdir()
     command(["evaluate", str(folder.relative_to(tmp_path)), "--checkpoint=newest"])
@@ -88,7 +89,7 @@ def test_evaluate_refuses(whole, tmp_path, capsys):
 
 
 def test_bfloat16_computes_and_keeps_float32_parameters(whole):
-    config = cli.parse(cifar_vgg.Config, [*whole[0], "--dtype=bfloat16"])
+    config = parse_flags(cifar_vgg.Config, [*whole[0], "--dtype=bfloat16"])
     data = cifar_vgg.load(config)
     task = cifar_vgg.build(config, data.spec)
     batch = {name: array[:20] for name, array in data.train.items()} | {"mask": np.ones(20, "f4")}

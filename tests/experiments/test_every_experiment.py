@@ -10,9 +10,9 @@ import pytest
 
 import experiments
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.config import RunConfig
+from jaxdl.flags import parse_flags
 from jaxdl.run import logger, metrics_log
 from tests.experiments import predictions
 
@@ -58,7 +58,7 @@ def told_apart(config, reads):
 )
 def test_run_trains_and_can_be_opened_again(name, more, tmp_path, capsys, monkeypatch):
     module = importlib.import_module(f"experiments.{name}")
-    config = cli.parse(module.Config, [*SHORT[name], *more, f"--workdir={tmp_path / 'run'}"])
+    config = parse_flags(module.Config, [*SHORT[name], *more, f"--workdir={tmp_path / 'run'}"])
     reads = set()
     summary = module.run(told_apart(config, reads))
     assert summary["step"] >= 1

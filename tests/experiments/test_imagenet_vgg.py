@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from experiments import imagenet_vgg
-from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.data import batches
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
         *(f"--dataset={folder}", "--image_size=32", "--depth=11", "--width_multiplier=0.02"),
         *("--batch_size=4", "--validation_fraction=0.2", "--num_steps=2"),
     ]
-    config = cli.parse(imagenet_vgg.Config, [*flags, f"--workdir={tmp_path / 'run'}"])
+    config = parse_flags(imagenet_vgg.Config, [*flags, f"--workdir={tmp_path / 'run'}"])
     assert imagenet_vgg.run(config)["step"] == 2
     (folder / "test" / "bee" / "0.jpg").unlink()
     with pytest.raises(UserError, match="other bytes"):

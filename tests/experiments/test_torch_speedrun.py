@@ -9,7 +9,8 @@ import pytest
 
 from experiments import cifar_speedrun
 from experiments.benchmarks.accelerator import speedrun
-from jaxdl import augment, cli, schedules
+from jaxdl import augment, schedules
+from jaxdl.flags import parse_flags
 from jaxdl.models.airbench import Airbench, whiten
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra")
@@ -157,7 +158,7 @@ def test_digits_are_learnt(tmp_path):
     flags = ["--dataset=embedded", "--image_size=16", "--batch_size=100", "--num_epochs=5"]
     flags += ["--width_multiplier=0.15", "--learning_rate=0.12"]
     torch.set_num_threads(1)  # two would wait for each other beside other tests
-    race = torch_speedrun.Race(speedrun.write(cli.parse(speedrun.Config, flags), tmp_path))
+    race = torch_speedrun.Race(speedrun.write(parse_flags(speedrun.Config, flags), tmp_path))
     found = race.turn()
     assert found["accuracy"] > 0.8
     assert found["seconds"] > 0

@@ -10,6 +10,7 @@ from jaxdl import config as configs
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run import plots, restore
+from jaxdl.tools.evaluate import evaluate
 from tests.data import folders
 
 FLAGS = {
@@ -88,14 +89,14 @@ def test_other_bytes_are_other_data(moved):
     there = json.dumps(json.loads(text) | {"dataset": str(moved / "elsewhere")})
     (moved / "run" / "config.json").write_text(there, encoding="utf-8")
     with pytest.raises(UserError, match=r"trained on other bytes.*name what is to be evaluated"):
-        restore.evaluate(restore.open_run(moved / "run", "newest"), "test")
+        evaluate(restore.open_run(moved / "run", "newest"), "test")
 
 
 def test_other_images_of_the_same_classes_are_evaluated_as_such(moved, capsys):
     """By the run's own mean and deviation, and beside the figures of its own data."""
     (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
     run = restore.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
-    found = restore.evaluate(run, "test")
+    found = evaluate(run, "test")
     summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
     assert found["loss"] == summary["test/loss"]  # the test images are the same
     assert "are not the bytes of" in capsys.readouterr().err
@@ -105,7 +106,7 @@ def test_other_images_of_the_same_classes_are_evaluated_as_such(moved, capsys):
     shutil.move(moved / "elsewhere" / "train" / "ant", moved / "elsewhere" / "train" / "wasp")
     shutil.move(moved / "elsewhere" / "test" / "ant", moved / "elsewhere" / "test" / "wasp")
     with pytest.raises(UserError, match="has other classes than"):
-        restore.evaluate(run, "test")
+        evaluate(run, "test")
 
 
 @pytest.mark.parametrize("harm", ["lost", "edited"])
@@ -117,11 +118,11 @@ def test_a_lost_description_is_not_made_of_other_images(harm, moved, capsys):
     path.unlink() if harm == "lost" else path.write_text(text, encoding="utf-8")
     run = restore.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
     with pytest.raises(UserError, match=r"has other bytes than the checkpoint of step .* bring"):
-        restore.evaluate(run, "test")
+        evaluate(run, "test")
     assert not (moved / "run" / "evaluations").exists()
     run = restore.open_run(moved / "run", "newest", dataset=str(data_of(moved)))
     summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
-    assert restore.evaluate(run, "test")["loss"] == summary["test/loss"]
+    assert evaluate(run, "test")["loss"] == summary["test/loss"]
 
 
 def data_of(moved):
@@ -139,7 +140,7 @@ def test_each_checkpoint_has_the_description_of_its_own_data(moved):
 
     def loss(step):
         opened = restore.open_run(run, str(step), dataset=str(before))
-        return restore.evaluate(opened, "test")["loss"]
+        return evaluate(opened, "test")["loss"]
 
     *older, newest = steps()
     wanted = {step: loss(step) for step in older}
@@ -152,7 +153,7 @@ def test_each_checkpoint_has_the_description_of_its_own_data(moved):
     for step in kept:
         assert loss(step) == wanted[step]
         with pytest.raises(UserError, match=r"other bytes than the checkpoint of step"):
-            restore.evaluate(restore.open_run(run, str(step)), "test")
+            evaluate(restore.open_run(run, str(step)), "test")
 
 
 @pytest.mark.parametrize("flag", ["dataset=mnist", "dataset=embedded", "source_file=x"])

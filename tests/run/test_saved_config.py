@@ -12,6 +12,7 @@ from jaxdl import config as configs
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run import logger, restore
+from jaxdl.tools.evaluate import evaluate
 
 FLAGS = {
     "dataset": "synthetic",
@@ -62,10 +63,10 @@ def changed(folder, **values):
 
 
 def test_evaluation_is_of_the_run_that_was_and_says_so(copy, capsys):
-    figures = restore.evaluate(restore.open_run(copy), "validation")
+    figures = evaluate(restore.open_run(copy), "validation")
     changed(copy, seed=1, activation="tanh", validation_fraction=0.2, dtype="bfloat16")
     capsys.readouterr()
-    assert restore.evaluate(restore.open_run(copy), "validation") == figures
+    assert evaluate(restore.open_run(copy), "validation") == figures
     (notice,) = (x for x in capsys.readouterr().err.splitlines() if "differs" in x)
     assert "seed=1 there, 0 here" in notice
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxdl import cli
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.sweep import grid
 from tests.quick import Config
 
@@ -32,7 +32,7 @@ def test_lists_and_ranges_are_crossed():
 )
 def test_each_combination_is_there_once_and_the_experiment_takes_it(seeds, rates):
     flags = [f"--seed={','.join(map(str, seeds))}", f"--learning_rate={','.join(map(str, rates))}"]
-    found = [cli.parse(Config, trial.flags) for trial in trials(*flags)]
+    found = [parse_flags(Config, trial.flags) for trial in trials(*flags)]
     wanted = [(seed, rate) for seed in seeds for rate in rates]
     assert [(config.seed, config.learning_rate) for config in found] == wanted
 
@@ -54,10 +54,10 @@ def test_draws_are_in_their_range_the_same_each_time_and_crossed_with_seeds():
     assert found == trials(*flags, draws=20)
     assert found[:15] == trials(*flags, draws=5)
     for trial in found:
-        config = cli.parse(Config, trial.flags)
+        config = parse_flags(Config, trial.flags)
         assert 1e-4 <= config.learning_rate <= 1e-1
         assert 16 <= config.batch_size <= 256
-    seeds = [cli.parse(Config, trial.flags).seed for trial in found]
+    seeds = [parse_flags(Config, trial.flags).seed for trial in found]
     assert seeds == [0, 1, 2] * 20
     assert {trial.name for trial in trials(*flags[::-1], draws=20)} != {t.name for t in found}
     assert {frozenset(trial.flags) for trial in trials(*flags[::-1], draws=20)} == {

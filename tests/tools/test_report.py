@@ -12,6 +12,7 @@ from jaxdl.__main__ import run
 from jaxdl.console import Training, track
 from jaxdl.errors import UserError
 from jaxdl.run import environment, logger, plots, restore
+from jaxdl.tools.evaluate import evaluate
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
@@ -98,7 +99,7 @@ def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypat
     monkeypatch.setattr(restore, "say", said.append)
     monkeypatch.setattr(restore, "_keep_evaluation", lambda *_: 1 / 0)
     opened = restore.Run(tmp_path / "run", small, config, "newest", frozenset())
-    assert "accuracy" in restore.evaluate(opened, "test")
+    assert "accuracy" in evaluate(opened, "test")
     assert "division by zero" in said[-1]
 
 
@@ -142,7 +143,7 @@ def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small,
     monkeypatch.setattr(restore.files, "write_text", denied)
     said = []
     monkeypatch.setattr(restore, "say", said.append)
-    assert "accuracy" in restore.evaluate(
+    assert "accuracy" in evaluate(
         restore.Run(tmp_path / "run", small, config, "newest", frozenset()), "test"
     )
     assert "evaluations cannot be written (Permission denied)" in said[-1]

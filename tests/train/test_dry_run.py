@@ -9,9 +9,10 @@ from tests.test_loop import train
 
 from experiments import mnist_lenet
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, tree
+from jaxdl import tree
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 from jaxdl.train import dry_run, flops, train_step
 
 LENET = mnist_lenet.Config(dataset="embedded", batch_size=32, num_epochs=2, dry_run=True)
@@ -70,7 +71,7 @@ def test_the_table_of_layers():
 )
 def test_every_kernel_has_its_operations(name):
     module = importlib.import_module(f"experiments.{name}")
-    config = cli.parse(module.Config, SHORT[name])
+    config = parse_flags(module.Config, SHORT[name])
     spec = module.load(config).spec
     task = module.build(config, spec)
     state = jax.eval_shape(task.init, jax.random.key(0))

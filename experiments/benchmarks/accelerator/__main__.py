@@ -27,6 +27,7 @@ from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.flags import flags_help, parse_flags
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/accel[0-9]*", "/dev/vfio/[0-9]*", "/dev/kfd")  # as files
 # On an H100 with 16 cores `runs` took two minutes, and a quarter of `steps` half a minute; the
@@ -129,9 +130,9 @@ def run(config: Config, spent: float = 0.0) -> None:
 
 def command() -> None:
     """Reads the flags. It asks for no device: the parts do, one after the other."""
-    config = cli.parse(Config, sys.argv[1:])
+    config = parse_flags(Config, sys.argv[1:])
     if config is None:
-        print(f"{__doc__}\n{cli.describe(Config)}")
+        print(f"{__doc__}\n{flags_help(Config)}")
         return
     run(config, age())
 

@@ -33,6 +33,7 @@ from experiments.benchmarks.accelerator.report import (
 from experiments.benchmarks.accelerator.short import SHORT
 from jaxdl import cli
 from jaxdl.errors import TrainingError
+from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 
 HALF = ("mnist_lenet", "cifar_vgg", "cifar_resnet", "cifar_vit", "mnist_gan", "shakespeare_lm")
@@ -72,7 +73,9 @@ class Place(NamedTuple):
 def train_here(name: str, flags: list[str], folder: Path) -> dict[str, Any]:
     """Trains an experiment in this process; returns its summary."""
     module = importlib.import_module(name)
-    summary: dict[str, Any] = module.run(cli.parse(module.Config, [*flags, f"--workdir={folder}"]))
+    summary: dict[str, Any] = module.run(
+        parse_flags(module.Config, [*flags, f"--workdir={folder}"])
+    )
     return summary
 
 

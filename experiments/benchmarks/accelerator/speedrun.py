@@ -18,8 +18,8 @@ from experiments import cifar_speedrun
 from experiments.benchmarks import beside_torch, pair, performance
 from experiments.benchmarks.accelerator.report import SKIPPED, Report
 from experiments.benchmarks.time_to_accuracy import Config
-from jaxdl import cli
 from jaxdl.errors import UserError
+from jaxdl.flags import parse_flags
 
 DATA = Path(".accelerator/tfds")
 COMMAND = "python -m experiments.benchmarks.accelerator --only=speedrun"
@@ -71,7 +71,7 @@ def race(report: Report) -> tuple[str, dict[str, Any]]:
       UserError: a side fails, or they have other numbers of parameters.
     """
     given = flags(report.rehearse)
-    config = cli.parse(Config, given)
+    config = parse_flags(Config, given)
     assert config is not None
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
