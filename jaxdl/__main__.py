@@ -5,8 +5,9 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from jaxdl.cli import Parser, guard
 from jaxdl.errors import TrainingError, UserError
 
 # Where the data of a run are now.
@@ -20,19 +21,9 @@ WHERE = {
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything here does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what the command line's guard turns into status 2."""
-        raise UserError(f"{message} ({self.prog} --help)")
-
-
 def main() -> None:
     """Entry point of the console script."""
-    from jaxdl import cli
-
-    sys.exit(cli.guard(lambda: run(sys.argv[1:])))
+    sys.exit(guard(lambda: run(sys.argv[1:])))
 
 
 def run(arguments: list[str]) -> None:
@@ -118,12 +109,6 @@ def _parser() -> Parser:
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
     command.set_defaults(handler=_report)
 
-    command = commands.add_parser("results", help="publish runs: the files and the README's table")
-    command.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="finished runs to add")
-    command.add_argument("--note", default="", help="what a reader has to know of their data")
-    command.add_argument("--results", type=Path, default=Path("experiments/results"), help="folder")
-    command.add_argument("--page", type=Path, default=Path("README.md"), help="has the table")
-    command.set_defaults(handler=_results)
     return parser
 
 
@@ -275,15 +260,6 @@ def _report(chosen: argparse.Namespace) -> None:
         table.report(sweeps[0], chosen.output)
     else:
         report.report(chosen.runs, chosen.output)
-
-
-def _results(chosen: argparse.Namespace) -> None:
-    from experiments.benchmarks import generated, publish
-
-    generated.check(chosen.page, publish.PART)
-    for folder in chosen.runs:
-        print(publish.keep(folder, chosen.results, chosen.note))
-    publish.write(chosen.results, chosen.page)
 
 
 if __name__ == "__main__":

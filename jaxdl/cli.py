@@ -1,5 +1,6 @@
 """From the command line to a config, and from an exception to an exit status. Flags live here."""
 
+import argparse
 import contextlib
 import inspect
 import io
@@ -7,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -20,6 +21,14 @@ from jaxdl.signals import Stopped, prompt
 # each process.
 DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
 LONGEST_ERROR = 1000  # characters
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what the command line's guard turns into status 2."""
+        raise UserError(f"{message} ({self.prog} --help)")
 
 
 def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks import publish
 from jaxdl import __main__, files
 from jaxdl.config import RunConfig, absolute
 from jaxdl.data import tfds
@@ -137,9 +138,10 @@ def test_a_run_goes_as_in_utf_8(elsewhere, tmp_path):
 READ_AND_WRITE = r"""
 import sys
 from pathlib import Path
-from jaxdl import cli, marked
-part = marked.Part("<!-- a -->", "<!-- b -->")
-marked.fill(Path("page.md"), part, "\u65e5\u672c")
+from experiments.benchmarks import generated
+from jaxdl import cli
+part = generated.Part("<!-- a -->", "<!-- b -->")
+generated.fill(Path("page.md"), part, "\u65e5\u672c")
 sys.exit(cli.guard(lambda: print("R\xb2 \u65e5\u672c")))
 """
 
@@ -157,7 +159,7 @@ def test_pages_are_utf_8_and_all_can_be_printed(elsewhere, tmp_path):
 def test_a_page_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "page.md").write_bytes("été <!-- a --> <!-- b -->".encode("latin-1"))
     with pytest.raises(UserError, match="cannot be read"):
-        __main__.run(["results", f"--page={tmp_path / 'page.md'}"])
+        publish.run([f"--page={tmp_path / 'page.md'}"])
 
 
 # Paths. What is refused is refused before anything is written.
@@ -173,8 +175,6 @@ COMMANDS = {
     "prepare": ["prepare", "mnist", "--data_dir={}"],
     "report": ["report", "run", "{}"],
     "its output": ["report", "run", "--output={}/a.png"],
-    "results": ["results", "--results={}"],
-    "its page": ["results", "--page={}/README.md"],
 }
 
 

@@ -2,10 +2,13 @@
 
 `results/EXPERIMENT.json` has one entry a run: flags, seed, data, hardware, versions, commit and the
 run's own summary. The table is made from these files alone, and a test holds it against them.
+
+    python -m experiments.benchmarks.publish runs/a runs/b --note="a copy of MNIST"
 """
 
 import json
 import statistics
+import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,14 @@ from experiments.benchmarks import generated
 from experiments.benchmarks.generated import Part
 from jaxdl import config as configs
 from jaxdl import files
+from jaxdl.cli import Parser, guard
 from jaxdl.errors import UserError, first_line
 from jaxdl.run import environment, logger, metrics_log, restore
 
-PART = Part("<!-- results: made by `jaxdl results` -->", "<!-- end of results -->")
+PART = Part(
+    "<!-- results: made by `python -m experiments.benchmarks.publish` -->",
+    "<!-- end of results -->",
+)
 HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
@@ -172,3 +179,33 @@ def _figures(runs: list[dict[str, Any]]) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
+
+
+def run(arguments: list[str]) -> None:
+    """Adds the runs that the command line names, and makes the page's table anew.
+
+    Raises:
+      UserError: as of `keep` and `write`; the page is checked before a run is added.
+    """
+    parser = Parser(
+        "python -m experiments.benchmarks.publish", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="finished runs to add")
+    parser.add_argument(
+        "--note", default="", help="remark on the data of these runs, for the table"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("experiments/results"), help="folder of the results"
+    )
+    parser.add_argument("--page", type=Path, default=Path("README.md"), help="page with the table")
+    chosen = parser.parse_args(arguments)
+    for path in (chosen.page, chosen.results, *chosen.runs):
+        files.check_encoding(path)
+    generated.check(chosen.page, PART)
+    for folder in chosen.runs:
+        print(keep(folder, chosen.results, chosen.note))
+    write(chosen.results, chosen.page)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(lambda: run(sys.argv[1:])))

@@ -11,7 +11,6 @@ from sklearn.linear_model import RidgeCV
 from experiments import diabetes_regression, iris_mlp
 from experiments.benchmarks import publish
 from jaxdl import files
-from jaxdl.__main__ import run as command
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.losses import REGRESSION
@@ -48,7 +47,7 @@ def page_of(tmp_path):
 def test_runs_become_a_row(runs, tmp_path, capsys):
     page, kept = page_of(tmp_path), tmp_path / "kept"
     flags = [f"--results={kept}", f"--page={page}", "--note=a copy"]
-    command(["results", *map(str, runs), *flags])
+    publish.run([*map(str, runs), *flags])
     (path,) = kept.iterdir()
     whole = json.loads(path.read_text(encoding="utf-8"))
     assert [run["seed"] for run in whole["runs"]] == [4, 5]
@@ -61,7 +60,7 @@ def test_runs_become_a_row(runs, tmp_path, capsys):
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    command(["results", str(runs[0]), *flags])  # again: in the place of the first
+    publish.run([str(runs[0]), *flags])  # again: in the place of the first
     assert len(json.loads(path.read_text(encoding="utf-8"))["runs"]) == 2
     assert page.read_text(encoding="utf-8") == text
 
@@ -94,7 +93,7 @@ def test_a_page_that_cannot_have_the_table_is_refused_first(runs, page, tmp_path
     (tmp_path / "latin.md").write_bytes(b"\xe9")
     flags = [f"--results={tmp_path / 'kept'}", f"--page={tmp_path / page}"]
     with pytest.raises(UserError, match=r"--page=|lacks the lines"):
-        command(["results", str(runs[0]), *flags])
+        publish.run([str(runs[0]), *flags])
     assert not (tmp_path / "kept").exists()
 
 
@@ -102,7 +101,7 @@ def test_no_table_is_made_of_nothing(tmp_path):
     page = page_of(tmp_path)
     text = page.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="holds no results"):
-        command(["results", f"--results={tmp_path / 'none'}", f"--page={page}"])
+        publish.run([f"--results={tmp_path / 'none'}", f"--page={page}"])
     assert page.read_text(encoding="utf-8") == text
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from experiments import iris_mlp
+from experiments.benchmarks import publish
 from jaxdl import checksums, cli
 from jaxdl.__main__ import run as command
 
@@ -302,17 +303,15 @@ def test_run_folders(kind, trained, tmp_path, capsys, watched, monkeypatch):
     shutil.copytree(trained, run)
     CRAFTED[kind](run, outside)
     page = tmp_path / "page.md"
-    page.write_text(
-        "<!-- results: made by `jaxdl results` -->\n<!-- end of results -->\n", encoding="utf-8"
-    )
+    page.write_text(f"{publish.PART.begin}\n{publish.PART.end}\n", encoding="utf-8")
     before = contents(outside)
     monkeypatch.setattr("jaxdl.run.environment.git", lambda **_: None)  # which starts git
     monkeypatch.setattr("jaxdl.data.download.fetch", fetched)
     calls = {
         "report": lambda: command(["report", str(run), f"--output={tmp_path / 'x.png'}"]),
         "replay": lambda: command(["replay", str(run)]),
-        "results": lambda: command(
-            ["results", str(run), f"--results={tmp_path / 'kept'}", f"--page={page}"]
+        "results": lambda: publish.run(
+            [str(run), f"--results={tmp_path / 'kept'}", f"--page={page}"]
         ),
         "evaluate": lambda: command(["evaluate", str(run)]),
         "go on": lambda: iris_mlp.run(iris_mlp.Config(workdir=str(run), **FLAGS)),
