@@ -20,7 +20,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.models.mlp import MLP
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.train import loop
 
 

@@ -19,10 +19,11 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.classifier import POOLS, SequenceClassifier
-from jaxdl.nn.recurrent import CELLS
+from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import vision
-from jaxdl.tasks.supervised import SupervisedConfig, classification, configured
+from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.text import buckets, reviews
 from jaxdl.train import loop
 

@@ -25,7 +25,8 @@ from jaxdl.models.mlp import MLP
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.run import plots
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised import SupervisedConfig, TrainState, classification, configured
+from jaxdl.tasks.supervised import TrainState, classification
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.train import loop
 
 PETAL = (2, 3)  # columns: its length and width

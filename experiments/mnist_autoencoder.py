@@ -22,10 +22,11 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Split, padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.vae import Autoencoder
-from jaxdl.run import plots
+from jaxdl.run import pictures
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks import vision
-from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.tasks.supervised import TrainState
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
@@ -85,12 +86,12 @@ def run(config: Config) -> dict[str, Any]:
     data = load(config)
     few = {name: array[:PROBED] for name, array in data.train.items()}
 
-    def show(task: Task, state: TrainState) -> dict[str, plots.Picture]:
+    def show(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         x = jnp.asarray(data.validation["image"][:SHOWN])
         made = 255 * task.predict(state, {"image": x})
         pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
         caption = "validation images, each followed by its reconstruction"
-        return {"reconstructions": plots.Picture(plots.grid(np.asarray(pairs)), caption)}
+        return {"reconstructions": pictures.Picture(pictures.grid(np.asarray(pairs)), caption)}
 
     def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder

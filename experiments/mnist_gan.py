@@ -25,7 +25,7 @@ from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.errors import UserError
 from jaxdl.models.dcgan import Discriminator, Generator
 from jaxdl.nn.norm import NORMS
-from jaxdl.run import plots
+from jaxdl.run import pictures
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.gan import AdversarialConfig, AdversarialState, adversarial, generated
@@ -142,9 +142,9 @@ def run(config: Config) -> dict[str, Any]:
     fixed = {"latents": vision.latents(jnp.arange(SHOWN), config.latents)}
     draw = jax.jit(lambda predict, state: predict(state, fixed), static_argnums=0)
 
-    def show(task: Task, state: AdversarialState) -> dict[str, plots.Picture]:
-        pixels = plots.grid(np.asarray(draw(task.predict, state)))
-        return {"samples": plots.Picture(pixels, "the same latents at every step")}
+    def show(task: Task, state: AdversarialState) -> dict[str, pictures.Picture]:
+        pixels = pictures.grid(np.asarray(draw(task.predict, state)))
+        return {"samples": pictures.Picture(pixels, "the same latents at every step")}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
     return loop.train(config, build, data, best=best, show=show)

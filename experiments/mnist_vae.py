@@ -23,10 +23,11 @@ from jaxdl.data.batches import Dataset, padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.models import vae
 from jaxdl.models.vae import VAE, Drawn
-from jaxdl.run import plots
+from jaxdl.run import pictures
 from jaxdl.task import Batch, Key, Predict, Task
 from jaxdl.tasks import vision
-from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.tasks.supervised import TrainState
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
@@ -131,10 +132,10 @@ def run(config: Config) -> dict[str, Any]:
         samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
 
-    def show(task: Task, state: TrainState) -> dict[str, plots.Picture]:
+    def show(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         drawn = draw(task.predict, state)
-        grids = {name: plots.grid(np.asarray(255 * x)) for name, x in drawn.items()}
-        return {name: plots.Picture(grids[name], text) for name, text in CAPTIONS.items()}
+        grids = {name: pictures.grid(np.asarray(255 * x)) for name, x in drawn.items()}
+        return {name: pictures.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
     def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder

@@ -19,7 +19,7 @@ from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.nn.recurrent import CELLS
+from jaxdl.nn.cells import CELLS
 from jaxdl.run import plots
 from jaxdl.task import Task
 from jaxdl.tasks import translation

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jaxdl import cli
 from jaxdl.config import flag
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.transformer import NORMS, Translator
+from jaxdl.models.translator import Translator
 from jaxdl.nn.embedding import POSITIONS
+from jaxdl.nn.transformer import NORMS
 from jaxdl.task import Task
 from jaxdl.tasks import translation
 from jaxdl.tasks.translation import load

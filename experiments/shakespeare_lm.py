@@ -20,9 +20,10 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.models.language import RecurrentLanguageModel
-from jaxdl.models.transformer import LanguageModel
+from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised import SupervisedConfig, TrainState, configured
+from jaxdl.tasks.supervised import TrainState
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.text import characters, generation
 from jaxdl.text.decoding import decodable
 from jaxdl.train import loop

@@ -42,12 +42,12 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             return
         # They import jax, as experiments do, but `jaxdl --help` need not.
         from jaxdl.distributed import collectives, watchdog
-        from jaxdl.run import logger
+        from jaxdl.run import workdir
 
         if watchdog.several(config):
             _python_alone()
         else:  # of several the first looks, when they have met
-            logger.refuse_if_used(config)
+            workdir.refuse_if_used(config)
         set_up_jax(config.deterministic)
         watchdog.join(config)
         check_devices()

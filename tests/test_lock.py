@@ -12,7 +12,7 @@ import pytest
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 from jaxdl.lock import Lock, check_free, locked
-from jaxdl.run import logger
+from jaxdl.run import workdir
 
 HOLDER = """
 import sys, time
@@ -70,7 +70,7 @@ def test_a_file_system_without_locks_is_called_so(number, tmp_path, monkeypatch)
 
     monkeypatch.setattr(fcntl, "flock", flock)
     claims = {
-        "run": lambda: logger.claim(tmp_path / "run", RunConfig()),
+        "run": lambda: workdir.claim(tmp_path / "run", RunConfig()),
         "sweep": lambda: Lock(tmp_path / ".lock"),
     }
     for claim in claims.values():

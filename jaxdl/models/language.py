@@ -8,21 +8,22 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxdl.nn.cells import State
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.embedding import logits
 from jaxdl.nn.padding import lengths
-from jaxdl.nn.recurrent import Recurrent, State
+from jaxdl.nn.recurrent import Recurrent
 
 
 class RecurrentLanguageModel(nn.Module):
     """Tokens [B, T] -> logits of the token after each, float32 [B, T, V].
 
-    It has the methods of `jaxdl.models.transformer.LanguageModel`.
+    It has the methods of `jaxdl.models.transformer_lm.LanguageModel`.
 
     Attributes:
       vocabulary: V.
-      cell: one of `jaxdl.nn.recurrent.CELLS`.
+      cell: one of `jaxdl.nn.cells.CELLS`.
       features: F, of tokens and states.
       layers: of cells.
       dropout: rate before, between and after the layers (Zaremba et al., 2014).

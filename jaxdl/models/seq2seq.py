@@ -12,10 +12,11 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
 from jaxdl.nn.attention import weights
+from jaxdl.nn.cells import CELLS, State
 from jaxdl.nn.dense import Dense, general
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.padding import inside, lengths
-from jaxdl.nn.recurrent import CELLS, Recurrent, State
+from jaxdl.nn.recurrent import Recurrent
 
 ATTENTIONS = ("additive", "multiplicative")
 
@@ -38,7 +39,7 @@ class Seq2Seq(nn.Module):
 
     Attributes:
       vocabulary: V, of source and target, each with vectors of its own.
-      cell: one of `jaxdl.nn.recurrent.CELLS`.
+      cell: one of `jaxdl.nn.cells.CELLS`.
       features: F, of vectors and states.
       attention: one of `ATTENTIONS`.
       dropout: rate of the vectors, and before the logits.

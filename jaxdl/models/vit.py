@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.models.transformer import Block, Encoder
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.transformer import Block, Encoder
 
 
 class ViT(nn.Module):

@@ -25,7 +25,7 @@ from jaxdl.metrics import Metrics
 from jaxdl.rl import acrobot, cartpole, grid
 from jaxdl.rl.environment import Act, Environment, Episode, Transition, begin, play
 from jaxdl.rl.returns import Number
-from jaxdl.run import plots
+from jaxdl.run import pictures
 from jaxdl.task import Batch, Build, Key, Predict, State, Task
 from jaxdl.train import loop
 
@@ -217,4 +217,4 @@ def film(environment: Environment, act: Act, path: Path) -> None:
     end, *_ = environment.step(physics[-1], played.last.action)
     every = 1 if steps < SHORT else 2
     frames = [environment.sketch(now) for now in (*physics[::every], end)]
-    plots.film(frames, path, seconds=0.2 if steps < SHORT else 0.04)
+    pictures.film(frames, path, seconds=0.2 if steps < SHORT else 0.04)

@@ -13,73 +13,23 @@ a file. What a disk does to it later, the manifest shows.
 """
 
 import contextlib
-import errno
 import json
-import logging
 import math
-import os
 import re
-import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import checksums, files, memory, tree
-from jaxdl.console import say
 from jaxdl.distributed import collectives, sharding
-from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.run.checkpoint_io import _damaged, _delete, _keep, _loaded, _why
+from jaxdl.run.checkpoint_record import BEST, RECORD, WITHIN, DamagedError, Saved
 from jaxdl.run.metrics_log import LAST_STEP
-
-RECORD: dict[str, type] = {
-    "step": int,
-    "identity": dict,  # the config and the data's fingerprint: all that decides the bits
-    "versions": dict,  # of packages, and the devices: what may change the last of them
-    "data": str,  # SHA-256 of data.json; empty of a run from before there was one
-    "best": dict,  # see BEST
-    "anchor": list,  # the last step at which a checkpoint was due, and the best one then
-    "detours": list,  # pairs of the step that the run went back to and the bad one
-    "seconds": float,  # since the run began
-    "timed": list,  # steps and seconds that the rate counts
-    "leaves": dict,  # type and shape by path
-    "state_sha256": str,
-}
-# What is in those that are lists or dictionaries: a record may be one that a stranger has sealed.
-WITHIN: dict[str, Callable[[Any], bool]] = {
-    "identity": lambda value: all(type(v) in (str, int, float, bool) for v in value.values()),
-    "anchor": lambda value: [type(v) for v in value] == [int, int],
-    "detours": lambda value: all(
-        isinstance(pair, list) and [type(v) for v in pair] == [int, int] for pair in value
-    ),
-    "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
-    "leaves": lambda value: all(type(v) is str for v in value.values()),
-}
-# Orbax's words for: the first process, without the others.
-_ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
-BEST: dict[str, tuple[type, ...]] = {
-    "step": (int,),  # of the best evaluation
-    "value": (float, int, type(None)),  # what it found; None: there was none yet
-    "since": (int,),  # the step from which patience counts
-    "than": (float, int, type(None)),  # the value that an improvement has to top
-}
-
-
-class Saved(NamedTuple):
-    """A checkpoint's content."""
-
-    step: int
-    state: Any
-    record: dict[str, Any]
-    log: str
-
-
-class DamagedError(UserError):
-    """A checkpoint is not what was written."""
 
 
 class Checkpoints:
@@ -309,129 +259,3 @@ def _reading(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(folder, error) from error
-
-
-def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
-    """The newest checkpoint that is whole and `wanted(step, record)`; None where there is none.
-
-    Others that are newer are set aside where they are damaged, and deleted where not wanted.
-
-    Raises:
-      UserError: there are checkpoints, but all are damaged.
-    """
-    damaged = []
-    for step in reversed(checkpoints.steps()):
-        try:
-            record, _ = checkpoints.read(step)
-            if not wanted(step, record):
-                checkpoints.delete(step)
-                continue
-            saved = checkpoints.restore(step, like)
-        except DamagedError as error:
-            damaged.append((step, error))
-            continue
-        for other, why in damaged:
-            say(f"{why}; going on from step {step}")
-            checkpoints.set_aside(other)
-        return saved
-    if damaged:
-        raise UserError(f"{damaged[0][1]}, and no other is whole: give another --workdir")
-    return None
-
-
-def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
-    """Gives all processes what the first one finds, in the shardings of `like`."""
-    if jax.process_count() == 1:
-        return find()
-    found: list[Saved | None] = []
-
-    def look() -> Any:
-        found.append(find())
-        return found[0] and [found[0].step, found[0].record, found[0].log]
-
-    told = collectives.host0_value(look)
-    if told is None:
-        return None
-    target = tree.flatten(like)
-    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in target.items()}
-    if found and found[0] is not None:
-        arrays = sharding.on_host(found[0].state)
-    arrays = collectives.broadcast_from_host0(arrays)
-    placed = {path: sharding.put(arrays[path], leaf.sharding) for path, leaf in target.items()}
-    step, record, log = told
-    return Saved(step, tree.unflatten(like, placed), record, log)
-
-
-def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
-    """Writes arrays by orbax, in this process alone."""
-    if jax.process_count() > 1:  # v1 would hold a meeting of all processes, wherever they are now
-        from orbax import checkpoint as old
-
-        alone = old.options.MultiprocessingOptions(**_ALONE)
-        handler = old.PyTreeCheckpointHandler(multiprocessing_options=alone)
-        with old.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-            checkpointer.save(folder, flat)
-        return
-    from orbax.checkpoint import v1 as orbax
-
-    # Else a save that fails leaves threads behind that wait for minutes at exit.
-    context = orbax.Context()
-    context.asynchronous.create_directories_asynchronously = False
-    with context, _one_report():
-        orbax.save(folder, flat)
-
-
-@contextlib.contextmanager
-def _one_report() -> Iterator[None]:
-    """Within it a save that fails prints no traceback for each array that was being written.
-
-    Threads of tensorstore report to an event loop that orbax has closed by then, which ends in
-    `sys.unraisablehook`; and asyncio logs what nobody waits for any more. Some of it comes late:
-    after a failure both stay silent.
-    """
-    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
-    level = logger.level
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    logger.setLevel(logging.CRITICAL)
-    yield
-    sys.unraisablehook = before
-    logger.setLevel(level)
-
-
-def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads what `_keep` wrote, in the shardings of `stored`; makes the empty arrays anew."""
-    from orbax.checkpoint import v1 as orbax
-
-    context = orbax.Context()
-    if jax.process_count() > 1:
-        for name, value in _ALONE.items():
-            setattr(context.multiprocessing, name, value)
-    empty = {path: leaf for path, leaf in stored.items() if not leaf.size}
-    with context:
-        found = orbax.load(folder, {p: leaf for p, leaf in stored.items() if p not in empty})
-    made = {p: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for p, leaf in empty.items()}
-    return found | made
-
-
-def _damaged(folder: Path, error: Exception) -> DamagedError:
-    return DamagedError(f"checkpoint {folder} is damaged ({_why(error)})")
-
-
-def _why(error: Exception) -> str:
-    """The operating system's words, which tensorstore buries in a paragraph of its own."""
-    kinds = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG
-    known = map(os.strerror, kinds)
-    buried = next((words for words in known if words in str(error)), None)
-    return buried or getattr(error, "strerror", None) or first_line(error)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

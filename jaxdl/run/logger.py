@@ -11,10 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Collection
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,120 +22,9 @@ from jaxdl.console import say
 from jaxdl.data import spec
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, writing
-from jaxdl.lock import Lock, check_free
 from jaxdl.run import environment, metrics_log
-from jaxdl.run.checkpoint import Checkpoints
 
-CONFIG = "config.json"
-DATA = "data"  # the entry of a checkpoint's identity that is the data's fingerprint
-LOCK = ".lock"
-# All that is written into a run folder, beside what an experiment names itself.
-FILES = (
-    *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
-    *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
-)
-FOLDERS = ("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile")
-WRITTEN = (*FILES, *FOLDERS)
 FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
-
-
-def choose_workdir(config: RunConfig) -> Path:
-    """The run's folder: --workdir, or a new one by experiment and time.
-
-    Raises:
-      UserError: as of `files.check_encoding`.
-    """
-    name = configs.experiment_name(config).rpartition(".")[2]
-    started = datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
-    folder = Path(os.path.expanduser(config.workdir or f"runs/{name}/{started}"))  # Path's raises
-    files.check_encoding(folder.absolute(), "workdir")  # the folder that it is started in, too
-    return folder
-
-
-def claim(folder: Path, config: RunConfig) -> Lock:
-    """Makes sure that this run, and no other process, may write here; only then makes the folder.
-
-    Raises:
-      UserError: the folder cannot be written, is in use, holds the run of another config, holds a
-        run and --resume=never, or holds something else.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            _check_place(folder, config)
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(Lock(folder / LOCK))
-            # Again: another run may have come and gone before.
-            notice = _check_place(folder, config)
-        except OSError as error:
-            text = f"--workdir={folder} cannot be written ({error.strerror}): give one that can"
-            raise UserError(text) from error
-        stack.pop_all()
-    if notice:
-        say(notice)
-    return lock
-
-
-def refuse_if_used(config: RunConfig) -> None:
-    """Says early, before anything slow, that another process writes the run's folder.
-
-    Raises:
-      UserError: one does, or as of `files.check_encoding`.
-    """
-    check_free(choose_workdir(config) / LOCK)
-
-
-def _check_place(folder: Path, config: RunConfig) -> str:
-    """Raises where a run may not be here; returns what its user should know where it may."""
-    there: dict[str, Any] | None = None
-    notice = ""
-    files.refuse_links(folder, WRITTEN)
-    files.refuse_kinds(folder, FILES, FOLDERS)
-    saved, checkpoints = folder / "config.json", folder / "checkpoints"
-    if saved.exists() or checkpoints.is_dir():
-        if config.resume == "never":
-            raise UserError(
-                f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
-                "--resume=auto to go on with it"
-            )
-        if config.resume == "auto":
-            known = config_in_checkpoints(folder)
-            try:
-                there, notice = read_config(folder, known, configs.places(config))
-            except UserError as error:
-                if not checkpoints.is_dir():
-                    raise
-                notice = f"{error} Its checkpoints decide, and it is written anew"
-        if there:
-            ignored = configs.places(config) | configs.new_defaults(config, there)
-            check_same(folder, configs.identity(config), there, ignored)
-    elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
-        raise UserError(
-            f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
-        )
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise NotADirectoryError(20, "not a folder")
-    with tempfile.TemporaryFile(dir=nearest):
-        pass
-    return notice
-
-
-def check_same(
-    folder: Path, here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
-) -> None:
-    """Holds what decides the bits of a run here against what did there.
-
-    Raises:
-      UserError: they differ; it names each field.
-    """
-    differing = configs.differences(here, there, ignored)
-    if differing:
-        raise UserError(
-            f"--workdir={folder} holds the run of another config ({'; '.join(differing)}): give "
-            "another --workdir, the flags in its flags.txt, or --resume=force to go on all the same"
-        )
 
 
 class Record:
@@ -279,54 +165,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
-    """The config in the newest checkpoint of a run folder whose record is intact; None: no such.
-
-    It lacks the fields that are places (`configs.places`).
-    """
-    known = Checkpoints(folder / "checkpoints").newest_record()
-    return None if known is None else config_of_record(known)
-
-
-def config_of_record(record: dict[str, Any]) -> dict[str, Any]:
-    """The config in a checkpoint's record, without the fields that are places."""
-    return {name: value for name, value in record["identity"].items() if name != DATA}
-
-
-def read_config(
-    folder: Path, known: dict[str, Any] | None, places: Collection[str]
-) -> tuple[dict[str, Any], str]:
-    """The config of a run: every field that decides bits, and those of `places` that the file has.
-
-    Args:
-      folder: of the run.
-      known: its config in a checkpoint; None: it has none, and config.json is all there is.
-      places: the fields that config.json may decide.
-
-    Returns:
-      The fields, and a line about a config.json that is not as it was written; empty: it is.
-
-    Raises:
-      UserError: config.json cannot be read, and there is no checkpoint either.
-    """
-    try:
-        written = files.read_json(folder / CONFIG)
-    except UserError as error:
-        if known is None:
-            raise
-        return known, f"{error} The config in its checkpoints counts"
-    if known is None:
-        return written, ""
-    if configs.is_moved(known, written):
-        places = {*places, "dataset"}
-    merged = known | {name: written[name] for name in places if name in written}
-    differing = configs.differences(known, {n: v for n, v in written.items() if n in known})
-    if not differing:
-        return merged, ""
-    listed = "; ".join(differing)
-    return merged, f"{folder / CONFIG} differs from the run's checkpoint ({listed}), which counts"
 
 
 def before(step: int, log: str) -> list[dict[str, Any]]:

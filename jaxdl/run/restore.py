@@ -21,8 +21,9 @@ from jaxdl.data.images import is_folder
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.run import environment, logger
-from jaxdl.run.checkpoint import Checkpoints, DamagedError, Saved
+from jaxdl.run import environment, workdir
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import DamagedError, Saved
 from jaxdl.task import Task
 
 Found = TypeVar("Found")
@@ -61,15 +62,15 @@ def open_run(
     files.check_encoding(folder.absolute())
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name that of a run")
-    files.refuse_links(folder, logger.WRITTEN)
+    files.refuse_links(folder, workdir.WRITTEN)
     known = None
     checkpoints = Checkpoints(folder / kept)
     if checkpoints.steps():
-        known = logger.config_of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
-    name = str((known or files.read_json(folder / logger.CONFIG)).get("experiment"))
+        known = workdir.config_of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
+    name = str((known or files.read_json(folder / workdir.CONFIG)).get("experiment"))
     experiment = _experiment(folder, name)
     places = configs.places(experiment.Config)
-    values, notice = logger.read_config(folder, known, places)
+    values, notice = workdir.read_config(folder, known, places)
     if notice:
         say(notice)
     # Where it ran is no matter: it is opened by this process alone, on the devices that are here.
@@ -143,7 +144,7 @@ def _config(
         try:
             place = getattr(configs.from_dict(cls, {name: values[name]}), name)
         except UserError as error:
-            say(f"{logger.CONFIG}: {error}; its default is used")
+            say(f"{workdir.CONFIG}: {error}; its default is used")
             continue
         config = dataclasses.replace(config, **{name: place})
     return config
@@ -249,7 +250,7 @@ def data_spec(run: Run, known: dict[str, Any]) -> DataSpec:
     except UserError as error:
         say(f"{error}: its data are described anew")
         described = load_data(run).spec
-        if described.fingerprint != known["identity"].get(logger.DATA):
+        if described.fingerprint != known["identity"].get(workdir.DATA):
             raise UserError(
                 f"{error}, and {described.source or described.name} has other bytes than the "
                 f"checkpoint of step {known['step']} was trained on: name the place of those with "
@@ -323,7 +324,7 @@ def check_same(run: Run, saved: Saved) -> None:
     Raises:
       UserError: the run went on under another config meanwhile.
     """
-    there = logger.config_of_record(saved.record)
+    there = workdir.config_of_record(saved.record)
     here = {name: v for name, v in configs.identity(run.config).items() if name in there}
     differing = configs.differences(here, there)
     if differing:

@@ -22,7 +22,7 @@ from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
-from jaxdl.run import logger
+from jaxdl.run import logger, workdir
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
@@ -157,7 +157,7 @@ def result(line: Line) -> dict[str, Any] | None:
     remedy = f"delete {folder}, and the trial runs again"
     try:
         summary = logger.read_summary(folder)
-        config, _ = logger.read_config(folder, logger.config_in_checkpoints(folder), ())
+        config, _ = workdir.read_config(folder, workdir.config_in_checkpoints(folder), ())
     except UserError as error:
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
     if configs.differences(line["config"], {name: config.get(name) for name in line["config"]}):

@@ -3,8 +3,6 @@
 Shapes: B examples.
 """
 
-import dataclasses
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -12,120 +10,14 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from optax import contrib
 
-from jaxdl import metrics, optim, regularizers, schedules
-from jaxdl.config import RunConfig, flag
-from jaxdl.data.spec import DataSpec
+from jaxdl import metrics, optim, regularizers
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.optim import Rate
 from jaxdl.task import Batch, Key, Outputs, Predict, Task
-
-
-@dataclasses.dataclass(frozen=True)
-class SupervisedConfig(RunConfig):
-    """Optimizer and regularisation."""
-
-    optimizer: str = flag("adam", "optimizer", choices=tuple(optim.OPTIMIZERS))
-    momentum: float = flag(
-        0.9,
-        "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion; interpolation "
-        "of schedule_free",
-        low=0.0,
-        high=0.9999,
-    )
-    schedule: str = flag(
-        "cosine",
-        "of the rate; plateau: a tenth of it whenever --plateau_epochs bring no training loss "
-        "lower by 0.01 %",
-        choices=(*schedules.SCHEDULES, "plateau"),
-    )
-    warmup_epochs: float = flag(
-        0.0,
-        "epochs of linear learning-rate warm-up, at most half of the run; parts of one count",
-        low=0.0,
-        high=1e6,
-    )
-    warmup_steps: int = flag(
-        0,
-        "steps of warm-up, at most half of the run, in the place of --warmup_epochs; 0: as many as "
-        "that makes",
-        low=0,
-    )
-    adam_b2: float = flag(
-        0.999,
-        "decay of the mean squared gradient in Adam's kin and muon's Adam",
-        low=0.0,
-        high=0.999999,
-    )
-    adam_epsilon: float = flag(
-        1e-8,
-        "constant added to the root of the mean squared gradient in adam, adamw, nadam and "
-        "schedule_free",
-        low=1e-30,
-        high=1.0,
-    )
-    plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)
-    weight_decay: float = flag(
-        0.0,
-        "decoupled, on kernels only; lamb and lars scale it by their trust ratio, as their papers",
-        low=0.0,
-        high=1.0,
-    )
-    l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0, high=1e6)
-    l2: float = flag(
-        0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0, high=1e6
-    )
-    clip_norm: float = flag(float("inf"), "greatest global norm of the gradient", low=1e-9)
-    clip_value: float = flag(float("inf"), "greatest size of its entries", low=1e-9)
-    clip_adaptive: float = flag(
-        float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=1e-9
-    )
-    ema_decay: float = flag(
-        0.0,
-        "of an average of the parameters, evaluated in their place; 0: none",
-        low=0.0,
-        high=0.999999,
-    )
-    accumulate: int = flag(
-        1,
-        "equal parts of a batch, one after the other in memory, with one update; batch norm's "
-        "statistics are then those of each part",
-        low=1,
-    )
-
-    parallel: str = flag(
-        "jit",
-        "jit: the compiler spreads a step over the devices; pmap: each makes the gradient of its "
-        "share of the batch, and these are summed",
-        choices=("jit", "pmap"),
-    )
-
-    def validate(self) -> None:
-        """Refuses parts of a batch that are not equal, what pmap does not do, and a division by 0.
-
-        Raises:
-          UserError: --accumulate does not divide --batch_size; --parallel=pmap with a state that is
-            split; schedule_free with hardly any momentum.
-        """
-        super().validate()
-        if self.optimizer == "schedule_free" and self.momentum < 1e-3:
-            raise UserError(
-                f"--momentum={self.momentum} with --optimizer=schedule_free, which divides by it: "
-                "give one of at least 0.001"
-            )
-        if self.parallel == "pmap" and (self.fsdp or sharding.MODEL in self.mesh):
-            raise UserError(
-                "--parallel=pmap keeps the whole state on each device: leave out --fsdp and the "
-                "mesh's model axis, or give --parallel=jit"
-            )
-        if self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise UserError(
-                f"--accumulate={self.accumulate} does not divide --batch_size={self.batch_size}: "
-                "give one that does"
-            )
+from jaxdl.tasks.accumulation import _added_up
 
 
 class TrainState(NamedTuple):
@@ -166,49 +58,6 @@ class Views(NamedTuple):
         if kwargs != {"train": False}:
             return self.model.apply(variables, x, **kwargs)
         return sum(w * self.model.apply(variables, view, **kwargs) for w, view in self.views(x))
-
-
-def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
-    """The schedule that the flags describe: step -> factor of the peak rate.
-
-    Args:
-      config: the flags.
-      examples: of the training split.
-    """
-    total = config.total_steps(examples)
-    warmup: Any = config.warmup_steps and min(config.warmup_steps, total // 2)
-    if not warmup and not optim.is_static(config.warmup_epochs, 0):
-        warmup = jnp.round(config.warmup_epochs * config.steps_per_epoch(examples))
-        warmup = jnp.minimum(warmup, total // 2)
-    name = "constant" if config.schedule == "plateau" else config.schedule
-    return schedules.schedule(name, total, warmup)
-
-
-def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
-    """The optimizer that the flags describe, for a training split of so many examples."""
-    plateau = None
-    if config.schedule == "plateau":
-        plateau = contrib.reduce_on_plateau(
-            patience=config.plateau_epochs, accumulation_size=config.steps_per_epoch(examples)
-        )
-    return optim.optimizer(
-        config.optimizer,
-        config.learning_rate,
-        schedule(config, examples),
-        momentum=config.momentum,
-        adam_b2=config.adam_b2,
-        adam_epsilon=config.adam_epsilon,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        clip_value=config.clip_value,
-        clip_adaptive=config.clip_adaptive,
-        plateau=plateau,
-    )
-
-
-def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
-    """Penalty that --l1 and --l2 add to the loss."""
-    return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
 
 
 # Long: closures over the model, the loss and the optimizer that it is given.
@@ -366,78 +215,6 @@ def _check_model(model: Model) -> None:
                 f"{type(model).__name__}.__call__ takes no `train`, by which dropout and running "
                 "statistics know training from evaluation: define `__call__(self, x, *, train)`"
             )
-
-
-def configured(
-    config: SupervisedConfig,
-    model: Model,
-    spec: DataSpec,
-    *,
-    loss: Callable[[Any, Batch], jax.Array],
-    measure: Callable[[Any, Batch], Metrics],
-    **rest: Any,
-) -> Task:
-    """`supervised`, with the optimizer and the regularisation that the flags describe.
-
-    Args:
-      config: the flags.
-      model: what is fitted.
-      spec: of the data.
-      loss: see `supervised`, as for `measure`.
-      measure: of evaluation.
-      rest: `preprocess`, `prepare`, `finish`, `augment`, `measure_train` and `inputs` of
-        `supervised`.
-
-    Raises:
-      UserError: parts of a batch that are not equal.
-    """
-    across: dict[str, Any] = {}
-    if config.parallel == "pmap":
-        mesh = sharding.mesh(config)
-        across["across"] = functools.partial(sharding.on_each_device, mesh=mesh)
-        if (config.batch_size // mesh.size) % config.accumulate:
-            raise UserError(
-                f"--accumulate={config.accumulate} does not divide a device's share of "
-                f"--batch_size={config.batch_size} on {mesh.size} devices: give one that does"
-            )
-    peak, factor = config.learning_rate, schedule(config, spec.num_train)
-    return supervised(
-        model,
-        optimizer(config, spec.num_train),
-        loss=loss,
-        measure=measure,
-        example=spec.example(),
-        penalty=penalty(config),
-        ema_decay=config.ema_decay,
-        learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
-        accumulate=config.accumulate,
-        **across,
-        **rest,
-    )
-
-
-def _added_up(differentiate: sharding.Gradient, parts: int) -> sharding.Gradient:
-    """The sum of the gradients of a batch's parts, the model's state after all, and all metrics."""
-
-    def whole(params: Any, model_state: Any, batch: Batch, key: Key, examples: jax.Array) -> Any:
-        # Every device has its share of each part: example i is in part i % parts.
-        split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), batch)
-
-        def one(
-            now: tuple[Any, Any], given: tuple[Batch, jax.Array]
-        ) -> tuple[tuple[Any, Any], Metrics]:
-            part, number = given
-            gradient, model_state = now
-            more, (model_state, found) = differentiate(
-                params, model_state, part, jax.random.fold_in(key, number), examples
-            )
-            return (jax.tree.map(jnp.add, gradient, more), model_state), found
-
-        start = jax.tree.map(jnp.zeros_like, params), model_state
-        (gradient, model_state), found = jax.lax.scan(one, start, (split, jnp.arange(parts)))
-        return gradient, (model_state, jax.tree.map(lambda a: jnp.sum(a, axis=0), found))
-
-    return whole
 
 
 def evaluated(state: TrainState) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from jaxdl.data.batches import padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised import Model, SupervisedConfig, TrainState, configured
+from jaxdl.tasks.supervised import Model, TrainState
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.text import buckets, decoding, pairs
 from jaxdl.text.pairs import Pairs
 from jaxdl.text.vocabulary import BEGIN, END, PAD

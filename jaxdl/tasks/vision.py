@@ -16,7 +16,8 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, batch_of_all
 from jaxdl.task import Batch, Key, Task
-from jaxdl.tasks.supervised import Model, SupervisedConfig, classification, configured
+from jaxdl.tasks.supervised import Model, classification
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError, first_line
-from jaxdl.run import logger, metrics_log, plots
-from jaxdl.run.checkpoint import Saved
+from jaxdl.run import metrics_log, plots, workdir
+from jaxdl.run.checkpoint_record import Saved
 from jaxdl.run.restore import Run, load_data, restore
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.train_step import operands, step_spec
@@ -34,7 +34,7 @@ def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
       UserError: they are other bytes and nobody has named them; or other shapes or classes.
     """
     here = data.spec
-    if saved.record["identity"].get(logger.DATA) == here.fingerprint:
+    if saved.record["identity"].get(workdir.DATA) == here.fingerprint:
         return True
     if not run.given:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 from jaxdl.config import RunConfig
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
-from jaxdl.run import logger, metrics_log, plots
+from jaxdl.run import logger, metrics_log, plots, workdir
 
 PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
 
@@ -49,7 +49,7 @@ def report(folders: list[Path], picture: Path) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     """A run's config; a line says where config.json is not what its checkpoints hold."""
-    config, notice = logger.read_config(folder, logger.config_in_checkpoints(folder), PLACES)
+    config, notice = workdir.read_config(folder, workdir.config_in_checkpoints(folder), PLACES)
     if notice:
         say(notice)
     return config

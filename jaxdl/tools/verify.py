@@ -16,7 +16,8 @@ from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import logger
-from jaxdl.run.checkpoint import Checkpoints, DamagedError
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import DamagedError
 from jaxdl.tools import faults
 from jaxdl.tools.compare import Interruption, Outcome, Whole, compare, results
 

@@ -19,7 +19,7 @@ from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError
-from jaxdl.run import checkpoint
+from jaxdl.run import checkpoint, checkpoint_record
 from jaxdl.train import flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
@@ -184,7 +184,7 @@ def _seconds_to_save(carry: LoopState, size: int, mesh: Mesh, interval: float) -
     if jax.process_count() > 1:
         say("of several processes: seconds_to_finish counts no checkpoints")
         return 0.0
-    record = {name: kind() for name, kind in checkpoint.RECORD.items()}
+    record = {name: kind() for name, kind in checkpoint_record.RECORD.items()}
     copying, writing = [], []
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < CHECKPOINTS * size:

@@ -28,8 +28,9 @@ from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.lock import Lock
-from jaxdl.run import environment, logger, plots
-from jaxdl.run.checkpoint import Checkpoints, Saved
+from jaxdl.run import environment, logger, pictures, workdir
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import Saved
 from jaxdl.task import Build, Key, State, Task
 from jaxdl.train import flops, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split, metric_names
@@ -49,7 +50,7 @@ from jaxdl.train.train_step import (
 
 Best = tuple[str, Callable[[float, float], float]]  # a metric's name, and max or min
 Conclude = Callable[[Task, State, Path], dict[str, float]]
-Show = Callable[[Task, State], dict[str, plots.Picture]]  # by name
+Show = Callable[[Task, State], dict[str, pictures.Picture]]  # by name
 
 
 def no_conclusion(task: Task, state: State, folder: Path) -> dict[str, float]:
@@ -58,7 +59,7 @@ def no_conclusion(task: Task, state: State, folder: Path) -> dict[str, float]:
     return {}
 
 
-def no_pictures(task: Task, state: State) -> dict[str, plots.Picture]:
+def no_pictures(task: Task, state: State) -> dict[str, pictures.Picture]:
     """The pictures of an experiment that has none."""
     del task, state
     return {}
@@ -152,12 +153,12 @@ def _claimed(config: RunConfig) -> Iterator[_Place]:
     Raises:
       UserError: the folder is not the run's to write; on all processes.
     """
-    folder = logger.choose_workdir(config)
+    folder = workdir.choose_workdir(config)
     locks: list[Lock] = []
     with ExitStack() as stack:
 
         def claim() -> str:
-            locks.append(stack.enter_context(logger.claim(folder, config)))
+            locks.append(stack.enter_context(workdir.claim(folder, config)))
             return str(folder)
 
         named = collectives.host0_value(claim)
@@ -340,7 +341,7 @@ class _Run:
             self._save()
         if self.at.detours:
             rewind.write(folder, self.at.detours)
-        plots.delete_from(folder / "plots", self.at.step)
+        pictures.delete_from(folder / "plots", self.at.step)
 
     def train(self) -> None:
         """Steps from where the run stands to its end, with an event wherever one is due."""
@@ -494,7 +495,7 @@ class _Run:
         self.at = self.at._replace(best=best)
         for shown, picture in parts.show(parts.task, state).items():
             path = parts.place.folder / "plots" / shown / f"{step:07}.png"
-            plots.picture(picture._replace(caption=f"Step {step}: {picture.caption}"), path)
+            pictures.picture(picture._replace(caption=f"Step {step}: {picture.caption}"), path)
             parts.log.picture(path, step, shown)
 
     def _is_out_of_patience(self) -> bool:

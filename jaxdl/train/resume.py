@@ -15,8 +15,10 @@ from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
 from jaxdl.errors import UserError
-from jaxdl.run import environment, logger
-from jaxdl.run.checkpoint import Checkpoints, DamagedError, Saved, newest_whole, on_all
+from jaxdl.run import environment, logger, workdir
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import DamagedError, Saved
+from jaxdl.run.recovery import newest_whole, on_all
 from jaxdl.train import rewind
 from jaxdl.train.early_stopping import BestTracker
 from jaxdl.train.rewind import Detours
@@ -141,7 +143,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
     if config.resume != "force":
         there = saved.record["identity"]
         newer = configs.new_defaults(config, there)
-        logger.check_same(Path(named), identity.config, there, newer)
+        workdir.check_same(Path(named), identity.config, there, newer)
     then, now = saved.record["versions"], identity.versions
     changed = [f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]]
     if changed:

@@ -12,7 +12,7 @@ from typing import Any
 from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run.checkpoint import WITHIN
+from jaxdl.run.checkpoint_record import WITHIN
 
 Detours = list[list[int]]
 NAME = "detours.json"

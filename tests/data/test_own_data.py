@@ -11,7 +11,8 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import describe
 from jaxdl.models.mlp import MLP
-from jaxdl.tasks.supervised import SupervisedConfig, classification, configured
+from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.train import loop
 
 

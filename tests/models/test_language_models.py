@@ -10,7 +10,8 @@ import pytest
 from jaxdl.errors import UserError
 from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.models.transformer import LanguageModel, Translator
+from jaxdl.models.transformer_lm import LanguageModel
+from jaxdl.models.translator import Translator
 from jaxdl.nn.embedding import POSITIONS, sinusoids
 from jaxdl.nn.padding import PAD
 

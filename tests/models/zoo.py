@@ -17,12 +17,13 @@ from jaxdl.models.lenet import LeNet5
 from jaxdl.models.mlp import MLP
 from jaxdl.models.resnet import ResNet
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
-from jaxdl.models.transformer import LanguageModel, Translator
+from jaxdl.models.transformer_lm import LanguageModel
+from jaxdl.models.translator import Translator
 from jaxdl.models.vae import VAE, Autoencoder
 from jaxdl.models.vgg import VGG
 from jaxdl.models.vit import ViT
+from jaxdl.nn.cells import CELLS
 from jaxdl.nn.norm import NORMS
-from jaxdl.nn.recurrent import CELLS
 
 V = 7  # tokens; 0 is padding
 BLOCKS = {"vocabulary": V, "layers": 1, "heads": 2, "features": 4, "hidden": 6, "length": 5}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from jax import lax
 
-from jaxdl.nn import convolution
+from jaxdl.nn import conv_kernels, convolution
 from jaxdl.nn.conv import Conv, square
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
@@ -23,7 +23,7 @@ def by_xla(x, w, strides, padding):
     # Padded beforehand: a gradient by images whose padding is wider than the kernel would cut some
     # off, and XLA's convolution then reads memory that nobody wrote (jax 0.10.2).
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return lax.conv_general_dilated(x, w, strides, "VALID", dimension_numbers=convolution.LAYOUT)
+    return lax.conv_general_dilated(x, w, strides, "VALID", dimension_numbers=conv_kernels.LAYOUT)
 
 
 def assert_close(found, wanted, dtype="float32"):

@@ -6,7 +6,7 @@ import pytest
 
 from jaxdl.models.airbench import Airbench
 from jaxdl.models.resnet import ResNet
-from jaxdl.models.transformer import LanguageModel
+from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.vgg import VGG
 from jaxdl.models.vit import ViT
 from jaxdl.nn.norm import NORMS, BatchNorm

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl.errors import UserError
-from jaxdl.nn.recurrent import CELLS, Recurrent
+from jaxdl.nn.cells import CELLS
+from jaxdl.nn.recurrent import Recurrent
 
 FLAX = {"rnn": nn.SimpleCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
 GATES = {"rnn": [""], "lstm": ["i", "f", "g", "o"], "gru": ["r", "z", "n"]}

@@ -8,8 +8,10 @@ import pytest
 
 from jaxdl import checksums, tree
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run import checkpoint
-from jaxdl.run.checkpoint import Checkpoints, DamagedError, newest_whole
+from jaxdl.run import checkpoint_record
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import DamagedError
+from jaxdl.run.recovery import newest_whole
 
 
 def state(value=1.0):
@@ -22,7 +24,7 @@ def state(value=1.0):
 
 
 BEST = {"step": 0, "value": None, "since": 0, "than": None}
-RECORD = {name: kind() for name, kind in checkpoint.RECORD.items()}
+RECORD = {name: kind() for name, kind in checkpoint_record.RECORD.items()}
 RECORD |= {"best": BEST, "anchor": [0, 0], "timed": [0, 0.0]}
 
 

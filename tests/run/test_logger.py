@@ -4,7 +4,7 @@ import pytest
 
 from jaxdl import files
 from jaxdl.errors import UserError
-from jaxdl.run import logger
+from jaxdl.run import logger, workdir
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
@@ -68,7 +68,7 @@ def test_tensorboard_shows_each_step_once(tmp_path):
 
 
 def test_a_default_folder_names_experiment_and_time():
-    first = logger.choose_workdir(SmallConfig())
+    first = workdir.choose_workdir(SmallConfig())
     assert first.parts[:2] == ("runs", "small")
 
 
@@ -89,20 +89,20 @@ def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
         folder = logger.Path("/proc/self/x")
     before = list(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="--workdir="):
-        logger.claim(folder, SmallConfig())
+        workdir.claim(folder, SmallConfig())
     assert list(tmp_path.rglob("*")) == before
 
 
 def test_leftovers_of_a_killed_start_do_not_brick_a_folder(tmp_path):
     (tmp_path / ".config.json.part").write_text("{", encoding="utf-8")
-    logger.claim(tmp_path, SmallConfig()).release()
+    workdir.claim(tmp_path, SmallConfig()).release()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
 def test_a_broken_config_is_one_line(text, tmp_path):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json"):
-        logger.claim(tmp_path, SmallConfig())
+        workdir.claim(tmp_path, SmallConfig())
 
 
 def test_write_text_replaces_whole(tmp_path):

@@ -16,7 +16,8 @@ from jaxdl.errors import UserError
 from jaxdl.nn.dropout import Dropout
 from jaxdl.task import NO_OUTPUTS, Predict, Task
 from jaxdl.tasks import supervised, vision
-from jaxdl.tasks.supervised import SupervisedConfig, classification, configured
+from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised_config import SupervisedConfig, configured
 from jaxdl.text import characters, pairs
 from jaxdl.text.decoding import decodable
 from jaxdl.text.vocabulary import END, FIRST

@@ -10,8 +10,8 @@ import pytest
 
 from jaxdl import losses, optim, regularizers
 from jaxdl.errors import UserError
-from jaxdl.tasks import supervised
-from jaxdl.tasks.supervised import SupervisedConfig
+from jaxdl.tasks import supervised, supervised_config
+from jaxdl.tasks.supervised_config import SupervisedConfig
 
 
 class Linear:
@@ -39,12 +39,12 @@ CONFIG = SupervisedConfig(
 def task_of(config):
     return supervised.supervised(
         Linear(),
-        supervised.optimizer(config, 6),
+        supervised_config.optimizer(config, 6),
         loss=lambda y, batch: losses.squared_error(y[:, 0], batch["y"]),
         measure=lambda y, batch: {},
         example=BATCH,
         inputs="x",
-        penalty=supervised.penalty(config),
+        penalty=supervised_config.penalty(config),
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
     )
@@ -113,7 +113,7 @@ def test_plateau_sees_the_loss_of_each_epoch():
 def test_the_warm_up_is_epochs_parts_of_them_or_steps(flags, rising):
     """Three steps an epoch, ten epochs; at most half of the run rises."""
     config = dataclasses.replace(CONFIG, num_steps=0, num_epochs=10, **flags)
-    factors = [float(supervised.schedule(config, 18)(step)) for step in range(30)]
+    factors = [float(supervised_config.schedule(config, 18)(step)) for step in range(30)]
     wanted = [(step + 1) / (rising + 1) for step in range(rising)] + [1.0] * (30 - rising)
     np.testing.assert_allclose(factors, wanted, rtol=1e-6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdl.errors import UserError
-from jaxdl.models.transformer import LanguageModel
+from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.task import Predict, Task
 from jaxdl.text import characters, generation
 from jaxdl.text.decoding import decodable

@@ -7,7 +7,8 @@ import pytest
 from tests.test_checkpoint import always, saved, state
 
 from jaxdl import tree
-from jaxdl.run.checkpoint import DamagedError, newest_whole
+from jaxdl.run.checkpoint_record import DamagedError
+from jaxdl.run.recovery import newest_whole
 from jaxdl.tools import faults
 
 FAULTS = 300

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxdl.__main__ import run
 from jaxdl.console import Training, track
 from jaxdl.errors import UserError
-from jaxdl.run import environment, logger, plots, restore
+from jaxdl.run import environment, logger, pictures, plots, restore
 from jaxdl.tools.evaluate import evaluate
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
@@ -175,7 +175,7 @@ def test_a_damaged_log_of_a_finished_run_is_said(text, tmp_path, small, capsys):
 def test_a_caption_stands_whole_below_its_pixels(shape, tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
     for caption in ("", "a caption of several words that a narrow picture has on several lines"):
-        plots.picture(plots.Picture(pixels, caption), tmp_path / "x.png")
+        pictures.picture(pictures.Picture(pixels, caption), tmp_path / "x.png")
         found = np.asarray(Image.open(tmp_path / "x.png"))
         times = found.shape[1] // shape[1]
         pasted = found[: shape[0] * times].reshape(shape[0] * times, shape[1] * times, -1)

@@ -15,7 +15,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run import environment, logger, restore
+from jaxdl.run import environment, logger, restore, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.signals import Stopped
 from jaxdl.tools.evaluate import evaluate
@@ -509,7 +509,7 @@ def unlocked(run):
 
 def taken_over(run):
     (run / ".lock").unlink()
-    logger.claim(run, RunConfig(resume="force"))
+    workdir.claim(run, RunConfig(resume="force"))
 
 
 @pytest.mark.parametrize("harm", [moved, unlocked, taken_over])

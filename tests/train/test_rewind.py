@@ -14,7 +14,7 @@ from tests.test_loop import Crash, crash_at, without_seconds
 from jaxdl import signals
 from jaxdl.console import Training
 from jaxdl.errors import TrainingError
-from jaxdl.run import logger, plots
+from jaxdl.run import logger, pictures
 from jaxdl.train import loop, resume, rewind, stopwatch
 from tests import nan_targets
 from tests.test_signals import around, at_step
@@ -192,7 +192,9 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
 
     def show(task, state):
         shown.append(int(state.step))
-        return {"step": plots.Picture(np.full((2, 2, 3), int(state.step), np.uint8), "its number")}
+        return {
+            "step": pictures.Picture(np.full((2, 2, 3), int(state.step), np.uint8), "its number")
+        }
 
     assert loop.train(config, *made, show=show)["step"] == 6
     assert shown == [2, 4, 6, 8, 6]

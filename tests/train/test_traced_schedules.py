@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 
 from jaxdl import schedules
-from jaxdl.tasks import supervised
-from jaxdl.tasks.supervised import SupervisedConfig
+from jaxdl.tasks import supervised_config
+from jaxdl.tasks.supervised_config import SupervisedConfig
 
 NAMES = sorted(schedules.SCHEDULES)
 LONGEST = 40
@@ -59,7 +59,7 @@ def test_epochs_of_warm_up_may_be_traced(name):
     counts = jnp.arange(30)
 
     def rates(epochs):
-        factor = supervised.schedule(dataclasses.replace(config, warmup_epochs=epochs), 18)
+        factor = supervised_config.schedule(dataclasses.replace(config, warmup_epochs=epochs), 18)
         return jax.vmap(factor)(counts)
 
     together = jax.jit(jax.vmap(rates))(jnp.asarray(EPOCHS))

@@ -19,7 +19,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.nn.dropout import Dropout, StochasticDepth
-from jaxdl.tasks.supervised import SupervisedConfig, optimizer
+from jaxdl.tasks.supervised_config import SupervisedConfig, optimizer
 from jaxdl.text import decoding
 from jaxdl.train import loop, train_step
 

@@ -13,7 +13,7 @@ from jaxdl import tree
 from jaxdl.config import RunConfig
 from jaxdl.distributed import sharding
 from jaxdl.nn.conv import Conv
-from jaxdl.tasks import supervised
+from jaxdl.tasks import supervised, supervised_config
 from jaxdl.tasks.supervised import classification
 from jaxdl.train import feed, train_step
 
@@ -113,7 +113,7 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
         def build(config, spec, conv=conv):
             return supervised.supervised(
                 Foreign(conv),
-                supervised.optimizer(supervised.SupervisedConfig(batch_size=8), 99),
+                supervised_config.optimizer(supervised_config.SupervisedConfig(batch_size=8), 99),
                 loss=lambda logits, batch: jax.nn.logsumexp(logits, -1),
                 measure=classification,
                 example=spec.example(),

@@ -26,7 +26,8 @@ from jaxdl.data import batches
 from jaxdl.errors import TrainingError
 from jaxdl.nn.attention import MultiHeadAttention
 from jaxdl.nn.convolution import convolve
-from jaxdl.run.checkpoint import RECORD, Checkpoints, DamagedError
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint_record import RECORD, DamagedError
 from jaxdl.tools import faults
 
 # A GPU may compute float32 products in TensorFloat-32, of ten bits.
