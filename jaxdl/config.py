@@ -6,7 +6,6 @@ import math
 import os
 import sys
 import unicodedata
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -246,41 +245,6 @@ def is_traced(value: Any) -> bool:
     return hasattr(value, "aval") and not _is_known_array(value)
 
 
-def operands(config: RunConfig) -> dict[str, float | int]:
-    """Numbers of a config that are arguments of the compiled step: the seed, and the floats.
-
-    A float that is 0 or infinite, or whose flag is `static`, is a constant of the program instead:
-    what a neutral value makes void is left out of it.
-    """
-
-    def is_operand(field: Any) -> bool:
-        value = getattr(config, field.name)
-        number = isinstance(value, float) and value != 0 and not math.isinf(value)
-        return not field.metadata["static"] and (number or field.name == "seed")
-
-    fields = dataclasses.fields(config)
-    return {field.name: getattr(config, field.name) for field in fields if is_operand(field)}
-
-
-def without_operands(config: RunConfig) -> RunConfig:
-    """The config with each of its operands at one: the same for all that share a program."""
-    return _replaced(config, {name: type(x)(1) for name, x in operands(config).items()})
-
-
-def with_operands(config: RunConfig, values: dict[str, Any]) -> RunConfig:
-    """The config with these values, which may be traced, in the place of its operands."""
-    return _replaced(config, values)
-
-
-def _replaced(config: RunConfig, values: dict[str, Any]) -> RunConfig:
-    """A config whose fields are not validated again: 1 may be beyond a flag's limits."""
-    new = object.__new__(type(config))
-    for field in dataclasses.fields(config):
-        value = values.get(field.name, getattr(config, field.name))
-        object.__setattr__(new, field.name, value)
-    return new
-
-
 def _is_known_array(value: Any) -> bool:
     """Returns True for an array of JAX that has values: not for one that is traced."""
     return type(value).__module__.partition(".")[0] == "jaxlib" and hasattr(value, "aval")
@@ -341,99 +305,8 @@ def check_text(name: str, value: str) -> None:
         )
 
 
-def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The experiment's name and every field, as `config.json` holds them.
-
-    JSON has no infinity: it is written as the text "inf".
-    """
-    fields = dataclasses.asdict(config)
-    finite = {k: str(v) if v in (math.inf, -math.inf) else v for k, v in fields.items()}
-    return {"experiment": experiment_name(config), **finite}
-
-
-def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
-    """Inverse of `to_dict` for a config class.
-
-    Raises:
-      UserError: a field is unknown, has the wrong type or is out of its range.
-    """
-    values = {name: value for name, value in values.items() if name != "experiment"}
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    for name, value in values.items():
-        if name not in fields:
-            raise UserError(
-                f"config has a field {name!r} that {cls.__module__} lacks: use the "
-                "version that wrote it (environment.json has its commit)"
-            )
-        wanted = type(fields[name].default)
-        if wanted is float and (type(value) is int or value in ("inf", "-inf")):
-            value = values[name] = float(value)
-        if type(value) is not wanted:
-            raise UserError(f"config field {name}={value!r}: not a {wanted.__name__}")
-    return cls(**values)
-
-
-def to_flags(config: RunConfig) -> str:
-    """One `--name=value` a line, for --flagfile; a replay is new, and of one process."""
-    lines = [
-        f"--{field.name}={_text(getattr(config, field.name))}"
-        for field in dataclasses.fields(config)
-        if field.name not in ("workdir", "resume", *ALONE)
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def places(config: RunConfig | type[RunConfig]) -> set[str]:
-    """The fields that say where or how to run, and change no bit of the result."""
-    return {field.name for field in dataclasses.fields(config) if field.metadata["place"]}
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """Fields that decide the bits of a run: all of `to_dict` but those that are places."""
-    return {k: v for k, v in to_dict(config).items() if k not in places(config)}
-
-
-def new_defaults(config: RunConfig, there: Collection[str]) -> set[str]:
-    """The flags at their defaults which a config with the fields `there` has not.
-
-    They are newer than its run, and a new flag's default is what was done before.
-    """
-    return {
-        field.name
-        for field in dataclasses.fields(config)
-        if field.name not in there and getattr(config, field.name) == field.default
-    }
-
-
-def differences(
-    here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
-) -> list[str]:
-    """A phrase for each field that has another value there than here, or is lacking in one.
-
-    A folder of images may be elsewhere: its bytes decide, which have a fingerprint.
-    """
-    missing = object()
-    if is_moved(here, there):
-        ignored = {*ignored, "dataset"}
-    return [
-        f"{shortened(name)}={shortened(there.get(name))} there, {shortened(here.get(name))} here"
-        for name in sorted((set(there) | set(here)) - set(ignored))
-        if there.get(name, missing) != here.get(name, missing)
-        and not (there.get(name) != there.get(name) and here.get(name) != here.get(name))  # nan
-    ]
-
-
-def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """True if both data sets are folders of images, not necessarily the same one."""
-    return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
-
-
 def limits(low: float | None, high: float | None) -> str:
     """The limits of a flag in words; empty where there are none."""
     if low is None:
         return "" if high is None else f"at most {high}"
     return f"at least {low}" if high is None else f"from {low} to {high}"
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

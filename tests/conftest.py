@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from jaxdl import compilation_cache, memory
-from jaxdl.train import loop, train_step
+from jaxdl.train import loop, step_spec, train_step
 from tests import small as experiment
 
 # Read when the first device is asked for, here and in the processes that tests start: compiles in
@@ -42,13 +42,13 @@ def pytest_configure(config):
 
 def forget_programs():
     """Compiles anew what a test has put another function into."""
-    for kept in (train_step.compile_step, train_step.compile_evaluate, train_step.task_functions):
+    for kept in (train_step.compile_step, train_step.compile_evaluate, step_spec.task_functions):
         kept.cache_clear()
 
 
 def _shared_spec(build, config, data, mesh):
     """`step.step_spec` without what only the host does: tests that differ in it share a program."""
-    return train_step.step_spec(build, experiment.plain(config), data, mesh)
+    return step_spec.step_spec(build, experiment.plain(config), data, mesh)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 from jaxdl import cli
-from jaxdl.config import RunConfig, flag, to_dict
+from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
+from jaxdl.saved_config import to_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl import config
+from jaxdl import config, saved_config
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
@@ -38,9 +38,9 @@ def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
     made = Config(**values)
     config.check(made)
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
-    path.write_text(config.to_flags(made), encoding="utf-8")
+    path.write_text(saved_config.to_flags(made), encoding="utf-8")
     assert parse_flags(Config, [f"--flagfile={path}"]) == made
-    assert config.from_dict(Config, config.to_dict(made)) == made
+    assert saved_config.from_dict(Config, saved_config.to_dict(made)) == made
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_value_out_of_range_is_named_with_its_limit(change, words):
 @pytest.mark.parametrize("values", [{"nope": 1}, {"seed": "0"}, {"on": 1}, {"seed": True}])
 def test_a_foreign_config_is_refused(values):
     with pytest.raises(UserError):
-        config.from_dict(Config, values)
+        saved_config.from_dict(Config, values)
 
 
 def another(field, config):
@@ -84,11 +84,11 @@ def another(field, config):
 
 def test_identity_leaves_out_places_only():
     left, right = (Config(workdir=w, data_dir=w) for w in "xy")
-    assert config.identity(left) == config.identity(right)
+    assert saved_config.identity(left) == saved_config.identity(right)
     for field in dataclasses.fields(Config):
         if not field.metadata["place"]:
             other = dataclasses.replace(left, **{field.name: another(field, left)})
-            assert config.identity(other) != config.identity(left), field.name
+            assert saved_config.identity(other) != saved_config.identity(left), field.name
 
 
 def test_steps():
@@ -169,7 +169,7 @@ def test_numbers_of_numpy_and_paths_are_taken():
         batch_size=4, seed=3, learning_rate=0.5, workdir="x", fsdp=True, min_improvement=1.0
     )
     assert made == plain
-    assert json.loads(json.dumps(config.to_dict(made))) == config.to_dict(plain)
+    assert json.loads(json.dumps(saved_config.to_dict(made))) == saved_config.to_dict(plain)
 
 
 def test_arrays_of_jax_with_values_are_numbers_too():

@@ -12,7 +12,7 @@ import pytest
 from jaxdl import signals
 from jaxdl.console import Training
 from jaxdl.run import logger
-from jaxdl.train import loop, resume, stopwatch, summary
+from jaxdl.train import loop, resume, stopwatch, summary, trainer
 from tests.test_loop import train, without_seconds
 
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6}
@@ -139,15 +139,15 @@ def around(owner, name, call=1):
 MOMENTS = {
     "restoring": around(resume, "restore"),
     "announcing": around(resume, "announce"),
-    "compiling": around(loop._Run, "_advance"),
+    "compiling": around(trainer._Run, "_advance"),
     "stepping": at_step(7),
     "at a checkpoint": at_step(5),
-    "logging": around(loop._Run, "_log", 2),
-    "evaluating": around(loop._Run, "_evaluate", 1),
+    "logging": around(trainer._Run, "_log", 2),
+    "evaluating": around(trainer._Run, "_evaluate", 1),
     "saving": around(loop.Checkpoints, "save", 1),
     "waiting": around(loop.Checkpoints, "wait", 3),
     "the last step": at_step(12),
-    "the last evaluation": around(loop._Run, "_evaluate", 3),
+    "the last evaluation": around(trainer._Run, "_evaluate", 3),
     "the best evaluation": around(resume, "best_state", 1),
     "drawing": around(summary, "draw", 1),
 }

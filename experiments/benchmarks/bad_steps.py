@@ -21,15 +21,8 @@ from jaxdl import cli, metrics
 from jaxdl.config import flag
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
-from jaxdl.train.train_step import (
-    Epoch,
-    LoopState,
-    Operands,
-    build_task,
-    compile_step,
-    operands,
-    step_spec,
-)
+from jaxdl.train.step_spec import Operands, build_task, operands, step_spec
+from jaxdl.train.train_step import Epoch, LoopState, compile_step
 
 Advance = Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
 

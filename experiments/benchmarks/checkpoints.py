@@ -18,12 +18,12 @@ import jax
 
 from experiments import cifar_vgg
 from experiments.benchmarks import performance
-from jaxdl import cli, tree
-from jaxdl import config as configs
+from jaxdl import cli, saved_config, tree
 from jaxdl.config import flag
 from jaxdl.distributed import sharding
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.train.train_step import compile_step, operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.train_step import compile_step
 
 COMMAND = "python -m experiments.benchmarks.checkpoints"
 
@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, Any]:
     size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}
     known = {
-        "step": 1, "identity": configs.identity(config), "versions": {}, "best": best,
+        "step": 1, "identity": saved_config.identity(config), "versions": {}, "best": best,
         "anchor": [0, 0], "detours": [], "seconds": 0.0, "timed": [0, 0.0],
     }  # fmt: skip
     seconds: dict[str, list[float]] = {}

@@ -24,7 +24,8 @@ from jaxdl.data.batches import Dataset
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.train import dry_run
-from jaxdl.train.train_step import Epoch, compile_step, operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.train_step import Epoch, compile_step
 
 PART = generated.Part(
     "<!-- devices: made by `python -m experiments.benchmarks.devices` -->",

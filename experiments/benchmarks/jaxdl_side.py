@@ -36,7 +36,8 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import describe
 from jaxdl.distributed import sharding
 from jaxdl.run import environment
-from jaxdl.train.train_step import Epoch, compile_step, operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.train_step import Epoch, compile_step
 
 EXPERIMENTS = {
     "vgg16": cifar_vgg,

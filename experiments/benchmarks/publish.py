@@ -16,7 +16,7 @@ from typing import Any
 from experiments.benchmarks import generated
 from experiments.benchmarks.generated import Part
 from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.cli import Parser, guard
 from jaxdl.errors import UserError, first_line
 from jaxdl.run import environment, logger, metrics_log, restore
@@ -149,8 +149,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _flags(config: configs.RunConfig) -> str:
     """Flags that differ from the experiment's defaults, but for the seed and the places."""
-    mine, usual = configs.to_flags(config).split("\n"), configs.to_flags(type(config)()).split("\n")
-    hidden = {"seed", *configs.places(config)}
+    mine, usual = (
+        saved_config.to_flags(config).split("\n"),
+        saved_config.to_flags(type(config)()).split("\n"),
+    )
+    hidden = {"seed", *saved_config.places(config)}
     return " ".join(
         flag
         for flag, default in zip(mine, usual, strict=True)

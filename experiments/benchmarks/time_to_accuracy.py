@@ -26,7 +26,7 @@ from jaxdl.distributed import sharding
 from jaxdl.metrics import scalars
 from jaxdl.task import State, Task
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.train_step import operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.config import differences
 from jaxdl.errors import UserError
+from jaxdl.saved_config import differences
 
 
 def is_host0() -> bool:

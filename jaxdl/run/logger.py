@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import spec
@@ -36,9 +35,9 @@ class Record:
         self.folder = folder
         files.clear_parts(folder)
         files.write_text(
-            folder / "config.json", json.dumps(configs.to_dict(config), indent=2) + "\n"
+            folder / "config.json", json.dumps(saved_config.to_dict(config), indent=2) + "\n"
         )
-        files.write_text(folder / "flags.txt", configs.to_flags(config))
+        files.write_text(folder / "flags.txt", saved_config.to_flags(config))
         files.write_text(folder / spec.NAME, data.to_json())
         if data.tokenizer:
             files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import prepare, spec
@@ -69,7 +69,7 @@ def open_run(
         known = workdir.config_of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
     name = str((known or files.read_json(folder / workdir.CONFIG)).get("experiment"))
     experiment = _experiment(folder, name)
-    places = configs.places(experiment.Config)
+    places = saved_config.places(experiment.Config)
     values, notice = workdir.read_config(folder, known, places)
     if notice:
         say(notice)
@@ -113,7 +113,7 @@ def _check_places(
     for name, value in changes.items():
         if name == "dataset":
             here = configs.absolute(value, name)
-            if not (is_folder(value) and configs.is_moved(values, {"dataset": here})):
+            if not (is_folder(value) and saved_config.is_moved(values, {"dataset": here})):
                 raise UserError(
                     f"--dataset={value}: {folder} is a run on {shortened(values.get(name))}, and "
                     "only a folder of images, /PATH or ./PATH, can be elsewhere: leave it out"
@@ -135,14 +135,16 @@ def _config(
       UserError: a field is unknown, has the wrong type or is out of its range.
     """
     try:  # all at once: a field may ask for another
-        return configs.from_dict(cls, values | changes)
+        return saved_config.from_dict(cls, values | changes)
     except UserError:
         if not lenient:
             raise
-    config = configs.from_dict(cls, {n: v for n, v in values.items() if n not in places} | changes)
+    config = saved_config.from_dict(
+        cls, {n: v for n, v in values.items() if n not in places} | changes
+    )
     for name in sorted(places & values.keys() - changes.keys()):
         try:
-            place = getattr(configs.from_dict(cls, {name: values[name]}), name)
+            place = getattr(saved_config.from_dict(cls, {name: values[name]}), name)
         except UserError as error:
             say(f"{workdir.CONFIG}: {error}; its default is used")
             continue
@@ -325,8 +327,8 @@ def check_same(run: Run, saved: Saved) -> None:
       UserError: the run went on under another config meanwhile.
     """
     there = workdir.config_of_record(saved.record)
-    here = {name: v for name, v in configs.identity(run.config).items() if name in there}
-    differing = configs.differences(here, there)
+    here = {name: v for name, v in saved_config.identity(run.config).items() if name in there}
+    differing = saved_config.differences(here, there)
     if differing:
         raise UserError(
             f"{run.folder} goes on under another config ({'; '.join(differing)}): the same command "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.errors import UserError
@@ -89,14 +89,14 @@ def _check_place(folder: Path, config: RunConfig) -> str:
         if config.resume == "auto":
             known = config_in_checkpoints(folder)
             try:
-                there, notice = read_config(folder, known, configs.places(config))
+                there, notice = read_config(folder, known, saved_config.places(config))
             except UserError as error:
                 if not checkpoints.is_dir():
                     raise
                 notice = f"{error} Its checkpoints decide, and it is written anew"
         if there:
-            ignored = configs.places(config) | configs.new_defaults(config, there)
-            check_same(folder, configs.identity(config), there, ignored)
+            ignored = saved_config.places(config) | saved_config.new_defaults(config, there)
+            check_same(folder, saved_config.identity(config), there, ignored)
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
             f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
@@ -119,7 +119,7 @@ def check_same(
     Raises:
       UserError: they differ; it names each field.
     """
-    differing = configs.differences(here, there, ignored)
+    differing = saved_config.differences(here, there, ignored)
     if differing:
         raise UserError(
             f"--workdir={folder} holds the run of another config ({'; '.join(differing)}): give "
@@ -165,10 +165,10 @@ def read_config(
         return known, f"{error} The config in its checkpoints counts"
     if known is None:
         return written, ""
-    if configs.is_moved(known, written):
+    if saved_config.is_moved(known, written):
         places = {*places, "dataset"}
     merged = known | {name: written[name] for name in places if name in written}
-    differing = configs.differences(known, {n: v for n, v in written.items() if n in known})
+    differing = saved_config.differences(known, {n: v for n, v in written.items() if n in known})
     if not differing:
         return merged, ""
     listed = "; ".join(differing)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError, first_line
@@ -99,7 +99,7 @@ def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> 
         parsed = parse_flags(config, trial.flags)
         if parsed is None:
             raise UserError(f"--help: ask python -m {experiment} --help")
-        found.append((trial, configs.identity(parsed)))
+        found.append((trial, saved_config.identity(parsed)))
     return found
 
 

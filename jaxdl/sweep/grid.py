@@ -12,7 +12,7 @@ import random
 import re
 from typing import NamedTuple
 
-from jaxdl import config as configs
+from jaxdl import saved_config
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 
@@ -95,7 +95,7 @@ def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], l
     for flag in flags:
         match = FLAG.fullmatch(flag)
         axis = None
-        if match and match[1] in types and match[1] not in configs.places(config):
+        if match and match[1] in types and match[1] not in saved_config.places(config):
             kind = types[match[1]]
             if kind in (int, float):
                 _check_ranges(match[1], match[2])

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
@@ -160,7 +159,9 @@ def result(line: Line) -> dict[str, Any] | None:
         config, _ = workdir.read_config(folder, workdir.config_in_checkpoints(folder), ())
     except UserError as error:
         raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
-    if configs.differences(line["config"], {name: config.get(name) for name in line["config"]}):
+    if saved_config.differences(
+        line["config"], {name: config.get(name) for name in line["config"]}
+    ):
         raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
     name = f"validation/{summary.get('best_metric')}"
     figures = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
-from jaxdl.run import plots
+from jaxdl.run import curves
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger, Line
 
@@ -56,7 +56,7 @@ def report(folder: Path, picture: Path) -> None:
         panels = {name: [(g.varied[name], g.values) for g in groups] for name in names}
         seeds = [(str(line["config"].get(SEED)), [line["value"]]) for line in done]
         try:
-            plots.against(panels or {SEED: seeds}, metric, picture)
+            curves.against(panels or {SEED: seeds}, metric, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {first_line(error)}") from error
         output.print(printable(f"picture: {picture}"), soft_wrap=True)

@@ -18,7 +18,7 @@ from jaxdl.run import metrics_log, plots, workdir
 from jaxdl.run.checkpoint_record import Saved
 from jaxdl.run.restore import Run, load_data, restore
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.train_step import operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
 
 
 def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from jaxdl.config import RunConfig
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
-from jaxdl.run import logger, metrics_log, plots, workdir
+from jaxdl.run import curves, logger, metrics_log, workdir
 
 PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
 
@@ -41,7 +41,7 @@ def report(folders: list[Path], picture: Path) -> None:
     runs = {str(folder): logger.read_metrics(folder) for folder in folders}
     if any(runs.values()):
         try:
-            plots.curves(runs, picture)
+            curves.curves(runs, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
         output.print(printable(f"curves: {picture}"), soft_wrap=True)

@@ -23,7 +23,8 @@ from jaxdl.run import checkpoint, checkpoint_record
 from jaxdl.train import flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
-from jaxdl.train.train_step import LoopState, Operands, StepSpec, compile_step, operands
+from jaxdl.train.step_spec import Operands, StepSpec, operands
+from jaxdl.train.train_step import LoopState, compile_step
 
 TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
 SHOWN = 0.005  # share of a step's operations for which a layer without parameters is listed

@@ -10,7 +10,8 @@ from jaxdl import metrics
 from jaxdl.data.batches import Split, padded_batches
 from jaxdl.distributed import sharding
 from jaxdl.task import State
-from jaxdl.train.train_step import Operands, StepSpec, compile_evaluate, state_shapes
+from jaxdl.train.step_spec import Operands, StepSpec, state_shapes
+from jaxdl.train.train_step import compile_evaluate
 
 
 def evaluate_split(

@@ -19,7 +19,8 @@ from jaxdl.data.batches import Split
 from jaxdl.data.records import Records
 from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key
-from jaxdl.train.train_step import Epoch, LoopState, Operands, Program, StepSpec
+from jaxdl.train.step_spec import Operands, StepSpec
+from jaxdl.train.train_step import Epoch, LoopState, Program
 
 AHEAD = 2  # batches that are made and sent while one is used
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxdl import config as configs
-from jaxdl import tree
+from jaxdl import saved_config, tree
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.data import batches
@@ -142,7 +141,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
     """
     if config.resume != "force":
         there = saved.record["identity"]
-        newer = configs.new_defaults(config, there)
+        newer = saved_config.new_defaults(config, there)
         workdir.check_same(Path(named), identity.config, there, newer)
     then, now = saved.record["versions"], identity.versions
     changed = [f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdl import metrics, signals, tree
 from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, first_line
-from jaxdl.run import logger, metrics_log, plots
+from jaxdl.run import curves, logger, metrics_log, plots
 from jaxdl.task import State, Task
 from jaxdl.train.resume import LoopProgress
 
@@ -84,7 +84,7 @@ def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
     failures: list[str] = []
     folder = log.folder / "plots"
     with _deferred(failures):
-        plots.curves({"": log.lines()}, folder / "curves.png")
+        curves.curves({"": log.lines()}, folder / "curves.png")
         for name, value in end.final.items():
             if np.ndim(value) == 2:
                 plots.matrix(value, f"test {name}", folder / f"test_{name}.png", classes)

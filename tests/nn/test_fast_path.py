@@ -7,7 +7,8 @@ import pytest
 
 from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_gan, mnist_lenet
 from jaxdl.distributed import sharding
-from jaxdl.train.train_step import Epoch, compile_step, operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.train_step import Epoch, compile_step
 
 CASES = {
     "lenet": (mnist_lenet, {}),

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from experiments import mnist_lenet, multi30k_seq2seq
-from jaxdl import config as configs
+from jaxdl import saved_config
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run import plots, restore
@@ -164,16 +164,16 @@ def test_only_what_the_run_has_can_be_elsewhere(flag, moved):
 
 def test_a_place_is_no_other_config():
     here, there = {"dataset": "/a", "seed": 1}, {"dataset": "/b", "seed": 1}
-    assert not configs.differences(here, there)
-    assert configs.differences(here, there | {"seed": 2})
-    assert configs.differences(here, there | {"dataset": "mnist"})
+    assert not saved_config.differences(here, there)
+    assert saved_config.differences(here, there | {"seed": 2})
+    assert saved_config.differences(here, there | {"dataset": "mnist"})
 
 
 @pytest.mark.parametrize("name", ["source_file", "target_file"])
 def test_files_of_text_can_be_elsewhere(name, tmp_path):
     files = {"source_file": "/gone/a.en", "target_file": "/gone/a.de"}
     config = multi30k_seq2seq.Config(dataset="files", **files)
-    text = json.dumps(configs.to_dict(config))
+    text = json.dumps(saved_config.to_dict(config))
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     run = restore.open_run(tmp_path, **{name: str(tmp_path / "here")})
     found = {name: getattr(run.config, name) for name in files}

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import mnist_cnn
 from experiments.benchmarks import publish
-from jaxdl import config as configs
+from jaxdl import saved_config
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run import logger, restore
@@ -45,13 +45,13 @@ def flipped(content, bit):
 def test_every_bit_that_decides_a_figure_is_the_checkpoints(copy, capsys):
     path = copy / "config.json"
     content = path.read_bytes()
-    wanted = configs.identity(restore.open_run(copy).config)
+    wanted = saved_config.identity(restore.open_run(copy).config)
     chance = random.Random(0)
     for bit in chance.sample(range(8 * len(content)), 300):
         path.write_bytes(flipped(content, bit))
-        assert configs.identity(restore.open_run(copy).config) == wanted, bit
+        assert saved_config.identity(restore.open_run(copy).config) == wanted, bit
     path.unlink()
-    assert configs.identity(restore.open_run(copy).config) == wanted
+    assert saved_config.identity(restore.open_run(copy).config) == wanted
     capsys.readouterr()
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxdl.errors import UserError
-from jaxdl.run import plots
+from jaxdl.run import curves
 from jaxdl.sweep import table
 from jaxdl.sweep.ledger import Ledger
 
@@ -79,7 +79,7 @@ def test_a_sweep_without_a_result_has_a_table_and_no_picture(tmp_path, capsys):
 @pytest.mark.parametrize("values", [["1", "2", "4"], ["0.01", "1"], ["sgd", "adam"], ["5"]])
 def test_pictures_of_numbers_and_words(values, tmp_path):
     pairs = [(value, [0.1, 0.2]) for value in values] + [(values[0], [])]
-    plots.against({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
+    curves.against({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
     with Image.open(tmp_path / "it.png") as picture:
         assert picture.getextrema() != ((255, 255),) * 4
 

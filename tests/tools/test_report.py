@@ -11,7 +11,7 @@ from PIL import Image
 from jaxdl.__main__ import run
 from jaxdl.console import Training, track
 from jaxdl.errors import UserError
-from jaxdl.run import environment, logger, pictures, plots, restore
+from jaxdl.run import curves, environment, logger, pictures, plots, restore
 from jaxdl.tools.evaluate import evaluate
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
@@ -87,7 +87,7 @@ from jaxdl import plots
 def test_a_legend_tells_names_apart_that_its_font_lacks(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
-    plots.curves({"runs/日本": [], "runs/中国": [], "runs/a b$": []}, tmp_path / "x.png")
+    curves.curves({"runs/日本": [], "runs/中国": [], "runs/a b$": []}, tmp_path / "x.png")
     texts = [text.get_text() for text in kept[0].legends[0].get_texts()][3:]
     assert texts == [r"\u65e5\u672c", r"\u4e2d\u56fd", r"a b\$"]
 
@@ -108,7 +108,7 @@ def test_a_legend_of_many_runs_has_each_once_and_no_name_is_cut(tmp_path, monkey
     names = [f"runs/learning_rate=0.{n},batch_size=128,weight_decay=0.0005" for n in range(1, 25)]
     kept = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
-    plots.curves(dict.fromkeys(names, lines), tmp_path / "x.png")
+    curves.curves(dict.fromkeys(names, lines), tmp_path / "x.png")
     (figure,) = kept
     FigureCanvasAgg(figure).draw()
     (legend,) = figure.legends
@@ -129,7 +129,7 @@ def test_one_value_that_dwarfs_the_rest_has_a_logarithmic_axis(values, scale, mo
     lines = [{"step": n, "split": "validation", "loss": value} for n, value in enumerate(values)]
     kept = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
-    plots.curves({"": lines}, None)
+    curves.curves({"": lines}, None)
     assert kept[0].axes[0].get_yscale() == scale
 
 
@@ -150,8 +150,10 @@ def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small,
 
 
 def test_pictures_of_odd_inputs(tmp_path):
-    plots.curves({}, tmp_path / "none.png")
-    plots.curves({"x": [{"step": 1, "split": "train", "loss": float("nan")}]}, tmp_path / "nan.png")
+    curves.curves({}, tmp_path / "none.png")
+    curves.curves(
+        {"x": [{"step": 1, "split": "train", "loss": float("nan")}]}, tmp_path / "nan.png"
+    )
     plots.matrix(np.full((30, 30), np.nan), "t", tmp_path / "deep" / "matrix.png")
     plots.matrix(np.eye(2), "t", tmp_path / "two.png")
     assert len(list(tmp_path.rglob("*.png"))) == 4

@@ -13,7 +13,7 @@ from jaxdl import tree
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
-from jaxdl.train import dry_run, flops, train_step
+from jaxdl.train import dry_run, flops, step_spec, train_step
 
 LENET = mnist_lenet.Config(dataset="embedded", batch_size=32, num_epochs=2, dry_run=True)
 
@@ -148,9 +148,9 @@ def test_a_checkpoint_is_timed(small, capsys):
     config = small.Config(batch_size=16)
     mesh = sharding.mesh(config)
     program = train_step.compile_step(
-        train_step.step_spec(small.build, config, small.load(config), mesh)
+        step_spec.step_spec(small.build, config, small.load(config), mesh)
     )
-    carry = program.start(train_step.operands(config, mesh), jax.random.key(0))
+    carry = program.start(step_spec.operands(config, mesh), jax.random.key(0))
     assert dry_run._seconds_to_save(carry, 1, mesh, 1.0) > 0
     assert dry_run._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
     assert "no room in" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 from jaxdl.config import RunConfig
 from jaxdl.distributed import sharding
 from jaxdl.train.evaluate import evaluate_split, metric_names
-from jaxdl.train.train_step import operands, step_spec
+from jaxdl.train.step_spec import operands, step_spec
 
 ONE = sharding.mesh(RunConfig(), jax.devices()[:1])
 

@@ -19,7 +19,7 @@ from jaxdl.run import environment, logger, restore, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.signals import Stopped
 from jaxdl.tools.evaluate import evaluate
-from jaxdl.train import loop, resume, stopwatch
+from jaxdl.train import loop, resume, stopwatch, trainer
 from tests.conftest import forget_programs
 from tests.small import DESCRIBED
 
@@ -136,7 +136,7 @@ def test_a_finished_run_is_not_trained_again(whole, small):
 def scripted(monkeypatch, values):
     """Makes the validation accuracies these; a step that is evaluated again has the same again."""
     known, values = {}, iter(values)
-    evaluate = loop._Run._evaluate
+    evaluate = trainer._Run._evaluate
 
     def instead(self, state, split):
         found = evaluate(self, state, split)
@@ -146,7 +146,7 @@ def scripted(monkeypatch, values):
             found["accuracy"] = np.float64(known[step])
         return found
 
-    monkeypatch.setattr(loop._Run, "_evaluate", instead)
+    monkeypatch.setattr(trainer._Run, "_evaluate", instead)
 
 
 def checkpoints(folder):
@@ -202,13 +202,13 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
 
 def test_a_run_whose_end_is_not_finite_has_failed(small, tmp_path, monkeypatch):
     """The metrics of a step are of before its update: the last one is seen by evaluation alone."""
-    evaluate = loop._Run._evaluate
+    evaluate = trainer._Run._evaluate
 
     def diverged(self, state, split):
         found = evaluate(self, state, split)
         return found | {"loss": np.float64("inf")} if split is self.parts.data.test else found
 
-    monkeypatch.setattr(loop._Run, "_evaluate", diverged)
+    monkeypatch.setattr(trainer._Run, "_evaluate", diverged)
     with pytest.raises(TrainingError, match="test/loss is inf: lower --learning_rate"):
         train(small, workdir=str(tmp_path / "run"), num_steps=2)
     assert files.read_json(tmp_path / "run" / "summary.json")["test/loss"] is None

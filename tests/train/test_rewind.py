@@ -15,7 +15,7 @@ from jaxdl import signals
 from jaxdl.console import Training
 from jaxdl.errors import TrainingError
 from jaxdl.run import logger, pictures
-from jaxdl.train import loop, resume, rewind, stopwatch
+from jaxdl.train import loop, resume, rewind, stopwatch, trainer
 from tests import nan_targets
 from tests.test_signals import around, at_step
 
@@ -65,9 +65,9 @@ PLACES = {
     "before the list is written": around(rewind, "write"),
     "before going back": around(resume, "restore", 2),
     "before the log goes back": around(logger.Record, "go_back", 2),
-    "before the folder goes back": around(loop._Run, "settle", 3),
-    "before the events": around(loop._Run, "_pending_events", 3),
-    "in the events": around(loop._Run, "_evaluate", 2),
+    "before the folder goes back": around(trainer._Run, "settle", 3),
+    "before the events": around(trainer._Run, "_pending_events", 3),
+    "in the events": around(trainer._Run, "_evaluate", 2),
     "before the first checkpoint": at_step(17),
     "at the end": around(resume, "best_state"),
 }
@@ -175,7 +175,7 @@ def test_a_trace_ends_where_the_run_goes_back(small, tmp_path, monkeypatch):
 def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatch):
     """After going back the run ends for --patience before the step of its last picture."""
     scores = iter([0.1, 0.2, 0.3, 0.4, 0.1])
-    evaluate = loop._Run._evaluate
+    evaluate = trainer._Run._evaluate
 
     def scripted(self, state, split):
         values = evaluate(self, state, split)
@@ -183,7 +183,7 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
         first = first and self.at.best.step < 9
         return values | ({"accuracy": np.float64(next(scores, 0.1))} if first else {})
 
-    monkeypatch.setattr(loop._Run, "_evaluate", scripted)
+    monkeypatch.setattr(trainer._Run, "_evaluate", scripted)
     flags = {"num_steps": 18, "log_every": 2, "eval_every": 2, "checkpoint_every": 5}
     flags |= {"patience": 1, "on_nonfinite": "rewind"}
     config = small.Config(workdir=str(tmp_path / "run"), **flags)

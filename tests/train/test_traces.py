@@ -13,15 +13,14 @@ import pytest
 
 import experiments
 from experiments import mnist_lenet
-from jaxdl import augment, losses, metrics, optim, regularizers, schedules
-from jaxdl import config as configs
+from jaxdl import augment, hyperparameters, losses, metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.nn.dropout import Dropout, StochasticDepth
 from jaxdl.tasks.supervised_config import SupervisedConfig, optimizer
 from jaxdl.text import decoding
-from jaxdl.train import loop, train_step
+from jaxdl.train import loop, step_spec
 
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.ispkg]
 TREE = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3), "bias": jnp.ones(3)}
@@ -39,17 +38,17 @@ def test_every_float_but_those_that_decide_shapes_is_an_operand(name):
             continue
         low, high = field.metadata["low"] or 0.0, field.metadata["high"] or 1.0
         values = [low + (high - low) * share for share in (0.3, 0.4)]
-        both = [configs.with_operands(config, {field.name: value}) for value in values]
-        assert field.name in configs.operands(both[0])
-        assert len(set(map(configs.without_operands, both))) == 1
+        both = [hyperparameters.with_operands(config, {field.name: value}) for value in values]
+        assert field.name in hyperparameters.operands(both[0])
+        assert len(set(map(hyperparameters.without_operands, both))) == 1
         assert both[0] != both[1]
 
 
 def test_what_a_neutral_value_makes_void_is_another_program():
     some, none = (mnist_lenet.Config(weight_decay=value) for value in (0.1, 0.0))
-    assert configs.without_operands(some) != configs.without_operands(none)
-    assert "clip_norm" not in configs.operands(some)  # it is infinite
-    assert configs.operands(dataclasses.replace(some, seed=7))["seed"] == 7
+    assert hyperparameters.without_operands(some) != hyperparameters.without_operands(none)
+    assert "clip_norm" not in hyperparameters.operands(some)  # it is infinite
+    assert hyperparameters.operands(dataclasses.replace(some, seed=7))["seed"] == 7
 
 
 def test_configs_that_differ_in_places_alone_are_equal():
@@ -77,7 +76,7 @@ def test_an_optimizer_is_traced_once(name, schedule):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def update(numbers, gradient):
-        rule = optimizer(configs.with_operands(config, numbers), 40)
+        rule = optimizer(hyperparameters.with_operands(config, numbers), 40)
         updates, _ = rule.update(gradient, rule.init(TREE), TREE, value=jnp.float32(1))
         return updates
 
@@ -244,7 +243,7 @@ def test_a_seed_may_be_a_constant_of_the_program(small, tmp_path):
         return small.build(small.Config(width=width), spec)
 
     seen = set()
-    assert "seed" not in configs.operands(Seeded())
+    assert "seed" not in hyperparameters.operands(Seeded())
     config = Seeded(workdir=str(tmp_path / "run"), batch_size=16, num_steps=2)
     assert loop.train(config, build, small.load(small.Config()))["step"] == 2
     assert seen == {3}
@@ -256,7 +255,7 @@ def test_a_spec_says_what_a_program_depends_on():
     data = describe({}, name="a", version="1", fingerprint="f", num_train=8, source="here")
     there = dataclasses.replace(data, source="there")
     specs = [
-        train_step.StepSpec(optax.identity, RunConfig(), described, None, False, ("x",))
+        step_spec.StepSpec(optax.identity, RunConfig(), described, None, False, ("x",))
         for described in (data, there)
     ]
     assert hash(specs[0]) == hash(specs[1])

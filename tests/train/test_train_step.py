@@ -15,7 +15,7 @@ from jaxdl.distributed import sharding
 from jaxdl.nn.conv import Conv
 from jaxdl.tasks import supervised, supervised_config
 from jaxdl.tasks.supervised import classification
-from jaxdl.train import feed, train_step
+from jaxdl.train import feed, step_spec, train_step
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def parts(small):
     config = small.Config()
     data = small.load(config)
     mesh = sharding.mesh(config)
-    program = train_step.compile_step(train_step.step_spec(small.build, config, data, mesh))
-    numbers = train_step.operands(config, mesh)
+    program = train_step.compile_step(step_spec.step_spec(small.build, config, data, mesh))
+    numbers = step_spec.operands(config, mesh)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     key = jax.random.key(1)
 
@@ -120,9 +120,9 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
                 preprocess=lambda b: b | {"image": b["image"].astype(np.float32) / 255},
             )
 
-        program = train_step.compile_step(train_step.step_spec(build, config, data, mesh))
+        program = train_step.compile_step(step_spec.step_spec(build, config, data, mesh))
         assert program.loops == (conv is Conv)
-        key, numbers = jax.random.key(0), train_step.operands(config, mesh)
+        key, numbers = jax.random.key(0), step_spec.operands(config, mesh)
         epoch = train_step.Epoch(data.train, key, program.order({}, key, 0))
         carry, _ = program.advance(numbers, program.start(numbers, key), epoch, 3)
         assert int(carry.state.step) == 3
