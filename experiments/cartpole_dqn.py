@@ -23,8 +23,8 @@ from jaxdl.metrics import Metrics
 from jaxdl.models.mlp import MLP
 from jaxdl.rl import agents, replay, returns
 from jaxdl.rl.agents import load
-from jaxdl.rl.environment import Episode, Transition, live
-from jaxdl.rl.replay import Memory
+from jaxdl.rl.environment import Episode, Transition, rollout
+from jaxdl.rl.replay import ReplayBuffer
 from jaxdl.task import Key, Task
 
 
@@ -64,7 +64,7 @@ class State(NamedTuple):
     target: Any  # older parameters
     opt_state: Any
     episodes: Episode  # [B]
-    memory: Memory  # of transitions
+    memory: ReplayBuffer  # of transitions
 
 
 def build(config: Config, spec: DataSpec) -> Task:
@@ -83,7 +83,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         params = model.init(params_key, jnp.zeros((1, environment.size)), train=False)["params"]
         episodes = agents.side_by_side(environment, first, config.batch_size)
         best = agents.greedy(lambda x: values(params, x))
-        _, like = jax.eval_shape(lambda: live(environment, best, episodes, key, 1))
+        _, like = jax.eval_shape(lambda: rollout(environment, best, episodes, key, 1))
         row = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), like)
         memory = replay.empty(row, config.memory)
         target = jax.tree.map(jnp.copy, params)
@@ -95,7 +95,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         then = values(target, drawn.following)
         chooser = values(params, drawn.following) if config.double else then
         wanted = jax.lax.stop_gradient(
-            returns.after_one(drawn.reward, drawn.terminated, then, chooser, config.discount)
+            returns.td_target(drawn.reward, drawn.terminated, then, chooser, config.discount)
         )
         # Not clipped, as by Huber's: the many errors would outvote those of the few last steps,
         # which alone know how much is to come, and values would grow without bounds.
@@ -107,10 +107,10 @@ def build(config: Config, spec: DataSpec) -> Task:
         progress = state.step / (config.explore * total + 1)
         epsilon = jnp.maximum(1 - progress * (1 - config.epsilon), config.epsilon)
         best = agents.greedy(lambda x: values(state.params, x))
-        choose = agents.daring(best, environment.actions, epsilon)
-        episodes, lived = live(environment, choose, state.episodes, living, 1)
-        memory = replay.remember(state.memory, jax.tree.map(lambda a: a[0], lived))
-        drawn = replay.recall(memory, drawing, config.draws)
+        choose = agents.epsilon_greedy(best, environment.actions, epsilon)
+        episodes, transitions = rollout(environment, choose, state.episodes, living, 1)
+        memory = replay.add(state.memory, jax.tree.map(lambda a: a[0], transitions))
+        drawn = replay.sample(memory, drawing, config.draws)
         gradient, found = jax.grad(objective, has_aux=True)(state.params, state.target, drawn)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         new = optax.apply_updates(state.params, updates), opt_state
@@ -121,7 +121,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         found["learning_rate"] = optim.learning_rate(new[1], config.learning_rate, rate)
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         state = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
-        return state, shown | agents.finished(lived)
+        return state, shown | agents.finished(transitions)
 
     return agents.agent(spec, init, update, lambda state, x, **o: values(state.params, x, **o))
 

@@ -22,7 +22,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal
-from jaxdl.rl.environment import Episode, live
+from jaxdl.rl.environment import Episode, rollout
 from jaxdl.task import Key, Task
 
 
@@ -34,7 +34,7 @@ class Config(agents.AgentConfig):
     passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
     minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
     clip: float = flag(0.2, "of the probability ratio about 1; falls to 0", low=0.0, high=10.0)
-    trace: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
+    gae_lambda: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
     entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
     value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
@@ -89,9 +89,9 @@ def build(config: Config, spec: DataSpec) -> Task:
     def update(state: State) -> tuple[State, Metrics]:
         living, mixing = jax.random.split(jax.random.fold_in(state.key, state.step))
         choose = agents.sampled(lambda x: think(state.params, x)[0])
-        episodes, lived = live(environment, choose, state.episodes, living, config.rollout)
-        made, explained = proximal.judged(
-            lambda x: think(state.params, x), lived, config.discount, config.trace
+        episodes, transitions = rollout(environment, choose, state.episodes, living, config.rollout)
+        made, explained = proximal.compute_gae(
+            lambda x: think(state.params, x), transitions, config.discount, config.gae_lambda
         )
         flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
 
@@ -120,7 +120,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         (params, opt_state), found = jax.lax.scan(minibatch, (state.params, state.opt_state), rows)
         found = jax.tree.map(lambda a: jnp.sum(a, axis=0), found)
         new = State(state.step + 1, state.key, params, opt_state, episodes)
-        return new, found | explained | agents.finished(lived)
+        return new, found | explained | agents.finished(transitions)
 
     return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))
 

@@ -21,7 +21,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.models.agent import ActorCritic
 from jaxdl.rl import agents, proximal, returns
-from jaxdl.rl.environment import live
+from jaxdl.rl.environment import rollout
 from jaxdl.task import Key, Task
 
 
@@ -73,21 +73,21 @@ def build(config: Config, spec: DataSpec) -> Task:
         first, living = jax.random.split(jax.random.fold_in(state.key, state.step))
         choose = agents.sampled(lambda x: think(state.params, x)[0])
         episodes = agents.side_by_side(environment, first, config.batch_size)
-        _, lived = live(environment, choose, episodes, living, environment.horizon)
+        _, transitions = rollout(environment, choose, episodes, living, environment.horizon)
         # Of each environment the first episode: what comes after its end is left out.
-        ends = jnp.cumsum(lived.ended, axis=0) - lived.ended
+        ends = jnp.cumsum(transitions.ended, axis=0) - transitions.ended
         mask = (ends == 0).astype(jnp.float32)
         nothing = jnp.zeros(config.batch_size)
-        wanted = returns.discounted(lived.reward, lived.ended, nothing, config.discount)
+        wanted = returns.discounted(transitions.reward, transitions.ended, nothing, config.discount)
 
         def mean(values: jax.Array) -> jax.Array:
             return jnp.sum(values * mask) / jnp.sum(mask)
 
         def loss(params: Any) -> tuple[jax.Array, Any]:
-            x = lived.observation.reshape(-1, environment.size)
+            x = transitions.observation.reshape(-1, environment.size)
             logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
             log_policy = jax.nn.log_softmax(logits)
-            log = proximal.log_probability(log_policy, lived.action)
+            log = proximal.log_probability(log_policy, transitions.action)
             gain = wanted - jax.lax.stop_gradient(values)
             centre = mean(gain)
             gain = (gain - centre) / jnp.sqrt(mean(jnp.square(gain - centre)) + 1e-8)
@@ -105,8 +105,8 @@ def build(config: Config, spec: DataSpec) -> Task:
         found["learning_rate"] = optim.learning_rate(opt_state, config.learning_rate, rate)
         shown = {name: metrics.scalar(value) for name, value in found.items()}
         shown["explained_variance"] = explained
-        ended = lived.ended.astype(jnp.float32) * mask
-        shown["return"] = metrics.mean(lived.total, ended)
+        ended = transitions.ended.astype(jnp.float32) * mask
+        shown["return"] = metrics.mean(transitions.total, ended)
         return State(state.step + 1, state.key, params, opt_state), shown
 
     return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))

@@ -115,8 +115,8 @@ def build(config: Config, spec: DataSpec) -> Task:
             model,
             optimizer(config, falling, total, max(1, config.whitening_epochs * per_epoch)),
             loss=lambda x, batch: losses.cross_entropy(x, batch["label"], config.label_smoothing),
-            measure=vision.measure,
-            measure_train=classification,
+            metrics_fn=vision.metrics_fn,
+            train_metrics_fn=classification,
             example=spec.example(),
             preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},
             augment=lambda key, b: (

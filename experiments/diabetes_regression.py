@@ -20,7 +20,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.models.mlp import MLP
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
 
@@ -73,19 +73,19 @@ def build(config: Config, spec: DataSpec) -> Task:
     def finish(outputs: jax.Array) -> jax.Array:
         return outputs[:, 0] * scale + centre
 
-    def measure(outputs: jax.Array, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(outputs: jax.Array, batch: Batch) -> metrics.Metrics:
         predicted, y, mask = finish(outputs), batch["y"], batch["mask"]
         return {
             "r_squared": metrics.r_squared(predicted, y, batch["centre"], mask),
             "error": metrics.mean(jnp.abs(predicted - y), mask),
         }
 
-    return configured(
+    return supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         finish=finish,
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",

@@ -18,7 +18,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
 from jaxdl.rl import agents, grid, tabular
-from jaxdl.rl.environment import Episode, live
+from jaxdl.rl.environment import Episode, rollout
 from jaxdl.task import Key, Task
 
 
@@ -62,10 +62,10 @@ def build(config: Config, spec: DataSpec) -> Task:
 
     def update(state: State) -> tuple[State, Metrics]:
         best = agents.greedy(lambda x: values_of(state, x))
-        choose = agents.daring(best, environment.actions, config.epsilon)
+        choose = agents.epsilon_greedy(best, environment.actions, config.epsilon)
         key = jax.random.fold_in(state.key, state.step)
-        episodes, lived = live(environment, choose, state.episodes, key, 1)
-        one = jax.tree.map(lambda a: a[0], lived)
+        episodes, transitions = rollout(environment, choose, state.episodes, key, 1)
+        one = jax.tree.map(lambda a: a[0], transitions)
         values = tabular.q_learning(
             state.params,
             jnp.argmax(one.observation, axis=-1),
@@ -79,9 +79,11 @@ def build(config: Config, spec: DataSpec) -> Task:
         change = jnp.max(jnp.abs(values - state.params))
         found = {"change": change, "learning_rate": jnp.float32(config.learning_rate)}
         shown = {name: metrics.scalar(value) for name, value in found.items()}
-        return State(state.step + 1, state.key, values, episodes), shown | agents.finished(lived)
+        return State(state.step + 1, state.key, values, episodes), shown | agents.finished(
+            transitions
+        )
 
-    def measure(state: State) -> Metrics:
+    def metrics_fn(state: State) -> Metrics:
         exact = tabular.value_iteration(process, config.discount)
         distance = jnp.abs(state.params - exact) * process.inside[:, None]
         return {"error": metrics.scalar(jnp.max(distance))}
@@ -89,7 +91,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     def values_of(state: State, x: jax.Array) -> jax.Array:
         return x @ state.params
 
-    return agents.agent(spec, init, update, values_of, measure)
+    return agents.agent(spec, init, update, values_of, metrics_fn)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import classification
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import buckets, reviews
 from jaxdl.train import loop
 
@@ -79,13 +79,13 @@ def build(config: Config, spec: DataSpec) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["label"])
 
-    task = configured(
+    task = supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=vision.measure,
-        measure_train=classification,
+        metrics_fn=vision.metrics_fn,
+        train_metrics_fn=classification,
         inputs="tokens",
     )
     return buckets.bucketed(task, spec.widths, ("tokens",))

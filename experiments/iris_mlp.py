@@ -26,7 +26,7 @@ from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.run import plots
 from jaxdl.task import Batch, Task
 from jaxdl.tasks.supervised import TrainState, classification
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
 PETAL = (2, 3)  # columns: its length and width
@@ -95,17 +95,17 @@ def build(config: Config, spec: DataSpec) -> Task:
             return losses.binary_cross_entropy(logits[:, 0], batch["y"])
         return losses.cross_entropy(logits, batch["y"])
 
-    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         if logits.shape[-1] == 1:  # a sigmoid is a softmax over its logit and zero
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return classification(logits, batch | {"label": batch["y"]})
 
-    return configured(
+    return supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
     )
@@ -115,7 +115,7 @@ def run(config: Config) -> dict[str, Any]:
     """Trains and returns what `summary.json` holds; with two columns, draws the boundary."""
     data = load(config)
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         def setosa(x: np.ndarray) -> np.ndarray:
             logits = task.predict(state, {"x": jnp.asarray(x)})
             return np.asarray(jax.nn.sigmoid(logits[:, 0]))
@@ -125,7 +125,7 @@ def run(config: Config) -> dict[str, Any]:
             plots.boundary(setosa, data.test, data.spec.columns, data.spec.classes, picture)
         return {}
 
-    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from jaxdl.run import pictures
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import TrainState
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
@@ -63,17 +63,17 @@ def build(config: Config, spec: DataSpec) -> Task:
         each = optax.sigmoid_binary_cross_entropy(logits, batch["image"])
         return jnp.sum(each.reshape(len(each), -1), axis=-1)
 
-    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         error = jnp.square(jax.nn.sigmoid(logits) - batch["image"])
         each = jnp.mean(error.reshape(len(error), -1), axis=-1)
         return {"squared_error": metrics.mean(each, batch["mask"])}
 
-    return configured(
+    return supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         preprocess=preprocess,
         finish=jax.nn.sigmoid,
         augment=blacken,
@@ -86,14 +86,14 @@ def run(config: Config) -> dict[str, Any]:
     data = load(config)
     few = {name: array[:PROBED] for name, array in data.train.items()}
 
-    def show(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
+    def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         x = jnp.asarray(data.validation["image"][:SHOWN])
         made = 255 * task.predict(state, {"image": x})
         pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
         caption = "validation images, each followed by its reconstruction"
         return {"reconstructions": pictures.Picture(pictures.grid(np.asarray(pairs)), caption)}
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder
         codes = [codes_of(task, state, split, config) for split in (few, data.test)]
         pixels = [split["image"].reshape(size(split), -1) / 255 for split in (few, data.test)]
@@ -107,7 +107,7 @@ def run(config: Config) -> dict[str, Any]:
         return figures
 
     best: Any = ("loss", min)
-    return loop.train(config, build, data, best=best, conclude=conclude, show=show)
+    return loop.train(config, build, data, best=best, final_eval=final_eval, figures=figures)
 
 
 def codes_of(task: Task, state: TrainState, split: Split, config: Config) -> np.ndarray:

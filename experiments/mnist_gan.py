@@ -44,7 +44,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
     width: int = flag(32, "channels next to the image; further in, twice as many", low=1, high=4096)
     hidden: int = flag(512, "units of the dense layer of each", low=1, high=65536)
     norm: str = flag("batch", "in the discriminator", choices=tuple(NORMS))
-    classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does", place=True)
+    classifier: str = flag("", "run of mnist_cnn that judges; none: nobody does", runtime=True)
     num_epochs: int = 15
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -142,12 +142,12 @@ def run(config: Config) -> dict[str, Any]:
     fixed = {"latents": vision.latents(jnp.arange(SHOWN), config.latents)}
     draw = jax.jit(lambda predict, state: predict(state, fixed), static_argnums=0)
 
-    def show(task: Task, state: AdversarialState) -> dict[str, pictures.Picture]:
+    def figures(task: Task, state: AdversarialState) -> dict[str, pictures.Picture]:
         pixels = pictures.grid(np.asarray(draw(task.predict, state)))
         return {"samples": pictures.Picture(pixels, "the same latents at every step")}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
-    return loop.train(config, build, data, best=best, show=show)
+    return loop.train(config, build, data, best=best, figures=figures)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from jaxdl.run import pictures
 from jaxdl.task import Batch, Key, Predict, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import TrainState
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
@@ -75,18 +75,18 @@ def build(config: Config, spec: DataSpec) -> Task:
         reconstruction, divergence = vae.terms(drawn, batch["image"])
         return reconstruction + config.beta * divergence
 
-    def measure(drawn: Drawn, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(drawn: Drawn, batch: Batch) -> metrics.Metrics:
         reconstruction, divergence = vae.terms(drawn, batch["image"])
         total = reconstruction + divergence
         found = {"reconstruction": reconstruction, "kl": divergence, "negative_elbo": total}
         return {name: metrics.mean(value, batch["mask"]) for name, value in found.items()}
 
-    return configured(
+    return supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=prepare,
         finish=lambda drawn: jax.nn.sigmoid(drawn.logits),
@@ -132,17 +132,17 @@ def run(config: Config) -> dict[str, Any]:
         samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
 
-    def show(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
+    def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         drawn = draw(task.predict, state)
         grids = {name: pictures.grid(np.asarray(255 * x)) for name, x in drawn.items()}
         return {name: pictures.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder
         return {"test/nll_bound": nll_bound(config, task, state, data)}
 
     best: Any = ("negative_elbo", min)
-    return loop.train(config, build, data, best=best, show=show, conclude=conclude)
+    return loop.train(config, build, data, best=best, figures=figures, final_eval=final_eval)
 
 
 if __name__ == "__main__":

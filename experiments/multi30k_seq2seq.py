@@ -63,10 +63,10 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains, translates and draws attention, and returns what `summary.json` holds."""
     data = load(config)
-    score, tokenizer = translation.conclusion(config, data), data.spec.tokenizer
+    score, tokenizer = translation.final_eval_of(config, data), data.spec.tokenizer
     assert tokenizer is not None
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         few = {side: data.test[side][:DRAWN] for side in ("source", "target")}
         source, target = few.values()
         weights = task.predict.apply(state, task.predict.prepare(few), method="weights")
@@ -76,7 +76,7 @@ def run(config: Config) -> dict[str, Any]:
             plots.attention(a, marks[0], marks[1][1:], folder / "plots" / f"attention_{number}.png")
         return score(task, state, folder)
 
-    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains, translates the test split and returns what `summary.json` holds."""
     data = load(config)
-    conclude = translation.conclusion(config, data)
-    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
+    final_eval = translation.final_eval_of(config, data)
+    return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.task import Batch, Task
 from jaxdl.tasks.supervised import TrainState
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import characters, generation
 from jaxdl.text.decoding import decodable
 from jaxdl.train import loop
@@ -95,7 +95,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         mask = batch["mask"][:, None] * counts
         return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
 
-    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         nats = metrics.mean(loss(logits, batch), batch["mask"])
         return {
             "bits_per_character": (nats[0] / jnp.log(2.0), nats[1]),
@@ -105,12 +105,12 @@ def build(config: Config, spec: DataSpec) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["targets"])
 
-    task = configured(
+    task = supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=lambda batch: batch["tokens"][:, : config.length].astype(jnp.int32),
         inputs="inputs",
@@ -122,13 +122,13 @@ def run(config: Config) -> dict[str, Any]:
     """Trains, writes samples.txt and returns what `summary.json` holds."""
     data = load(config)
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         options = generation.Options(length=1000)
         text = generation.go_on(task, state, data.spec, PROMPT, options)
         files.write_text(folder / "samples.txt", text)
         return {}
 
-    return loop.train(config, build, data, best=("loss", min), conclude=conclude)
+    return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def flag(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
-    place: bool = False,
+    runtime: bool = False,
     static: bool = False,
 ) -> Any:
     """A field of a config, and so a flag of the same name.
@@ -34,52 +34,52 @@ def flag(
       low: the smallest value allowed.
       high: the largest value allowed.
       choices: the only values allowed.
-      place: says where or how to run, not what: it changes no bit of the result, a run may be
+      runtime: says where or how to run, not what: it changes no bit of the result, a run may be
         resumed under another value, and configs that differ in it alone are equal.
       static: a number that decides shapes, and so is a constant of the compiled program.
     """
     limits = {"low": low, "high": high, "choices": choices}
-    about = {"help": help, "place": place, "static": static, **limits}
-    return dataclasses.field(default=default, metadata=about, compare=not place)
+    about = {"help": help, "runtime": runtime, "static": static, **limits}
+    return dataclasses.field(default=default, metadata=about, compare=not runtime)
 
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
     """Place and devices of a run, which change no bit of its result.
 
-    An experiment adds fields of this kind by `flag(..., place=True)`.
+    An experiment adds fields of this kind by `flag(..., runtime=True)`.
     """
 
-    workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", place=True)
+    workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", runtime=True)
     resume: str = flag(
         "auto",
         "auto: go on where the workdir's run stopped; never: refuse a workdir that holds a run; "
         "force: go on under another config or other data",
         choices=("auto", "never", "force"),
-        place=True,
+        runtime=True,
     )
-    data_dir: str = flag("", "TFDS folder; default: TFDS's own", place=True)
+    data_dir: str = flag("", "TFDS folder; default: TFDS's own", runtime=True)
     dry_run: bool = flag(
-        False, "print layers, memory, time and disk that the run would take, and stop", place=True
+        False, "print layers, memory, time and disk that the run would take, and stop", runtime=True
     )
     profile: str = flag(
-        "", "START:STOP: steps to trace, into the run folder's profile/", place=True
+        "", "START:STOP: steps to trace, into the run folder's profile/", runtime=True
     )
     mesh: str = flag(
         "",
         "how devices share the work: data:8, or data:4,model:2; default: all on data",
-        place=True,
+        runtime=True,
     )
     fsdp: bool = flag(
-        False, "each device keeps a part of large parameters and of their optimizer", place=True
+        False, "each device keeps a part of large parameters and of their optimizer", runtime=True
     )
     coordinator: str = flag(
-        "", "HOST:PORT of the first of several processes; Slurm and TPU slices tell", place=True
+        "", "HOST:PORT of the first of several processes; Slurm and TPU slices tell", runtime=True
     )
-    num_processes: int = flag(0, "of the run; with --coordinator", low=0, high=2**20, place=True)
-    process_id: int = flag(-1, "of this one; 0 logs and writes", low=-1, high=2**20, place=True)
+    num_processes: int = flag(0, "of the run; with --coordinator", low=0, high=2**20, runtime=True)
+    process_id: int = flag(-1, "of this one; 0 logs and writes", low=-1, high=2**20, runtime=True)
     join_timeout: int = flag(
-        300, "seconds in which all processes have to meet", low=1, high=86400, place=True
+        300, "seconds in which all processes have to meet", low=1, high=86400, runtime=True
     )
 
 
@@ -273,7 +273,7 @@ def check(config: RunConfig) -> None:
             kind = KINDS[type(field.default)]
             raise UserError(f"--{field.name}={shortened(printable(repr(value)))}: give {kind}")
         if isinstance(value, str) and value:
-            if meta["place"] or value.startswith(("/", "./", "../", "~")):  # a path
+            if meta["runtime"] or value.startswith(("/", "./", "../", "~")):  # a path
                 files.check_encoding(value, field.name)
             check_text(field.name, value)
         if meta["choices"] and value not in meta["choices"]:

@@ -281,7 +281,7 @@ def kernels(params: optax.Params) -> optax.Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(path), params)
 
 
-def evaluated(opt_state: Any, params: optax.Params) -> optax.Params:
+def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     """The parameters to evaluate: those trained, but schedule_free's average where it is used."""
     is_average = lambda node: isinstance(node, contrib.ScheduleFreeState)  # noqa: E731
     for node in jax.tree.leaves(opt_state, is_leaf=is_average):

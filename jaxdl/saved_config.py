@@ -51,14 +51,14 @@ def to_flags(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def places(config: RunConfig | type[RunConfig]) -> set[str]:
+def runtime_fields(config: RunConfig | type[RunConfig]) -> set[str]:
     """The fields that say where or how to run, and change no bit of the result."""
-    return {field.name for field in dataclasses.fields(config) if field.metadata["place"]}
+    return {field.name for field in dataclasses.fields(config) if field.metadata["runtime"]}
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Fields that decide the bits of a run: all of `to_dict` but those that are places."""
-    return {k: v for k, v in to_dict(config).items() if k not in places(config)}
+    return {k: v for k, v in to_dict(config).items() if k not in runtime_fields(config)}
 
 
 def new_defaults(config: RunConfig, there: Collection[str]) -> set[str]:

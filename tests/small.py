@@ -50,7 +50,7 @@ class Net(nn.Module):
 def load(config):
     """99, 11 and 27 made images of 8 by 8 pixels."""
     raw = images.synthetic(8, examples=110)
-    train, validation = batches.carve(raw.train, 0.1)
+    train, validation = batches.split_validation(raw.train, 0.1)
     return images.dataset("synthetic", raw._replace(train=train, validation=validation))
 
 
@@ -74,7 +74,7 @@ def build(config, spec) -> Task:
             weight_decay=1e-3,
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"], 0.1),
-        measure=classification,
+        metrics_fn=classification,
         example=spec.example(),
         preprocess=preprocess,
         augment=distort,

@@ -86,7 +86,7 @@ def test_identity_leaves_out_places_only():
     left, right = (Config(workdir=w, data_dir=w) for w in "xy")
     assert saved_config.identity(left) == saved_config.identity(right)
     for field in dataclasses.fields(Config):
-        if not field.metadata["place"]:
+        if not field.metadata["runtime"]:
             other = dataclasses.replace(left, **{field.name: another(field, left)})
             assert saved_config.identity(other) != saved_config.identity(left), field.name
 

@@ -143,7 +143,7 @@ def trained(name, params, gradients):
         tree = {"kernel": jnp.asarray(g[:6].reshape(3, 2)), "bias": jnp.asarray(g[6:])}
         updates, state = optimizer.update(tree, state, params)
         params = optax.apply_updates(params, updates)
-        yield params, optim.evaluated(state, params)
+        yield params, optim.eval_params(state, params)
 
 
 RULES = {"lamb": lamb, "lars": lars, "muon": muon, "schedule_free": schedule_free}

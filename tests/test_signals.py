@@ -139,15 +139,15 @@ def around(owner, name, call=1):
 MOMENTS = {
     "restoring": around(resume, "restore"),
     "announcing": around(resume, "announce"),
-    "compiling": around(trainer._Run, "_advance"),
+    "compiling": around(trainer.Trainer, "_advance"),
     "stepping": at_step(7),
     "at a checkpoint": at_step(5),
-    "logging": around(trainer._Run, "_log", 2),
-    "evaluating": around(trainer._Run, "_evaluate", 1),
+    "logging": around(trainer.Trainer, "_log", 2),
+    "evaluating": around(trainer.Trainer, "_evaluate", 1),
     "saving": around(loop.Checkpoints, "save", 1),
     "waiting": around(loop.Checkpoints, "wait", 3),
     "the last step": at_step(12),
-    "the last evaluation": around(trainer._Run, "_evaluate", 3),
+    "the last evaluation": around(trainer.Trainer, "_evaluate", 3),
     "the best evaluation": around(resume, "best_state", 1),
     "drawing": around(summary, "draw", 1),
 }
@@ -177,16 +177,16 @@ def test_a_signal_ends_what_an_experiment_makes_at_the_end(small, tmp_path):
     data = small.load(config)
     went_on = []
 
-    def conclude(task, state, folder):
+    def final_eval(task, state, folder):
         signal.raise_signal(signal.SIGTERM)
         went_on.append(True)
         return {}
 
     with pytest.raises(signals.Stopped, match="checkpoint of step 3 made"):
-        loop.train(config, small.build, data, conclude=conclude)
+        loop.train(config, small.build, data, final_eval=final_eval)
     assert not went_on
     assert not (tmp_path / "summary.json").exists()
-    ends = loop.train(config, small.build, data, conclude=lambda *_: {"test/x": 1.0})
+    ends = loop.train(config, small.build, data, final_eval=lambda *_: {"test/x": 1.0})
     assert ends["test/x"] == 1.0
 
 

@@ -40,7 +40,7 @@ WAIT = 600.0  # seconds until both sides have compiled
 class Config(RunConfig):
     """The other checkout, and how often."""
 
-    before: str = flag("", "folder of the checkout to compare with", place=True)
+    before: str = flag("", "folder of the checkout to compare with", runtime=True)
     only: str = flag("", "models, with commas between; default: all")
     turns: int = flag(7, "times that each is timed", low=2)
 

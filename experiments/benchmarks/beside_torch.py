@@ -36,12 +36,12 @@ from jaxdl.errors import UserError
 class Config(RunConfig):
     """Which cases, and how often."""
 
-    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", place=True)
+    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", runtime=True)
     only: str = flag("", "starts of the names of cases, between commas; empty: all cases")
     batch_size: int = flag(0, "examples an update; 0: each case's own", low=0)
     num_steps: int = flag(0, "updates of a turn, but for epochs; 0: each case's own", low=0)
     turns: int = flag(15, "times that each side is timed", low=2)
-    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def command(side: str, spec: str, python: str, module: str = "side") -> list[str]:

@@ -34,7 +34,7 @@ class Config(cifar_vgg.Config):
 
     dataset: str = "embedded"
     turns: int = flag(7, "times that each is timed", low=2)
-    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:

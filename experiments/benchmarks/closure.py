@@ -26,7 +26,7 @@ class Config(RunConfig):
     modules: str = flag(
         "experiments.cifar_vgg,experiments.mnist_gan", "import names, with commas between"
     )
-    root: str = flag("", "folder of a checkout; default: this one", place=True)
+    root: str = flag("", "folder of a checkout; default: this one", runtime=True)
 
 
 def closure(root: Path, module: str, inside: bool) -> set[Path]:

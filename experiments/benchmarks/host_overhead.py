@@ -37,7 +37,7 @@ class Config(RunConfig):
     """Number of turns."""
 
     turns: int = flag(7, "times that each side is timed", low=2)
-    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 class SoftmaxRegression:
@@ -64,7 +64,7 @@ def softmax(config: RunConfig, spec: DataSpec, model: Model | None = None) -> Ta
             "sgd", config.learning_rate, schedules.schedule("constant", config.num_steps, 0)
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"]),
-        measure=classification,
+        metrics_fn=classification,
         example=spec.example(),
         preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},
     )

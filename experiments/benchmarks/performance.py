@@ -45,8 +45,8 @@ ROOT = Path(__file__).parents[2]
 class Config(RunConfig):
     """From which files to which page."""
 
-    results: str = flag(KEPT, "folder of the files of figures", place=True)
-    page: str = flag("README.md", "has the tables", place=True)
+    results: str = flag(KEPT, "folder of the files of figures", runtime=True)
+    page: str = flag("README.md", "has the tables", runtime=True)
 
 
 def origin(folder: Path) -> dict[str, Any]:

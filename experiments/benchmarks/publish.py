@@ -153,7 +153,7 @@ def _flags(config: configs.RunConfig) -> str:
         saved_config.to_flags(config).split("\n"),
         saved_config.to_flags(type(config)()).split("\n"),
     )
-    hidden = {"seed", *saved_config.places(config)}
+    hidden = {"seed", *saved_config.runtime_fields(config)}
     return " ".join(
         flag
         for flag, default in zip(mine, usual, strict=True)

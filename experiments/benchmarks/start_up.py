@@ -30,7 +30,7 @@ class Config(RunConfig):
     """Number of turns."""
 
     turns: int = flag(5, "times that each is timed", low=2)
-    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def first_step(cache: Path, run: Path) -> float:

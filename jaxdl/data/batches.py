@@ -78,7 +78,7 @@ def size(split: Split) -> int:
     return len(next(iter(split.values()))) if split else 0
 
 
-def carve(
+def split_validation(
     train: Split,
     fraction: float,
     labels: np.ndarray | None = None,
@@ -122,7 +122,7 @@ def _stratified(labels: np.ndarray, first: int) -> np.ndarray:
 
 
 def by_class(fingerprint: str) -> str:
-    """The fingerprint of data that `carve` splits by their labels.
+    """The fingerprint of data that `split_validation` splits by their labels.
 
     Runs whose validation split was another one have another fingerprint, and are not mixed up.
     """

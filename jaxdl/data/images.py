@@ -14,7 +14,7 @@ import numpy as np
 from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import pixels
-from jaxdl.data.batches import Dataset, Split, by_class, carve
+from jaxdl.data.batches import Dataset, Split, by_class, split_validation
 from jaxdl.data.records import Records, Source
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
@@ -145,7 +145,7 @@ def load(
     train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
     validation, fingerprint = raw.validation, raw.fingerprint
     if validation is None:
-        train, validation = carve(train, validation_fraction, train["label"])
+        train, validation = split_validation(train, validation_fraction, train["label"])
         fingerprint = by_class(fingerprint)
     return dataset(
         name,
@@ -184,7 +184,7 @@ def _streamed(
     ]
     train, test, *validation = every
     if not validation:
-        train, *validation = carve(train, fraction, labels)
+        train, *validation = split_validation(train, fraction, labels)
         fingerprint = by_class(fingerprint)
     assert isinstance(train, Records)
     return dataset(

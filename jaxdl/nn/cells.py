@@ -1,4 +1,7 @@
-"""Recurrent cells with derivatives: Elman (1990), LSTM (Gers et al., 2000), GRU (Cho et al., 2014)."""
+"""Recurrent cells and their derivatives.
+
+Elman (1990), LSTM (Gers et al., 2000), GRU (Cho et al., 2014).
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -101,7 +101,7 @@ def agent(
     init: Callable[[Key], State],
     update: Callable[[State], tuple[State, Metrics]],
     values: Callable[..., jax.Array],
-    measure: Callable[[State], Metrics] = lambda state: {},
+    metrics_fn: Callable[[State], Metrics] = lambda state: {},
 ) -> Task:
     """A task that lives in an environment: its steps take nothing of a batch.
 
@@ -111,7 +111,7 @@ def agent(
       update: state -> (state, metrics).
       values: (state, observations [B, D], **options) -> values or logits of actions [B, A], or a
         tuple that begins with them.
-      measure: metrics of evaluation, beside the mean return.
+      metrics_fn: metrics of evaluation, beside the mean return.
     """
     world = environment(spec)
 
@@ -126,7 +126,7 @@ def agent(
     predict = Predict(lambda batch: batch["observation"], values, finish)
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        return evaluation(world, policy(predict, state), batch) | measure(state)
+        return evaluation(world, policy(predict, state), batch) | metrics_fn(state)
 
     return Task(init, step, evaluate, predict)
 
@@ -165,7 +165,7 @@ def sampled(logits: Callable[[jax.Array], jax.Array]) -> Act:
     return act
 
 
-def daring(best: Act, actions: int, epsilon: Number) -> Act:
+def epsilon_greedy(best: Act, actions: int, epsilon: Number) -> Act:
     """Any of the actions in a share `epsilon` of cases, else the best one."""
 
     def act(observation: jax.Array, key: Key) -> jax.Array:
@@ -186,10 +186,10 @@ def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
     return act
 
 
-def finished(lived: Transition) -> Metrics:
+def finished(transitions: Transition) -> Metrics:
     """Mean return of the episodes that ended in what was lived [T, B]; none may have."""
-    ended = lived.ended.astype(jnp.float32)
-    return {"return": metrics.mean(lived.total, ended)}
+    ended = transitions.ended.astype(jnp.float32)
+    return {"return": metrics.mean(transitions.total, ended)}
 
 
 def train(
@@ -200,12 +200,12 @@ def train(
 ) -> dict[str, Any]:
     """Trains, and films an episode of the final state's policy; see `loop.train`."""
 
-    def conclude(task: Task, state: State, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: State, folder: Path) -> dict[str, float]:
         act = policy(task.predict, state)
         film(environment(data.spec), act, folder / "plots" / "episode.gif")
         return {}
 
-    return loop.train(config, build, data, best=best, conclude=conclude)
+    return loop.train(config, build, data, best=best, final_eval=final_eval)
 
 
 def film(environment: Environment, act: Act, path: Path) -> None:

@@ -90,7 +90,7 @@ def advance(
 Act = Callable[[jax.Array, Key], jax.Array]  # (observation [D], key) -> action
 
 
-def live(
+def rollout(
     environment: Environment, act: Act, episodes: Episode, key: Key, steps: int
 ) -> tuple[Episode, Transition]:
     """B episodes side by side for T steps each, with transitions [T, B, ...]."""

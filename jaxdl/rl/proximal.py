@@ -19,7 +19,7 @@ from jaxdl.rl.returns import Number
 Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # [B, D] -> logits [B, A], values [B]
 
 
-class Lived(NamedTuple):
+class Trajectory(NamedTuple):
     """Transitions as the objective sees them."""
 
     observation: jax.Array  # [D]
@@ -29,33 +29,44 @@ class Lived(NamedTuple):
     wanted: jax.Array  # what the value should have been
 
 
-def judged(
-    think: Think, lived: Transition, discount: Number, trace: Number
-) -> tuple[Lived, Metrics]:
+def compute_gae(
+    think: Think, transitions: Transition, discount: Number, gae_lambda: Number
+) -> tuple[Trajectory, Metrics]:
     """Advantages of transitions [T, B], and the values' explained variance of the returns."""
-    shape, size = lived.ended.shape, lived.observation.shape[-1]
-    both = jnp.concatenate([lived.observation, lived.following]).reshape(-1, size)
+    shape, size = transitions.ended.shape, transitions.observation.shape[-1]
+    both = jnp.concatenate([transitions.observation, transitions.following]).reshape(-1, size)
     logits, values = think(both)
     values, following = values.reshape(2, *shape)
     logits = logits[: logits.shape[0] // 2].reshape(*shape, -1)
     gain = returns.advantages(
-        lived.reward, values, following, lived.terminated, lived.ended, discount, trace
+        transitions.reward,
+        values,
+        following,
+        transitions.terminated,
+        transitions.ended,
+        discount,
+        gae_lambda,
     )
-    log = log_probability(jax.nn.log_softmax(logits), lived.action)
-    made = Lived(lived.observation, lived.action, log, gain, gain + values)
+    log = log_probability(jax.nn.log_softmax(logits), transitions.action)
+    made = Trajectory(transitions.observation, transitions.action, log, gain, gain + values)
     explained = metrics.explained_variance(values, made.wanted, jnp.ones(shape))
     return made, {"explained_variance": explained}
 
 
 def objective(
-    logits: jax.Array, values: jax.Array, lived: Lived, clip: Number, value: Number, entropy: Number
+    logits: jax.Array,
+    values: jax.Array,
+    batch: Trajectory,
+    clip: Number,
+    value: Number,
+    entropy: Number,
 ) -> tuple[jax.Array, Metrics]:
     """The loss of a minibatch, its advantages brought to zero mean and unit deviation.
 
     Args:
       logits: [M, A], of the policy as it is now.
       values: [M], likewise.
-      lived: [M] each.
+      batch: [M] each.
       clip: of the ratio of probabilities, around 1.
       value: times half the mean squared error of the values.
       entropy: times the mean entropy of the policy, which is to be large.
@@ -65,12 +76,12 @@ def objective(
       ratios that were clipped.
     """
     log_policy = jax.nn.log_softmax(logits)
-    log_ratio = log_probability(log_policy, lived.action) - lived.log_probability
+    log_ratio = log_probability(log_policy, batch.action) - batch.log_probability
     ratio = jnp.exp(log_ratio)
-    gain = (lived.advantage - jnp.mean(lived.advantage)) / (jnp.std(lived.advantage) + 1e-8)
+    gain = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
     policy = -jnp.mean(jnp.minimum(ratio * gain, clipped * gain))
-    error = 0.5 * jnp.mean(jnp.square(values - lived.wanted))
+    error = 0.5 * jnp.mean(jnp.square(values - batch.wanted))
     disorder = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
     loss = policy + value * error - entropy * disorder
     found = {

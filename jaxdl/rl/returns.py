@@ -39,7 +39,7 @@ def advantages(
     terminated: jax.Array,
     ended: jax.Array,
     discount: Number,
-    trace: Number,
+    gae_lambda: Number,
 ) -> jax.Array:
     """Generalised advantages: sums of errors of the values, (discount * trace)**n times the n-th.
 
@@ -50,16 +50,16 @@ def advantages(
       terminated: bool [T, B]: nothing follows, so that the value after it is zero.
       ended: bool [T, B]: terminated, or cut off, when the value after it counts.
       discount: of rewards, from 0 to 1.
-      trace: the paper's lambda, from 0 (one step) to 1 (returns minus values).
+      gae_lambda: the paper's lambda, from 0 (one step) to 1 (returns minus values).
 
     Returns:
       [T, B].
     """
     errors = rewards + discount * jnp.where(terminated, 0, following) - values
-    return discounted(errors, ended, jnp.zeros_like(errors[0]), discount * trace)
+    return discounted(errors, ended, jnp.zeros_like(errors[0]), discount * gae_lambda)
 
 
-def after_one(
+def td_target(
     rewards: jax.Array,
     terminated: jax.Array,
     following: jax.Array,

@@ -44,7 +44,7 @@ def q_learning(
     beyond what each of them wants.
     """
     then = values[following]
-    wanted = returns.after_one(reward, terminated, then, then, discount)
+    wanted = returns.td_target(reward, terminated, then, then, discount)
     error = wanted - values[square, action]
     at = square, action
     same = jnp.zeros_like(values).at[at].add(1.0)[at]

@@ -14,7 +14,7 @@ from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
 
 
-def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
+def restore_latest_valid(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
     """The newest checkpoint that is whole and `wanted(step, record)`; None where there is none.
 
     Others that are newer are set aside where they are damaged, and deleted where not wanted.
@@ -42,7 +42,7 @@ def newest_whole(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | No
     return None
 
 
-def on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
+def restore_on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
     """Gives all processes what the first one finds, in the shardings of `like`."""
     if jax.process_count() == 1:
         return find()

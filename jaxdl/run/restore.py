@@ -69,7 +69,7 @@ def open_run(
         known = workdir.config_of_record(_chosen(checkpoints, checkpoint, checkpoints.record))
     name = str((known or files.read_json(folder / workdir.CONFIG)).get("experiment"))
     experiment = _experiment(folder, name)
-    places = saved_config.places(experiment.Config)
+    places = saved_config.runtime_fields(experiment.Config)
     values, notice = workdir.read_config(folder, known, places)
     if notice:
         say(notice)

@@ -89,13 +89,13 @@ def _check_place(folder: Path, config: RunConfig) -> str:
         if config.resume == "auto":
             known = config_in_checkpoints(folder)
             try:
-                there, notice = read_config(folder, known, saved_config.places(config))
+                there, notice = read_config(folder, known, saved_config.runtime_fields(config))
             except UserError as error:
                 if not checkpoints.is_dir():
                     raise
                 notice = f"{error} Its checkpoints decide, and it is written anew"
         if there:
-            ignored = saved_config.places(config) | saved_config.new_defaults(config, there)
+            ignored = saved_config.runtime_fields(config) | saved_config.new_defaults(config, there)
             check_same(folder, saved_config.identity(config), there, ignored)
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
@@ -130,7 +130,7 @@ def check_same(
 def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
     """The config in the newest checkpoint of a run folder whose record is intact; None: no such.
 
-    It lacks the fields that are places (`configs.places`).
+    It lacks the runtime fields (`saved_config.runtime_fields`).
     """
     known = Checkpoints(folder / "checkpoints").newest_record()
     return None if known is None else config_of_record(known)

@@ -95,7 +95,7 @@ def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], l
     for flag in flags:
         match = FLAG.fullmatch(flag)
         axis = None
-        if match and match[1] in types and match[1] not in saved_config.places(config):
+        if match and match[1] in types and match[1] not in saved_config.runtime_fields(config):
             kind = types[match[1]]
             if kind in (int, float):
                 _check_ranges(match[1], match[2])

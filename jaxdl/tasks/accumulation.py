@@ -10,7 +10,7 @@ from jaxdl.metrics import Metrics
 from jaxdl.task import Batch, Key
 
 
-def _added_up(differentiate: sharding.Gradient, parts: int) -> sharding.Gradient:
+def accumulate_gradients(differentiate: sharding.Gradient, parts: int) -> sharding.Gradient:
     """The sum of the gradients of a batch's parts, the model's state after all, and all metrics."""
 
     def whole(params: Any, model_state: Any, batch: Batch, key: Key, examples: jax.Array) -> Any:

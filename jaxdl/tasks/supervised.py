@@ -17,7 +17,7 @@ from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 from jaxdl.optim import Rate
 from jaxdl.task import Batch, Key, Outputs, Predict, Task
-from jaxdl.tasks.accumulation import _added_up
+from jaxdl.tasks.accumulation import accumulate_gradients
 
 
 class TrainState(NamedTuple):
@@ -66,19 +66,19 @@ def supervised(
     optimizer: optax.GradientTransformation,
     *,
     loss: Callable[[Any, Batch], jax.Array],
-    measure: Callable[[Any, Batch], Metrics],
+    metrics_fn: Callable[[Any, Batch], Metrics],
     example: Any,
     preprocess: Callable[[Batch], Batch] = lambda batch: batch,
     prepare: Callable[[Batch], Any] | None = None,
     finish: Callable[[Any], Outputs] = lambda outputs: outputs,
     augment: Callable[[Key, Batch], Batch] = lambda key, batch: batch,
-    measure_train: Callable[[Any, Batch], Metrics] | None = None,
+    train_metrics_fn: Callable[[Any, Batch], Metrics] | None = None,
     inputs: str = "image",
     penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
     ema_decay: Rate = 0.0,
     learning_rate: Callable[[Any], jax.Array] | None = None,
     accumulate: int = 1,
-    across: Callable[[sharding.Gradient], sharding.Gradient] = lambda gradient: gradient,
+    reduce_gradient: Callable[[sharding.Gradient], sharding.Gradient] = lambda gradient: gradient,
 ) -> Task:
     """A task that fits a model's outputs to its batches.
 
@@ -88,14 +88,14 @@ def supervised(
       optimizer: gradient -> update; it is given the mean loss as `value`.
       loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of. Where
         `preprocess` gives the batch a mask [B, T], the loss is [B, T], such as that of each token.
-      measure: (outputs, batch) -> metrics of evaluation, beside the loss.
+      metrics_fn: (outputs, batch) -> metrics of evaluation, beside the loss.
       example: one batch of the right shapes, of any size, such as `DataSpec.example`; only shapes
         are used.
       preprocess: applied to every batch, in training and evaluation.
       prepare: batch -> the model's inputs, for `predict`; None: `preprocess(batch)[inputs]`.
       finish: the model's outputs -> those of `predict`.
       augment: applied before it, in training only.
-      measure_train: like `measure`, for training; None: the same.
+      train_metrics_fn: like `metrics_fn`, for training; None: the same.
       inputs: the entry of the batch that the model is given.
       penalty: params -> scalar, added to the loss for the gradient; the metrics have the loss
         alone.
@@ -106,15 +106,15 @@ def supervised(
       accumulate: parts of a batch whose gradients are added up before the one update. The update is
         that of the whole batch, to rounding, but for what looks over examples (batch norm sees a
         part at a time) and dropout, which is drawn for each part.
-      across: how a gradient is made on several devices, such as `sharding.on_each_device`; else
-        the compiler decides.
+      reduce_gradient: computes a gradient on several devices, such as `sharding.on_each_device`;
+        by default the compiler places the sums.
 
     Raises:
       UserError: the model takes no `train`; in `step` and `evaluate`: the loss has another shape
         than the mask.
     """
     _check_model(model)
-    measure_train = measure_train or measure
+    train_metrics_fn = train_metrics_fn or metrics_fn
     optimizer = optax.with_extra_args_support(optimizer)
     averages = not optim.is_static(ema_decay, 0)
 
@@ -153,14 +153,14 @@ def supervised(
         """The part's share of the mean loss of a batch of so many examples."""
         outputs, model_state = apply(params, model_state, part[inputs], key)
         total, count = mean_loss(outputs, part)
-        found = {"loss": (total, count), **measure_train(outputs, part)}
+        found = {"loss": (total, count), **train_metrics_fn(outputs, part)}
         share = count / examples
         return total / examples + penalty(params) * share, (dict(model_state), found)
 
     differentiate = jax.grad(objective, has_aux=True)
     if accumulate > 1:
-        differentiate = _added_up(differentiate, accumulate)
-    differentiate = across(differentiate)
+        differentiate = accumulate_gradients(differentiate, accumulate)
+    differentiate = reduce_gradient(differentiate)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -177,7 +177,7 @@ def supervised(
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if averages:
-            new = optim.evaluated(opt_state, params), model_state
+            new = optim.eval_params(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
         found |= {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
@@ -187,12 +187,12 @@ def supervised(
 
     def apply_trained(state: TrainState, *inputs: Any, **options: Any) -> Any:
         train = {} if "method" in options else {"train": False}
-        return model.apply(evaluated(state), *inputs, **train, **options)
+        return model.apply(eval_variables(state), *inputs, **train, **options)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
         outputs = apply_trained(state, batch[inputs])
-        return {"loss": mean_loss(outputs, batch), **measure(outputs, batch)}
+        return {"loss": mean_loss(outputs, batch), **metrics_fn(outputs, batch)}
 
     def preprocessed(batch: Batch) -> Any:
         return preprocess(batch)[inputs]
@@ -217,10 +217,10 @@ def _check_model(model: Model) -> None:
             )
 
 
-def evaluated(state: TrainState) -> dict[str, Any]:
+def eval_variables(state: TrainState) -> dict[str, Any]:
     """The variables that a state is evaluated by: its average's, where it has one."""
     if state.average is None:
-        params, model_state = optim.evaluated(state.opt_state, state.params), state.model_state
+        params, model_state = optim.eval_params(state.opt_state, state.params), state.model_state
     else:
         params, model_state = state.average
     return {"params": params, **model_state}

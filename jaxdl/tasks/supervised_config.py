@@ -167,13 +167,13 @@ def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
     return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
 
 
-def configured(
+def supervised_from_config(
     config: SupervisedConfig,
     model: Model,
     spec: DataSpec,
     *,
     loss: Callable[[Any, Batch], jax.Array],
-    measure: Callable[[Any, Batch], Metrics],
+    metrics_fn: Callable[[Any, Batch], Metrics],
     **rest: Any,
 ) -> Task:
     """`supervised`, with the optimizer and the regularisation that the flags describe.
@@ -182,18 +182,18 @@ def configured(
       config: the flags.
       model: what is fitted.
       spec: of the data.
-      loss: see `supervised`, as for `measure`.
-      measure: of evaluation.
-      rest: `preprocess`, `prepare`, `finish`, `augment`, `measure_train` and `inputs` of
+      loss: see `supervised`, as for `metrics_fn`.
+      metrics_fn: of evaluation.
+      rest: `preprocess`, `prepare`, `finish`, `augment`, `train_metrics_fn` and `inputs` of
         `supervised`.
 
     Raises:
       UserError: parts of a batch that are not equal.
     """
-    across: dict[str, Any] = {}
+    reduce_gradient: dict[str, Any] = {}
     if config.parallel == "pmap":
         mesh = sharding.mesh(config)
-        across["across"] = functools.partial(sharding.on_each_device, mesh=mesh)
+        reduce_gradient["reduce_gradient"] = functools.partial(sharding.on_each_device, mesh=mesh)
         if (config.batch_size // mesh.size) % config.accumulate:
             raise UserError(
                 f"--accumulate={config.accumulate} does not divide a device's share of "
@@ -204,12 +204,12 @@ def configured(
         model,
         optimizer(config, spec.num_train),
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         example=spec.example(),
         penalty=penalty(config),
         ema_decay=config.ema_decay,
         learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
         accumulate=config.accumulate,
-        **across,
+        **reduce_gradient,
         **rest,
     )

@@ -21,7 +21,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.task import Batch, Task
 from jaxdl.tasks.supervised import Model, TrainState
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import buckets, decoding, pairs
 from jaxdl.text.pairs import Pairs
 from jaxdl.text.vocabulary import BEGIN, END, PAD
@@ -36,8 +36,8 @@ class TranslationConfig(SupervisedConfig):
         "English to German; files: --source_file and --target_file; embedded: the puzzle reverse",
         choices=("multi30k", "files", "embedded", *pairs.PUZZLES),
     )
-    source_file: str = flag("", "with --dataset=files: one sentence a line, UTF-8", place=True)
-    target_file: str = flag("", "line n is the translation of line n", place=True)
+    source_file: str = flag("", "with --dataset=files: one sentence a line, UTF-8", runtime=True)
+    target_file: str = flag("", "line n is the translation of line n", runtime=True)
     vocabulary: int = flag(
         8000, "byte pairs, of both languages; puzzles have letters", low=260, high=10**6
     )
@@ -101,7 +101,7 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["wanted"], config.label_smoothing)
 
-    def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         mask, correct = batch["mask"], metrics.correct(logits, batch["wanted"])
         nats = metrics.mean(losses.cross_entropy(logits, batch["wanted"]), mask)
         # Every token right, given those before it: then greedy search finds the whole.
@@ -112,12 +112,12 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
             "perplexity": metrics.Exponential(*nats),
         }
 
-    task = configured(
+    task = supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
+        metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=lambda batch: (batch["source"], batch["target"][:, :-1]),
         inputs="inputs",
@@ -149,7 +149,7 @@ def search(config: TranslationConfig, task: Task, state: TrainState, split: Any)
     return np.concatenate(found)[: size(split)]
 
 
-def conclusion(
+def final_eval_of(
     config: TranslationConfig, data: Pairs
 ) -> Callable[[Task, TrainState, Path], dict[str, float]]:
     """The end of a run for `loop.train`: translates the test split, keeps and scores that.
@@ -158,7 +158,7 @@ def conclusion(
     as it was before tokens; of no puzzle) and `test/search_exact`, the share that is the reference.
     """
 
-    def conclude(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         from sacrebleu.metrics import BLEU
 
         found, tokenizer = search(config, task, state, data.test), data.spec.tokenizer
@@ -173,4 +173,4 @@ def conclusion(
             return figures
         return {"test/bleu": round(BLEU().corpus_score(texts, [wanted]).score, 2), **figures}
 
-    return conclude
+    return final_eval

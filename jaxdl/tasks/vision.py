@@ -17,7 +17,7 @@ from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, batch_of_all
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks.supervised import Model, classification
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ClassifierConfig(ImageConfig, SupervisedConfig):
         1.0, "with --stream: part of an image that a random crop has at least", low=0.01, high=1.0
     )
     workers: int = flag(
-        0, "with --stream: processes that read; 0: one a processor", low=0, high=4096, place=True
+        0, "with --stream: processes that read; 0: one a processor", low=0, high=4096, runtime=True
     )
 
     def validate(self) -> None:
@@ -166,19 +166,19 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         image, label = augment.mixup(mix, image, batch["label"], spec.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
-    return configured(
+    return supervised_from_config(
         config,
         model,
         spec,
         loss=loss,
-        measure=measure,
-        measure_train=classification,
+        metrics_fn=metrics_fn,
+        train_metrics_fn=classification,
         preprocess=preprocess,
         augment=distort,
     )
 
 
-def measure(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
     """Accuracy and confusion matrix of logits [B, K], for `supervised`'s evaluation."""
     confusion = metrics.confusion(logits, batch["label"], batch["mask"])
     return classification(logits, batch) | {"confusion": confusion}

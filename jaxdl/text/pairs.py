@@ -15,7 +15,7 @@ import numpy as np
 from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import prepare
-from jaxdl.data.batches import Dataset, Split, carve
+from jaxdl.data.batches import Dataset, Split, split_validation
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.text import buckets, lines
@@ -70,8 +70,8 @@ def files(
             f"{paths[0]} has {len(whole.source)} lines, of which a tenth each are validation and "
             f"test: give at least {FEWEST}"
         )
-    rows, test = carve(rows, HELD_OUT)
-    train, validation = carve(rows, HELD_OUT)
+    rows, test = split_validation(rows, HELD_OUT)
+    train, validation = split_validation(rows, HELD_OUT)
     parts = [
         Lines(*([side[n] for n in split["row"]] for side in whole))
         for split in (train, validation, test)

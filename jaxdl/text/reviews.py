@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 
 from jaxdl.data import cache, prepare
-from jaxdl.data.batches import Dataset, Split, by_class, carve
+from jaxdl.data.batches import Dataset, Split, by_class, split_validation
 from jaxdl.data.spec import describe
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
@@ -126,7 +126,7 @@ def _reviews(
     whole = corpus.splits["train"]
     rows, held = (
         part["row"]
-        for part in carve(
+        for part in split_validation(
             {"row": np.arange(len(whole["label"]))}, validation_fraction, whole["label"]
         )
     )

@@ -37,7 +37,7 @@ def replay(run: Run) -> dict[str, Any]:
     check_same(run, saved)
     state, batch = saved.state
     _, found = jax.jit(task.step)(state, batch)
-    place = nonfinite.origin(lambda *given: task.step(*given)[1], state, batch)
+    place = nonfinite.locate_nonfinite(lambda *given: task.step(*given)[1], state, batch)
     return {
         "step": step,
         "from": place or "nowhere: run op by op, all of it is finite",

@@ -9,7 +9,7 @@ from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.run import curves, logger, metrics_log, workdir
 
-PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["place"]}
+PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
 
 
 def report(folders: list[Path], picture: Path) -> None:

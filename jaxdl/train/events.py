@@ -8,7 +8,7 @@ import jax
 from jaxdl.console import say
 
 
-class _Due(NamedTuple):
+class EventSchedule(NamedTuple):
     """Steps at which something is due."""
 
     total: int
@@ -28,7 +28,7 @@ class _Due(NamedTuple):
         return min(self.total, *dues, *(other for other in others if other > step))
 
 
-class _Profiler:
+class Profiler:
     """The trace of the steps that --profile names."""
 
     def __init__(self, steps: tuple[int, int] | None, folder: Path):

@@ -24,9 +24,9 @@ from jaxdl.lock import Lock
 from jaxdl.run import workdir
 from jaxdl.task import Build
 from jaxdl.train.evaluate import metric_names
-from jaxdl.train.hooks import Best, Conclude, Show, no_conclusion, no_pictures
+from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
 from jaxdl.train.step_spec import StepSpec, step_spec
-from jaxdl.train.trainer import _begin
+from jaxdl.train.trainer import begin_run
 
 
 def train(
@@ -34,8 +34,8 @@ def train(
     build: Build,
     data: Dataset,
     best: Best = ("accuracy", max),
-    conclude: Conclude = no_conclusion,
-    show: Show = no_pictures,
+    final_eval: FinalEval = no_final_eval,
+    figures: Figures = no_figures,
 ) -> dict[str, Any]:
     """Trains a task to its end, from where its workdir's run stopped if there is one.
 
@@ -44,10 +44,10 @@ def train(
       build: (config, description of the data) -> task. The floats of that config are traced.
       data: its splits; evaluation is on validation, the final report on test.
       best: the metric that chooses the best checkpoint on validation, and which of two is better.
-      conclude: (task, final state, run folder) -> figures for the summary: called at the end, and
+      final_eval: (task, final state, run folder) -> figures for the summary: called at the end, and
         again where a signal came meanwhile. It makes what only the experiment can, such as pictures
         in plots/.
-      show: (task, state) -> pictures, which each evaluation puts into plots/ and TensorBoard.
+      figures: (task, state) -> pictures, which each evaluation puts into plots/ and TensorBoard.
 
     Returns:
       The content of `summary.json`; with --dry_run what the run would cost, and no run is begun.
@@ -69,13 +69,13 @@ def train(
         return dry_run.estimate(config, spec, data)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
     collectives.check_same(saved_config.identity(config) | {"data": data.spec.fingerprint} | ways)
-    with signals.graceful() as request, _claimed(config) as place:
+    with signals.graceful() as request, claimed(config) as place:
         try:
             with ExitStack() as opened:
-                run = _begin(config, spec, data, best, show, place, request, opened)
+                run = begin_run(config, spec, data, best, figures, place, request, opened)
                 try:
                     run.train()
-                    return run.finish(conclude)
+                    return run.finish(final_eval)
                 except signals.Asked as asked:
                     raise run.stop(asked.number) from None
         except OSError as error:
@@ -102,7 +102,7 @@ def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
         )
 
 
-class _Place(NamedTuple):
+class Claim(NamedTuple):
     """A folder to write, which is nobody else's."""
 
     folder: Path  # of another process than the first: one that is gone at its end
@@ -111,7 +111,7 @@ class _Place(NamedTuple):
 
 
 @contextmanager
-def _claimed(config: RunConfig) -> Iterator[_Place]:
+def claimed(config: RunConfig) -> Iterator[Claim]:
     """Claims the run's folder.
 
     Raises:
@@ -133,4 +133,4 @@ def _claimed(config: RunConfig) -> Iterator[_Place]:
             for lock in locks:
                 lock.check()
 
-        yield _Place(folder, named, check)
+        yield Claim(folder, named, check)

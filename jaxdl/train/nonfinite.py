@@ -42,7 +42,7 @@ def skip_over(good: jax.Array, new: Any, old: Any) -> Any:
     )
 
 
-def origin(function: Callable[..., Any], *arguments: Any) -> str | None:
+def locate_nonfinite(function: Callable[..., Any], *arguments: Any) -> str | None:
     """Finds the first operation whose result made one of a program's results not finite.
 
     Runs the program once more, with every intermediate value looked at. A value that is not finite
@@ -88,7 +88,7 @@ def abort(
       keep: writes the pair of state and batch.
     """
     say(f"step {step} is not finite: looking for the place where that began")
-    place = origin(lambda *given: task.step(*given)[1], state, batch)
+    place = locate_nonfinite(lambda *given: task.step(*given)[1], state, batch)
     keep((state, batch))
     return TrainingError(
         f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
@@ -107,7 +107,7 @@ def keep(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:
 def _search(
     program: core.ClosedJaxpr, values: list[jax.Array], inputs: list[str], scope: str
 ) -> str | None:
-    """`origin` in a program whose equations stand in a scope of that name."""
+    """`locate_nonfinite` in a program whose equations stand in a scope of that name."""
     jaxpr = program.jaxpr
     made_by = {variable: e for e in jaxpr.eqns for variable in e.outvars}
     names = dict(zip(jaxpr.invars, inputs, strict=True))

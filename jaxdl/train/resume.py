@@ -17,7 +17,7 @@ from jaxdl.errors import UserError
 from jaxdl.run import environment, logger, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
-from jaxdl.run.recovery import newest_whole, on_all
+from jaxdl.run.recovery import restore_latest_valid, restore_on_all
 from jaxdl.train import rewind
 from jaxdl.train.early_stopping import BestTracker
 from jaxdl.train.rewind import Detours
@@ -97,9 +97,9 @@ def restore(
         known = checkpoints.newest_record()
         if known and not force:
             environment.check_settings(known["versions"], f"--workdir={checkpoints.folder.parent}")
-        return newest_whole(checkpoints, like, on_course)
+        return restore_latest_valid(checkpoints, like, on_course)
 
-    saved = on_all(newest, like)
+    saved = restore_on_all(newest, like)
     return saved, collectives.host0_value(lambda: longest[-1])
 
 
@@ -122,7 +122,7 @@ def best_state(checkpoints: Checkpoints, best: int, step: int, carry: LoopState)
             say(f"{error}; it was the best, so the summary has no figures of the best")
             return None
 
-    saved = on_all(restored, carry)
+    saved = restore_on_all(restored, carry)
     return saved and saved.state.state
 
 

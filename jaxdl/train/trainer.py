@@ -21,17 +21,17 @@ from jaxdl.run.checkpoint_record import Saved
 from jaxdl.task import Key, State, Task
 from jaxdl.train import flops, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.events import _Due, _Profiler
+from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import Feed, open_feed
-from jaxdl.train.hooks import Best, Conclude, Show
-from jaxdl.train.loop import _Place
+from jaxdl.train.hooks import Best, Figures, FinalEval
+from jaxdl.train.loop import Claim
 from jaxdl.train.resume import LoopProgress
 from jaxdl.train.step_spec import Operands, StepSpec, build_task, operands
 from jaxdl.train.stopwatch import Stopwatch
 from jaxdl.train.train_step import LoopState, Program, compile_step
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """The parts of a run that its steps do not change."""
 
     config: RunConfig
@@ -43,13 +43,13 @@ class _Parts(NamedTuple):
     feed: Feed
     data: Dataset
     best: Best
-    show: Show
-    due: _Due
+    figures: Figures
+    due: EventSchedule
     identity: resume.Identity
-    place: _Place
+    place: Claim
     request: signals.Request
     clock: Stopwatch
-    profiler: _Profiler
+    profiler: Profiler
     checkpoints: Checkpoints
     log: logger.Record
     bar: Training
@@ -57,16 +57,16 @@ class _Parts(NamedTuple):
 
 
 # Long: it names each part of a run once, in the order in which they are opened.
-def _begin(
+def begin_run(
     config: RunConfig,
     spec: StepSpec,
     data: Dataset,
     best: Best,
-    show: Show,
-    place: _Place,
+    figures: Figures,
+    place: Claim,
     request: signals.Request,
     opened: ExitStack,
-) -> "_Run":
+) -> "Trainer":
     """Compiles, takes up the newest checkpoint if there is one, and opens the run folder.
 
     What has to be closed at the end goes into `opened`. The other arguments are those of `train`.
@@ -102,9 +102,9 @@ def _begin(
     speed = functools.partial(flops.speed, batch, per_step, device, mesh.size)
     bar = Training(total, at.step, speed)
     opened.callback(bar.close)
-    profiler = _Profiler(config.profiled_steps(), place.folder)
+    profiler = Profiler(config.profiled_steps(), place.folder)
     opened.callback(profiler.end)
-    parts = _Parts(
+    parts = Parts(
         config=config,
         spec=spec,
         program=program,
@@ -114,8 +114,8 @@ def _begin(
         feed=feed,
         data=data,
         best=best,
-        show=show,
-        due=_Due(total, per_epoch, *everys),
+        figures=figures,
+        due=EventSchedule(total, per_epoch, *everys),
         identity=identity,
         place=place,
         request=request,
@@ -126,15 +126,15 @@ def _begin(
         bar=bar,
         speed=speed,
     )
-    run = _Run(parts, saved, detours)
+    run = Trainer(parts, saved, detours)
     run.settle(saved)
     return run
 
 
-class _Run:
+class Trainer:
     """One run between its first step and its last: what `train` carries from event to event."""
 
-    def __init__(self, parts: _Parts, saved: Saved | None, detours: rewind.Detours):
+    def __init__(self, parts: Parts, saved: Saved | None, detours: rewind.Detours):
         self.parts = parts
         self._stand_at(saved, detours)
 
@@ -181,7 +181,7 @@ class _Run:
             ends = self._events()
         self.parts.profiler.end()
 
-    def finish(self, conclude: Conclude) -> dict[str, Any]:
+    def finish(self, final_eval: FinalEval) -> dict[str, Any]:
         """Evaluates the final state and the best one, and writes the summary and the pictures."""
         parts, at = self.parts, self.at
         parts.checkpoints.wait()
@@ -202,7 +202,7 @@ class _Run:
         figures = summary.figures(end, parts.log.lines(), parts.clock.elapsed(), rates)
         parts.log.sync()
         alone = parts.request if jax.process_count() == 1 else None
-        failures = summary.conclude(end, figures, conclude, parts.place.folder, alone)
+        failures = summary.conclude(end, figures, final_eval, parts.place.folder, alone)
         failures += summary.draw(end, parts.log, parts.data.spec.classes)
         _poll(parts.request)
         parts.place.check()
@@ -310,7 +310,7 @@ class _Run:
         sign, margin = 1.0 if better is max else -1.0, parts.config.min_improvement
         best = self.at.best.update(step, values[name], sign, margin)
         self.at = self.at._replace(best=best)
-        for shown, picture in parts.show(parts.task, state).items():
+        for shown, picture in parts.figures(parts.task, state).items():
             path = parts.place.folder / "plots" / shown / f"{step:07}.png"
             pictures.picture(picture._replace(caption=f"Step {step}: {picture.caption}"), path)
             parts.log.picture(path, step, shown)

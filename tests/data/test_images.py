@@ -16,14 +16,14 @@ def test_carving_keeps_every_example_once(n, fraction):
     held = round(n * fraction)
     if not 0 < held < n:
         with pytest.raises(UserError, match="--validation_fraction"):
-            batches.carve(train, fraction)
+            batches.split_validation(train, fraction)
         return
-    kept, validation = batches.carve(train, fraction)
+    kept, validation = batches.split_validation(train, fraction)
     assert batches.size(validation) == held
     both = np.concatenate([kept["image"], validation["image"]])
     np.testing.assert_array_equal(np.sort(both), np.arange(n))
     np.testing.assert_array_equal(kept["label"], kept["image"] * 2)
-    again, _ = batches.carve(train, fraction)
+    again, _ = batches.split_validation(train, fraction)
     np.testing.assert_array_equal(kept["image"], again["image"])
 
 
@@ -32,7 +32,7 @@ def test_carving_keeps_every_example_once(n, fraction):
 def test_each_class_keeps_its_share_by_largest_remainder(labels, share):
     labels = np.asarray(labels, np.int32)
     n, held = len(labels), round(len(labels) * share)
-    kept, validation = batches.carve({"row": np.arange(n)}, share, labels)
+    kept, validation = batches.split_validation({"row": np.arange(n)}, share, labels)
     both = np.concatenate([kept["row"], validation["row"]])
     np.testing.assert_array_equal(np.sort(both), np.arange(n))
     assert len(validation["row"]) == held
@@ -45,7 +45,9 @@ def test_each_class_keeps_its_share_by_largest_remainder(labels, share):
 
 def test_the_examples_of_a_class_are_drawn_and_always_the_same():
     labels = np.repeat(np.arange(4), 50)
-    rows = [batches.carve({"row": np.arange(200)}, 0.1, labels)[1]["row"] for _ in range(2)]
+    rows = [
+        batches.split_validation({"row": np.arange(200)}, 0.1, labels)[1]["row"] for _ in range(2)
+    ]
     np.testing.assert_array_equal(*rows)
     assert np.bincount(labels[rows[0]]).tolist() == [5, 5, 5, 5]
     places = rows[0].reshape(4, 5) % 50

@@ -12,7 +12,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import describe
 from jaxdl.models.mlp import MLP
 from jaxdl.tasks.supervised import classification
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
 
@@ -41,12 +41,12 @@ def load(moved=0.0):
 
 def build(config, spec):
     """The task."""
-    return configured(
+    return supervised_from_config(
         config,
         MLP(spec.num_classes, (config.hidden,)),
         spec,
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["y"]),
-        measure=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
+        metrics_fn=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
         inputs="x",
     )
 
@@ -54,12 +54,12 @@ def build(config, spec):
 def test_it_learns_and_its_task_predicts(tmp_path):
     ends = []
 
-    def conclude(task, state, folder):
+    def final_eval(task, state, folder):
         ends.append(jax.jit(task.predict)(state, {"x": jnp.asarray(load().test["x"])}))
         return {}
 
     config = Config(workdir=str(tmp_path / "run"))
-    summary = loop.train(config, build, load(), conclude=conclude)
+    summary = loop.train(config, build, load(), final_eval=final_eval)
     assert summary["test/accuracy"] == 1.0
     np.testing.assert_array_equal(np.argmax(ends[0], axis=-1), load().test["y"])
 

@@ -11,7 +11,7 @@ from jaxdl import metrics
 from jaxdl.data import batches
 from jaxdl.rl import agents, proximal
 from jaxdl.rl.cartpole import environment
-from jaxdl.rl.environment import live
+from jaxdl.rl.environment import rollout
 
 
 @settings(max_examples=20)
@@ -31,9 +31,11 @@ def test_the_clipped_objective_against_a_loop(seed, clip):
         entropy -= (p * np.log(p)).sum() / M
         error += 0.5 * (values[n] - wanted[n]) ** 2 / M
         clipped += (abs(ratio - 1) > clip) / M
-    lived = proximal.Lived(jnp.zeros((M, 1)), *map(jnp.asarray, (action, log_before, gain, wanted)))
+    transitions = proximal.Trajectory(
+        jnp.zeros((M, 1)), *map(jnp.asarray, (action, log_before, gain, wanted))
+    )
     loss, found = proximal.objective(
-        jnp.asarray(logits), jnp.asarray(values), lived, clip, 0.7, 0.1
+        jnp.asarray(logits), jnp.asarray(values), transitions, clip, 0.7, 0.1
     )
     assert float(loss) == pytest.approx(policy + 0.7 * error - 0.1 * entropy, rel=1e-3, abs=1e-4)
     assert float(found["clipped"][0]) == pytest.approx(clipped, abs=1e-5)
@@ -47,10 +49,10 @@ def test_the_divergence_of_policies_that_hardly_differ():
     log_policy = np.asarray(jax.nn.log_softmax(logits)[:, 0])
     before = log_policy + 1e-4 * random.normal(size=50).astype(np.float32)
     nothing = jnp.zeros(50)
-    lived = proximal.Lived(
+    transitions = proximal.Trajectory(
         nothing[:, None], jnp.zeros(50, jnp.int32), jnp.asarray(before), nothing, nothing
     )
-    _, found = jax.jit(proximal.objective)(logits, nothing, lived, 0.2, 0.0, 0.0)
+    _, found = jax.jit(proximal.objective)(logits, nothing, transitions, 0.2, 0.0, 0.0)
     log_ratio = log_policy.astype(np.float64) - before
     wanted = np.mean(np.expm1(log_ratio) - log_ratio)
     assert float(found["kl"][0]) == pytest.approx(wanted, rel=1e-3)
@@ -61,10 +63,10 @@ def test_the_gradient_is_zero_where_the_ratio_is_clipped():
     logits = jnp.array([[1.0, -1.0], [0.0, 0.0]])
     log_before = jnp.log(jnp.array([0.3, 0.5]))
     given = jnp.array([0, 1]), log_before, jnp.array([1.0, -1.0]), jnp.zeros(2)
-    lived = proximal.Lived(jnp.zeros((2, 1)), *given)
+    transitions = proximal.Trajectory(jnp.zeros((2, 1)), *given)
 
     def policy(logits):
-        return proximal.objective(logits, jnp.zeros(2), lived, 0.2, 0.0, 0.0)[0]
+        return proximal.objective(logits, jnp.zeros(2), transitions, 0.2, 0.0, 0.0)[0]
 
     gradient = jax.grad(policy)(logits)
     assert np.all(np.asarray(gradient[0]) == 0)
@@ -81,12 +83,12 @@ def test_what_was_lived_is_judged_by_its_own_values():
 
     act = agents.sampled(lambda x: think(x)[0])
     episodes = agents.side_by_side(made, jax.random.key(1), 3)
-    _, lived = live(made, act, episodes, jax.random.key(2), 40)
-    found, explained = proximal.judged(think, lived, 0.9, 0.0)
+    _, transitions = rollout(made, act, episodes, jax.random.key(2), 40)
+    found, explained = proximal.compute_gae(think, transitions, 0.9, 0.0)
     # With a trace of 0: one step, and the value after it.
-    after = np.where(lived.terminated, 0, lived.following @ weights[:, 2])
-    np.testing.assert_allclose(found.wanted, lived.reward + 0.9 * after, rtol=1e-4, atol=1e-5)
-    values = np.asarray(lived.observation @ weights[:, 2])
+    after = np.where(transitions.terminated, 0, transitions.following @ weights[:, 2])
+    np.testing.assert_allclose(found.wanted, transitions.reward + 0.9 * after, rtol=1e-4, atol=1e-5)
+    values = np.asarray(transitions.observation @ weights[:, 2])
     np.testing.assert_allclose(found.advantage, found.wanted - values, rtol=1e-3, atol=1e-4)
     total, around = explained["explained_variance"]
     wanted = explained_variance_score(np.ravel(found.wanted), values.ravel())
@@ -111,7 +113,9 @@ def test_actions_are_drawn_as_often_as_they_should_be():
     np.testing.assert_allclose(shares(agents.sampled(lambda x: logits)), [0.2, 0.5, 0.3], atol=0.03)
     best = agents.greedy(lambda x: logits)
     np.testing.assert_array_equal(shares(best), [0, 1, 0])
-    np.testing.assert_allclose(shares(agents.daring(best, 3, 0.3)), [0.1, 0.8, 0.1], atol=0.03)
+    np.testing.assert_allclose(
+        shares(agents.epsilon_greedy(best, 3, 0.3)), [0.1, 0.8, 0.1], atol=0.03
+    )
 
 
 @pytest.mark.parametrize("name", agents.ENVIRONMENTS)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl.rl import acrobot, cartpole, grid
-from jaxdl.rl.environment import advance, begin, live, play
+from jaxdl.rl.environment import advance, begin, play, rollout
 
 MADE = {"CartPole-v1": cartpole.environment(), "Acrobot-v1": acrobot.environment()}
 STEPS = {name: jax.jit(made.step) for name, made in MADE.items()}
@@ -77,22 +77,23 @@ def test_begins_anew_where_an_episode_ends(made):
 
     keys = jax.random.split(jax.random.key(0), 3)
     episodes = jax.vmap(lambda key: begin(made, key))(keys)
-    after, lived = jax.jit(lambda e, k: live(made, act, e, k, 1100))(episodes, keys[0])
-    ended = np.asarray(lived.ended)
+    after, transitions = jax.jit(lambda e, k: rollout(made, act, e, k, 1100))(episodes, keys[0])
+    ended = np.asarray(transitions.ended)
     assert ended.sum() >= 3
     for b in range(3):
         ends = np.flatnonzero(ended[:, b])
         lengths = np.diff(np.concatenate([[-1], ends]))
         assert lengths.max() <= made.horizon
-        totals = np.add.reduceat(lived.reward[: ends[-1] + 1, b], np.r_[0, ends[:-1] + 1])
-        np.testing.assert_allclose(lived.total[ends, b], totals, rtol=1e-4)
+        totals = np.add.reduceat(transitions.reward[: ends[-1] + 1, b], np.r_[0, ends[:-1] + 1])
+        np.testing.assert_allclose(transitions.total[ends, b], totals, rtol=1e-4)
         # What follows is the next observation, but where another episode has begun.
         same = ~ended[:-1, b]
         np.testing.assert_array_equal(
-            np.asarray(lived.following)[:-1, b][same], np.asarray(lived.observation)[1:, b][same]
+            np.asarray(transitions.following)[:-1, b][same],
+            np.asarray(transitions.observation)[1:, b][same],
         )
         cut = lengths == made.horizon
-        assert np.all(np.asarray(lived.terminated)[ends, b] | cut)
+        assert np.all(np.asarray(transitions.terminated)[ends, b] | cut)
     assert after.length.shape == (3,)
 
 
@@ -111,8 +112,8 @@ def test_an_episode_played_stands_still_after_its_end():
     episode = begin(made, jax.random.split(jax.random.key(3))[0])
     for n in range(length):
         np.testing.assert_allclose(played.physics[n], episode.physics, rtol=1e-5, atol=1e-7)
-        episode, lived = advance(made, episode, jnp.int32(1), jax.random.key(n))
-    assert bool(lived.terminated)
+        episode, transitions = advance(made, episode, jnp.int32(1), jax.random.key(n))
+    assert bool(transitions.terminated)
 
 
 @settings(max_examples=15)

@@ -50,12 +50,12 @@ def test_what_q_learning_wants_against_a_loop(shape, discount, seed):
         if not terminated[b]:
             wanted[b] += discount * following[b, max(range(A), key=lambda a: chooser[b, a])]
     arrays = map(jnp.asarray, (rewards, terminated, following, chooser))
-    np.testing.assert_allclose(returns.after_one(*arrays, discount), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(returns.td_target(*arrays, discount), wanted, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=40)
 @given(LIVES, st.floats(0, 1), st.floats(0, 1))
-def test_advantages_against_a_loop(given, discount, trace):
+def test_advantages_against_a_loop(given, discount, gae_lambda):
     random, rewards, ended, terminated = life(given)
     T, B = rewards.shape
     values, following = random.randn(2, T, B)
@@ -66,12 +66,12 @@ def test_advantages_against_a_loop(given, discount, trace):
             for s in range(t, T):
                 after = 0.0 if terminated[s, b] else following[s, b]
                 total += factor * (rewards[s, b] + discount * after - values[s, b])
-                factor *= discount * trace
+                factor *= discount * gae_lambda
                 if ended[s, b]:
                     break
             wanted[t, b] = total
     arrays = map(jnp.asarray, (rewards, values, following, terminated, ended))
-    found = returns.advantages(*arrays, discount, trace)
+    found = returns.advantages(*arrays, discount, gae_lambda)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -81,12 +81,12 @@ def test_memory_keeps_the_newest(size, count, rounds):
     size *= count
     memory = replay.empty({"x": jnp.float32(0)}, size)
     for n in range(rounds):
-        memory = replay.remember(memory, {"x": jnp.arange(n * count, (n + 1) * count) + 1.0})
+        memory = replay.add(memory, {"x": jnp.arange(n * count, (n + 1) * count) + 1.0})
     total = rounds * count
     assert int(memory.added) == total
     newest = set(range(max(0, total - size) + 1, total + 1))
     assert set(np.asarray(memory.rows["x"]).tolist()) - {0.0} == newest
-    drawn = replay.recall(memory, jax.random.key(rounds), 200)["x"]
+    drawn = replay.sample(memory, jax.random.key(rounds), 200)["x"]
     assert set(np.asarray(drawn).tolist()) <= newest
 
 

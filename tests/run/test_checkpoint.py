@@ -11,7 +11,7 @@ from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import checkpoint_record
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError
-from jaxdl.run.recovery import newest_whole
+from jaxdl.run.recovery import restore_latest_valid
 
 
 def state(value=1.0):
@@ -126,7 +126,7 @@ def test_a_name_that_is_no_step(name, tmp_path):
     checkpoints = saved(tmp_path, 1)
     (tmp_path / name).mkdir()
     assert checkpoints.steps() == [1]
-    assert newest_whole(checkpoints, state(), always).step == 1
+    assert restore_latest_valid(checkpoints, state(), always).step == 1
 
 
 def test_who_deletes_the_folder_while_one_is_written_loses_no_file_of_it(tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_another_models_state_is_refused_and_not_called_damaged(tmp_path):
         state() | {"w": (jnp.zeros((3, 2)), jnp.zeros(4))},
     ):
         with pytest.raises(UserError, match=r"another model.* there, .* here") as caught:
-            newest_whole(checkpoints, other, always)
+            restore_latest_valid(checkpoints, other, always)
         assert not isinstance(caught.value, DamagedError)
     assert checkpoints.steps() == [1]
 
@@ -190,7 +190,7 @@ def test_falls_back_to_the_newest_that_is_whole_and_says_so(tmp_path, capsys):
     checkpoints = saved(tmp_path, 1, 2, 3)
     (tmp_path / "3" / "record.json").write_text("{}", encoding="utf-8")
     (tmp_path / "2" / "manifest.json").unlink()
-    found = newest_whole(checkpoints, state(), always)
+    found = restore_latest_valid(checkpoints, state(), always)
     assert found.step == 1
     first, second = capsys.readouterr().err.splitlines()
     assert "3 is damaged (record.json has 2 bytes, not" in first
@@ -201,17 +201,19 @@ def test_falls_back_to_the_newest_that_is_whole_and_says_so(tmp_path, capsys):
 
 
 def test_none_whole_is_an_error_and_none_at_all_a_start(tmp_path):
-    assert newest_whole(Checkpoints(tmp_path / "new"), state(), always) is None
+    assert restore_latest_valid(Checkpoints(tmp_path / "new"), state(), always) is None
     checkpoints = saved(tmp_path, 1)
     (tmp_path / "1" / "metrics.jsonl").write_text("log 2", encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.jsonl is not what was written.*--workdir"):
-        newest_whole(checkpoints, state(), always)
+        restore_latest_valid(checkpoints, state(), always)
     assert checkpoints.steps() == [1]
 
 
 def test_what_is_not_wanted_is_deleted(tmp_path):
     checkpoints = saved(tmp_path, 1, 2, 3)
-    assert newest_whole(checkpoints, state(), lambda step, record: record["n"] < 3).step == 2
+    assert (
+        restore_latest_valid(checkpoints, state(), lambda step, record: record["n"] < 3).step == 2
+    )
     assert checkpoints.steps() == [1, 2]
 
 
@@ -241,4 +243,4 @@ def test_a_checkpoint_under_another_number_is_not_believed(tmp_path):
     (tmp_path / "2").rename(tmp_path / "7")
     with pytest.raises(DamagedError, match="it is of step 2"):
         checkpoints.read(7)
-    assert newest_whole(checkpoints, state(), always).step == 1
+    assert restore_latest_valid(checkpoints, state(), always).step == 1

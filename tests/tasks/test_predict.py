@@ -17,7 +17,7 @@ from jaxdl.nn.dropout import Dropout
 from jaxdl.task import NO_OUTPUTS, Predict, Task
 from jaxdl.tasks import supervised, vision
 from jaxdl.tasks.supervised import classification
-from jaxdl.tasks.supervised_config import SupervisedConfig, configured
+from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import characters, pairs
 from jaxdl.text.decoding import decodable
 from jaxdl.text.vocabulary import END, FIRST
@@ -59,12 +59,12 @@ def data():
 
 def task_of(config, data, model=None, **more):
     mean, std = data.spec.statistics()
-    return configured(
+    return supervised_from_config(
         config,
         model or Net(),
         data.spec,
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["y"]),
-        measure=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
+        metrics_fn=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
         **{"finish": jax.nn.softmax} | more,

@@ -41,7 +41,7 @@ def task_of(config):
         Linear(),
         supervised_config.optimizer(config, 6),
         loss=lambda y, batch: losses.squared_error(y[:, 0], batch["y"]),
-        measure=lambda y, batch: {},
+        metrics_fn=lambda y, batch: {},
         example=BATCH,
         inputs="x",
         penalty=supervised_config.penalty(config),
@@ -86,7 +86,7 @@ def test_schedule_free_is_evaluated_at_its_average():
     config = dataclasses.replace(CONFIG, optimizer="schedule_free")
     *_, (state, _) = states(config, 5)
     wanted = optax.contrib.schedule_free_eval_params(state.opt_state[-1], state.params)
-    found = optim.evaluated(state.opt_state, state.params)
+    found = optim.eval_params(state.opt_state, state.params)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     assert not np.array_equal(found["kernel"], state.params["kernel"])
 
@@ -142,7 +142,7 @@ def test_the_average_of_schedule_free_is_of_what_it_evaluates():
     state = task_of(config).init(jax.random.key(0))
     expected = state.params
     for n, (state, _) in enumerate(states(config, 5)):
-        new = optim.evaluated(state.opt_state, state.params)
+        new = optim.eval_params(state.opt_state, state.params)
         expected = regularizers.moving_average(expected, new, 0.6, jnp.int32(n))
     np.testing.assert_allclose(state.average[0]["kernel"], expected["kernel"], rtol=1e-5)
 

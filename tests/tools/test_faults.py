@@ -8,7 +8,7 @@ from tests.test_checkpoint import always, saved, state
 
 from jaxdl import tree
 from jaxdl.run.checkpoint_record import DamagedError
-from jaxdl.run.recovery import newest_whole
+from jaxdl.run.recovery import restore_latest_valid
 from jaxdl.tools import faults
 
 FAULTS = 300
@@ -33,7 +33,7 @@ def test_no_fault_is_restored_silently_and_none_bricks(block, whole, tmp_path):
         for step in hit:
             with pytest.raises(DamagedError):
                 checkpoints.restore(step, state())
-        found = newest_whole(checkpoints, state(), always)
+        found = restore_latest_valid(checkpoints, state(), always)
         assert found.step == max({1, 2, 3} - set(hit)), done
         assert tree.digest(found.state) == tree.digest(state(found.step)), done
         shutil.rmtree(folder)

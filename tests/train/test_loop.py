@@ -136,7 +136,7 @@ def test_a_finished_run_is_not_trained_again(whole, small):
 def scripted(monkeypatch, values):
     """Makes the validation accuracies these; a step that is evaluated again has the same again."""
     known, values = {}, iter(values)
-    evaluate = trainer._Run._evaluate
+    evaluate = trainer.Trainer._evaluate
 
     def instead(self, state, split):
         found = evaluate(self, state, split)
@@ -146,7 +146,7 @@ def scripted(monkeypatch, values):
             found["accuracy"] = np.float64(known[step])
         return found
 
-    monkeypatch.setattr(trainer._Run, "_evaluate", instead)
+    monkeypatch.setattr(trainer.Trainer, "_evaluate", instead)
 
 
 def checkpoints(folder):
@@ -202,13 +202,13 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
 
 def test_a_run_whose_end_is_not_finite_has_failed(small, tmp_path, monkeypatch):
     """The metrics of a step are of before its update: the last one is seen by evaluation alone."""
-    evaluate = trainer._Run._evaluate
+    evaluate = trainer.Trainer._evaluate
 
     def diverged(self, state, split):
         found = evaluate(self, state, split)
         return found | {"loss": np.float64("inf")} if split is self.parts.data.test else found
 
-    monkeypatch.setattr(trainer._Run, "_evaluate", diverged)
+    monkeypatch.setattr(trainer.Trainer, "_evaluate", diverged)
     with pytest.raises(TrainingError, match="test/loss is inf: lower --learning_rate"):
         train(small, workdir=str(tmp_path / "run"), num_steps=2)
     assert files.read_json(tmp_path / "run" / "summary.json")["test/loss"] is None
@@ -393,7 +393,7 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
     config = small.Config(workdir=str(tmp_path / "run"), num_steps=3)
     data = small.load(config)
 
-    def conclude(task, state, folder):
+    def final_eval(task, state, folder):
         raise ImportError("No module named 'sacrebleu'")
 
     def fails(*args):
@@ -401,10 +401,10 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
 
     monkeypatch.setattr(loop.plots, "curves", fails)
     with pytest.raises(TrainingError, match="summary is written, but: No module named 'sacrebleu'"):
-        loop.train(config, small.build, data, conclude=conclude)
+        loop.train(config, small.build, data, final_eval=final_eval)
     assert logger.read_summary(tmp_path / "run")["step"] == 3
     monkeypatch.undo()
-    ends = loop.train(config, small.build, data, conclude=lambda *_: {"test/bleu": 1.0})
+    ends = loop.train(config, small.build, data, final_eval=lambda *_: {"test/bleu": 1.0})
     assert logger.read_summary(tmp_path / "run") == ends
     assert ends["test/bleu"] == 1.0
 

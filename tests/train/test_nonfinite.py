@@ -188,11 +188,13 @@ def scoped(x, *, forward=False, masked=False):
 
 
 def test_the_first_place_is_named_and_what_is_masked_is_not():
-    assert nonfinite.origin(scoped, jnp.ones(3)) is None
-    assert nonfinite.origin(lambda x: scoped(x, masked=True), jnp.zeros(3)) is None
-    place = nonfinite.origin(lambda x: scoped(x, masked=True, forward=True), jnp.array([0.0, 5.0]))
+    assert nonfinite.locate_nonfinite(scoped, jnp.ones(3)) is None
+    assert nonfinite.locate_nonfinite(lambda x: scoped(x, masked=True), jnp.zeros(3)) is None
+    place = nonfinite.locate_nonfinite(
+        lambda x: scoped(x, masked=True, forward=True), jnp.array([0.0, 5.0])
+    )
     assert place == "second (exp, forward)"
-    assert nonfinite.origin(scoped, jnp.array([1.0, jnp.nan])) == "the input [0]"
+    assert nonfinite.locate_nonfinite(scoped, jnp.array([1.0, jnp.nan])) == "the input [0]"
 
 
 def test_a_bad_gradient_is_traced_to_its_layer():
@@ -202,8 +204,8 @@ def test_a_bad_gradient_is_traced_to_its_layer():
         with jax.named_scope("large"):
             return (x * large * large).sum()
 
-    assert nonfinite.origin(loss, jnp.zeros(2), 1e30) is None
-    assert nonfinite.origin(jax.grad(loss), jnp.zeros(2), 1e30) == "large (mul, backward)"
+    assert nonfinite.locate_nonfinite(loss, jnp.zeros(2), 1e30) is None
+    assert nonfinite.locate_nonfinite(jax.grad(loss), jnp.zeros(2), 1e30) == "large (mul, backward)"
 
 
 def test_the_place_is_found_inside_called_programs():
@@ -216,7 +218,7 @@ def test_the_place_is_found_inside_called_programs():
         with jax.named_scope("outer"):
             return inner(x) + 1
 
-    assert nonfinite.origin(outer, jnp.ones(2)) == "outer/deep (log, forward)"
+    assert nonfinite.locate_nonfinite(outer, jnp.ones(2)) == "outer/deep (log, forward)"
 
 
 def test_all_finite():

@@ -65,9 +65,9 @@ PLACES = {
     "before the list is written": around(rewind, "write"),
     "before going back": around(resume, "restore", 2),
     "before the log goes back": around(logger.Record, "go_back", 2),
-    "before the folder goes back": around(trainer._Run, "settle", 3),
-    "before the events": around(trainer._Run, "_pending_events", 3),
-    "in the events": around(trainer._Run, "_evaluate", 2),
+    "before the folder goes back": around(trainer.Trainer, "settle", 3),
+    "before the events": around(trainer.Trainer, "_pending_events", 3),
+    "in the events": around(trainer.Trainer, "_evaluate", 2),
     "before the first checkpoint": at_step(17),
     "at the end": around(resume, "best_state"),
 }
@@ -175,7 +175,7 @@ def test_a_trace_ends_where_the_run_goes_back(small, tmp_path, monkeypatch):
 def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatch):
     """After going back the run ends for --patience before the step of its last picture."""
     scores = iter([0.1, 0.2, 0.3, 0.4, 0.1])
-    evaluate = trainer._Run._evaluate
+    evaluate = trainer.Trainer._evaluate
 
     def scripted(self, state, split):
         values = evaluate(self, state, split)
@@ -183,20 +183,20 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
         first = first and self.at.best.step < 9
         return values | ({"accuracy": np.float64(next(scores, 0.1))} if first else {})
 
-    monkeypatch.setattr(trainer._Run, "_evaluate", scripted)
+    monkeypatch.setattr(trainer.Trainer, "_evaluate", scripted)
     flags = {"num_steps": 18, "log_every": 2, "eval_every": 2, "checkpoint_every": 5}
     flags |= {"patience": 1, "on_nonfinite": "rewind"}
     config = small.Config(workdir=str(tmp_path / "run"), **flags)
     made = poisoned(small, small.plain(config), 8)
     shown = []
 
-    def show(task, state):
+    def figures(task, state):
         shown.append(int(state.step))
         return {
             "step": pictures.Picture(np.full((2, 2, 3), int(state.step), np.uint8), "its number")
         }
 
-    assert loop.train(config, *made, show=show)["step"] == 6
+    assert loop.train(config, *made, figures=figures)["step"] == 6
     assert shown == [2, 4, 6, 8, 6]
     folder = tmp_path / "run" / "plots" / "step"
     assert sorted(path.name for path in folder.iterdir()) == [

@@ -115,7 +115,7 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
                 Foreign(conv),
                 supervised_config.optimizer(supervised_config.SupervisedConfig(batch_size=8), 99),
                 loss=lambda logits, batch: jax.nn.logsumexp(logits, -1),
-                measure=classification,
+                metrics_fn=classification,
                 example=spec.example(),
                 preprocess=lambda b: b | {"image": b["image"].astype(np.float32) / 255},
             )

@@ -44,13 +44,13 @@ class Config(RunConfig):
 
     minutes: float = flag(8.0, "minutes until the end, compiling included", low=0.01, high=1e4)
     output: str = flag(
-        "", "new folder of the results and logs; default: runs/accelerator/<time>", place=True
+        "", "new folder of the results and logs; default: runs/accelerator/<time>", runtime=True
     )
     only: str = flag(
         "", "starts of names of parts or results, between commas: steps/vgg16,loop; empty: all"
     )
     rehearse: bool = flag(False, "measure in small on a CPU, to see that all of it works")
-    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", place=True)
+    torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", runtime=True)
 
 
 def parts(only: str, shares: dict[str, int]) -> list[driver.Part]:

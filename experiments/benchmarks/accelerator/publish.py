@@ -24,9 +24,9 @@ CHECKED = {"runs": "does everything run", "checks": "numerics, parallelism and c
 class Config(RunConfig):
     """From which file to which folder."""
 
-    add: str = flag("", "results.jsonl of an accelerator", place=True)
+    add: str = flag("", "results.jsonl of an accelerator", runtime=True)
     commit: str = flag("HEAD", "commit whose code was measured")
-    results: str = flag(performance.KEPT, "folder of the files of figures", place=True)
+    results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:
