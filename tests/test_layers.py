@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {
         *("errors", "files", "console", "tree", "signals", "lock", "checksums", "memory"),
-        *("compilation_cache", "config", "flags", "task"),
+        *("compilation_cache", "config", "flags", "hyperparameters", "saved_config", "task"),
         *("losses", "metrics", "optim", "schedules", "regularizers", "augment"),
     },
     {"nn"},
@@ -26,9 +26,9 @@ FLOORS = [
 ]
 ROOMS = {
     "tensorflow_datasets": {"jaxdl/data/tfds.py"},
-    "orbax": {"jaxdl/run/checkpoint.py"},
+    "orbax": {"jaxdl/run/checkpoint_io.py"},
     "tensorboardX": {"jaxdl/run/logger.py"},
-    "matplotlib": {"jaxdl/run/plots.py"},
+    "matplotlib": {"jaxdl/run/plots.py", "jaxdl/run/curves.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},
     # What Grain needs of it stands where Grain does.
     "absl": {"jaxdl/cli.py", "jaxdl/flags.py", "jaxdl/data/pipeline.py"},

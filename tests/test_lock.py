@@ -70,7 +70,7 @@ def test_a_file_system_without_locks_is_called_so(number, tmp_path, monkeypatch)
 
     monkeypatch.setattr(fcntl, "flock", flock)
     claims = {
-        "run": lambda: workdir.claim(tmp_path / "run", RunConfig()),
+        "run": lambda: workdir.lock_folder(tmp_path / "run", RunConfig()),
         "sweep": lambda: Lock(tmp_path / ".lock"),
     }
     for claim in claims.values():

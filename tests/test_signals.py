@@ -12,8 +12,9 @@ import pytest
 from jaxdl import signals
 from jaxdl.console import Training
 from jaxdl.run import logger
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.train import loop, resume, stopwatch, summary, trainer
-from tests.test_loop import train, without_seconds
+from tests.train.test_loop import train, without_seconds
 
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6}
 
@@ -144,8 +145,8 @@ MOMENTS = {
     "at a checkpoint": at_step(5),
     "logging": around(trainer.Trainer, "_log", 2),
     "evaluating": around(trainer.Trainer, "_evaluate", 1),
-    "saving": around(loop.Checkpoints, "save", 1),
-    "waiting": around(loop.Checkpoints, "wait", 3),
+    "saving": around(Checkpoints, "save", 1),
+    "waiting": around(Checkpoints, "wait", 3),
     "the last step": at_step(12),
     "the last evaluation": around(trainer.Trainer, "_evaluate", 3),
     "the best evaluation": around(resume, "best_state", 1),
@@ -161,7 +162,7 @@ def test_at_any_moment_it_ends_in_a_checkpoint(moment, number, whole, small, tmp
         with pytest.raises(signals.Stopped, match="checkpoint of step") as stopped:
             train(small, workdir=str(tmp_path / "run"), **FLAGS)
     assert stopped.value.status == 128 + number
-    checkpoints = loop.Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     checkpoints.read(checkpoints.steps()[-1])
     assert not (tmp_path / "run" / "summary.json").exists()
     assert f"checkpoint of step {checkpoints.steps()[-1]} made" in str(stopped.value)
@@ -229,7 +230,7 @@ def test_a_closed_terminal_ends_a_run_in_a_checkpoint(tmp_path):
         os.read(ours, 100_000)
     os.close(ours)
     assert process.wait(timeout=120) == 129
-    checkpoints = loop.Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     newest = checkpoints.steps()[-1]
     checkpoints.read(newest)
     assert newest >= logger.read_metrics(tmp_path / "run")[-1]["step"]

@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.transformer import _block, _empty, _tokens
 from jaxdl.nn.dense import Dense
-from jaxdl.nn.transformer import Caches, Decoder
+from jaxdl.nn.transformer import Caches, Decoder, block_maker, empty_caches, token_table
 
 
 class LanguageModel(nn.Module):
@@ -20,7 +19,7 @@ class LanguageModel(nn.Module):
       features: D.
       hidden: units inside a block.
       length: L.
-      positions: one of `tokens.POSITIONS`.
+      positions: one of `embedding.POSITIONS`.
       norm: one of `NORMS`.
       dropout: rate of the embedding, of each branch, and of the weights of attention.
       tie: the logits are products with the tokens' own vectors (Press & Wolf, 2017).
@@ -41,7 +40,8 @@ class LanguageModel(nn.Module):
 
     def setup(self) -> None:
         """Makes the tables and the blocks."""
-        self.tokens, self.decoder = _tokens(self), Decoder(self.layers, _block(self), self.dtype)
+        self.tokens = token_table(self)
+        self.decoder = Decoder(self.layers, block_maker(self), self.dtype)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 
@@ -52,7 +52,7 @@ class LanguageModel(nn.Module):
     @nn.nowrap
     def start(self, examples: int) -> Caches:
         """Empty caches, for the first token."""
-        return Caches(_empty(self, examples), (None,) * self.layers)
+        return Caches(empty_caches(self, examples), (None,) * self.layers)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int

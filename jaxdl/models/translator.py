@@ -5,10 +5,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.models.transformer import _block, _empty, _tokens
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.padding import PAD
-from jaxdl.nn.transformer import Caches, Decoder, Encoder, Pair
+from jaxdl.nn.transformer import (
+    Caches,
+    Decoder,
+    Encoder,
+    Pair,
+    block_maker,
+    empty_caches,
+    token_table,
+)
 
 
 class Translator(nn.Module):
@@ -36,10 +43,10 @@ class Translator(nn.Module):
 
     def setup(self) -> None:
         """Makes the tables and the blocks."""
-        self.target = _tokens(self)
-        self.source = self.target if self.share else _tokens(self)
-        self.encoder = Encoder(self.layers, _block(self), self.dtype)
-        self.decoder = Decoder(self.layers, _block(self, cross=True), self.dtype)
+        self.target = token_table(self)
+        self.source = self.target if self.share else token_table(self)
+        self.encoder = Encoder(self.layers, block_maker(self), self.dtype)
+        self.decoder = Decoder(self.layers, block_maker(self, cross=True), self.dtype)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 
@@ -53,7 +60,7 @@ class Translator(nn.Module):
     def encode(self, source: jax.Array) -> Caches:
         """Encodes source [B, S] into the caches that decoding begins with."""
         memories = self.decoder.remember(*self._encode(source, False))
-        return Caches(_empty(self, source.shape[0]), memories)
+        return Caches(empty_caches(self, source.shape[0]), memories)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int

@@ -16,24 +16,28 @@ CHUNK = 5 << 20  # bytes of patches that are made at a time: about what a core's
 # The three maps of one member, by XLA.
 
 
-def _xla_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+def xla_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """Result y [B, H', W', O] of images x [B, H, W, I] and a kernel w [k, l, I, O], by XLA."""
     return lax.conv_general_dilated(x, w, window.strides, window.padding, dimension_numbers=LAYOUT)
 
 
-def _xla_to_images(y: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+def xla_to_images(y: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """Gradient with respect to the images, [B, H, W, I], by XLA."""
     x = jax.ShapeDtypeStruct((y.shape[0], *window.image, w.shape[2]), y.dtype)
-    return jax.linear_transpose(lambda x: _xla_forward(x, w, window), x)(y)[0]
+    return jax.linear_transpose(lambda x: xla_forward(x, w, window), x)(y)[0]
 
 
-def _xla_to_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+def xla_to_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    """Gradient with respect to the kernel, [k, l, I, O], by XLA."""
     w = jax.ShapeDtypeStruct((*window.kernel, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda w: _xla_forward(x, w, window), w)(y)[0]
+    return jax.linear_transpose(lambda w: xla_forward(x, w, window), w)(y)[0]
 
 
 # The three maps of one member out of several, on a CPU.
 
 
-def _cpu_forward(x: jax.Array, w: jax.Array, window: Window, members: int = 1) -> jax.Array:
+def cpu_forward(x: jax.Array, w: jax.Array, window: Window, members: int = 1) -> jax.Array:
+    """As `xla_forward`, on a CPU; `members`: of an enclosing `vmap` over kernels."""
     B, inputs, outputs = x.shape[0], x.shape[-1], w.shape[-1]
     if window.kernel == (1, 1):
         seen = _pad(x, window.padding)[:, :: window.strides[0], :: window.strides[1]]
@@ -42,22 +46,24 @@ def _cpu_forward(x: jax.Array, w: jax.Array, window: Window, members: int = 1) -
     if x.dtype == jnp.float32 and members == 1 and fits:
         if min(min(pads) for pads in window.padding) < 0:  # XLA reads beyond what it cuts off
             x, window = _pad(x, window.padding), window._replace(padding=((0, 0), (0, 0)))
-        return _xla_forward(x, w, window)
+        return xla_forward(x, w, window)
     parts = _parts(_pad(_bits(x), window.padding), window, inputs * members)
     matrix = w.reshape(-1, outputs)
     y = lax.map(lambda part: _product(_patches(part, window, x.dtype), matrix), parts)
     return y.reshape(B, *window.out(), outputs)
 
 
-def _cpu_to_images(y: jax.Array, w: jax.Array, window: Window, members: int = 1) -> jax.Array:
+def cpu_to_images(y: jax.Array, w: jax.Array, window: Window, members: int = 1) -> jax.Array:
+    """As `xla_to_images`, on a CPU: a convolution of the spread result with the flipped kernel."""
     if window.kernel == (1, 1) and window.padding == ((0, 0), (0, 0)):
         return _spread(_product(y, w[0, 0].T), window.image, window.strides)
     mirrored = window.mirrored()
     spread = _spread(y, mirrored.image, window.strides)
-    return _cpu_forward(spread, w[::-1, ::-1].swapaxes(2, 3), mirrored, members)
+    return cpu_forward(spread, w[::-1, ::-1].swapaxes(2, 3), mirrored, members)
 
 
-def _cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1) -> jax.Array:
+def cpu_to_kernel(x: jax.Array, y: jax.Array, window: Window, members: int = 1) -> jax.Array:
+    """As `xla_to_kernel`, on a CPU: products of patches with the result, summed over parts."""
     inputs, outputs = x.shape[-1], y.shape[-1]
     shape = (*window.kernel, inputs, outputs)
     parts = _parts(_pad(_bits(x), window.padding), window, inputs * members)

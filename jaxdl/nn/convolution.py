@@ -26,12 +26,12 @@ from jax.interpreters import ad
 from jaxdl.nn import bilinear
 from jaxdl.nn.conv_kernels import (
     LAYOUT,
-    _cpu_forward,
-    _cpu_to_images,
-    _cpu_to_kernel,
-    _xla_forward,
-    _xla_to_images,
-    _xla_to_kernel,
+    cpu_forward,
+    cpu_to_images,
+    cpu_to_kernel,
+    xla_forward,
+    xla_to_images,
+    xla_to_kernel,
 )
 from jaxdl.nn.conv_window import Pads, Window
 
@@ -40,7 +40,7 @@ def convolve(x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Pads
     """The convolution of images [B, H, W, I] with a kernel [k, l, I, O]: [B, H', W', O]."""
     window = Window(tuple(strides), tuple(padding), x.shape[1:3], w.shape[:2])  # type: ignore
     if 0 in (*x.shape, *w.shape, *window.out()):  # nothing to be fast about
-        return _xla_forward(x, w, window)
+        return xla_forward(x, w, window)
     return forward.bind(x[None], w[None], window=window)[0]
 
 
@@ -122,22 +122,22 @@ forward = _primitive(
     "forward",
     (IMAGES, KERNEL, RESULT),
     lambda x, w, window: (x[1], *window.out(), w[4]),
-    _cpu_forward,
-    _xla_forward,
+    cpu_forward,
+    xla_forward,
 )
 to_images = _primitive(
     "to_images",
     (RESULT, KERNEL, IMAGES),
     lambda y, w, window: (y[1], *window.image, w[3]),
-    _cpu_to_images,
-    _xla_to_images,
+    cpu_to_images,
+    xla_to_images,
 )
 to_kernel = _primitive(
     "to_kernel",
     (IMAGES, RESULT, KERNEL),
     lambda x, y, window: (*window.kernel, x[4], y[4]),
-    _cpu_to_kernel,
-    _xla_to_kernel,
+    cpu_to_kernel,
+    xla_to_kernel,
 )
 
 

@@ -1,8 +1,13 @@
-"""Transformer blocks (Vaswani et al., 2017), and stacks of them: encoder and decoder."""
+"""Transformer blocks (Vaswani et al., 2017), pre-norm (Xiong et al., 2020) or post-norm.
+
+What decoding keeps between two tokens is a pytree whose leaves all have the examples first.
+
+Shapes: B examples of T positions, S of a source, with D features; V tokens; L positions at most.
+"""
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -14,6 +19,7 @@ from jaxdl.nn.activations import Activation
 from jaxdl.nn.attention import MultiHeadAttention
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.embedding import Tokens
 from jaxdl.nn.norm import LayerNorm
 
 NORMS = ("pre", "post")
@@ -193,3 +199,46 @@ class Decoder(Encoder):
             x, grown = block.next(x, cache, position, memory)
             own.append(grown)
         return self.finish(x), caches._replace(own=tuple(own))
+
+
+class Sizes(Protocol):
+    """Sizes that a model of Transformer blocks has as attributes, see `transformer_lm`."""
+
+    vocabulary: int
+    layers: int
+    heads: int
+    features: int
+    hidden: int
+    length: int
+    positions: str
+    norm: str
+    dropout: float
+    dtype: DTypeLike
+
+
+def token_table(model: Sizes) -> Tokens:
+    """Embedding of tokens and positions for a model of these sizes."""
+    return Tokens(
+        model.vocabulary, model.features, model.length, model.positions, model.dropout, model.dtype
+    )
+
+
+def block_maker(model: Sizes, cross: bool = False) -> Callable[[], Block]:
+    """Constructor of blocks of these sizes; `cross`: with attention to a memory."""
+    return partial(
+        Block,
+        model.features,
+        model.heads,
+        model.hidden,
+        model.norm,
+        model.dropout,
+        model.positions == "rotary",
+        cross,
+        dtype=model.dtype,
+    )
+
+
+def empty_caches(model: Sizes, examples: int) -> tuple[Pair, ...]:
+    """Keys and values of zeros, of each block: [B, L, H, D / H] each."""
+    shape = (examples, model.length, model.heads, model.features // model.heads)
+    return ((jnp.zeros(shape, model.dtype),) * 2,) * model.layers

@@ -27,7 +27,7 @@ import numpy as np
 from jaxdl import checksums, files, memory, tree
 from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run.checkpoint_io import _damaged, _delete, _keep, _loaded, _why
+from jaxdl.run.checkpoint_io import damaged_error, delete_path, read_arrays, reason, write_arrays
 from jaxdl.run.checkpoint_record import BEST, RECORD, WITHIN, DamagedError, Saved
 from jaxdl.run.metrics_log import LAST_STEP
 
@@ -96,7 +96,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise what they like
             self._check()  # else it failed because the folder is not there any more
             raise TrainingError(
-                f"a checkpoint in {self.folder} was not written ({_why(error)}): mend that, and "
+                f"a checkpoint in {self.folder} was not written ({reason(error)}): mend that, and "
                 "the same command goes on from the one before"
             ) from error
 
@@ -176,32 +176,32 @@ class Checkpoints:
             needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
             if needed > memory.installed():
                 raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
-            found = _loaded(folder / "state", stored)
+            found = read_arrays(folder / "state", stored)
             if tree.flat_digest({path: found[path] for path in leaves}) != record["state_sha256"]:
                 raise ValueError("the state's SHA-256 is another")
             state = tree.unflatten(like, {path[len(part) :]: found[path] for path in target})
         except Exception as error:  # as in wait
-            raise _damaged(folder, error) from error
+            raise damaged_error(folder, error) from error
         return Saved(step, state, record, log)
 
     def set_aside(self, step: int) -> None:
         """Renames a checkpoint that is of no use any more, so that no step has it."""
         aside = self.folder / f"damaged-{step}"
-        _delete(aside)
+        delete_path(aside)
         (self.folder / str(step)).rename(aside)
 
     def delete(self, step: int) -> None:
         """Deletes a checkpoint."""
         # Renamed first: a half-deleted folder must not have a number for a name.
         doomed = self.folder / f"old-{step}"
-        _delete(doomed)
+        delete_path(doomed)
         (self.folder / str(step)).rename(doomed)
-        _delete(doomed)
+        delete_path(doomed)
 
     def clear_leftovers(self) -> None:
         """Deletes what a killed process left half-written or half-deleted."""
         for path in (*self.folder.glob("old-*"), *self.folder.parent.glob(self._part("*"))):
-            _delete(path)
+            delete_path(path)
 
     def _part(self, step: str) -> str:
         """The name, beside the folder, of a checkpoint that is being written."""
@@ -230,9 +230,9 @@ class Checkpoints:
         part = self.folder.parent / self._part(str(step))
         try:
             self._check()
-            _delete(part)
+            delete_path(part)
             part.mkdir()  # not its parents: a run folder that was moved is not made again
-            _keep(part / "state", {path: a for path, a in flat.items() if a.size})
+            write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
             leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
             known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record | known), encoding="utf-8")
@@ -244,7 +244,7 @@ class Checkpoints:
                 self.delete(step)
             part.rename(self.folder / str(step))
         except BaseException:
-            _delete(part)  # makes room again
+            delete_path(part)  # makes room again
             raise
         checksums.sync(self.folder)
         others = [other for other in self.steps() if other != step]
@@ -258,4 +258,4 @@ def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise _damaged(folder, error) from error
+        raise damaged_error(folder, error) from error

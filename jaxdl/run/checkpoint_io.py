@@ -21,7 +21,7 @@ from jaxdl.run.checkpoint_record import DamagedError
 _ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
 
 
-def _keep(folder: Path, flat: dict[str, np.ndarray]) -> None:
+def write_arrays(folder: Path, flat: dict[str, np.ndarray]) -> None:
     """Writes arrays by orbax, in this process alone."""
     if jax.process_count() > 1:  # v1 would hold a meeting of all processes, wherever they are now
         from orbax import checkpoint as old
@@ -62,8 +62,8 @@ def _one_report() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Reads what `_keep` wrote, in the shardings of `stored`; makes the empty arrays anew."""
+def read_arrays(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Arrays by path in the shardings of `stored`; empty ones, which orbax lacks, made anew."""
     from orbax.checkpoint import v1 as orbax
 
     context = orbax.Context()
@@ -77,11 +77,12 @@ def _loaded(folder: Path, stored: dict[str, jax.ShapeDtypeStruct]) -> dict[str, 
     return found | made
 
 
-def _damaged(folder: Path, error: Exception) -> DamagedError:
-    return DamagedError(f"checkpoint {folder} is damaged ({_why(error)})")
+def damaged_error(folder: Path, error: Exception) -> DamagedError:
+    """The error to raise for a checkpoint that `error` was found in."""
+    return DamagedError(f"checkpoint {folder} is damaged ({reason(error)})")
 
 
-def _why(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The operating system's words, which tensorstore buries in a paragraph of its own."""
     kinds = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG
     known = map(os.strerror, kinds)
@@ -89,7 +90,8 @@ def _why(error: Exception) -> str:
     return buried or getattr(error, "strerror", None) or first_line(error)
 
 
-def _delete(path: Path) -> None:
+def delete_path(path: Path) -> None:
+    """Deletes a file, a link or a folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

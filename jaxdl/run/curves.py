@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl.errors import printable, shortened
 from jaxdl.run.metrics_log import metric_names
-from jaxdl.run.plots import Lines, _no_backend, _plain, _save, _words, new_figure
+from jaxdl.run.plots import Lines, new_figure, no_backend, plain_label, save_figure, word_label
 
 LETTER = 0.075  # inches, of a legend
 STEEP = 30  # times the median: a value beyond that has a logarithmic axis drawn
@@ -58,11 +58,11 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
             axes.set_yscale("log")
         else:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-        axes.set_title(_plain(name.replace("_", " ")), y=1.0)  # given: not measured
+        axes.set_title(plain_label(name.replace("_", " ")), y=1.0)  # given: not measured
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
     _legend(figure, labels, colors, beside)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _points(lines: Lines, split: str, name: str) -> list[tuple[int, float]]:
@@ -81,12 +81,12 @@ def _labels(names: list[str]) -> list[str]:
     common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
     with contextlib.suppress(ValueError):  # on other drives
         names = [os.path.relpath(name, common) if common else name for name in names]
-    return [_words(printable(shortened(name))) for name in names]
+    return [word_label(printable(shortened(name))) for name in names]
 
 
 def _colors(count: int) -> list[Any]:
     """Returns one color a run; of more than twenty, neighbours are similar."""
-    with _no_backend():
+    with no_backend():
         import matplotlib
 
     if count <= 10:
@@ -98,7 +98,7 @@ def _colors(count: int) -> list[Any]:
 
 def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
     """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
-    with _no_backend():
+    with no_backend():
         from matplotlib.lines import Line2D
 
     several = len(labels) > 1
@@ -149,15 +149,15 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
     figure = new_figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
     for number, (name, pairs) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
-        axes.set_ylabel(_plain(title.replace("_", " ")))
-        axes.set_xlabel(_plain(name.replace("_", " ")))
+        axes.set_ylabel(plain_label(title.replace("_", " ")))
+        axes.set_xlabel(plain_label(name.replace("_", " ")))
         axes.grid(alpha=0.25)
         pairs = [(value, seeds) for value, seeds in pairs if seeds]
         words = sorted({value for value, _ in pairs})
         numbers = _numbers(words)
         if numbers is None:
             places = {word: float(n) for n, word in enumerate(words)}
-            axes.set_xticks(list(places.values()), [_plain(word) for word in words])
+            axes.set_xticks(list(places.values()), [plain_label(word) for word in words])
             axes.set_xlim(-0.5, len(words) - 0.5)
         else:
             places = dict(zip(words, numbers, strict=True))
@@ -174,7 +174,7 @@ def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: 
         if numbers is not None and len(means) > 1:
             line = [(x, np.mean(means[x])) for x in sorted(means)]
             axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _numbers(words: list[str]) -> list[float] | None:

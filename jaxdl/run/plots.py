@@ -18,7 +18,7 @@ LONGEST_CLASS = 24  # characters of a class's name on an axis
 
 
 @contextlib.contextmanager
-def _no_backend() -> Iterator[None]:
+def no_backend() -> Iterator[None]:
     """Around each import of matplotlib, which reads MPLBACKEND at the first one.
 
     It is not obeyed: it may name a notebook's backend, which is not installed here. Figures are
@@ -34,7 +34,7 @@ def _no_backend() -> Iterator[None]:
 
 def new_figure(**options: Any) -> Any:
     """A `matplotlib.figure.Figure`, which Agg draws."""
-    with _no_backend():
+    with no_backend():
         from matplotlib.figure import Figure
     return Figure(**options)
 
@@ -49,7 +49,7 @@ def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()
       names: of the classes, C; another number of them: the axes have the classes' numbers.
     """
     classes = len(values)
-    labels = [_words(shortened(name, LONGEST_CLASS)) for name in names]
+    labels = [word_label(shortened(name, LONGEST_CLASS)) for name in names]
     if len(labels) != classes or classes > MOST_LABELS:
         labels = []
     room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
@@ -64,7 +64,7 @@ def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()
         ((left + inner + 0.15) / width, bottom / height, 0.2 / width, inner / height)
     )
     figure.colorbar(image, cax=bar, label="share of the true class")
-    axes.set_title(_plain(title))
+    axes.set_title(plain_label(title))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if classes <= MOST_LABELS:
@@ -76,7 +76,7 @@ def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()
                 color = "white" if value > 0.5 else "black"
                 text = f"{value:.2f}".lstrip("0") if value < 1 else "1"
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def boundary(
@@ -113,7 +113,7 @@ def boundary(
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def attention(weights: np.ndarray, source: list[str], target: list[str], path: Path) -> None:
@@ -138,12 +138,12 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
     axes.set_ylabel("each token of the target, and where it looks")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _legible(token: str) -> str:
     """A token as a label that matplotlib's own font can write."""
-    with _no_backend():
+    with no_backend():
         from matplotlib import font_manager
 
     known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
@@ -156,17 +156,18 @@ def _legible(token: str) -> str:
     return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
 
 
-def _words(text: str) -> str:
+def word_label(text: str) -> str:
     """Words as a label that matplotlib's own font can write."""
     return " ".join(map(_legible, text.split(" ")))
 
 
-def _plain(text: str) -> str:
+def plain_label(text: str) -> str:
     """A name as a label: short, with no formula and no control character in it."""
     return printable(shortened(text)).replace("$", r"\$")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG at 110 dots per inch, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

@@ -3,15 +3,17 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxdl import config as configs
 from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
+from jaxdl.distributed import collectives
 from jaxdl.errors import UserError
 from jaxdl.lock import Lock, check_free
 from jaxdl.run.checkpoint import Checkpoints
@@ -41,7 +43,7 @@ def choose_workdir(config: RunConfig) -> Path:
     return folder
 
 
-def claim(folder: Path, config: RunConfig) -> Lock:
+def lock_folder(folder: Path, config: RunConfig) -> Lock:
     """Makes sure that this run, and no other process, may write here; only then makes the folder.
 
     Raises:
@@ -173,3 +175,37 @@ def read_config(
         return merged, ""
     listed = "; ".join(differing)
     return merged, f"{folder / CONFIG} differs from the run's checkpoint ({listed}), which counts"
+
+
+class Claim(NamedTuple):
+    """A folder to write, which is nobody else's."""
+
+    folder: Path  # of another process than the first: one that is gone at its end
+    named: str  # the run's folder, the same on all processes
+    check: Callable[[], None]  # raises a TrainingError where it is not the run's any more
+
+
+@contextmanager
+def claimed(config: RunConfig) -> Iterator[Claim]:
+    """Claims the run's folder.
+
+    Raises:
+      UserError: the folder is not the run's to write; on all processes.
+    """
+    folder = choose_workdir(config)
+    locks: list[Lock] = []
+    with ExitStack() as stack:
+
+        def claim() -> str:
+            locks.append(stack.enter_context(lock_folder(folder, config)))
+            return str(folder)
+
+        named = collectives.host0_value(claim)
+        if not collectives.is_host0():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def check() -> None:
+            for lock in locks:
+                lock.check()
+
+        yield Claim(folder, named, check)

@@ -8,11 +8,8 @@ A checkpoint is of the moment between a step and its events: who goes on from it
 that step again, with the same results. So a run can be left anywhere, in an evaluation too.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import Any
 
 from jaxdl import saved_config, signals
 from jaxdl.config import RunConfig
@@ -20,7 +17,6 @@ from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.lock import Lock
 from jaxdl.run import workdir
 from jaxdl.task import Build
 from jaxdl.train.evaluate import metric_names
@@ -69,7 +65,7 @@ def train(
         return dry_run.estimate(config, spec, data)
     ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
     collectives.check_same(saved_config.identity(config) | {"data": data.spec.fingerprint} | ways)
-    with signals.graceful() as request, claimed(config) as place:
+    with signals.graceful() as request, workdir.claimed(config) as place:
         try:
             with ExitStack() as opened:
                 run = begin_run(config, spec, data, best, figures, place, request, opened)
@@ -100,37 +96,3 @@ def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
         raise UserError(
             f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"
         )
-
-
-class Claim(NamedTuple):
-    """A folder to write, which is nobody else's."""
-
-    folder: Path  # of another process than the first: one that is gone at its end
-    named: str  # the run's folder, the same on all processes
-    check: Callable[[], None]  # raises a TrainingError where it is not the run's any more
-
-
-@contextmanager
-def claimed(config: RunConfig) -> Iterator[Claim]:
-    """Claims the run's folder.
-
-    Raises:
-      UserError: the folder is not the run's to write; on all processes.
-    """
-    folder = workdir.choose_workdir(config)
-    locks: list[Lock] = []
-    with ExitStack() as stack:
-
-        def claim() -> str:
-            locks.append(stack.enter_context(workdir.claim(folder, config)))
-            return str(folder)
-
-        named = collectives.host0_value(claim)
-        if not collectives.is_host0():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-
-        def check() -> None:
-            for lock in locks:
-                lock.check()
-
-        yield Claim(folder, named, check)

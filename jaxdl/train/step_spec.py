@@ -16,8 +16,8 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.task import Batch, Build, Key, Metrics, State, Task
-from jaxdl.train.train_step import KEPT
 
+KEPT = 8  # programs of a process that another run of the same constants takes up
 Operands = dict[str, Any]  # numbers of a config by field: arguments of every compiled function
 
 
@@ -62,7 +62,7 @@ def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
     Raises:
       UserError: the model cannot be built.
     """
-    numbers, key, _ = _arguments(spec)
+    numbers, key, _ = argument_shapes(spec)
     state = jax.eval_shape(task_functions(spec).init, numbers, key)
     return numbers, sharding.placed(state, sharding.replicated(spec.mesh))
 
@@ -92,7 +92,7 @@ def task_functions(spec: StepSpec) -> TaskFunctions:
     return TaskFunctions(*map(of_operands, TaskFunctions._fields))
 
 
-def _arguments(spec: StepSpec) -> tuple[Operands, Any, Any]:
+def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
     """Shapes of a program's operands, of a key and of a batch."""
     whole, shards = sharding.replicated(spec.mesh), sharding.sharded(spec.mesh)
     numbers = {name: _like(name) for name in hyperparameters.operands(spec.config)}

@@ -18,9 +18,14 @@ from jaxdl.data import batches
 from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key, Metrics, State
 from jaxdl.train import flops, nonfinite
-from jaxdl.train.step_spec import Operands, StepSpec, _arguments, state_shapes, task_functions
-
-KEPT = 8  # programs of a process that another run of the same constants takes up
+from jaxdl.train.step_spec import (
+    KEPT,
+    Operands,
+    StepSpec,
+    argument_shapes,
+    state_shapes,
+    task_functions,
+)
 
 
 class LoopState(NamedTuple):
@@ -77,7 +82,7 @@ def compile_step(spec: StepSpec) -> Program:
     whole = sharding.replicated(mesh)
     functions = task_functions(spec)
     # As the compiled step will call it, mesh and all: so it is not traced again there.
-    _, key, batch = _arguments(spec)
+    _, key, batch = argument_shapes(spec)
     numbers, state = state_shapes(spec)
     traced, (_, found) = jax.make_jaxpr(functions.step, return_shape=True)(numbers, state, batch)
     on_cpu = mesh.devices.flat[0].platform == "cpu"

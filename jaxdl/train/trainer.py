@@ -18,13 +18,13 @@ from jaxdl.distributed import collectives
 from jaxdl.run import environment, logger, pictures
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import Saved
+from jaxdl.run.workdir import Claim
 from jaxdl.task import Key, State, Task
 from jaxdl.train import flops, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import Feed, open_feed
 from jaxdl.train.hooks import Best, Figures, FinalEval
-from jaxdl.train.loop import Claim
 from jaxdl.train.resume import LoopProgress
 from jaxdl.train.step_spec import Operands, StepSpec, build_task, operands
 from jaxdl.train.stopwatch import Stopwatch

@@ -15,8 +15,9 @@ import pytest
 PROGRAM = """
 import json, jax, numpy as np
 from experiments import mnist_cnn
-from jaxdl import cli, parallel
-from jaxdl.train import step
+from jaxdl.distributed import sharding
+from jaxdl.flags import parse_flags
+from jaxdl.train import step_spec, train_step
 from jaxdl.train.evaluate import evaluate_split
 
 TINY = ["--dataset=digits", "--image_size=8", "--batch_size=16", "--norm=batch", "--dropout=0"]
@@ -27,12 +28,13 @@ def vector(params):
 def train(name, *flags, devices=8, nudge=False):
     config = parse_flags(mnist_cnn.Config, [*TINY, *flags])
     data = mnist_cnn.load(config)
-    mesh = parallel.mesh(config, jax.devices()[:devices])
-    spec, numbers = step.step_spec(mnist_cnn.build, config, data, mesh), step.operands(config, mesh)
-    made = step.compile_step(spec)
+    mesh = sharding.mesh(config, jax.devices()[:devices])
+    spec = step_spec.step_spec(mnist_cnn.build, config, data, mesh)
+    numbers = step_spec.operands(config, mesh)
+    made = train_step.compile_step(spec)
     key = jax.random.key(1)
-    split = parallel.put(data.train, parallel.replicated(mesh))
-    epoch = step.Epoch(split, key, made.order({}, key, 0))
+    split = sharding.put(data.train, sharding.replicated(mesh))
+    epoch = train_step.Epoch(split, key, made.order({}, key, 0))
     carry = made.start(numbers, jax.random.key(0))
     if nudge:  # by one unit in the last place
         params = jax.tree.map(lambda x: jax.numpy.nextafter(x, 9.0), carry.state.params)

@@ -10,7 +10,6 @@ import time
 
 import jax
 import pytest
-from tests.test_detours import DIABETES, train_diabetes
 
 from jaxdl.config import RunConfig
 from jaxdl.distributed import watchdog
@@ -20,6 +19,7 @@ from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 from jaxdl.train import rewind
 from tests import small
+from tests.train.test_rewind import DIABETES, train_diabetes
 
 FLAGS = ["--num_steps=60", "--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
 FLAGS += ["--width=128"]  # a kernel of 24,576 entries: large enough to be split
@@ -200,7 +200,7 @@ def test_a_first_exchange_that_fails_is_one_line(monkeypatch):
     def fails(compute):
         raise jax.errors.JaxRuntimeError("INTERNAL: Duplicate GPU detected\n=== Trace ===")
 
-    monkeypatch.setattr(watchdog.parallel, "by_first", fails)
+    monkeypatch.setattr(watchdog.collectives, "host0_value", fails)
     with pytest.raises(TrainingError) as caught:
         watchdog._met(RunConfig(coordinator="127.0.0.1:1", num_processes=2, process_id=0))
     assert "cannot exchange data (INTERNAL: Duplicate GPU detected)" in str(caught.value)

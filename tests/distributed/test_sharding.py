@@ -17,8 +17,9 @@ from jaxdl.errors import UserError
 PROGRAM = """
 import json, jax, numpy as np
 from tests import small
-from jaxdl import augment, parallel, tree
-from jaxdl.train import step
+from jaxdl import augment, tree
+from jaxdl.distributed import collectives, sharding
+from jaxdl.train import step_spec, train_step
 from jaxdl.train.evaluate import evaluate_split
 
 config = small.Config(batch_size=16)
@@ -34,12 +35,13 @@ def look(batch):
     return augment.normalize(image, mean, std), label, jax.random.bernoulli(key, 0.3, (16,))
 
 for n in (1, 2, 4, 8):
-    mesh = parallel.mesh(config, jax.devices()[:n])
-    spec, numbers = step.step_spec(small.build, config, data, mesh), step.operands(config, mesh)
-    made = step.compile_step(spec)
-    split = jax.device_put(data.train, parallel.replicated(mesh))
+    mesh = sharding.mesh(config, jax.devices()[:n])
+    spec = step_spec.step_spec(small.build, config, data, mesh)
+    numbers = step_spec.operands(config, mesh)
+    made = train_step.compile_step(spec)
+    split = jax.device_put(data.train, sharding.replicated(mesh))
     key = jax.random.key(1)
-    epoch = step.Epoch(split, key, made.order({}, key, 0))
+    epoch = train_step.Epoch(split, key, made.order({}, key, 0))
     order = np.asarray(epoch.order)
     carry = made.start(numbers, jax.random.key(0))
     augmented = jax.jit(look)(made.batch(epoch, 3))
@@ -100,13 +102,14 @@ import os, sys, time, jax
 port, index = sys.argv[1], int(sys.argv[2])
 jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
 jax.distributed.initialize(f"localhost:{port}", 2, index)
-from jaxdl import parallel, signals
+from jaxdl import signals
+from jaxdl.distributed import collectives, sharding
 with signals.graceful() as request:
     print("ready", flush=True)
     for step in range(100_000):
         time.sleep(0.001)
         if step % 10 == 0:
-            number = parallel.agreed(request.number)  # as the loop does it
+            number = collectives.all_max(request.number)  # as the loop does it
             if number is not None:
                 print(step, number, flush=True)
                 break

@@ -17,7 +17,9 @@ from pathlib import Path
 import jax
 from tests import small
 from jaxdl.train import loop
-from jaxdl import compilation_cache, record
+from jaxdl import compilation_cache
+from jaxdl.run import logger
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.errors import TrainingError, UserError
 
 disk, cache, parts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -35,7 +37,7 @@ def train():
         return loop.train(config, small.build, data)  # compiled once for all
 
 def lines():
-    found = record.read_metrics(disk / "run")
+    found = logger.read_metrics(disk / "run")
     return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
 
 mount("size=64m")
@@ -71,7 +73,7 @@ for limit in limits:
         ended = str(error)
     except BaseException:
         ended = "TRACEBACK " + traceback.format_exc()
-    standing = loop.Checkpoints(disk / "run" / "checkpoints")
+    standing = Checkpoints(disk / "run" / "checkpoints")
     damaged = []
     for step in standing.steps():
         try:

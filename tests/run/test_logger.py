@@ -89,20 +89,20 @@ def test_a_folder_that_cannot_be_a_run(setup, tmp_path):
         folder = logger.Path("/proc/self/x")
     before = list(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="--workdir="):
-        workdir.claim(folder, SmallConfig())
+        workdir.lock_folder(folder, SmallConfig())
     assert list(tmp_path.rglob("*")) == before
 
 
 def test_leftovers_of_a_killed_start_do_not_brick_a_folder(tmp_path):
     (tmp_path / ".config.json.part").write_text("{", encoding="utf-8")
-    workdir.claim(tmp_path, SmallConfig()).release()
+    workdir.lock_folder(tmp_path, SmallConfig()).release()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
 def test_a_broken_config_is_one_line(text, tmp_path):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json"):
-        workdir.claim(tmp_path, SmallConfig())
+        workdir.lock_folder(tmp_path, SmallConfig())
 
 
 def test_write_text_replaces_whole(tmp_path):

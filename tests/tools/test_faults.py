@@ -4,12 +4,12 @@ import random
 import shutil
 
 import pytest
-from tests.test_checkpoint import always, saved, state
 
 from jaxdl import tree
 from jaxdl.run.checkpoint_record import DamagedError
 from jaxdl.run.recovery import restore_latest_valid
 from jaxdl.tools import faults
+from tests.run.test_checkpoint import always, saved, state
 
 FAULTS = 300
 

@@ -12,6 +12,7 @@ from jaxdl.__main__ import run
 from jaxdl.console import Training, track
 from jaxdl.errors import UserError
 from jaxdl.run import curves, environment, logger, pictures, plots, restore
+from jaxdl.tools import evaluate as evaluation
 from jaxdl.tools.evaluate import evaluate
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
@@ -65,10 +66,10 @@ def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        "plots.curves({}, Path('x.png'))",
+        "curves.curves({}, Path('x.png'))",
         "plots.matrix(np.eye(2), 't', Path('x.png'), ('a', 'b'))",
         "plots.attention(np.eye(2), ['a', 'b'], ['c', 'd'], Path('x.png'))",
-        "plots.curves({'a': [], 'b': []}, Path('x.png'))",
+        "curves.curves({'a': [], 'b': []}, Path('x.png'))",
     ],
 )
 def test_pictures_need_no_backend(call, tmp_path):
@@ -76,7 +77,7 @@ def test_pictures_need_no_backend(call, tmp_path):
     code = f"""
 from pathlib import Path
 import numpy as np
-from jaxdl import plots
+from jaxdl.run import curves, plots
 {call}
 """
     environ = os.environ | {"MPLBACKEND": "module://nowhere.backend", "PYTHONPATH": os.getcwd()}
@@ -86,7 +87,7 @@ from jaxdl import plots
 
 def test_a_legend_tells_names_apart_that_its_font_lacks(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: kept.append(figure))
     curves.curves({"runs/日本": [], "runs/中国": [], "runs/a b$": []}, tmp_path / "x.png")
     texts = [text.get_text() for text in kept[0].legends[0].get_texts()][3:]
     assert texts == [r"\u65e5\u672c", r"\u4e2d\u56fd", r"a b\$"]
@@ -96,8 +97,8 @@ def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypat
     config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
     small.run(config)
     said = []
-    monkeypatch.setattr(restore, "say", said.append)
-    monkeypatch.setattr(restore, "_keep_evaluation", lambda *_: 1 / 0)
+    monkeypatch.setattr(evaluation, "say", said.append)
+    monkeypatch.setattr(evaluation, "_keep_evaluation", lambda *_: 1 / 0)
     opened = restore.Run(tmp_path / "run", small, config, "newest", frozenset())
     assert "accuracy" in evaluate(opened, "test")
     assert "division by zero" in said[-1]
@@ -107,7 +108,7 @@ def test_a_legend_of_many_runs_has_each_once_and_no_name_is_cut(tmp_path, monkey
     lines = [{"step": n, "split": "train", "loss": 1.0 / n} for n in (1, 2)]
     names = [f"runs/learning_rate=0.{n},batch_size=128,weight_decay=0.0005" for n in range(1, 25)]
     kept = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: kept.append(figure))
     curves.curves(dict.fromkeys(names, lines), tmp_path / "x.png")
     (figure,) = kept
     FigureCanvasAgg(figure).draw()
@@ -128,7 +129,7 @@ def test_a_legend_of_many_runs_has_each_once_and_no_name_is_cut(tmp_path, monkey
 def test_one_value_that_dwarfs_the_rest_has_a_logarithmic_axis(values, scale, monkeypatch):
     lines = [{"step": n, "split": "validation", "loss": value} for n, value in enumerate(values)]
     kept = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: kept.append(figure))
     curves.curves({"": lines}, None)
     assert kept[0].axes[0].get_yscale() == scale
 
@@ -140,9 +141,9 @@ def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small,
     def denied(*args):
         raise PermissionError(13, "Permission denied", str(args[0]))
 
-    monkeypatch.setattr(restore.files, "write_text", denied)
+    monkeypatch.setattr(evaluation.files, "write_text", denied)
     said = []
-    monkeypatch.setattr(restore, "say", said.append)
+    monkeypatch.setattr(evaluation, "say", said.append)
     assert "accuracy" in evaluate(
         restore.Run(tmp_path / "run", small, config, "newest", frozenset()), "test"
     )

@@ -5,7 +5,6 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
-from tests.test_loop import train
 
 from experiments import mnist_lenet
 from experiments.benchmarks.accelerator.short import SHORT
@@ -14,6 +13,7 @@ from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
 from jaxdl.train import dry_run, flops, step_spec, train_step
+from tests.train.test_loop import train
 
 LENET = mnist_lenet.Config(dataset="embedded", batch_size=32, num_epochs=2, dry_run=True)
 

@@ -15,7 +15,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run import environment, logger, restore, workdir
+from jaxdl.run import curves, environment, logger, restore, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.signals import Stopped
 from jaxdl.tools.evaluate import evaluate
@@ -399,7 +399,7 @@ def test_what_fails_at_the_end_does_not_cost_the_figures(small, tmp_path, monkey
     def fails(*args):
         raise ValueError("not a backend")
 
-    monkeypatch.setattr(loop.plots, "curves", fails)
+    monkeypatch.setattr(curves, "curves", fails)
     with pytest.raises(TrainingError, match="summary is written, but: No module named 'sacrebleu'"):
         loop.train(config, small.build, data, final_eval=final_eval)
     assert logger.read_summary(tmp_path / "run")["step"] == 3
@@ -509,7 +509,7 @@ def unlocked(run):
 
 def taken_over(run):
     (run / ".lock").unlink()
-    workdir.claim(run, RunConfig(resume="force"))
+    workdir.lock_folder(run, RunConfig(resume="force"))
 
 
 @pytest.mark.parametrize("harm", [moved, unlocked, taken_over])

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_loop import Crash, crash_at, without_seconds
 
 from experiments import diabetes_regression
 from jaxdl import tree
@@ -17,7 +16,9 @@ from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
 from jaxdl.run import logger
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.train import loop, nonfinite, rewind, stopwatch
+from tests.train.test_loop import Crash, crash_at, without_seconds
 
 FLAGS = {"log_every": 4, "checkpoint_every": 5, "eval_every": 6, "num_steps": 18}
 
@@ -68,7 +69,7 @@ def test_abort_changes_nothing_names_the_place_and_keeps_the_step(small, tmp_pat
         return healthy(dataclasses.replace(config, num_steps=FLAGS["num_steps"]), spec)
 
     clean = loop.train(config, build, data)
-    kept = loop.Checkpoints(tmp_path / "run" / "nonfinite")
+    kept = Checkpoints(tmp_path / "run" / "nonfinite")
     assert kept.steps() == [7]
     build, data = poisoned(small, small.Config(**FLAGS), 7)
     task = build(small.Config(**FLAGS), data.spec)

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_finite import poisoned, train
-from tests.test_loop import Crash, crash_at, without_seconds
 
 from jaxdl import signals
 from jaxdl.console import Training
@@ -18,6 +16,8 @@ from jaxdl.run import logger, pictures
 from jaxdl.train import loop, resume, rewind, stopwatch, trainer
 from tests import nan_targets
 from tests.test_signals import around, at_step
+from tests.train.test_loop import Crash, crash_at, without_seconds
+from tests.train.test_nonfinite import poisoned, train
 
 # The issue's: every event at the step that the run goes back to.
 DIABETES = {"batch_size": 32, "num_steps": 36, "checkpoint_every": 10, "log_every": 5}

@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from tests.test_loop import train, without_seconds
 
 from jaxdl import tree
 from jaxdl.config import RunConfig
@@ -16,6 +15,7 @@ from jaxdl.nn.conv import Conv
 from jaxdl.tasks import supervised, supervised_config
 from jaxdl.tasks.supervised import classification
 from jaxdl.train import feed, step_spec, train_step
+from tests.train.test_loop import train, without_seconds
 
 
 @pytest.fixture
