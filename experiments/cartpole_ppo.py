@@ -20,8 +20,8 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
-from jaxdl.models.agent import ActorCritic
-from jaxdl.rl import agents, proximal
+from jaxdl.models.actor_critic import ActorCritic
+from jaxdl.rl import agents, ppo
 from jaxdl.rl.environment import Episode, rollout
 from jaxdl.task import Key, Task
 
@@ -90,7 +90,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         living, mixing = jax.random.split(jax.random.fold_in(state.key, state.step))
         choose = agents.sampled(lambda x: think(state.params, x)[0])
         episodes, transitions = rollout(environment, choose, state.episodes, living, config.rollout)
-        made, explained = proximal.compute_gae(
+        made, explained = ppo.compute_gae(
             lambda x: think(state.params, x), transitions, config.discount, config.gae_lambda
         )
         flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
@@ -103,7 +103,7 @@ def build(config: Config, spec: DataSpec) -> Task:
             def loss(params: Any) -> tuple[jax.Array, Metrics]:
                 logits, values = think(params, part.observation)
                 clip = config.clip * falling(state.step)
-                return proximal.objective(logits, values, part, clip, config.value, config.entropy)
+                return ppo.objective(logits, values, part, clip, config.value, config.entropy)
 
             gradient, found = jax.grad(loss, has_aux=True)(params)
             updates, opt_state = optimizer.update(gradient, opt_state, params)

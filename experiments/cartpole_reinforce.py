@@ -19,8 +19,8 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.metrics import Metrics
-from jaxdl.models.agent import ActorCritic
-from jaxdl.rl import agents, proximal, returns
+from jaxdl.models.actor_critic import ActorCritic
+from jaxdl.rl import agents, ppo, returns
 from jaxdl.rl.environment import rollout
 from jaxdl.task import Key, Task
 
@@ -87,7 +87,7 @@ def build(config: Config, spec: DataSpec) -> Task:
             x = transitions.observation.reshape(-1, environment.size)
             logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
             log_policy = jax.nn.log_softmax(logits)
-            log = proximal.log_probability(log_policy, transitions.action)
+            log = ppo.log_probability(log_policy, transitions.action)
             gain = wanted - jax.lax.stop_gradient(values)
             centre = mean(gain)
             gain = (gain - centre) / jnp.sqrt(mean(jnp.square(gain - centre)) + 1e-8)

@@ -18,13 +18,13 @@ from jaxdl import cli, losses
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.classifier import POOLS, SequenceClassifier
+from jaxdl.models.rnn_classifier import POOLS, SequenceClassifier
 from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import classification
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
-from jaxdl.text import buckets, reviews
+from jaxdl.text import bucketing, reviews
 from jaxdl.train import loop
 
 
@@ -88,7 +88,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         train_metrics_fn=classification,
         inputs="tokens",
     )
-    return buckets.bucketed(task, spec.widths, ("tokens",))
+    return bucketing.bucketed(task, spec.widths, ("tokens",))
 
 
 def run(config: Config) -> dict[str, Any]:

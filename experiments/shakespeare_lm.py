@@ -19,7 +19,7 @@ from jaxdl import cli, files, losses, metrics
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
-from jaxdl.models.language import RecurrentLanguageModel
+from jaxdl.models.rnn_lm import RecurrentLanguageModel
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.task import Batch, Task
 from jaxdl.tasks.supervised import TrainState

@@ -29,7 +29,7 @@ def main() -> None:
 def run(arguments: list[str]) -> None:
     """Runs one subcommand; what stands after `--` is for the experiment that it runs."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    chosen, others = _parser().parse_known_args(arguments[:end])
+    chosen, others = parser().parse_known_args(arguments[:end])
     chosen.lists = others
     if chosen.lists and chosen.handler is not _sweep:
         raise UserError(f"unrecognized arguments: {' '.join(chosen.lists)} (jaxdl --help)")
@@ -49,7 +49,8 @@ def _check_encodings(chosen: argparse.Namespace) -> None:
 
 
 # Long: a list of options.
-def _parser() -> Parser:
+def parser() -> Parser:
+    """The command line: every verb and its options."""
     parser = Parser("jaxdl", description="Companion of `python -m experiments.NAME`.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments import iris_mlp
 from jaxdl import cli
 from jaxdl.run import logger, restore
-from jaxdl.tools import faults
+from jaxdl.tools import fault_injection
 from jaxdl.tools.evaluate import evaluate
 
 FLAGS = {
@@ -53,7 +53,7 @@ def damage(run, chance):
     kept = run.with_name("kept")
     while True:
         shutil.copytree(run, kept)
-        done = faults.damage(place, chance)
+        done = fault_injection.damage(place, chance)
         if place != run or done != "empty the folder":
             shutil.rmtree(kept)
             return f"{place.name}: {done}"

@@ -1,9 +1,14 @@
 """Docstrings begin with a noun phrase or a verb; nothing is long without a reason."""
 
+import argparse
 import ast
+import dataclasses
+import importlib
 from pathlib import Path
 
 import pytest
+
+from jaxdl import __main__
 
 RIDDLES = ("What", "That", "Those", "Whether", "Where", "Such", "Of", "How", "Who")
 ROOT = Path(__file__).parents[1]
@@ -26,6 +31,44 @@ def test_no_docstring_is_a_riddle(file):
     ]
     found = [line for line in first_lines if line.split()[0].strip(",:;") in RIDDLES]
     assert not found
+
+
+FRAGMENTS = (
+    *("of", "in", "by", "over", "with", "times", "for", "from", "at", "to", "and", "or", "on"),
+    *("before", "after", "between", "above", "below", "until", "as", "not"),
+)
+
+
+def helps():
+    """Help texts by flag, of every experiment and of every option of the `jaxdl` command."""
+    for path in sorted((ROOT / "experiments").glob("*.py")):
+        if path.stem != "__init__":
+            config = importlib.import_module(f"experiments.{path.stem}").Config
+            for field in dataclasses.fields(config):
+                yield f"{path.stem} --{field.name}", field.metadata["help"]
+    parsers = [("jaxdl", __main__.parser())]
+    while parsers:
+        name, parser = parsers.pop()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += [(f"{name} {verb}", one) for verb, one in action.choices.items()]
+                for choice in action._choices_actions:
+                    yield f"{name} {choice.dest}", choice.help
+            else:
+                yield f"{name} {action.dest}", action.help
+
+
+def is_fragment(text):
+    words = (text or "").split()
+    return (
+        len(words) < 2
+        or words[0].lower().strip(",:;") in FRAGMENTS
+        or text.endswith((" of", " the", " a"))
+    )
+
+
+def test_every_help_is_a_phrase_that_stands_alone():
+    assert not {name: text for name, text in helps() if is_fragment(text)}
 
 
 @pytest.mark.parametrize("file", FILES)

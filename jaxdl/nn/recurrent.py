@@ -17,7 +17,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.nn import tangent
+from jaxdl.nn import custom_jvp
 from jaxdl.nn.cells import CELLS, State
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
@@ -214,7 +214,7 @@ def _backward(name: str, backwards: bool, saved: Any, gradient: Any) -> Any:
     )
 
 
-run.defjvp(tangent.jvp(_forward, _backward))
+run.defjvp(custom_jvp.jvp(_forward, _backward))
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from jaxdl.errors import UserError
 from jaxdl.task import Batch, Task
 from jaxdl.tasks.supervised import Model, TrainState
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
-from jaxdl.text import buckets, decoding, pairs
+from jaxdl.text import bucketing, decoding, pairs
 from jaxdl.text.pairs import Pairs
 from jaxdl.text.vocabulary import BEGIN, END, PAD
 
@@ -122,7 +122,7 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
         prepare=lambda batch: (batch["source"], batch["target"][:, :-1]),
         inputs="inputs",
     )
-    task = buckets.bucketed(task, spec.widths, ("source", "target"))
+    task = bucketing.bucketed(task, spec.widths, ("source", "target"))
     return decoding.decodable(task)
 
 

@@ -11,7 +11,7 @@ from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, windows
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
-from jaxdl.text import library
+from jaxdl.text import python_library
 from jaxdl.text.vocabulary import Characters
 
 HELD_OUT = 0.05  # of an embedded text, for validation and for test each, as TFDS has it for plays
@@ -48,15 +48,15 @@ def embedded(length: int) -> Dataset:
     Raises:
       UserError: this Python has no source of its library, or no window fits into a split.
     """
-    texts = library.docstrings()
+    texts = python_library.docstrings()
     order = np.random.RandomState(0).permutation(len(texts))
     whole = "\n\n".join(texts[n] for n in order)
     held = round(len(whole) * HELD_OUT)
     first, second = len(whole) - 2 * held, len(whole) - held
     parts = [whole[:first], whole[first:second], whole[second:]]
     fingerprint = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
-    source = f"embedded: the docstrings of the standard library of {library.version()}"
-    return _text(parts, length, ("docstrings", library.version(), fingerprint, source))
+    source = f"embedded: the docstrings of the standard library of {python_library.version()}"
+    return _text(parts, length, ("docstrings", python_library.version(), fingerprint, source))
 
 
 def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Dataset:

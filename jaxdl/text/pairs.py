@@ -18,7 +18,7 @@ from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, split_validation
 from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
-from jaxdl.text import buckets, lines
+from jaxdl.text import bucketing, lines
 from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
 
@@ -233,7 +233,7 @@ def _pairs(
         version=version,
         fingerprint=fingerprint,
         source=source,
-        widths=buckets.fit(splits, widths),
+        widths=bucketing.fit(splits, widths),
         vocabulary=len(tokenizer),
         tokenizer=tokenizer,
     )

@@ -12,7 +12,7 @@ from jaxdl.data.batches import Dataset, Split, by_class, split_validation
 from jaxdl.data.spec import describe
 from jaxdl.data.stored import Stored
 from jaxdl.errors import UserError
-from jaxdl.text import buckets, corpora, library
+from jaxdl.text import bucketing, corpora, python_library
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN, Words
 
 # Of like size, and in every installation. Logistic regression of which words occur in the last 100
@@ -73,7 +73,7 @@ def embedded(vocabulary: int, length: int, validation_fraction: float, widths: i
     """
     found: dict[str, int] = {}
     for label, package in enumerate(PACKAGES):
-        for text in library.functions(package):
+        for text in python_library.functions(package):
             found.setdefault(text, label)
     texts = [pair for pair in found.items() if len(corpora.words(pair[0])) >= SHORTEST]
     order = np.random.RandomState(0).permutation(len(texts))
@@ -85,9 +85,9 @@ def embedded(vocabulary: int, length: int, validation_fraction: float, widths: i
     sha = hashlib.sha256("\0".join(f"{label} {text}" for text, label in texts).encode())
     source = (
         f"embedded: {len(texts):,} functions of {', '.join(PACKAGES)} in the standard library of "
-        f"{library.version()}, to be told apart"
+        f"{python_library.version()}, to be told apart"
     )
-    what = ("functions", library.version(), sha.hexdigest(), source)
+    what = ("functions", python_library.version(), sha.hexdigest(), source)
     return _reviews(corpus, vocabulary, length, validation_fraction, widths, what, PACKAGES)
 
 
@@ -156,7 +156,7 @@ def _reviews(
         source=source,
         classes=classes,
         num_classes=len(classes),
-        widths=buckets.fit(parts, widths),
+        widths=bucketing.fit(parts, widths),
         vocabulary=len(tokenizer),
         tokenizer=tokenizer,
     )

@@ -18,7 +18,7 @@ from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import logger
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError
-from jaxdl.tools import faults
+from jaxdl.tools import fault_injection
 from jaxdl.tools.compare import Interruption, Outcome, Whole, compare, results
 
 RUNS = ("whole", "interrupted")
@@ -195,4 +195,4 @@ def _damage_newest(run: Path, chance: random.Random) -> str:
     if len(steps) < 2:
         return "spared, for no other checkpoint is there yet"
     path = run / "checkpoints" / str(steps[-1])
-    return f"{path.name}: {faults.damage(path, chance)}"
+    return f"{path.name}: {fault_injection.damage(path, chance)}"

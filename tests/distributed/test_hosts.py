@@ -151,7 +151,7 @@ def test_other_flags_in_one_of_them_are_refused(tmp_path):
 # The first says where they meet; the other one comes when a file is gone.
 MEETING = """
 import pathlib, sys, time
-from jaxdl import rendezvous
+from jaxdl.distributed import rendezvous
 connect, accept = rendezvous.connect, rendezvous.accept_all
 
 def late(*given):

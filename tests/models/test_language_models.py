@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdl.errors import UserError
-from jaxdl.models.language import RecurrentLanguageModel
+from jaxdl.models.rnn_lm import RecurrentLanguageModel
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.translator import Translator

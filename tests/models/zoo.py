@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.models.agent import ActorCritic
+from jaxdl.models.actor_critic import ActorCritic
 from jaxdl.models.airbench import Airbench, whiten
-from jaxdl.models.classifier import SequenceClassifier
 from jaxdl.models.cnn import CNN
 from jaxdl.models.dcgan import Discriminator, Generator
-from jaxdl.models.language import RecurrentLanguageModel
 from jaxdl.models.lenet import LeNet5
 from jaxdl.models.mlp import MLP
 from jaxdl.models.resnet import ResNet
+from jaxdl.models.rnn_classifier import SequenceClassifier
+from jaxdl.models.rnn_lm import RecurrentLanguageModel
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.translator import Translator

@@ -9,7 +9,7 @@ from sklearn.metrics import explained_variance_score
 from experiments import cartpole_dqn, cartpole_ppo, cartpole_reinforce, grid_qlearning
 from jaxdl import metrics
 from jaxdl.data import batches
-from jaxdl.rl import agents, proximal
+from jaxdl.rl import agents, ppo
 from jaxdl.rl.cartpole import environment
 from jaxdl.rl.environment import rollout
 
@@ -31,10 +31,10 @@ def test_the_clipped_objective_against_a_loop(seed, clip):
         entropy -= (p * np.log(p)).sum() / M
         error += 0.5 * (values[n] - wanted[n]) ** 2 / M
         clipped += (abs(ratio - 1) > clip) / M
-    transitions = proximal.Trajectory(
+    transitions = ppo.Trajectory(
         jnp.zeros((M, 1)), *map(jnp.asarray, (action, log_before, gain, wanted))
     )
-    loss, found = proximal.objective(
+    loss, found = ppo.objective(
         jnp.asarray(logits), jnp.asarray(values), transitions, clip, 0.7, 0.1
     )
     assert float(loss) == pytest.approx(policy + 0.7 * error - 0.1 * entropy, rel=1e-3, abs=1e-4)
@@ -49,10 +49,10 @@ def test_the_divergence_of_policies_that_hardly_differ():
     log_policy = np.asarray(jax.nn.log_softmax(logits)[:, 0])
     before = log_policy + 1e-4 * random.normal(size=50).astype(np.float32)
     nothing = jnp.zeros(50)
-    transitions = proximal.Trajectory(
+    transitions = ppo.Trajectory(
         nothing[:, None], jnp.zeros(50, jnp.int32), jnp.asarray(before), nothing, nothing
     )
-    _, found = jax.jit(proximal.objective)(logits, nothing, transitions, 0.2, 0.0, 0.0)
+    _, found = jax.jit(ppo.objective)(logits, nothing, transitions, 0.2, 0.0, 0.0)
     log_ratio = log_policy.astype(np.float64) - before
     wanted = np.mean(np.expm1(log_ratio) - log_ratio)
     assert float(found["kl"][0]) == pytest.approx(wanted, rel=1e-3)
@@ -63,10 +63,10 @@ def test_the_gradient_is_zero_where_the_ratio_is_clipped():
     logits = jnp.array([[1.0, -1.0], [0.0, 0.0]])
     log_before = jnp.log(jnp.array([0.3, 0.5]))
     given = jnp.array([0, 1]), log_before, jnp.array([1.0, -1.0]), jnp.zeros(2)
-    transitions = proximal.Trajectory(jnp.zeros((2, 1)), *given)
+    transitions = ppo.Trajectory(jnp.zeros((2, 1)), *given)
 
     def policy(logits):
-        return proximal.objective(logits, jnp.zeros(2), transitions, 0.2, 0.0, 0.0)[0]
+        return ppo.objective(logits, jnp.zeros(2), transitions, 0.2, 0.0, 0.0)[0]
 
     gradient = jax.grad(policy)(logits)
     assert np.all(np.asarray(gradient[0]) == 0)
@@ -84,7 +84,7 @@ def test_what_was_lived_is_judged_by_its_own_values():
     act = agents.sampled(lambda x: think(x)[0])
     episodes = agents.side_by_side(made, jax.random.key(1), 3)
     _, transitions = rollout(made, act, episodes, jax.random.key(2), 40)
-    found, explained = proximal.compute_gae(think, transitions, 0.9, 0.0)
+    found, explained = ppo.compute_gae(think, transitions, 0.9, 0.0)
     # With a trace of 0: one step, and the value after it.
     after = np.where(transitions.terminated, 0, transitions.following @ weights[:, 2])
     np.testing.assert_allclose(found.wanted, transitions.reward + 0.9 * after, rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from jaxdl.data import tfds
 from jaxdl.errors import UserError
-from jaxdl.text import characters, library
+from jaxdl.text import characters, python_library
 from jaxdl.text.vocabulary import FIRST, UNKNOWN
 
 WHAT = ("name", "1", "0" * 64, "a test")
@@ -65,7 +65,7 @@ def test_the_vocabulary_is_of_the_training_split():
 def test_embedded_is_the_documentation_of_this_python():
     data = characters.embedded(128)
     text = data.train["tokens"].array
-    assert library.version() in data.spec.source
+    assert python_library.version() in data.spec.source
     assert 400_000 < len(text) < 4_000_000
     assert 90 < len(data.spec.tokenizer) <= 256
     held = (len(data.test["tokens"]) + len(data.validation["tokens"])) * 128
@@ -75,7 +75,7 @@ def test_embedded_is_the_documentation_of_this_python():
 
 
 def test_a_python_without_its_source(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(python_library, "_folder", lambda: tmp_path)
     with pytest.raises(UserError, match="no source of its library"):
         characters.embedded(64)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from jaxdl.data import batches
 from jaxdl.errors import UserError
-from jaxdl.text import buckets, lines, pairs
+from jaxdl.text import bucketing, lines, pairs
 from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD
 
 ENGLISH = [f"{who} {does} a {what}." for who in ("A man", "A dog") for does in ("sees", "eats")
@@ -217,8 +217,8 @@ def test_real_captions(real_data):
     # A batch of both sides is padded to the smallest of six widths, as the experiments have it.
     sizes = data.train["length"]
     order = batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(sizes), 64)
-    chosen = buckets.widths(sizes, 6)
+    chosen = bucketing.widths(sizes, 6)
     assert set(chosen) <= set(data.spec.widths)
-    wasted = buckets.waste(sizes, np.asarray(order), 64, chosen)
+    wasted = bucketing.waste(sizes, np.asarray(order), 64, chosen)
     shares = [(data.train[side] != PAD).sum() / sizes.sum() for side in ("source", "target")]
     assert 1 - (1 - wasted) * np.mean(shares) < 0.18, wasted

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jaxdl.data import batches, cache, stored, tfds
 from jaxdl.errors import UserError
-from jaxdl.text import buckets, corpora, library, reviews
+from jaxdl.text import bucketing, corpora, python_library, reviews
 from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN
 
 WHAT = ("name", "1", "0" * 64, "a test")
@@ -142,7 +142,7 @@ def test_reviews_that_cannot_be_read_are_one_line(kind, tmp_path, own_cache):
 
 def test_embedded_are_functions_of_this_python():
     data = reviews.embedded(5000, 100, 0.1, widths=3)
-    assert library.version() in data.spec.source
+    assert python_library.version() in data.spec.source
     assert len(data.spec.tokenizer) == 5000
     total = sum(len(s["label"]) for s in (data.train, data.validation, data.test))
     assert 2000 < total < 5000
@@ -159,10 +159,10 @@ def test_functions_are_the_outermost_ones(tmp_path, monkeypatch):
     function = "    async def b(): '''x\ny'''"
     source = f"class A:\n{method}\n\nif 1:\n{function}\n"
     (tmp_path / "pack" / "m.py").write_text(source, encoding="utf-8")
-    monkeypatch.setattr(library, "_folder", lambda: tmp_path)
-    assert library.functions("pack") == [method, function]
+    monkeypatch.setattr(python_library, "_folder", lambda: tmp_path)
+    assert python_library.functions("pack") == [method, function]
     with pytest.raises(UserError, match="choose another --dataset"):
-        library.functions("other")
+        python_library.functions("other")
 
 
 def test_real_reviews(real_data):
@@ -176,5 +176,5 @@ def test_real_reviews(real_data):
     assert data.spec.tokenizer.words[:3] == ("the", "and", "a")
     sizes = reviews.imdb(real_data, 20_000, 400, 0.1, widths=5).train["length"]
     order = batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(sizes), 32)
-    wasted = buckets.waste(sizes, np.asarray(order), 32, buckets.widths(sizes, 5))
+    wasted = bucketing.waste(sizes, np.asarray(order), 32, bucketing.widths(sizes, 5))
     assert wasted < 0.15, wasted

@@ -28,7 +28,7 @@ from jaxdl.nn.attention import MultiHeadAttention
 from jaxdl.nn.convolution import convolve
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import RECORD, DamagedError
-from jaxdl.tools import faults
+from jaxdl.tools import fault_injection
 
 # A GPU may compute float32 products in TensorFloat-32, of ten bits.
 LIMITS = {"float32": 3e-3, "bfloat16": 3e-2}
@@ -215,7 +215,7 @@ def checkpoints() -> str:
         devices = {device for leaf in jax.tree.leaves(again) for device in leaf.devices()}
         if tree.digest(again) != tree.digest(state) or devices != {jax.devices()[0]}:
             raise TrainingError(f"a state came back with other bits, or on {devices}")
-        damage = faults.damage(Path(name) / "7", pyrandom.Random(0))
+        damage = fault_injection.damage(Path(name) / "7", pyrandom.Random(0))
         with contextlib.suppress(DamagedError):
             kept.restore(7, state)
             raise TrainingError(f"a damaged checkpoint was restored: {damage}")

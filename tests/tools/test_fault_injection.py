@@ -8,7 +8,7 @@ import pytest
 from jaxdl import tree
 from jaxdl.run.checkpoint_record import DamagedError
 from jaxdl.run.recovery import restore_latest_valid
-from jaxdl.tools import faults
+from jaxdl.tools import fault_injection
 from tests.run.test_checkpoint import always, saved, state
 
 FAULTS = 300
@@ -28,7 +28,7 @@ def test_no_fault_is_restored_silently_and_none_bricks(block, whole, tmp_path):
         folder = tmp_path / str(seed)
         shutil.copytree(whole, folder)
         hit = sorted(chance.sample([1, 2, 3], chance.randint(1, 2)), reverse=True)
-        done = [faults.damage(folder / str(step), chance) for step in hit]
+        done = [fault_injection.damage(folder / str(step), chance) for step in hit]
         checkpoints = saved(folder)
         for step in hit:
             with pytest.raises(DamagedError):
@@ -40,5 +40,5 @@ def test_no_fault_is_restored_silently_and_none_bricks(block, whole, tmp_path):
 
 
 def test_faults_are_of_every_kind():
-    kinds = {random.Random(seed).choice(faults.KINDS) for seed in range(FAULTS)}
-    assert kinds == set(faults.KINDS)
+    kinds = {random.Random(seed).choice(fault_injection.KINDS) for seed in range(FAULTS)}
+    assert kinds == set(fault_injection.KINDS)

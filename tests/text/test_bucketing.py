@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from jaxdl.data import batches
 from jaxdl.task import Predict, Task
-from jaxdl.text import buckets
+from jaxdl.text import bucketing
 
 
 def padded(lengths, chosen):
@@ -19,21 +19,21 @@ def padded(lengths, chosen):
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=40), st.integers(1, 4))
 def test_widths_are_the_best_of_all_choices(lengths, count):
-    found = buckets.widths(np.array(lengths), count)
+    found = bucketing.widths(np.array(lengths), count)
     assert found == sorted(set(found))
     assert found[-1] == max(lengths)
     assert len(found) <= count
-    *edges, longest = buckets.places(max(lengths))
+    *edges, longest = bucketing.places(max(lengths))
     choices = [(*some, longest) for n in range(count) for some in itertools.combinations(edges, n)]
     assert padded(lengths, found) == min(padded(lengths, choice) for choice in choices)
 
 
 @given(st.integers(1, 10**6))
 def test_places_are_few_and_reach_the_longest(longest):
-    places = buckets.places(longest)
+    places = bucketing.places(longest)
     assert places == sorted(set(places))
     assert places[-1] == longest
-    assert len(places) <= buckets.EDGES
+    assert len(places) <= bucketing.EDGES
     assert all(n % 2 == 0 for n in places[:-1])
 
 
@@ -69,9 +69,9 @@ def test_like_lengths_waste_little():
     lengths = np.random.RandomState(0).lognormal(5, 0.6, 20_000).astype(int).clip(8, 400)
     order = np.asarray(batches.bucket_by_length(jax.random.key(0), 0, jnp.asarray(lengths), 32))
     shuffled = np.random.RandomState(1).permutation(len(lengths))
-    chosen = buckets.widths(lengths, 8)
-    assert buckets.waste(lengths, order, 32, chosen) < 0.15
-    assert buckets.waste(lengths, shuffled, 32, chosen) > 0.4
+    chosen = bucketing.widths(lengths, 8)
+    assert bucketing.waste(lengths, order, 32, chosen) < 0.15
+    assert bucketing.waste(lengths, shuffled, 32, chosen) > 0.4
 
 
 def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
@@ -82,7 +82,7 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
     predict = Predict(lambda batch: batch["tokens"], lambda state, tokens: tokens)
     evaluate = lambda state, batch: step(state, batch)[1]  # noqa: E731
     task = Task(lambda key: jnp.int32(0), step, evaluate, predict)
-    task = buckets.bucketed(task, [2, 5, 9], ("tokens",))
+    task = bucketing.bucketed(task, [2, 5, 9], ("tokens",))
     assert task.predict is predict  # of any width
     run = jax.jit(task.step)
     for lengths, width in (((1, 2), 2), ((3, 1), 5), ((5, 5), 5), ((6, 1), 9), ((9, 2), 9)):
@@ -98,6 +98,6 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
 
 def test_the_longest_of_any_split_has_its_width():
     splits = [{"length": np.array(lengths)} for lengths in ([3, 9, 9], [20, 4], [5, 31])]
-    found = buckets.fit(splits, 2)
-    assert found == tuple(sorted({*buckets.widths(splits[0]["length"], 2), 31}))
+    found = bucketing.fit(splits, 2)
+    assert found == tuple(sorted({*bucketing.widths(splits[0]["length"], 2), 31}))
     assert found[-1] == 31
