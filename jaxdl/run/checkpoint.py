@@ -96,7 +96,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise what they like
             self._check()  # else it failed because the folder is not there any more
             raise TrainingError(
-                f"a checkpoint in {self.folder} was not written ({reason(error)}): mend that, and "
+                f"a checkpoint in {self.folder} was not written ({reason(error)}): fix that, and "
                 "the same command goes on from the one before"
             ) from error
 

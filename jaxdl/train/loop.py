@@ -86,7 +86,7 @@ def train(
                     raise trainer.stop(asked.number) from None
         except OSError as error:
             raise TrainingError(
-                f"cannot write {error.filename or claim.folder} ({error.strerror}): mend that, and "
+                f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
                 f"the same command with --workdir={claim.named} goes on"
             ) from error
 
