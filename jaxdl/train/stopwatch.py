@@ -17,21 +17,21 @@ class Stopwatch:
       stride: number of steps that a call of about `DISPATCH` seconds takes.
     """
 
-    def __init__(self, seconds: float = 0.0, timed: tuple[int, float] = (0, 0.0)):
-        """Starts the watch.
-
-        Args:
-          seconds: seconds of earlier starts of the run.
-          timed: steps and seconds of earlier laps.
-        """
+    def __init__(self) -> None:
+        """Starts the watch of a new run."""
         self._start = time.monotonic()
-        self._earlier_seconds = seconds
-        self.timed = timed
+        self._earlier_seconds = 0.0
+        self.timed = (0, 0.0)
         self._lap: tuple[int, float] | None = None
         self.stride = 1
 
     def resume(self, seconds: float, timed: tuple[int, float]) -> None:
-        """Sets the time of the earlier starts; arguments are those of the constructor."""
+        """Adds the time of the earlier starts of the run.
+
+        Args:
+          seconds: seconds of the earlier starts.
+          timed: steps and seconds of their laps.
+        """
         self._earlier_seconds, self.timed = seconds, timed
 
     def since_start(self) -> float:
