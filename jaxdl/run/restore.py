@@ -155,7 +155,9 @@ def restore(run: Run) -> Restored:
     saved = _read_chosen(checkpoints, run.checkpoint, restore_state)
     check_same(run, saved)
     if saved.record["data"] != record["data"]:
-        raise UserError(f"{run.folder} goes on with other data: the same command again reads those")
+        raise UserError(
+            f"{run.folder} has continued with other data meanwhile: give the same command again"
+        )
     return Restored(task, saved, description)
 
 
@@ -212,7 +214,7 @@ def data_spec(run: Run, record: dict[str, Any]) -> DataSpec:
             )
         return DataSpec.from_json(text, tokenizer)
     except UserError as error:
-        say(f"{error}: its data are described anew")
+        say(f"{error}: the data are loaded to describe them")
         description = load_data(run).spec
         if description.fingerprint != record["identity"].get(workdir.DATA):
             raise UserError(
@@ -265,8 +267,8 @@ def check_same(run: Run, saved: Saved) -> None:
     differing = saved_config.differences(opened, stored)
     if differing:
         raise UserError(
-            f"{run.folder} goes on under another config ({'; '.join(differing)}): the same command "
-            "again reads that one"
+            f"{run.folder} has continued under another config ({'; '.join(differing)}) meanwhile: "
+            "give the same command again"
         )
 
 
