@@ -283,17 +283,17 @@ class Trainer:
         end = summary.End(parts.task, state, final, best_metrics, progress, parts.best)
         steps, seconds = parts.clock.timed
         rates = parts.speed(steps / max(seconds, 1e-9)) if steps else {}
-        figures = summary.figures(end, parts.log.lines(), parts.clock.elapsed(), rates)
+        results = summary.figures(end, parts.log.lines(), parts.clock.elapsed(), rates)
         parts.log.sync()
         request = parts.request if jax.process_count() == 1 else None
-        failures = summary.conclude(end, figures, final_eval, parts.place.folder, request)
+        failures = summary.conclude(end, results, final_eval, parts.place.folder, request)
         failures += summary.draw(end, parts.log, parts.data.spec.classes)
         poll(parts.request)
         parts.place.check()
-        parts.log.summarize(figures)
+        parts.log.summarize(results)
         say(f"results: {parts.place.folder}")
         summary.check(failures, final, parts.place.named)
-        return figures
+        return results
 
     def stop(self, number: int) -> signals.Stopped:
         """Saves a checkpoint after a signal; returns the exception with which the run ends.
