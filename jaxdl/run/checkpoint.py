@@ -132,10 +132,7 @@ class Checkpoints:
         return self.record(step), log
 
     def record(self, step: int) -> dict[str, Any]:
-        """Reads and verifies the record of a checkpoint, not its other files.
-
-        Args:
-          step: one of `steps()`.
+        """Reads and verifies the record of a checkpoint, not its other files; arguments as `read`.
 
         Raises:
           DamagedError: the record differs from what was written.
