@@ -158,7 +158,7 @@ def test_a_folder_with_results_is_not_written_again(tmp_path):
     with pytest.raises(UserError, match=r"--output=.* has results: name a new folder"):
         command.run(config)
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match=r"--output=.*file/in cannot be made"):
+    with pytest.raises(UserError, match=r"--output=.*file/in cannot be created"):
         command.folder(parse_flags(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
 
 
