@@ -72,11 +72,9 @@ def inputs(arrays: Any) -> tuple[Callable[..., Any], TensorDataset]:
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
-    """Builds and warms up the side.
+    """Builds and warms up the side; returns the report, and a turn that returns its seconds.
 
-    Returns:
-      The report, and a function that runs a turn and returns its seconds per step, or the seconds
-      of an epoch where `spec["steps"]` is 0.
+    They are seconds per step, or per epoch where `spec["steps"]` is 0.
     """
     name, batch_size, steps = spec["model"], spec["batch_size"], spec["steps"]
     if name == "ppo":

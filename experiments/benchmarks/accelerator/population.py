@@ -1,4 +1,4 @@
-"""Many small models as one program beside one after the other: a part of `accelerator`."""
+"""Training of many small models, as one program and one after the other: part of `accelerator`."""
 
 import functools
 import json
@@ -19,15 +19,20 @@ from jaxdl.errors import TrainingError
 
 MEMBERS, STEPS, TURNS = 64, 100, 5
 IN_SMALL = 4, 2, 2
-SAME = 0.02  # relative, of all parameters of a member after one step
+SAME = 0.02  # allowed relative difference of a member's parameters after one step
 COMMAND = "python -m experiments.benchmarks.accelerator --only=population"
 
 
 def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
-    """Trains LeNet-5 with so many seeds, by `vmap` and in turn.
+    """Times the training of LeNet-5 with several seeds, by `vmap` and one after the other.
+
+    Args:
+      members: the number of seeds.
+      steps: the number of steps of each training.
+      turns: the number of times that each way is timed.
 
     Raises:
-      TrainingError: a member of the one is not that of the other.
+      TrainingError: a member differs from the same training alone.
     """
     config = mnist_lenet.Config(dataset="embedded")
     data = mnist_lenet.load(config)
@@ -70,18 +75,22 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
 
 
 def check(together: Any, in_turn: list[Any]) -> None:
-    """Holds members against the same ones alone."""
+    """Checks that each member has nearly the same parameters as the same training alone.
+
+    Raises:
+      TrainingError: a member differs.
+    """
     for n, params in enumerate(in_turn):
         ours, theirs = (
             np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
             for tree in (jax.tree.map(lambda leaf, n=n: leaf[n], together), params)
         )
         if not np.linalg.norm(ours - theirs) <= SAME * np.linalg.norm(theirs):
-            raise TrainingError(f"member {n} by vmap is not the one alone")
+            raise TrainingError(f"member {n} by vmap differs from the same training alone")
 
 
 def main(report: Report) -> None:
-    """Measures."""
+    """Measures the population."""
     members, steps, turns = IN_SMALL if report.rehearse else (MEMBERS, STEPS, TURNS)
     report.attempt(
         f"population/{members} LeNet-5", functools.partial(compare, members, steps, turns)
