@@ -1,6 +1,6 @@
 """CIFAR-10 speedrun compared with PyTorch: a part of `accelerator`.
 
-Both sides train in turns by the recipe of `experiments.cifar_speedrun`, each in its own process, and
+Both sides train in turns by the recipe of `experiments.cifar_speedrun`, each in its own process,
 with new seeds until the time is over. The time of a training does not include compiling.
 """
 
