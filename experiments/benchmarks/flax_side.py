@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax
 import flax.linen as nn
 import jax
@@ -50,13 +51,13 @@ class VGG16(nn.Module):
 class TrainState(train_state.TrainState):
     """Flax's train state, with running statistics."""
 
-    batch_stats: Any
+    batch_stats: chex.ArrayTree
 
 
 def step(state: TrainState, x: jax.Array, y: jax.Array, key: jax.Array) -> TrainState:
     """One update on images x [B, 32, 32, 3] and labels y [B]."""
 
-    def objective(params: Any) -> tuple[jax.Array, Any]:
+    def objective(params: optax.Params) -> tuple[jax.Array, chex.ArrayTree]:
         logits, updated = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             x,

@@ -25,7 +25,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
-from jaxdl.task import Build, Task
+from jaxdl.task import Build, State, Task
 from jaxdl.tasks.supervised import Model, classification, supervised
 from jaxdl.train import loop
 
@@ -91,7 +91,7 @@ def times(
     per_epoch = config.steps_per_epoch(data.spec.num_train)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, split: batches.Split, order: jax.Array) -> Any:
+    def step(state: State, split: batches.Split, order: jax.Array) -> State:
         batch = batches.take(split, order, state.step % per_epoch, config.batch_size)
         return task.step(state, batch)[0]
 

@@ -51,22 +51,22 @@ class Side:
         """The side's report; waits until the side is ready."""
         return self.ready()
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, reason: str) -> None:
         """Kills the process; later requests raise a UserError with the reason."""
         self.process.kill()
-        self._kill_reason = why
+        self._kill_reason = reason
 
     def turn(self) -> float:
         """Runs one turn; returns its seconds by the side's own clock."""
         seconds: float = self.ask(float)
         return seconds
 
-    def ask(self, kind: type, what: str = "turn") -> Any:
+    def ask(self, kind: type, request: str = "turn") -> Any:
         """Sends a request; returns the answer.
 
         Args:
           kind: the type of the answer.
-          what: the name of the request: "turn", or another one that the side answers.
+          request: the name of the request: "turn", or another one that the side answers.
 
         Raises:
           UserError: the side ended, or its answer has another type.
@@ -75,7 +75,7 @@ class Side:
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it has ended, which `_read` reports
             # Not through Python's buffer, which would write an unsent line again when closed.
-            os.write(self.process.stdin.fileno(), f"{what}\n".encode())
+            os.write(self.process.stdin.fileno(), f"{request}\n".encode())
         return self._read(kind)
 
     def _read(self, kind: type) -> Any:
@@ -169,9 +169,9 @@ def take_turns(sides: Sequence[Side], turns: int, pause: float = PAUSE) -> dict[
     return seconds
 
 
-def ratios(first: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Returns first / other of the seconds of each turn: below 1 where the first is faster."""
-    return [mine / theirs for mine, theirs in zip(first, other, strict=True)]
+def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Returns first / second of the seconds of each turn: below 1 where the first is faster."""
+    return [a / b for a, b in zip(first, second, strict=True)]
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -39,6 +39,7 @@ CHECKS = """| on an accelerator | passed | failed | no time for | on |
 | --- | --- | --- | --- | --- |"""
 DONE, FAILED = "done", "failed"  # final states of a check
 ROOT = Path(__file__).parents[2]
+Record = dict[str, Any]  # fields of an entry in a file of figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def origin(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in measured_from().items() if name != "source"}
 
 
-def make_folder(path: Path, flag: str) -> None:
+def make_folder(path: Path, flag_name: str) -> None:
     """Creates the folder that a flag names, if it does not exist.
 
     Raises:
@@ -74,7 +75,7 @@ def make_folder(path: Path, flag: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--{flag}={path} cannot be created ({error.strerror}): name another folder"
+            f"--{flag_name}={path} cannot be created ({error.strerror}): name another folder"
         ) from error
 
 
@@ -155,7 +156,7 @@ def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
 
 
 def keep_cost(
-    folder: Path, case: str, values: Sequence[float], unit: str, command: str, of: dict[str, Any]
+    folder: Path, case: str, values: Sequence[float], unit: str, command: str, source: Record
 ) -> float:
     """Saves a cost, such as the time to the first step, and returns its median.
 
@@ -165,32 +166,32 @@ def keep_cost(
       values: the results of two or more measurements.
       unit: "s", or the text to write after the number.
       command: the command that measures it.
-      of: the result of `origin`, from before the measurement.
+      source: the result of `origin`, from before the measurement.
     """
     entry = cost(case, values, unit, command)
-    keep(folder, entry | of, "costs")
+    keep(folder, entry | source, "costs")
     median: float = entry["value"]["median"]
     return median
 
 
 def cost(
-    case: str, values: Sequence[float], unit: str, command: str, on: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    case: str, values: Sequence[float], unit: str, command: str, machine: Record | None = None
+) -> Record:
     """Returns the record of a cost; see `keep_cost` for the arguments.
 
-    `on` has the `hardware` and `versions` of the measurement; None stands for this process.
+    `machine` has the `hardware` and `versions` of the measurement; None stands for this process.
     """
-    if on is None:
+    if machine is None:
         described = environment.describe()
         versions = {name: described["packages"][name] for name in environment.NUMERIC}
-        on = {"hardware": environment.hardware(described), "versions": versions}
+        machine = {"hardware": environment.hardware(described), "versions": versions}
     return {
         "case": case,
         "unit": unit,
         "value": pair.spread(values),
         "times": len(values),
-        "hardware": on["hardware"],
-        "versions": on["versions"],
+        "hardware": machine["hardware"],
+        "versions": machine["versions"],
         "command": command,
     }
 

@@ -29,12 +29,12 @@ HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
 
-def keep(folder: Path, kept: Path, note: str = "") -> Path:
+def keep(folder: Path, results: Path, note: str = "") -> Path:
     """Adds a finished run to the results; replaces an older run of the same row and seed.
 
     Args:
       folder: the run folder.
-      kept: the folder of the results.
+      results: the folder of the results.
       note: a remark on the data for the reader, such as "a copy".
 
     Returns:
@@ -73,10 +73,10 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
         "commit": git["commit"],
         "summary": summary,
     }
-    path = kept / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
+    path = results / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
     runs = _read(path)["runs"] if path.exists() else []
     runs = [other for other in runs if _row_and_seed(other) != _row_and_seed(entry)] + [entry]
-    kept.mkdir(parents=True, exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     content = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_row_and_seed)}
     files.write_text(path, json.dumps(metrics_log.finite(content), indent=1) + "\n")
     return path
@@ -104,14 +104,14 @@ def _read_environment(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
 
 
-def table(kept: Path) -> str:
+def table(results: Path) -> str:
     """Returns a Markdown table with a row for each experiment, its flags and hardware.
 
     Figures are those of the final state: the mean over seeds and, for more than one seed, the
     sample standard deviation.
     """
     rows = [HEADER]
-    for path in sorted(kept.glob("*.json")):
+    for path in sorted(results.glob("*.json")):
         content = _read(path)
         ordered = sorted(content["runs"], key=_row_and_seed)
         for _, group in groupby(ordered, key=lambda run: _row_and_seed(run)[:-1]):
@@ -129,16 +129,16 @@ def table(kept: Path) -> str:
     return "\n".join(rows)
 
 
-def write(kept: Path, page: Path) -> None:
+def write(results: Path, page: Path) -> None:
     """Writes the table into a page, between its two marks.
 
     Raises:
       UserError: the page has no marks, or there are no results.
     """
     generated.check(page, PART)
-    if not list(kept.glob("*.json")):
-        raise UserError(f"--results={kept} holds no results: name another folder, or add a RUN")
-    generated.fill(page, PART, table(kept))
+    if not list(results.glob("*.json")):
+        raise UserError(f"--results={results} holds no results: name another folder, or add a RUN")
+    generated.fill(page, PART, table(results))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -104,11 +104,13 @@ class Muon:
     Args:
       kernels: the parameters to optimise.
       momentum: the decay of the momentum.
-      even: the function that orthogonalises a matrix.
+      orthogonalise: the function that orthogonalises a matrix.
     """
 
-    def __init__(self, kernels: list[nn.Parameter], momentum: float, even: Any = orthogonal):
-        self._kernels, self._momentum, self._orthogonalise = kernels, momentum, even
+    def __init__(
+        self, kernels: list[nn.Parameter], momentum: float, orthogonalise: Any = orthogonal
+    ):
+        self._kernels, self._momentum, self._orthogonalise = kernels, momentum, orthogonalise
         self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
         self._count = 0
 
@@ -126,7 +128,9 @@ class Muon:
             kernel.sub_(update.view_as(kernel), alpha=rate)
 
 
-def optimizers(model: Airbench, spec: dict[str, Any], even: Any = orthogonal) -> tuple[Any, ...]:
+def optimizers(
+    model: Airbench, spec: dict[str, Any], orthogonalise: Any = orthogonal
+) -> tuple[Any, ...]:
     """Returns Muon for the 3x3 kernels, and SGD with Nesterov momentum for the other parameters.
 
     Each parameter group of the latter has its highest learning rate under "peak".
@@ -141,7 +145,7 @@ def optimizers(model: Airbench, spec: dict[str, Any], even: Any = orthogonal) ->
         groups.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay})
     momentum = spec["rest_momentum"]
     sgd = torch.optim.SGD(groups, momentum=momentum, nesterov=True, fused=True)
-    return Muon(kernels, spec["momentum"], even), sgd
+    return Muon(kernels, spec["momentum"], orthogonalise), sgd
 
 
 def set_rates(sgd: torch.optim.Optimizer, step: int, durations: tuple[int, ...]) -> None:
@@ -156,23 +160,23 @@ def set_rates(sgd: torch.optim.Optimizer, step: int, durations: tuple[int, ...])
         group["lr"] = group["peak"] * max(0.0, 1 - step / max(steps, 1))
 
 
-def augmented(x: torch.Tensor, flip: torch.Tensor, most: int) -> torch.Tensor:
+def augmented(x: torch.Tensor, flip: torch.Tensor, max_shift: int) -> torch.Tensor:
     """Returns x, mirrored where `flip` [B] is true and shifted randomly over a reflected border.
 
     Args:
       x: the images [B, C, H, W].
       flip: the images to mirror, bool [B].
-      most: the largest shift in each direction, in pixels.
+      max_shift: the largest shift in each direction, in pixels.
     """
     H, W = x.shape[2:]
     x = torch.where(flip[:, None, None, None], x.flip(3), x)
-    x = functional.pad(x, (most,) * 4, mode="reflect")
-    down, right = torch.randint(0, 2 * most + 1, (2, len(x)), device=x.device)
+    x = functional.pad(x, (max_shift,) * 4, mode="reflect")
+    down, right = torch.randint(0, 2 * max_shift + 1, (2, len(x)), device=x.device)
     rows = torch.empty_like(x[:, :, :H])
     result = torch.empty_like(rows[..., :W])
-    for n in range(2 * most + 1):
+    for n in range(2 * max_shift + 1):
         rows[down == n] = x[down == n, :, n : n + H]
-    for n in range(2 * most + 1):
+    for n in range(2 * max_shift + 1):
         result[right == n] = rows[right == n, :, :, n : n + W]
     return result.contiguous(memory_format=torch.channels_last)
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from experiments import mnist_cnn
 from experiments.benchmarks import performance
@@ -28,6 +29,7 @@ from jaxdl.nn.attention import MultiHeadAttention
 from jaxdl.nn.convolution import convolve
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import RECORD, DamagedError
+from jaxdl.task import State
 from jaxdl.tools import fault_injection
 
 # A GPU may compute float32 products in TensorFloat-32, whose mantissa has ten bits.
@@ -42,7 +44,7 @@ SHAPES = (  # shape of the images, shape of the kernel, stride, padding
 )
 
 
-def held(name: str, dtype: str, pairs: dict[str, tuple[Any, np.ndarray]]) -> str:
+def held(name: str, dtype: str, pairs: dict[str, tuple[ArrayLike, np.ndarray]]) -> str:
     """Compares results with references; returns a line about the largest relative error.
 
     Args:
@@ -86,10 +88,10 @@ def convolutions(dtype: str) -> str:
     return held("convolution", dtype, pairs)
 
 
-def convolved(drawn: list[tuple[jax.Array, jax.Array]]) -> list[tuple[jax.Array, ...]]:
+def convolved(inputs: list[tuple[jax.Array, jax.Array]]) -> list[tuple[jax.Array, ...]]:
     """Convolves images and kernel of each of SHAPES; returns y and the gradients of |y|^2 / 2."""
     outputs = []
-    for (*_, stride, padding), (x, w) in zip(SHAPES, drawn, strict=True):
+    for (*_, stride, padding), (x, w) in zip(SHAPES, inputs, strict=True):
         strides, pads = (stride, stride), ((padding, padding), (padding, padding))
         y, pullback = jax.vjp(functools.partial(convolve, strides=strides, padding=pads), x, w)
         outputs.append((y, *pullback(y)))
@@ -135,7 +137,7 @@ def attention(dtype: str) -> str:
     variables = jax.tree.map(
         lambda a: jnp.asarray(random.normal(0, D**-0.5, a.shape), jnp.float32), shapes
     )
-    run: Callable[[Any], jax.Array] = jax.jit(
+    run: Callable[[jax.Array], jax.Array] = jax.jit(
         lambda x: layer.apply(variables, x, x, mask, train=False)
     )
     y, pullback = jax.vjp(run, x)
@@ -197,7 +199,7 @@ def losses(experiment: Any, **flags: Any) -> np.ndarray:
     order = jnp.arange(data.spec.num_train)
 
     @jax.jit
-    def step(state: Any, split: batches.Split) -> tuple[Any, jax.Array]:
+    def step(state: State, split: batches.Split) -> tuple[State, jax.Array]:
         batch = batches.take(split, order, state.step, config.batch_size)
         state, metrics = task.step(state, batch)
         return state, metrics["loss"][0] / metrics["loss"][1]

@@ -105,14 +105,14 @@ def lenet(batch_size: int, steps: int, flags: str = "") -> Iterator[pair.Side]:
 
 
 def launches(
-    what: str, batch_size: int, steps: int, turns: int, flags: str = ""
+    description: str, batch_size: int, steps: int, turns: int, flags: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """Compares LeNet-5's step with that of a plain one, of 128 images without extra flags.
 
     XLA ends a process that passes it an unknown flag, which is an error here.
 
     Args:
-      what: the description of the variant.
+      description: the words that describe the variant in the results.
       batch_size: the batch size of the variant.
       steps: the number of steps in a turn.
       turns: the number of times that each side is timed.
@@ -122,7 +122,7 @@ def launches(
         plain.name, variant.name = "plain", "variant"
         seconds = pair.take_turns([plain, variant], turns)
     ratios = pair.ratios(seconds["variant"], seconds["plain"])
-    case = f"LeNet-5's step in a loop inside XLA, {what}"
+    case = f"LeNet-5's step in a loop inside XLA, {description}"
     entry = performance.cost(case, ratios, "of that of 128 images without flags", COMMAND)
     milliseconds = 1e3 * pair.spread(seconds["plain"])["median"]
     text = f"{entry['value']['median']:.3f} of a plain step's {milliseconds:.3g} ms"

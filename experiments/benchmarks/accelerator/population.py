@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments import mnist_lenet
 from experiments.benchmarks import pair, performance
@@ -16,6 +17,7 @@ from experiments.benchmarks.accelerator.report import Report
 from jaxdl import cli
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
+from jaxdl.task import State
 
 MEMBERS, STEPS, TURNS = 64, 100, 5
 IN_SMALL = 4, 2, 2
@@ -39,10 +41,10 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     task, examples = mnist_lenet.build(config, data.spec), data.spec.num_train
     per_epoch = config.steps_per_epoch(examples)
 
-    def train(seed: jax.Array, split: batches.Split, steps: jax.Array) -> Any:
+    def train(seed: jax.Array, split: batches.Split, steps: jax.Array) -> optax.Params:
         state_key, data_key = jax.random.split(jax.random.key(seed))
 
-        def step(n: jax.Array, state: Any) -> Any:
+        def step(n: jax.Array, state: State) -> State:
             order = batches.epoch_order(data_key, n // per_epoch, examples, config.batch_size)
             batch = batches.take(split, order, n % per_epoch, config.batch_size)
             return task.step(state, batch)[0]
@@ -52,7 +54,7 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     alone, together = jax.jit(train), jax.jit(jax.vmap(train, in_axes=(0, None, None)))
     split, seeds = jax.device_put(data.train), jnp.arange(members)
 
-    def in_turn(count: int) -> list[Any]:
+    def in_turn(count: int) -> list[optax.Params]:
         return [alone(seed, split, jnp.int32(count)) for seed in seeds]
 
     check(together(seeds, split, jnp.int32(1)), in_turn(1))
@@ -74,7 +76,7 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     return text, {"entries": [["costs", entry]]}
 
 
-def check(together: Any, in_turn: list[Any]) -> None:
+def check(together: optax.Params, in_turn: list[optax.Params]) -> None:
     """Checks that each member has nearly the same parameters as the same training alone.
 
     Raises:
