@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
 ROLLOUT, PASSES, MINIBATCHES = 32, 20, 1
-DISCOUNT, TRACE, CLIP, ENTROPY, VALUE, CLIP_NORM = 0.98, 0.8, 0.2, 0.0, 0.5, 0.5
+DISCOUNT, GAE_LAMBDA, CLIP, ENTROPY, VALUE, CLIP_NORM = 0.98, 0.8, 0.2, 0.0, 0.5, 0.5
 
 
 def perceptron(outputs: int) -> nn.Sequential:
@@ -59,7 +59,7 @@ class Agent:
         advantages, advantage = torch.zeros_like(value), torch.zeros(value.shape[1])
         for t in reversed(range(ROLLOUT)):
             td_error = reward[t] + DISCOUNT * next_value[t] - value[t]
-            advantage = advantages[t] = td_error + DISCOUNT * TRACE * advantage * ~ended[t]
+            advantage = advantages[t] = td_error + DISCOUNT * GAE_LAMBDA * advantage * ~ended[t]
         flat = [a.flatten(0, 1) for a in (x, action, log_prob, advantages, advantages + value)]
         for _ in range(PASSES):
             for rows in torch.randperm(len(flat[0])).chunk(MINIBATCHES):
