@@ -198,7 +198,7 @@ def optimizer(
         Adam-like optimizers and lion; interpolation of schedule_free, not 0. Others ignore it.
       adam_b2: decay of the mean squared gradient in Adam-like optimizers and muon's NAdam.
       adam_epsilon: constant added to the root of it, except in lamb and muon.
-      weight_decay: fraction of every kernel that a step removes, times the rate (Loshchilov &
+      weight_decay: each step subtracts `rate * weight_decay` times every kernel (Loshchilov &
         Hutter, 2019); lamb and lars scale it by their trust ratio. Under SGD with momentum m, an L2
         penalty of w is about equal to a decoupled decay of w / (1 - m).
       clip_norm: greatest global norm of the gradient (Pascanu et al., 2013); inf clips nothing.
