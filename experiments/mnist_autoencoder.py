@@ -100,7 +100,7 @@ def run(config: Config) -> dict[str, Any]:
         splits, labels = (probed, data.test), data.test["label"]
         codes = [codes_of(task, state, split, config) for split in splits]
         pixels = [split["image"].reshape(size(split), -1) / 255 for split in splits]
-        figures = {}
+        figures: dict[str, float] = {}
         for name, (train, test) in (("codes", codes), ("pixels", pixels)):
             accuracy = linear_probe.linear(train, probed["label"], test, labels)
             purity = linear_probe.purity(test, labels, data.spec.num_classes)

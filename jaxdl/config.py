@@ -314,7 +314,11 @@ def check_text(name: str, value: str) -> None:
 
 
 def limits(low: float | None, high: float | None) -> str:
-    """Formats the limits of a flag, such as "from 0 to 1"; empty if there are none."""
+    """Formats the limits of a flag; empty if there are none.
+
+    >>> limits(0, 1), limits(1, None)
+    ('from 0 to 1', 'at least 1')
+    """
     if low is None:
         return "" if high is None else f"at most {high}"
     return f"at least {low}" if high is None else f"from {low} to {high}"

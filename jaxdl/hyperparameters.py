@@ -15,6 +15,9 @@ def operands(config: RunConfig) -> dict[str, float | int]:
 
     A float that is 0 or infinite, or whose flag is `static`, is a constant of the program instead.
     The program then leaves out a term that a neutral value, such as a penalty of 0, disables.
+
+    >>> operands(RunConfig(seed=7, learning_rate=0.1))
+    {'seed': 7, 'learning_rate': 0.1}
     """
 
     def is_operand(field: dataclasses.Field[Any]) -> bool:

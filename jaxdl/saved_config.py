@@ -96,7 +96,10 @@ def differences(
       ignored: names of fields that are not compared.
 
     Returns:
-      One phrase per field, such as "seed=1 there, 0 here", sorted by name.
+      One phrase per field, sorted by name.
+
+    >>> differences({"seed": 0, "batch_size": 32}, {"seed": 1, "batch_size": 32})
+    ['seed=1 there, 0 here']
     """
     missing = object()
     if is_moved(here, there):
