@@ -24,7 +24,7 @@ from jaxdl.tasks.supervised import Model, supervised
 class SupervisedConfig(RunConfig):
     """Optimizer and regularisation."""
 
-    optimizer: str = flag("adam", "optimizer", choices=tuple(optim.OPTIMIZERS))
+    optimizer: str = flag("adam", "optimization algorithm", choices=tuple(optim.OPTIMIZERS))
     momentum: float = flag(
         0.9,
         "momentum of momentum, nesterov, lars and muon; first-moment decay of Adam-like optimizers "
