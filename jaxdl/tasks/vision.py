@@ -46,7 +46,7 @@ class ImageConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig(ImageConfig, SupervisedConfig):
-    """Augmentation and loss of image classification."""
+    """Image classification: augmentation and loss."""
 
     loss: str = flag("cross_entropy", "loss of the logits", choices=tuple(losses.CLASSIFICATION))
     label_smoothing: float = flag(
