@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_is_started_again(folder):
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
 def test_what_lies_in_no_file_is_not_streamed(name):
-    with pytest.raises(UserError, match="leave it out"):
+    with pytest.raises(UserError, match="leave out --stream"):
         images.load(name, stream=True)
 
 

@@ -207,13 +207,13 @@ def test_another_tokenizer_is_refused(other):
 def test_a_description_without_a_tokenizer_takes_none():
     text = dataclasses.replace(SPEC, tokenizer=None).to_json()
     assert DataSpec.from_json(text).tokenizer is None
-    refused(text, to_json(KNOWN), r"tokenizer\.json is not the one")
+    refused(text, to_json(KNOWN), r"tokenizer\.json is not the tokenizer")
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"merges": [["ab", "c"]]}', '{"words": [3]}', "\0"])
 def test_a_tokenizer_that_is_none_is_refused(text):
     own = json.loads(SPEC.to_json()) | {"tokenizer_sha256": specs._digest(text)}
-    refused(json.dumps(own), text, "train anew")
+    refused(json.dumps(own), text, "train again")
 
 
 def test_a_tokenizer_of_another_size_is_refused():
