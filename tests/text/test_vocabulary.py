@@ -211,5 +211,5 @@ def test_a_vocabulary_of_ones_own_cannot_be_kept():
     class Own:
         pass
 
-    with pytest.raises(TypeError, match=r"Own cannot be saved: use a vocabulary of jaxdl\.text\.vocabulary"):
+    with pytest.raises(TypeError, match=r"Own cannot be saved: use .* jaxdl\.text\.vocabulary"):
         vocabulary.to_json(Own())
