@@ -135,6 +135,10 @@ def cifar(data: bytes, label_bytes: int, origin: Path) -> tuple[np.ndarray, np.n
 
     Raises:
       UserError: the data are empty or end within a record.
+
+    >>> labels, images = cifar(bytes(2 * 3073), 1, Path("train.bin"))
+    >>> labels.shape, images.shape
+    ((2, 1), (2, 32, 32, 3))
     """
     record = label_bytes + 3072
     if not data or len(data) % record:

@@ -96,7 +96,7 @@ def is_version(name: str, pattern: str | None) -> bool:
     True
     """
     pairs = zip(name.split("."), (pattern or "*.*.*").split("."), strict=True)
-    return all(wanted in ("*", number) for number, wanted in pairs)
+    return all(allowed in ("*", number) for number, allowed in pairs)
 
 
 def default_config(above: Path) -> str:

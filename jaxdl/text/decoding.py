@@ -69,6 +69,9 @@ def restrict(
 
     Returns:
       Logits [..., V], float32; minus infinity for tokens that are excluded.
+
+    >>> restrict(jnp.array([2.0, 0.0, 1.0]), temperature=0.5, top_k=2, top_p=1.0)
+    Array([  4., -inf,   2.], dtype=float32)
     """
     logits = logits.astype(jnp.float32) / temperature
     V = logits.shape[-1]
