@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
-from jaxdl.data import batches, images
+from jaxdl.data import batches, image_sources, images
 from jaxdl.data.spec import describe
 from jaxdl.nn.dropout import Dropout
 from jaxdl.task import Task
@@ -49,7 +49,7 @@ class Net(nn.Module):
 
 def load(config):
     """Returns synthetic images of 8 by 8 pixels, in splits of 99, 11 and 27."""
-    raw = images.synthetic(8, examples=110)
+    raw = image_sources.synthetic(8, examples=110)
     train, validation = batches.split_validation(raw.train, 0.1)
     return images.dataset("synthetic", raw._replace(train=train, validation=validation))
 

@@ -1,1 +1,1 @@
-"""Arrays in, batches out: data sets as in-memory arrays, from TFDS folders or the installation."""
+"""Data sets: arrays in memory, prepared TFDS folders, image folders, and their batches."""

@@ -1,6 +1,6 @@
-"""The official archives, read with every length checked; of MNIST and CIFAR to arrays.
+"""Readers of the official archives of MNIST, CIFAR and IMDB; every length is checked.
 
-Shapes: N images; MNIST's are [N, 28, 28, 1], CIFAR's [N, 32, 32, 3], uint8.
+Shapes: N images; MNIST's are uint8 [N, 28, 28, 1], CIFAR's uint8 [N, 32, 32, 3].
 """
 
 import gzip
@@ -14,15 +14,21 @@ import numpy as np
 
 from jaxdl.errors import UserError, first_line
 
-LARGEST = 1 << 30  # bytes unpacked; the real ones take a part of it
-ENTRIES = 200_000  # of a tar; IMDB's has half as many
+LARGEST = 1 << 30  # limit of unpacked bytes; the real archives stay far below it
+ENTRIES = 200_000  # limit of entries of a tar file; IMDB's has half as many
 
 
 def idx(path: Path) -> np.ndarray:
-    """Reads a gzipped IDX file of uint8 (LeCun et al., 1998): any number of dimensions.
+    """Reads a gzipped IDX file of uint8 (LeCun et al., 1998).
+
+    Args:
+      path: path of the file.
+
+    Returns:
+      The array, uint8, with the dimensions that the header gives.
 
     Raises:
-      UserError: it is damaged, or not such a file.
+      UserError: the file is damaged, or is not an IDX file of bytes.
     """
     try:
         with gzip.open(path) as file:
@@ -39,25 +45,39 @@ def idx(path: Path) -> np.ndarray:
 
 
 def members(path: Path, names: list[str]) -> dict[str, bytes]:
-    """Reads files of a gzipped tar into memory.
+    """Reads the named files of a gzipped tar file into memory.
+
+    Args:
+      path: path of the tar file.
+      names: names of the entries to read.
+
+    Returns:
+      The bytes of each entry by its name.
 
     Raises:
-      UserError: as of `matching`, or it lacks one of the names.
+      UserError: the archive lacks one of the names, or `matching` refuses it.
     """
-    found = dict(matching(path, names.__contains__))
+    contents = dict(matching(path, names.__contains__))
     for name in names:
-        if name not in found:
+        if name not in contents:
             raise damaged(path, f"{name} is not in it")
-    return found
+    return contents
 
 
-def matching(path: Path, wanted: Callable[[str], Any]) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the files of a gzipped tar that are wanted; nothing is put on the disk.
+def matching(path: Path, is_wanted: Callable[[str], Any]) -> Iterator[tuple[str, bytes]]:
+    """Reads the files of a gzipped tar file whose names match; nothing is written to disk.
+
+    Args:
+      path: path of the tar file.
+      is_wanted: predicate on the name of an entry.
+
+    Yields:
+      The name and the bytes of each matching file.
 
     Raises:
-      UserError: it is damaged, or is not what it should be: entries that are neither files nor
-        folders, that lie outside of it, or that unpack to too much: sparse files, whose holes take
-        no bytes of the archive, are refused.
+      UserError: the archive is damaged, or an entry is neither a file nor a folder, has a path
+        outside of the archive, is sparse, or unpacks to more than `LARGEST` bytes. Sparse files
+        are refused because their holes take no bytes of the archive.
     """
     try:
         with _Limited(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -66,7 +86,7 @@ def matching(path: Path, wanted: Callable[[str], Any]) -> Iterator[tuple[str, by
                 if number >= ENTRIES:
                     raise damaged(path, f"it has more than {ENTRIES:,} entries")
                 file = tar.extractfile(member)
-                if file is not None and wanted(member.name):
+                if file is not None and is_wanted(member.name):
                     yield member.name, file.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise damaged(path, first_line(error)) from error
@@ -85,15 +105,15 @@ def _check_member(path: Path, member: tarfile.TarInfo) -> None:
 
 
 class _Limited(gzip.GzipFile):
-    """A gzipped file of which no more than LARGEST bytes are ever unpacked."""
+    """Gzipped file that unpacks at most LARGEST bytes."""
 
     unpacked = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """As of any file.
+        """Reads up to `size` unpacked bytes.
 
         Raises:
-          ValueError: it goes on after LARGEST bytes.
+          ValueError: more than LARGEST bytes were unpacked.
         """
         data = super().read(size)
         self.unpacked += len(data)
@@ -103,10 +123,22 @@ class _Limited(gzip.GzipFile):
 
 
 def cifar(data: bytes, label_bytes: int, origin: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads CIFAR's binary records: `label_bytes` labels, then 3 planes of 32x32 pixels.
+    """Reads CIFAR's binary records.
+
+    Args:
+      data: records of `label_bytes` labels, followed by 3 planes of 32x32 pixels.
+      label_bytes: number of labels of a record.
+      origin: path of the archive, for error messages.
 
     Returns:
       Labels uint8 [N, label_bytes] and images uint8 [N, 32, 32, 3].
+
+    Raises:
+      UserError: the data are empty or end within a record.
+
+    >>> labels, images = cifar(bytes(2 * 3073), 1, Path("train.bin"))
+    >>> labels.shape, images.shape
+    ((2, 1), (2, 32, 32, 3))
     """
     record = label_bytes + 3072
     if not data or len(data) % record:
@@ -117,5 +149,5 @@ def cifar(data: bytes, label_bytes: int, origin: Path) -> tuple[np.ndarray, np.n
 
 
 def damaged(path: Path, why: str) -> UserError:
-    """Error for an archive that is not what it should be."""
+    """Returns the error for an archive with unexpected content."""
     return UserError(f"{path} is damaged ({why}): delete it and prepare the data set again")

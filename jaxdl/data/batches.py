@@ -1,4 +1,6 @@
-"""Splits of arrays; the batch of step n as a pure function of (key, n): no iterator, no state.
+"""Splits of arrays, and the batch of a training step as a pure function of (key, step).
+
+There is no iterator and no state: an epoch's order follows from the key and the epoch's number.
 
 Shapes: N examples of a split, B of a batch.
 """
@@ -18,34 +20,46 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 
 Split = dict[str, Any]  # arrays with a leading axis N
-POOL = 64  # batches whose examples are sorted by length, where examples have one
+POOL = 64  # number of batches whose examples are sorted by length together
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Three splits and their description.
 
-    A split {} has no data: a task that makes its own, such as an agent in an environment.
+    An empty split {} has no data: its task generates them, such as an agent in an environment.
+
+    Attributes:
+      spec: description of the data.
+      train: split to train on.
+      validation: split that chooses the best checkpoint.
+      test: split for the final report.
     """
 
     spec: DataSpec
     train: Split
-    validation: Split  # chooses the best checkpoint
-    test: Split  # is for the final report
+    validation: Split
+    test: Split
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Overlapping windows of one array, a column of a split: [M, T, ...], made when indexed."""
+    """Overlapping windows of one array, a column of a split [M, T, ...], gathered when indexed.
 
-    array: Any  # [N, ...]
-    start: Any  # int32 [M], the first position of each window
-    length: int = dataclasses.field(metadata={"static": True})  # T
+    Attributes:
+      array: array [N, ...] that the windows are cut from.
+      start: first position of each window, int32 [M].
+      length: number of positions of a window, T.
+    """
+
+    array: Any
+    start: Any
+    length: int = dataclasses.field(metadata={"static": True})
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[M, T, ...]."""
+        """Shape of the column, [M, T, ...]."""
         return (*self.start.shape, self.length, *self.array.shape[1:])
 
     @property
@@ -55,26 +69,30 @@ class Windows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are kept, not those of all windows."""
+        """Bytes of the array and of the starts; the windows themselves are not stored."""
         return int(self.array.nbytes + self.start.nbytes)
 
     def __len__(self) -> int:
         return int(self.start.shape[0])
 
     def __getitem__(self, rows: Any) -> Any:
-        """The windows of rows [B] of M, or of a slice of them."""
+        """Returns the windows of `rows`, which are integers [B] below M or a slice."""
         start = self.start[rows]
         offsets = np.arange(self.length, dtype=np.int32)
         return self.array[start[..., None] + offsets[(None,) * start.ndim]]
 
 
 def windows(array: np.ndarray, start: np.ndarray, length: int) -> Windows:
-    """Windows of `length` positions, from each of `start` [M] on."""
+    """Windows of `length` positions, one from each position in `start` [M].
+
+    >>> windows(np.arange(10), np.array([0, 4]), 3)[np.array([1])]
+    array([[4, 5, 6]])
+    """
     return Windows(array, start.astype(np.int32), length)
 
 
 def size(split: Split) -> int:
-    """N; 0 of a split without data."""
+    """Number of examples of a split, N; 0 for a split without data."""
     return len(next(iter(split.values()))) if split else 0
 
 
@@ -84,17 +102,20 @@ def split_validation(
     labels: np.ndarray | None = None,
     flag: str = "--validation_fraction",
 ) -> tuple[Split, Split]:
-    """Splits a training split into training and validation, the same way every time.
+    """Splits a training split into training and validation, always in the same way.
 
     Args:
-      train: what to split, N examples.
-      fraction: of its examples that are held out.
-      labels: int [N]; where they are classes, each keeps its share: the numbers held out are those
-        of the largest remainders.
-      flag: what the user knows it by.
+      train: split of N examples.
+      fraction: fraction of the examples to hold out, between 0 and 1.
+      labels: classes of the examples, int [N]; if given, the split is stratified: each class
+        keeps its proportion, with counts rounded by the largest-remainder method.
+      flag: flag that sets the fraction, for the error message.
+
+    Returns:
+      The training and the validation split, both in the original order.
 
     Raises:
-      UserError: one of the two would be empty.
+      UserError: one of the two splits would be empty.
     """
     held_out = round(size(train) * fraction)
     if not 0 < held_out < size(train):
@@ -106,38 +127,42 @@ def split_validation(
     order = np.random.RandomState(0).permutation(size(train))
     if labels is not None:
         order = order[_stratified(labels[order], held_out)]
-    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return part(train, kept), part(train, held)
+    kept_rows, held_out_rows = np.sort(order[held_out:]), np.sort(order[:held_out])
+    return part(train, kept_rows), part(train, held_out_rows)
 
 
-def _stratified(labels: np.ndarray, first: int) -> np.ndarray:
-    """An order [N] in which the first ones of each class [N] come first, by largest remainder."""
+def _stratified(labels: np.ndarray, held_out: int) -> np.ndarray:
+    """An order [N] whose first `held_out` entries hold each class in proportion.
+
+    The counts of the classes are rounded by the largest-remainder method.
+    """
     _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    wanted, remainders = np.divmod(counts.astype(np.int64) * first, len(labels))
-    wanted[np.argsort(-remainders, kind="stable")[: first - wanted.sum()]] += 1
+    quotas, remainders = np.divmod(counts.astype(np.int64) * held_out, len(labels))
+    quotas[np.argsort(-remainders, kind="stable")[: held_out - quotas.sum()]] += 1
     by_class = np.argsort(labels, kind="stable")
-    places = np.empty_like(by_class)  # of each example among those of its class
-    places[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.argsort(places >= wanted[labels], kind="stable")
+    ranks = np.empty_like(by_class)  # rank of each example within its class
+    ranks[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.argsort(ranks >= quotas[labels], kind="stable")
 
 
 def by_class(fingerprint: str) -> str:
-    """The fingerprint of data that `split_validation` splits by their labels.
+    """Fingerprint of data whose validation split is stratified by label.
 
-    Runs whose validation split was another one have another fingerprint, and are not mixed up.
+    It differs from the data's own fingerprint, so that runs with another validation split are
+    not resumed with this one.
     """
     return hashlib.sha256(f"{fingerprint}, validation by class".encode()).hexdigest()
 
 
 def part(split: Split, rows: np.ndarray) -> Split:
-    """The split of rows [M] of N; of one that is not in memory, nothing is read yet."""
+    """Selects rows [M] of a split; a split that is not in memory reads nothing yet."""
     if isinstance(split, Records):
         return split.of(rows)
     return {name: array[rows] for name, array in split.items()}
 
 
 def read(split: Split, rows: np.ndarray) -> dict[str, Any]:
-    """The arrays of rows [M] of N: [M, ...] each."""
+    """Reads rows [M] of a split into arrays [M, ...]."""
     if isinstance(split, Records):
         return split.read(rows)
     return {name: array[rows] for name, array in split.items()}
@@ -150,14 +175,18 @@ def epoch_order(
     batch_size: int,
     lengths: jax.Array | None = None,
 ) -> jax.Array:
-    """The order in which an epoch visits its examples, the one law of all feeds: int32 [N].
+    """Order in which an epoch visits its examples, shared by all feeds.
 
     Args:
-      key: of all epochs.
-      epoch: its number.
-      examples: N.
+      key: random key of all epochs.
+      epoch: number of the epoch.
+      examples: number of examples, N.
       batch_size: B; batch n of the epoch holds the rows n B to (n + 1) B of the order.
-      lengths: [N], of sequences; then a batch holds examples of like length.
+      lengths: lengths of the sequences, int [N]; if given, batches hold examples of similar
+        length.
+
+    Returns:
+      The order, int32 [N].
     """
     if lengths is None:
         return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
@@ -167,24 +196,29 @@ def epoch_order(
 def bucket_by_length(
     key: jax.Array, epoch: int | jax.Array, lengths: jax.Array, batch_size: int
 ) -> jax.Array:
-    """The order of an epoch whose batches hold examples of like length: int32 [N].
+    """Order of an epoch whose batches hold examples of similar length.
 
-    Examples are shuffled, those of each `POOL` batches sorted by their length, and then whole
-    batches shuffled. What is left over at the end fills no batch, and is drawn in other epochs.
+    Examples are shuffled, those of each `POOL` batches are sorted by length, and then whole
+    batches are shuffled. The examples left over at the end fill no batch. Other epochs leave out
+    other ones.
 
     Args:
-      key: of all epochs.
-      epoch: its number.
-      lengths: [N], of the examples.
+      key: random key of all epochs.
+      epoch: number of the epoch.
+      lengths: lengths of the examples, int [N].
       batch_size: B.
+
+    Returns:
+      The order, int32 [N].
     """
     order = jax.random.permutation(jax.random.fold_in(key, epoch), len(lengths))
     count = full_batches(len(lengths), batch_size)
-    full, rest = order[: count * batch_size], order[count * batch_size :]
+    full, remainder = order[: count * batch_size], order[count * batch_size :]
     pool = jnp.arange(len(full)) // (POOL * batch_size)
     batches = full[jnp.lexsort((lengths[full], pool))].reshape(count, batch_size)
-    turns = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, epoch), 1), count)
-    return jnp.concatenate([batches[turns].reshape(-1), rest])
+    batch_key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
+    batch_order = jax.random.permutation(batch_key, count)
+    return jnp.concatenate([batches[batch_order].reshape(-1), remainder])
 
 
 def take(
@@ -194,9 +228,17 @@ def take(
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Split:
-    """Batch number `position` of the epoch whose order is `order`: its `index`, a mask of ones.
+    """Gathers a batch of an epoch.
 
-    With a sharding each device takes the rows that it holds, of a split that is whole on each.
+    Args:
+      split: arrays [N, ...], replicated on every device if there is a sharding.
+      order: order of the epoch, int32 [N].
+      position: number of the batch within the epoch.
+      batch_size: B.
+      sharding: sharding of the batch; each device then gathers only its own rows.
+
+    Returns:
+      The batch, with `index` (its rows, int32 [B]) and `mask` (ones, float32 [B]).
     """
     rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
     if sharding is not None:  # else devices would gather parts of all rows, and add them up
@@ -206,9 +248,9 @@ def take(
 
 
 def padded_batches(split: Split, batch_size: int) -> Iterator[Split]:
-    """All examples in order, in batches of one shape: the last is padded, with `mask` 0 there.
+    """Yields all examples in order, in batches of one shape.
 
-    Padding repeats the first example, and its `index`.
+    The last batch is padded by copies of the first example, with its `index` and a `mask` of 0.
     """
     for start in range(0, size(split), batch_size):
         rows = np.arange(start, start + batch_size)

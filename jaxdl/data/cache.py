@@ -1,4 +1,4 @@
-"""The user's cache folder: decoded splits (and compiled programs), safe to delete at any time."""
+"""The user's cache folder: decoded splits, downloads, programs; safe to delete at any time."""
 
 import contextlib
 import hashlib
@@ -21,10 +21,10 @@ Value = TypeVar("Value")
 
 
 def folder() -> Path:
-    """`$XDG_CACHE_HOME/jaxdl`, or `~/.cache/jaxdl`.
+    """Returns the cache folder: `$XDG_CACHE_HOME/jaxdl`, or `~/.cache/jaxdl`.
 
     Raises:
-      UserError: neither is there.
+      UserError: the user has no home folder, and XDG_CACHE_HOME is not set.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxdl"
@@ -35,9 +35,15 @@ def folder() -> Path:
 
 
 def read(name: str) -> dict[str, np.ndarray] | None:
-    """The arrays kept under a name, or None where there are none or the file is damaged.
+    """Reads the arrays cached under a name.
 
-    The file is a SHA-256, and what it is of: an uncompressed .npz.
+    The file is a SHA-256 digest followed by the uncompressed .npz file that it belongs to.
+
+    Args:
+      name: name that `write` was called with.
+
+    Returns:
+      The arrays by name, or None if the file is absent or damaged.
     """
     try:
         with files.open_regular(_path(name), follow=True) as file:
@@ -45,18 +51,25 @@ def read(name: str) -> dict[str, np.ndarray] | None:
                 return None
             file.seek(DIGEST)
             with zipfile.ZipFile(file) as archive:
-                # As `write` makes it; what is compressed could be a bomb.
+                # `write` never compresses, and a compressed file could be a zip bomb.
                 if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                     return None
             file.seek(DIGEST)
             with np.load(file, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
-    except Exception:  # a file that another program made raises whatever it leads zipfile to
+    except Exception:  # zipfile and NumPy may raise any error on a file of another program
         return None
 
 
 def write(name: str, arrays: dict[str, np.ndarray]) -> None:
-    """Keeps arrays under a name, all of it; where that cannot be written, says so and goes on."""
+    """Caches arrays under a name, atomically.
+
+    A failure to write is reported in one line, and is not an error.
+
+    Args:
+      name: file name without its ending.
+      arrays: arrays by name.
+    """
     path = _path(name)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -68,7 +81,7 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
             digest = hashlib.file_digest(file, "sha256").digest()
             file.seek(0)
             file.write(digest)
-        part.replace(path)  # a power cut may tear it: then its digest is another
+        part.replace(path)  # without fsync: a file torn by a power cut fails its digest
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -76,32 +89,40 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def once(name: str, find: Callable[[], Value | None], make: Callable[[], Value]) -> Value:
-    """Returns the value kept under a name; else one process makes it while others wait.
+    """Returns a cached value, or makes it in one process while the others wait.
 
     Args:
-      name: under which `make` keeps it.
-      find: looks for it, and returns None where it is not there or does not fit.
-      make: makes it, and keeps it by `write`.
+      name: name under which `make` writes the value.
+      find: reads the value; None if it is absent or does not fit.
+      make: computes the value, and caches it by `write`.
     """
     value = find()
     if value is not None:
         return value
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # where nothing can be kept, which `write` says
+        with contextlib.suppress(OSError):  # the folder is not writable: `write` reports that
             stack.enter_context(claim(_path(name)))
         value = find()
         return make() if value is None else value
 
 
 def joined(splits: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of several splits in one dictionary, for `write`; `part` takes them out again."""
-    return {f"{name} {field}": a for name, split in splits.items() for field, a in split.items()}
+    """Joins the arrays of several splits into one dictionary for `write`; see `part`.
+
+    >>> list(joined({"train": {"image": np.zeros(2)}, "test": {"image": np.zeros(1)}}))
+    ['train image', 'test image']
+    """
+    return {
+        f"{name} {field}": array for name, split in splits.items() for field, array in split.items()
+    }
 
 
 def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The arrays of one split of those that `joined` made; none where it is not among them."""
-    start = f"{name} "
-    return {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
+    """Selects the arrays of one split from those that `joined` made; {} if it has none."""
+    prefix = f"{name} "
+    return {
+        key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)
+    }
 
 
 def _path(name: str) -> Path:

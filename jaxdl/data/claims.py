@@ -1,4 +1,4 @@
-"""One process at a time makes a file or folder; the others wait, and use what it has made."""
+"""Claims on files and folders: one process makes the target while the others wait for it."""
 
 import contextlib
 import fcntl
@@ -13,20 +13,26 @@ from typing import IO
 from jaxdl import lock
 from jaxdl.console import say
 
-TRIES = 20  # to make a folder that others delete
+TRIES = 20  # attempts to make a folder that other processes delete
 
 
 @contextlib.contextmanager
 def claim(target: Path) -> Iterator[Path]:
-    """Holds the right to make `target`, and waits while another process has it.
+    """Holds the exclusive right to make `target`; waits while another process holds it.
 
-    The caller looks again whether the target is there, makes it under the path that it is given,
-    and renames that to the target. Nobody else has that path; what is left under it is deleted, as
-    are those of processes that were killed. Folders that the claim had to make and that stay empty
-    are deleted too.
+    Inside the context the caller checks again whether the target exists. If not, it makes the
+    target under the temporary path, and renames that path to the target. The temporary path is
+    unique to this claim. Whatever is left under it is deleted at the end, and so are leftovers of
+    processes that were killed. Folders that the claim created and that stay empty are deleted too.
 
     A file system without `flock` is reported in one line. Then two processes may make the same
-    thing; each still renames only what it has made itself.
+    target, but each renames only its own temporary path.
+
+    Args:
+      target: path of the file or folder to make.
+
+    Yields:
+      The temporary path, in the folder of the target.
 
     Raises:
       OSError: the folder of the target cannot be written.
@@ -51,16 +57,16 @@ def claim(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _lock(path: Path, target: Path) -> Iterator[bool]:
-    """Holds a lock file, and deletes it in the end.
+    """Holds a lock file, and deletes it at the end.
 
     Yields:
-      Whether it is held; False: the file system has no locks.
+      True if the lock is held, False if the file system has no locks.
     """
     while True:
         with _open(path) as file:
             held = _wait(file, target)
             if held and not _same(file, path):
-                continue  # its last holder has deleted it: others lock another one
+                continue  # its last holder deleted the file, so others lock a new one
             try:
                 if held:
                     file.truncate(0)
@@ -78,14 +84,14 @@ def _open(path: Path) -> IO[str]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return os.fdopen(os.open(path, flags, 0o666), "r+", encoding="utf-8")
-        except FileNotFoundError:  # another process has just deleted the folder that it had made
+        except FileNotFoundError:  # another process has just deleted the folder
             if attempt == TRIES - 1:
                 raise
     raise AssertionError
 
 
 def _wait(file: IO[str], target: Path) -> bool:
-    """Locks an open file, however long that takes; returns whether that is possible."""
+    """Locks an open file, without a time limit; returns False if the file system has no locks."""
     try:
         if not lock.locked(file):
             holder = file.read(20).strip()
@@ -99,6 +105,7 @@ def _wait(file: IO[str], target: Path) -> bool:
 
 
 def _same(file: IO[str], path: Path) -> bool:
+    """Returns True if the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Files from the network: pinned by SHA-256, complete or absent, never waiting long for nobody."""
+"""Downloads: pinned by SHA-256, complete or absent, with limits on the time to wait."""
 
 import functools
 import gzip
@@ -18,34 +18,37 @@ from jaxdl.console import track
 from jaxdl.data.claims import claim
 from jaxdl.errors import UserError
 
-PATIENCE = 10.0  # seconds until the server must have answered; DNS is counted in
-WINDOW = 30.0  # seconds, in each of which it must send LEAST bytes
+PATIENCE = 10.0  # seconds until the server must have answered, including DNS
+WINDOW = 30.0  # seconds; in each such window the server must send LEAST bytes
 LEAST = 1 << 15
-CHUNK = 1 << 18
+CHUNK = 1 << 18  # bytes read at once
 
 
 def fetch(url: str, path: Path, size: int, sha256: str, gzipped: bool = False) -> Path:
-    """Downloads `url` to `path` with a progress bar; a file that is there and whole is kept.
+    """Downloads `url` to `path` with a progress bar; an intact file is kept.
 
-    Of several processes one downloads, and the others wait for its file.
+    One process downloads; others that want the same file wait for it.
 
     Args:
-      url: where from.
-      path: where to; its folder is made.
-      size: bytes that the file must have.
-      sha256: of the file.
-      gzipped: whether `url` sends the file packed. It is unpacked as it comes, and no further than
-        to `size`.
+      url: address of the file.
+      path: path to write; its folder is created.
+      size: expected size of the file, in bytes.
+      sha256: expected SHA-256 of the file, in hexadecimal.
+      gzipped: True if `url` sends the file gzipped. It is unpacked while it is received, up to
+        `size` bytes.
+
+    Returns:
+      The path.
 
     Raises:
-      UserError: the server did not answer in time, is too slow, or sent other bytes than the
-        pinned ones; or the file cannot be written.
+      UserError: the server did not answer in time, is too slow, or sent bytes that do not match
+        the pinned size and SHA-256; or the file cannot be written.
     """
     try:
-        if _whole(path, sha256):
+        if _is_intact(path, sha256):
             return path
         with claim(path) as part:
-            if not _whole(path, sha256):
+            if not _is_intact(path, sha256):
                 _download(url, part, size, sha256, gzipped)
                 part.replace(path)
     except (OSError, EOFError, zlib.error) as error:
@@ -55,12 +58,12 @@ def fetch(url: str, path: Path, size: int, sha256: str, gzipped: bool = False) -
 
 
 def _download(url: str, part: Path, size: int, sha256: str, gzipped: bool) -> None:
-    """Writes what `url` sends; the file's bytes, as they are read back, are the pinned ones."""
+    """Writes the file at `url` to `part`, and verifies the bytes as they are read back."""
     stream = _Stream(url, gzipped, size)
     with part.open("xb") as file:
         for _ in track(range(-(-size // CHUNK)), f"downloading {url.rpartition('/')[2]}"):
             file.write(stream.read(CHUNK))
-        file.write(stream.read(1))
+        file.write(stream.read(1))  # one byte more, to notice a file that is too long
         file.flush()
         os.fsync(file.fileno())
     digest, received = files.sha256(part).hexdigest(), part.stat().st_size
@@ -71,68 +74,76 @@ def _download(url: str, part: Path, size: int, sha256: str, gzipped: bool) -> No
         )
 
 
-def _whole(path: Path, sha256: str) -> bool:
+def _is_intact(path: Path, sha256: str) -> bool:
     return path.exists() and files.sha256(path).hexdigest() == sha256
 
 
 class _Stream:
-    """Bytes from an address, received by a thread: no server can hold up the reader."""
+    """Bytes of a URL, received by a thread, so that a slow server cannot block the reader."""
 
     def __init__(self, url: str, gzipped: bool, size: int):
-        """Asks for `url`, of which no more than `size` + 1 bytes are received.
+        """Requests `url`; at most `size` + 1 bytes are received.
 
         Raises:
-          OSError: it did not answer in time, or cannot be read.
+          OSError: the server did not answer in time, or cannot be read.
         """
-        self._pieces: queue.Queue[Any] = queue.Queue(16)
-        self._rest, self._received, self._ended = b"", 0, False
-        self._end, self._late = time.monotonic() + PATIENCE, f"no answer within {PATIENCE:g} s"
-        work = functools.partial(_receive, url, gzipped, size + 1, self._pieces.put)
+        self._chunks: queue.Queue[Any] = queue.Queue(16)
+        self._buffer = b""
+        self._window_bytes = 0  # bytes received in the current window
+        self._ended = False
+        self._deadline = time.monotonic() + PATIENCE
+        self._timeout_message = f"no answer within {PATIENCE:g} s"
+        work = functools.partial(_receive, url, gzipped, size + 1, self._chunks.put)
         threading.Thread(target=work, daemon=True).start()
-        self._next()
-        self._end = time.monotonic() + WINDOW
-        self._late = f"fewer than {LEAST:,} bytes came within {WINDOW:g} s"
+        self._next_chunk()
+        self._deadline = time.monotonic() + WINDOW
+        self._timeout_message = f"fewer than {LEAST:,} bytes came within {WINDOW:g} s"
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; fewer at the end alone.
+        """Reads up to `size` bytes; fewer only at the end.
 
         Raises:
-          OSError: it is too slow, or cannot be read.
+          OSError: the server is too slow, or cannot be read.
         """
-        while len(self._rest) < size and not self._ended:
-            piece = self._next()
-            self._rest += piece
-            self._ended = not piece
-        data, self._rest = self._rest[:size], self._rest[size:]
+        while len(self._buffer) < size and not self._ended:
+            chunk = self._next_chunk()
+            self._buffer += chunk
+            self._ended = not chunk
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
-    def _next(self) -> bytes:
+    def _next_chunk(self) -> bytes:
         try:
-            piece = self._pieces.get(timeout=max(self._end - time.monotonic(), 0))
+            chunk = self._chunks.get(timeout=max(self._deadline - time.monotonic(), 0))
         except queue.Empty:
-            raise TimeoutError(self._late) from None
-        if isinstance(piece, Exception):
-            raise piece
-        self._received += len(piece)
-        if self._received >= LEAST:
-            self._received, self._end = 0, time.monotonic() + WINDOW
-        return piece
+            raise TimeoutError(self._timeout_message) from None
+        if isinstance(chunk, Exception):
+            raise chunk
+        self._window_bytes += len(chunk)
+        if self._window_bytes >= LEAST:
+            self._window_bytes = 0
+            self._deadline = time.monotonic() + WINDOW
+        return chunk
 
 
-def _receive(url: str, gzipped: bool, most: int, put: Callable[[Any], None]) -> None:
-    """Puts b"" when `url` has answered, each piece as it comes, and b"" or an error at the end."""
+def _receive(url: str, gzipped: bool, limit: int, put: Callable[[Any], None]) -> None:
+    """Receives up to `limit` bytes of `url`.
+
+    It puts b"" when the server has answered, then each chunk, and b"" or an error at the end.
+    """
     try:
         with urllib.request.urlopen(url, timeout=WINDOW) as response:
             put(b"")
 
-            def read(size: int) -> bytes:  # a header is read by its bytes, the rest as it comes
+            # gzip needs all bytes of a header at once; larger reads return what has arrived.
+            def read(size: int) -> bytes:
                 return response.read(size) if size < 1024 else response.read1(size)
 
-            packed: Any = types.SimpleNamespace(read=read)
-            stream = gzip.GzipFile(fileobj=packed, mode="rb") if gzipped else response
-            while most and (piece := stream.read1(min(CHUNK, most))):
-                put(piece)
-                most -= len(piece)
+            compressed: Any = types.SimpleNamespace(read=read)
+            stream = gzip.GzipFile(fileobj=compressed, mode="rb") if gzipped else response
+            while limit and (chunk := stream.read1(min(CHUNK, limit))):
+                put(chunk)
+                limit -= len(chunk)
         put(b"")
-    except Exception as error:  # handed to the reader, whatever it is
+    except Exception as error:  # the reader raises it
         put(error)

@@ -1,6 +1,6 @@
-"""A folder of image files, train/CLASS/*.jpg and test/CLASS/*.jpg, as TFDS's ImageFolder has it.
+"""Image folders: train/CLASS/*.jpg and test/CLASS/*.jpg, the layout of TFDS's ImageFolder.
 
-Images may lie in folders of a class, however deep. What is left out is counted, and said.
+The folder of a class may have subfolders. Files that are left out are counted and reported.
 
 Shapes: N images of S by S pixels with 3 channels.
 """
@@ -19,25 +19,29 @@ from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line, shortened
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-VALIDATION = ("validation", "val", "valid")  # names of that split's folder
-MOST_LEVELS = 100  # of folders in a class
+VALIDATION = ("validation", "val", "valid")  # possible names of the validation split's folder
+MOST_LEVELS = 100  # limit on the depth of folders in a class
 
 
 class ImageFolder:
     """Image files by split and class; nothing is decoded before `read`.
 
     Attributes:
-      folder: that holds the splits.
-      splits: names of the folders to train, to test and, if there is one, to validate on.
+      folder: folder that holds the splits.
+      splits: names of the training, the test and, if there is one, the validation folder.
       classes: names of the training split's folders, in the order of their bytes.
     """
 
     def __init__(self, folder: Path):
-        """Lists the files.
+        """Lists the files of all splits.
+
+        Args:
+          folder: folder that holds the splits.
 
         Raises:
-          UserError: there is no such folder, no training or test split in it, or no image in one of
-            them, not two classes, a class that the training split lacks, or a broken link.
+          UserError: the folder does not exist, lacks a training or test split, has a split without
+            images, has fewer than two classes, has a class that the training split lacks, or has a
+            broken link.
         """
         self.folder = folder
         self._left_out: dict[str, list[Path]] = {}  # by reason
@@ -53,7 +57,7 @@ class ImageFolder:
             raise _unreadable(error) from error
 
     def left_out(self) -> str:
-        """One line about files in no split: counts by reason, first names; empty: none."""
+        """One line about the files that are left out: counts and examples by reason, or ""."""
         reasons = [
             f"{reason}: {len(paths):,} ({self._examples(paths)})"
             for reason, paths in self._left_out.items()
@@ -61,17 +65,19 @@ class ImageFolder:
         return f"{self.folder}: left out: {'; '.join(reasons)}" if reasons else ""
 
     def _examples(self, paths: list[Path]) -> str:
-        """Names of up to three paths, of which no two end alike."""
-        kinds = {path.suffix.lower(): path for path in reversed(paths)}
-        few = sorted(kinds.values())[:3]
-        names = [shortened(path.relative_to(self.folder)) for path in few]
-        return ", ".join([*names, *(["..."] if len(paths) > len(few) else [])])
+        """Up to three of the paths, all with different suffixes."""
+        by_suffix = {path.suffix.lower(): path for path in reversed(paths)}
+        examples = sorted(by_suffix.values())[:3]
+        names = [shortened(path.relative_to(self.folder)) for path in examples]
+        if len(paths) > len(examples):
+            names.append("...")
+        return ", ".join(names)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and bytes of all files, wherever the folder itself is.
+        """SHA-256 over the relative paths and the bytes of all files.
 
         Raises:
-          UserError: one is not a regular file, or cannot be read.
+          UserError: a file is not a regular file, or cannot be read.
         """
         sha = hashlib.sha256()
         try:
@@ -83,15 +89,22 @@ class ImageFolder:
         return sha.hexdigest()
 
     def read(self, name: str, image_size: int) -> Split:
-        """Decodes a split: {"image": uint8 [N, S, S, 3], "label": int32 [N]}.
+        """Decodes a split into memory.
+
+        Args:
+          name: name of the split's folder.
+          image_size: S; images of another size are resized.
+
+        Returns:
+          The split, {"image": uint8 [N, S, S, 3], "label": int32 [N]}.
 
         Raises:
-          UserError: a file is no image, or all of them together are more than the memory holds.
+          UserError: a file is not a valid image, or the images do not fit into memory.
         """
         source = self.source(name)
         shape = (len(source), image_size, image_size, 3)
         needed, installed = math.prod(shape), memory.installed()
-        if needed > installed:  # NumPy would not mind before it is filled
+        if needed > installed:  # NumPy would allocate it, and fail only while it is filled
             raise UserError(
                 f"the {name} images of {self.folder} take {needed / 2**30:,.1f} GiB at "
                 f"--image_size={image_size}, and this machine has {installed / 2**30:,.1f}: give a "
@@ -103,11 +116,11 @@ class ImageFolder:
         return {"image": image, "label": source.labels()}
 
     def source(self, name: str) -> "Files":
-        """A split's files, to be read one by one."""
+        """Returns the files of a split, to be read one by one."""
         return Files(self._files[name])
 
     def _find_splits(self) -> tuple[str, ...]:
-        """The folders to train on, to test on and, where there are three, to validate on."""
+        """Names of the training, the test and, if there are three, the validation folder."""
         folder = self.folder
         entries = [path for path in _sorted(folder) if not path.name.startswith(".")]
         names = [path.name for path in entries if _is_folder(path)]
@@ -125,40 +138,39 @@ class ImageFolder:
             )
         for path in entries:
             if path.name in names and path.name not in used:
-                self._leave_out(path, "folders that are no split")
+                self._leave_out(path, "folders that are not splits")
             elif path.suffix.lower() in ENDINGS:
                 self._leave_out(path, "images in no split")
         return used
 
     def _list_all(self) -> None:
-        trained = self._images("train")
-        self.classes = tuple(trained)
+        train_images = self._images("train")
+        self.classes = tuple(train_images)
         self._files: dict[str, list[tuple[Path, int]]] = {}
         for split in self.splits:
-            found = trained if split == "train" else self._images(split)
-            for name in found:
-                if name not in trained:
+            images = train_images if split == "train" else self._images(split)
+            for name in images:
+                if name not in train_images:
                     raise UserError(
                         f"{self.folder / split / name} is a class that {self.folder}/train lacks: "
                         "delete one or add the other"
                     )
-            if not found:
+            if not images:
                 raise UserError(
                     f"{self.folder / split} holds no CLASS/*.jpg or *.png: put images there, or "
                     "give another --dataset"
                 )
             self._files[split] = [
-                (path, self.classes.index(name)) for name, paths in found.items() for path in paths
+                (path, self.classes.index(name)) for name, paths in images.items() for path in paths
             ]
         if len(self.classes) < 2:
             raise UserError(
-                f"{self.folder}/train has images of one class alone ({self.classes[0]}): add "
-                "another"
+                f"{self.folder}/train has images of only one class ({self.classes[0]}): add another"
             )
 
     def _images(self, split: str) -> dict[str, list[Path]]:
-        """The image files of a split by class, without classes that have none."""
-        found = {}
+        """Lists the image files of a split by class, without empty classes."""
+        images_by_class = {}
         for path in _sorted(self.folder / split):
             if self._is_hidden(path):
                 continue
@@ -169,45 +181,45 @@ class ImageFolder:
             before = sum(map(len, self._left_out.values()))
             images = self._walk(path)
             if images:
-                found[path.name] = images
+                images_by_class[path.name] = images
             elif before == sum(map(len, self._left_out.values())):
                 self._leave_out(path, "empty folders of classes")
-        return found
+        return images_by_class
 
     def _walk(self, folder: Path) -> list[Path]:
-        """The image files below the folder of a class, through links, each folder once."""
-        found: list[Path] = []
-        seen: set[tuple[int, int]] = set()  # else links in a circle would have no end
-        root, own = self.folder.resolve(), folder.resolve()
-        waiting = [folder]
-        while waiting:
-            here = waiting.pop()
-            status = here.stat()
+        """Lists the image files below the folder of a class; follows links, each folder once."""
+        images: list[Path] = []
+        seen: set[tuple[int, int]] = set()  # device and inode, against cycles of links
+        root, class_root = self.folder.resolve(), folder.resolve()
+        stack = [folder]
+        while stack:
+            current = stack.pop()
+            status = current.stat()
             if (status.st_dev, status.st_ino) in seen:
-                self._leave_out(here, "folders that a class has twice, by links")
+                self._leave_out(current, "folders that a class has twice, by links")
                 continue
             seen.add((status.st_dev, status.st_ino))
-            real = here.resolve()
-            if real.is_relative_to(root) and not real.is_relative_to(own):
-                self._leave_out(here, "links to other folders of the data set")
+            target = current.resolve()
+            if target.is_relative_to(root) and not target.is_relative_to(class_root):
+                self._leave_out(current, "links to other folders of the data set")
                 continue
-            inner = []
-            for path in _sorted(here):
+            subfolders = []
+            for path in _sorted(current):
                 if self._is_hidden(path):
                     continue
-                if path.suffix.lower() in ENDINGS:  # what is none is refused when it is read
-                    found.append(path)
+                if path.suffix.lower() in ENDINGS:  # `Files.read` refuses one that is no image
+                    images.append(path)
                 elif not _is_folder(path):
                     self._leave_out(path, f"files that are not named {', '.join(ENDINGS)}")
                 elif len(path.relative_to(folder).parts) > MOST_LEVELS:
                     self._leave_out(path, f"folders more than {MOST_LEVELS} levels deep")
                 else:
-                    inner.append(path)
-            waiting += reversed(inner)
-        return found
+                    subfolders.append(path)
+            stack += reversed(subfolders)
+        return images
 
     def _is_hidden(self, path: Path) -> bool:
-        """Leaves out what some program keeps for itself; only images and folders need a word."""
+        """Leaves out hidden files and folders; only images and folders are reported."""
         if not path.name.startswith("."):
             return False
         if path.suffix.lower() in ENDINGS or path.is_dir():
@@ -228,44 +240,50 @@ class Files:
         return len(self._files)
 
     def labels(self) -> np.ndarray:
-        """The labels of all: int32 [N]."""
+        """Labels of all files, int32 [N]."""
         return np.asarray([label for _, label in self._files], np.int32)
 
     def read(self, row: int) -> tuple[np.ndarray, int]:
-        """Decodes a file: uint8 [H, W, 3], and its label.
+        """Decodes a file.
+
+        Args:
+          row: index of the file.
+
+        Returns:
+          The image, uint8 [H, W, 3], and its label.
 
         Raises:
-          UserError: it is no image.
+          UserError: the file is not a valid image.
         """
         path, label = self._files[row]
         try:
             return pixels.read(path), label
         except OSError as error:
-            if error.filename is None:  # Pillow's own
-                raise _no_image(path, error) from error
+            if error.filename is None:  # Pillow raised it
+                raise _invalid_image(path, error) from error
             raise _unreadable(error) from error
-        except Exception as error:  # decoders raise whatever a damaged byte leads them to
-            raise _no_image(path, error) from error
+        except Exception as error:  # decoders may raise any error on damaged bytes
+            raise _invalid_image(path, error) from error
 
 
-def _no_image(path: Path, error: Exception) -> UserError:
+def _invalid_image(path: Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} is not an image that can be read ({first_line(error)}): mend or delete it"
+        f"{path} is not an image that can be read ({first_line(error)}): fix or delete it"
     )
 
 
 def _unreadable(error: OSError) -> UserError:
-    way_out = "let this user read it" if isinstance(error, PermissionError) else "mend or delete it"
+    way_out = "let this user read it" if isinstance(error, PermissionError) else "fix or delete it"
     return UserError(
         f"cannot read {error.filename} ({error.strerror}): {way_out}, or give another --dataset"
     )
 
 
 def _is_folder(path: Path) -> bool:
-    """True of a folder, and of a link to one.
+    """Returns True for a folder, and for a link to one.
 
     Raises:
-      OSError: it cannot be looked at, or is a link to nothing.
+      OSError: the path cannot be inspected, or is a broken link.
     """
     try:
         path.stat()
@@ -277,5 +295,5 @@ def _is_folder(path: Path) -> bool:
 
 
 def _sorted(folder: Path) -> list[Path]:
-    """Entries of a folder, sorted by the bytes of their names: the same in every locale."""
+    """Entries of a folder, sorted by the bytes of their names, which no locale changes."""
     return sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name))

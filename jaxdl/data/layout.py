@@ -1,8 +1,8 @@
-"""A prepared TFDS folder as its JSON files describe it. They are a stranger's: nothing is imported.
+"""Layout of a prepared TFDS folder, read from its JSON files, which are not trusted.
 
-TFDS itself imports the classes that `features.json` names, and follows the paths and templates in
-`dataset_info.json`. So these files are read here, and TFDS sees none of a folder that was not
-written by this very process.
+TFDS itself would import the classes that `features.json` names, and follow the paths and templates
+in `dataset_info.json`. So these files are read here without importing anything, and TFDS reads only
+folders that this process has written itself.
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from jaxdl import files
 
-LIMIT = 4 << 20  # bytes of a JSON file; ImageNet's have some thousands
+LIMIT = 4 << 20  # limit on the bytes of a JSON file; ImageNet's have some thousands
 MOST_CLASSES = 1_000_000
 MOST_EXAMPLES = 10**12
-MOST_SHARDS = 20_000  # files of a split; ImageNet's has 1,024
+MOST_SHARDS = 20_000  # limit on the files of a split; ImageNet's has 1,024
 INFO, FEATURES = "dataset_info.json", "features.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 FORMAT = "array_record"
@@ -47,22 +47,34 @@ CLASSES = frozenset(
 
 
 class Layout(NamedTuple):
-    """Contents of the JSON files of a prepared folder."""
+    """Contents of the JSON files of a prepared folder.
 
-    full_name: str  # name/config/version
+    Attributes:
+      full_name: name/config/version, or name/version.
+      version: version, three numbers.
+      shards: files and their numbers of examples, by split.
+      features: names of the features.
+      channels: channels of the feature `image`, 1 or 3; 0 if there is no such feature of 8 bits.
+      num_classes: classes of the feature `label`; 0 if there is no such feature.
+    """
+
+    full_name: str
     version: str
-    shards: dict[str, list[tuple[Path, int]]]  # files and their numbers of examples, by split
+    shards: dict[str, list[tuple[Path, int]]]
     features: list[str]
-    channels: int  # of `image`; 0: there is no such feature of 8 bits, with 1 or 3 channels
-    num_classes: int  # of `label`; 0: there is no such feature
+    channels: int
+    num_classes: int
 
 
 def find(above: Path, version: str | None) -> Path | None:
-    """The folder of the newest version that fits, below that of a data set or its config.
+    """Finds the folder of the newest version that matches.
 
     Args:
-      above: the folder of the data set or config.
-      version: as of `is_version`.
+      above: folder of the data set or of its config.
+      version: pattern of `is_version`.
+
+    Returns:
+      The folder of the version, or None if no version matches.
 
     Raises:
       OSError: the folder cannot be read.
@@ -77,18 +89,28 @@ def find(above: Path, version: str | None) -> Path | None:
     return versions[max(versions)] if versions else None
 
 
-def is_version(name: str, wanted: str | None) -> bool:
-    """True if a version of three numbers matches a pattern with `*`; None matches all."""
-    pairs = zip(name.split("."), (wanted or "*.*.*").split("."), strict=True)
-    return all(pattern in ("*", number) for number, pattern in pairs)
+def is_version(name: str, pattern: str | None) -> bool:
+    """Returns True if a version of three numbers matches a pattern; None matches all.
+
+    >>> is_version("3.0.1", "3.*.*")
+    True
+    """
+    pairs = zip(name.split("."), (pattern or "*.*.*").split("."), strict=True)
+    return all(allowed in ("*", number) for number, allowed in pairs)
 
 
 def default_config(above: Path) -> str:
-    """The config that TFDS wrote down as the default of a data set; empty: it has none.
+    """Reads the name of a data set's default config.
+
+    Args:
+      above: folder of the data set.
+
+    Returns:
+      The name, or "" if the data set has no configs.
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is not as TFDS writes it.
+      ValueError: the file is not as TFDS writes it.
     """
     path = above / ".config" / "metadata.json"
     if not path.exists():
@@ -100,65 +122,71 @@ def default_config(above: Path) -> str:
 
 
 def read(folder: Path) -> Layout:
-    """Reads both JSON files.
+    """Reads both JSON files of a prepared folder.
+
+    Args:
+      folder: folder of a version of the data set.
+
+    Returns:
+      The layout.
 
     Raises:
-      OSError: one cannot be read.
-      ValueError: one is not as TFDS writes it, names a class that is not TFDS's own or a file
-        outside of the folder, or the records are not in array_record files.
+      OSError: a file cannot be read.
+      ValueError: a file is not as TFDS writes it, names a class outside of TFDS or a file outside
+        of the folder, or the records are not in array_record files.
     """
     info = _json(folder / INFO)
-    features = _json(folder / FEATURES)
-    for name, content in ((INFO, info), (FEATURES, features)):
+    features_json = _json(folder / FEATURES)
+    for name, content in ((INFO, info), (FEATURES, features_json)):
         _check_classes(name, content)
-    named = _features(features)
+    features = _features(features_json)
     return Layout(
         full_name=_full_name(info, folder.name),
         version=folder.name,
         shards=_shards(info, folder),
-        features=list(named),
-        channels=_channels(named.get("image")),
-        num_classes=_num_classes(named.get("label")),
+        features=list(features),
+        channels=_channels(features.get("image")),
+        num_classes=_num_classes(features.get("label")),
     )
 
 
 def _json(path: Path) -> Any:
-    """The content of a JSON file of the folder."""
+    """Reads a JSON file of at most LIMIT bytes."""
     data = files.read_bytes(path, LIMIT, follow=True)
     try:
         return json.loads(data.decode("utf-8"))
     except RecursionError:
-        raise ValueError(f"{path.name} is nested too deep") from None
+        raise ValueError(f"{path.name} is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}") from error
+        raise ValueError(f"{path.name} is not JSON: {error}") from error
 
 
 def _check_classes(file: str, content: Any) -> None:
     for name in _class_names(content):
         if not isinstance(name, str) or name not in CLASSES:
             raise ValueError(
-                f"{file} names the class {_cut(name)}, which is none of TFDS's own features"
+                f"{file} names the class {_cut(name)}, which is not one of TFDS's features"
             )
 
 
 def _class_names(content: Any) -> Iterator[Any]:
-    """All of them, however deep, and also in JSON that is text in JSON."""
-    left = [content]
-    while left:
-        value = left.pop()
+    """Yields all class names at any depth, also in strings that contain JSON."""
+    stack = [content]
+    while stack:
+        value = stack.pop()
         if isinstance(value, list):
-            left += value
+            stack += value
         elif isinstance(value, dict):
-            left += value.values()
+            stack += value.values()
             for key in ("pythonClassName", "python_class_name"):
                 # A feature may have that name; then its value is an object.
                 if key in value and not isinstance(value[key], dict):
                     yield value[key]
             if isinstance(text := value.get("json"), str):
                 try:
-                    left.append(json.loads(text))
+                    stack.append(json.loads(text))
                 except (ValueError, RecursionError) as error:
-                    raise ValueError(f"text in {FEATURES} is no JSON") from error
+                    raise ValueError(f"text in {FEATURES} is not JSON") from error
 
 
 def _features(content: Any) -> dict[str, Any]:
@@ -167,7 +195,7 @@ def _features(content: Any) -> dict[str, Any]:
             if name == f"{CORE}.features_dict.FeaturesDict":
                 return features
         case {"type": _, "content": _}:
-            raise ValueError(f"{FEATURES} is of an old TFDS")
+            raise ValueError(f"{FEATURES} was written by an old TFDS")
     raise ValueError(f"{FEATURES} has no featuresDict of features")
 
 
@@ -194,7 +222,7 @@ def _full_name(info: Any, version: str) -> str:
         case {"name": str(name), "version": str(written)} if WORD.fullmatch(name):
             config = info.get("configName", "")
             if written != version:
-                raise ValueError(f"{INFO} is of version {_cut(written)}")
+                raise ValueError(f"{INFO} has version {_cut(written)}, not {version}")
             if config == "":
                 return f"{name}/{version}"
             if isinstance(config, str) and WORD.fullmatch(config):
@@ -203,13 +231,15 @@ def _full_name(info: Any, version: str) -> str:
 
 
 def _shards(info: Any, folder: Path) -> dict[str, list[tuple[Path, int]]]:
-    others = info.get("alternativeFileFormats", [])
-    if FORMAT not in (info.get("fileFormat"), *(others if isinstance(others, list) else [])):
+    alternatives = info.get("alternativeFileFormats", [])
+    formats = [info.get("fileFormat"), *(alternatives if isinstance(alternatives, list) else [])]
+    if FORMAT not in formats:
         raise ValueError(
             f"its fileFormat is {_cut(info.get('fileFormat'))}: TFDS has to write it with "
             f"file_format='{FORMAT}'"
         )
-    splits, shards = info.get("splits"), {}
+    splits = info.get("splits")
+    shards = {}
     if not isinstance(splits, list):
         raise ValueError(f"{INFO} has no list of splits")
     for split in splits:
@@ -217,7 +247,7 @@ def _shards(info: Any, folder: Path) -> dict[str, list[tuple[Path, int]]]:
             case {"name": str(name), "shardLengths": list(lengths)} if WORD.fullmatch(name):
                 if len(lengths) > MOST_SHARDS:
                     raise ValueError(
-                        f"{name} has {len(lengths):,} files, and {MOST_SHARDS:,} may be"
+                        f"{name} has {len(lengths):,} files, more than {MOST_SHARDS:,}"
                     )
                 template = split.get("filepathTemplate") or TEMPLATE
                 if template != TEMPLATE:
@@ -234,12 +264,12 @@ def _shards(info: Any, folder: Path) -> dict[str, list[tuple[Path, int]]]:
     return shards
 
 
-def _count(value: Any, most: int, what: str) -> int:
-    """A number of 64 bits, which TFDS writes as text."""
+def _count(value: Any, limit: int, field: str) -> int:
+    """Parses a count; TFDS writes 64-bit integers as text."""
     if not (isinstance(value, str) and re.fullmatch(r"\d{1,15}", value, re.ASCII)):
-        raise ValueError(f"{what} has {_cut(value)}, which is no number of examples or classes")
-    if int(value) > most:
-        raise ValueError(f"{what} has {int(value):,}, and {most:,} are the most")
+        raise ValueError(f"{field} has {_cut(value)}, which is not a number of examples or classes")
+    if int(value) > limit:
+        raise ValueError(f"{field} has {int(value):,}, more than {limit:,}")
     return int(value)
 
 

@@ -1,7 +1,7 @@
-"""Batches of records, made ahead by Grain's worker processes; each a function of seed and step.
+"""Batches of records, prefetched by Grain's worker processes, as a function of (key, step).
 
-Grain gives what stands at an index: here a step. So a run that goes on, or goes back, begins
-another iterator at its step, and there is no state of it to keep.
+Grain's source is indexed by the training step. A run that is resumed or rewound starts a new
+iterator at its step, so there is no iterator state to save.
 """
 
 import os
@@ -22,11 +22,11 @@ from jaxdl.data.batches import Split
 from jaxdl.data.records import Draw, Records
 from jaxdl.errors import TrainingError, UserError, first_line
 
-AHEAD = 2  # batches that a worker makes while others are used
+AHEAD = 2  # batches that each worker prefetches
 
 
 def check() -> None:
-    """Refuses early where there is nothing to stream with.
+    """Checks that Grain is installed.
 
     Raises:
       UserError: Grain is not installed.
@@ -38,81 +38,104 @@ def check() -> None:
 
 
 class Steps:
-    """The rows of a step's batch that this host's devices hold, read when it is indexed."""
+    """Random-access source of this host's part of the batch of each step."""
 
     def __init__(self, split: Records, key: np.ndarray, batch_size: int, held: np.ndarray):
-        """Reads the rows `held` of `split` in the order of `key`, from `jax.random.key_data`."""
+        """Prepares to read the batches of a split.
+
+        Args:
+          split: split to read.
+          key: data of the random key of all epochs, from `jax.random.key_data`.
+          batch_size: B, of the global batch.
+          held: rows of a batch that the devices of this host hold, int [H].
+        """
         self._split, self._key, self._batch_size, self._held = split, key, batch_size, held
-        self._per_epoch = full_batches(len(split.rows), batch_size)
-        self._known: tuple[int, np.ndarray] = (-1, held)
+        self._batches_per_epoch = full_batches(len(split.rows), batch_size)
+        self._cached_order: tuple[int, np.ndarray] = (-1, held)  # epoch and its order
 
     def __len__(self) -> int:
         return 2**31 - 1
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        epoch, position = divmod(step, self._per_epoch)
-        if self._known[0] != epoch:
+        epoch, position = divmod(step, self._batches_per_epoch)
+        if self._cached_order[0] != epoch:
             key = jax.random.wrap_key_data(jnp.asarray(self._key))
             order = batches.epoch_order(key, epoch, len(self._split.rows), self._batch_size)
-            self._known = epoch, np.asarray(order)
-        rows = self._known[1][position * self._batch_size + self._held]
+            self._cached_order = epoch, np.asarray(order)
+        rows = self._cached_order[1][position * self._batch_size + self._held]
         seed = int(self._key.astype(np.uint64) @ np.array([2**32, 1], np.uint64))
         return self._split.read(rows, Draw(seed, epoch)) | {"index": rows.astype(np.int32)}
 
 
 class Pipeline:
-    """Batches of records by the number of the step, as `stream.Stream` gives those of arrays."""
+    """Batches of records by step, with the interface of `stream.Stream` for arrays."""
 
     def __init__(
         self, split: Records, key: jax.Array, batch_size: int, sharding: jax.sharding.Sharding
     ):
-        """Reads `split` in the orders that `key` gives its epochs, put where `sharding` says."""
+        """Prepares to read a split; the workers start with the first batch.
+
+        Args:
+          split: split to read.
+          key: random key of all epochs; see `batches.epoch_order`.
+          batch_size: B, of the global batch.
+          sharding: sharding of the batches.
+        """
         import grain
         from absl import flags
 
-        flags.FLAGS.mark_as_parsed()  # Grain's own, which it reads from there
+        flags.FLAGS.mark_as_parsed()  # Grain reads its own flags from absl
         self._grain, self._batch_size, self._sharding = grain, batch_size, sharding
-        places = sharding.addressable_devices_indices_map((batch_size,)).values()
+        slices = sharding.addressable_devices_indices_map((batch_size,)).values()
         rows = np.arange(batch_size)
-        self._held = np.unique(np.concatenate([rows[place] for place in places if place]))
-        # A worker reads one image at a time, for there are others.
-        one, known = split.seen(1, split.smallest), np.asarray(jax.random.key_data(key))
-        self._steps, self._workers = Steps(one, known, batch_size, self._held), split.workers
+        self._held = np.unique(np.concatenate([rows[index] for index in slices if index]))
+        # A worker process reads in one thread: the processes run in parallel.
+        single_threaded = split.seen(1, split.smallest)
+        key_data = np.asarray(jax.random.key_data(key))
+        self._steps = Steps(single_threaded, key_data, batch_size, self._held)
+        self._workers = split.workers
         self._iterator: Any = None
-        self._next = -1
+        self._next_step = -1  # step of the iterator's next batch; -1: no valid iterator
 
     def batch(self, step: int) -> Split:
-        """The batch of a step; those of the next ones are being made.
+        """Returns the batch of a step, while the workers prefetch those of the next steps.
+
+        Args:
+          step: number of the training step.
+
+        Returns:
+          The batch, global arrays with `index` [B] and `mask` [B].
 
         Raises:
-          TrainingError: an image of it is damaged, or workers end again and again.
+          TrainingError: an image is damaged, or the workers fail twice in a row.
         """
-        if self._next != step:
-            self._begin(step)
-        self._next = -1  # should it fail
+        if self._next_step != step:
+            self._start(step)
+        self._next_step = -1  # stays invalid if this fails
         try:
-            found = next(self._iterator)
-        except Exception as error:  # whatever a worker raised, in Grain's words
-            # One that was killed, as where memory is short, leaves nothing that is not made again.
-            say(f"a worker ended ({_innermost(error)}): all of them are started anew")
-            self._begin(step)
+            arrays = next(self._iterator)
+        except Exception as error:  # Grain wraps any error of a worker
+            # A worker that was killed, as when memory is short, has no state to lose.
+            say(f"a worker ended ({_innermost(error)}): all workers are restarted")
+            self._start(step)
             try:
-                found = next(self._iterator)
-            except Exception as again:
-                raise TrainingError(f"no batch can be read: {_innermost(again)}") from again
-        self._next = step + 1
+                arrays = next(self._iterator)
+            except Exception as second_error:
+                message = f"no batch can be read: {_innermost(second_error)}"
+                raise TrainingError(message) from second_error
+        self._next_step = step + 1
 
-        def placed(held: np.ndarray) -> jax.Array:
-            def of(index: Any) -> np.ndarray:
+        def to_global(local: np.ndarray) -> jax.Array:
+            def shard(index: Any) -> np.ndarray:
                 rows = np.arange(self._batch_size)[index[0]]
-                return held[np.searchsorted(self._held, rows)]
+                return local[np.searchsorted(self._held, rows)]
 
             return jax.make_array_from_callback(
-                (self._batch_size, *held.shape[1:]), self._sharding, of
+                (self._batch_size, *local.shape[1:]), self._sharding, shard
             )
 
-        found |= {"mask": np.ones(len(self._held), np.float32)}
-        return {name: placed(np.asarray(array)) for name, array in found.items()}
+        arrays |= {"mask": np.ones(len(self._held), np.float32)}
+        return {name: to_global(np.asarray(array)) for name, array in arrays.items()}
 
     def close(self) -> None:
         """Ends the workers."""
@@ -120,32 +143,33 @@ class Pipeline:
             self._iterator.close()
             self._iterator = None
 
-    def _begin(self, step: int) -> None:
+    def _start(self, step: int) -> None:
+        """Starts new workers at a step."""
         self.close()
         grain = self._grain
         steps = grain.MapDataset.source(self._steps)[step:]
-        reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        read_options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         workers = grain.MultiprocessingOptions(
             num_workers=self._workers, per_worker_buffer_size=AHEAD
         )
-        made = steps.to_iter_dataset(reading).mp_prefetch(
-            workers, partial(_prepare_worker, os.getpid())
+        dataset = steps.to_iter_dataset(read_options).mp_prefetch(
+            workers, partial(_init_worker, os.getpid())
         )
-        self._iterator = iter(made)
+        self._iterator = iter(dataset)
 
 
-def _prepare_worker(run: int, number: int, count: int) -> None:
-    """Leaves accelerators and signals to the run, and ends with it, however it ends."""
+def _init_worker(parent: int, number: int, count: int) -> None:
+    """Initializes a worker process: no accelerator, no terminal signals, an end with its parent."""
     from absl import logging
 
     del number, count
-    logging.set_verbosity(logging.FATAL)  # TFDS's doubts; what goes wrong is raised all the same
+    logging.set_verbosity(logging.FATAL)  # silences TFDS's warnings; errors are raised anyway
     jax.config.update("jax_platforms", "cpu")
-    for signaled in (signal.SIGINT, signal.SIGHUP):  # which a terminal sends to its whole group
-        signal.signal(signaled, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the whole group
+        signal.signal(ignored, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == run:
+        while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
@@ -153,6 +177,7 @@ def _prepare_worker(run: int, number: int, count: int) -> None:
 
 
 def _innermost(error: BaseException) -> str:
+    """First line of the error that caused the others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)

@@ -1,4 +1,4 @@
-"""Single images on the host: decoding, encoding and resizing through Pillow."""
+"""Decoding, encoding and resizing of single images on the host, by Pillow."""
 
 import io
 import math
@@ -10,24 +10,31 @@ import numpy as np
 
 from jaxdl import files
 
-# Pillow would go by the content, whatever a file is called, and has decoders that start another
-# program: Ghostscript, for EPS.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-OF_FILES = (*FORMATS, "TIFF")  # which no record of TFDS has
-# Decoding and turning an image takes up to 18 bytes a pixel for a while: 1.2 GB of the largest, in
-# each worker. Photographs of 60 megapixels still pass.
+# Formats are listed because Pillow would choose a decoder by a file's content, whatever its name,
+# and its decoder of EPS starts another program, Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # of TFDS's records
+OF_FILES = (*FORMATS, "TIFF")  # of image files
+# Limit on pixels. Decoding and turning an image temporarily takes up to 18 bytes a pixel: 1.2 GB
+# for the largest, in each worker. Photographs of 60 megapixels still pass.
 LARGEST = 1 << 26
 
 
 def read(path: Path) -> np.ndarray:
-    """Decodes an image file to uint8 [H, W, 3], as a viewer shows it.
+    """Decodes an image file as a viewer shows it.
 
-    Grey ones have three equal channels, what is transparent is white, deep ones lose their last
-    bits, and those that a camera says were held on their side are turned upright. Of several
-    pages or frames the first counts.
+    A grey image gets three equal channels, and transparency becomes white. Pixels of more than 8
+    bits lose their last 8 bits. The orientation in EXIF data is applied. Only the first page or
+    frame is read.
+
+    Args:
+      path: path of the file, in a format of OF_FILES.
+
+    Returns:
+      The image, uint8 [H, W, 3].
 
     Raises:
-      Exception: it is no image of OF_FILES, is larger than LARGEST, or is damaged; of any kind.
+      Exception: the file has another format, more than LARGEST pixels, or is damaged; Pillow may
+        raise any kind of error.
     """
     from PIL import Image, ImageOps
 
@@ -40,10 +47,18 @@ def read(path: Path) -> np.ndarray:
 
 
 def decode(data: bytes, channels: int) -> np.ndarray:
-    """Decodes an image to uint8 [H, W, C] (C of 1 or 3), as TFDS's decoders do.
+    """Decodes the bytes of an image, as TFDS's decoders do.
+
+    Args:
+      data: encoded image, in a format of FORMATS.
+      channels: C, 1 or 3.
+
+    Returns:
+      The image, uint8 [H, W, C].
 
     Raises:
-      Exception: as of `read`, but of FORMATS.
+      Exception: the image has another format, more than LARGEST pixels, or is damaged; Pillow may
+        raise any kind of error.
     """
     with _opened(io.BytesIO(data), FORMATS) as opened:
         image = np.asarray(_in_8_bits(opened).convert("L" if channels == 1 else "RGB"))
@@ -51,17 +66,17 @@ def decode(data: bytes, channels: int) -> np.ndarray:
 
 
 def _opened(file: BinaryIO, formats: tuple[str, ...]) -> Any:
-    """An image whose size is known, and of which nothing is decoded yet."""
+    """Opens an image and checks its size, before anything is decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    # Pillow only warns of images that are somewhat larger than it thinks right.
+    # Pillow only warns about images slightly above its own limit.
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
     try:
         opened = Image.open(file, formats=formats)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"it has more than {LARGEST:,} pixels, scale it down") from error
-    except UnidentifiedImageError as error:  # whose words have an address in memory
-        raise ValueError(f"no image of {', '.join(formats)}") from error
+    except UnidentifiedImageError as error:  # its own message has a memory address
+        raise ValueError(f"not an image of {', '.join(formats)}") from error
     if math.prod(opened.size) > LARGEST:
         width, height = opened.size
         raise ValueError(
@@ -75,38 +90,57 @@ def _in_8_bits(picture: Any) -> Any:
 
     if picture.mode.startswith("I;16") or picture.mode == "I":
         return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.mode == "F":  # whose range nobody knows
+    if picture.mode == "F":  # floating-point pixels have no known range
         raise ValueError("its pixels are floating-point numbers, save it in 8 bits")
     return picture
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scales uint8 [H, W, C] (C of 1 or 3) to [size, size, C], bilinearly.
+def _to_pillow(image: np.ndarray) -> Any:
+    """Converts an image, uint8 [H, W, C] with C of 1 or 3, to Pillow's."""
+    from PIL import Image
 
-    The centre is kept where the image is not square.
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes an image by bilinear interpolation, after a centre crop to a square.
+
+    Args:
+      image: uint8 [H, W, C], C of 1 or 3.
+      size: height and width of the result, S.
+
+    Returns:
+      The image, uint8 [S, S, C].
     """
     from PIL import Image, ImageOps
 
     if image.shape[:2] == (size, size):
         return image
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture = _to_pillow(image)
     scaled = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
 def cut(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Scales a part of uint8 [H, W, C] to [size, size, C], bilinearly: left, top, right, bottom."""
+    """Crops an image and resizes the crop by bilinear interpolation.
+
+    Args:
+      image: uint8 [H, W, C], C of 1 or 3.
+      box: left, top, right and bottom of the crop, in pixels.
+      size: height and width of the result, S.
+
+    Returns:
+      The image, uint8 [S, S, C].
+    """
     from PIL import Image
 
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture = _to_pillow(image)
     scaled = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
 def to_png(image: np.ndarray) -> bytes:
-    """Encodes uint8 [H, W, C] (C of 1 or 3), without loss."""
-    from PIL import Image
-
+    """Encodes an image, uint8 [H, W, C] with C of 1 or 3, as PNG, without loss."""
     file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    _to_pillow(image).save(file, "PNG")
     return file.getvalue()

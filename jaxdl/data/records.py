@@ -1,4 +1,4 @@
-"""Images that are read and decoded when they are asked for, for data that no memory holds.
+"""Splits that read and decode images on demand, for data that do not fit into memory.
 
 Shapes: N images of S by S pixels with C channels; B of a batch.
 """
@@ -13,17 +13,17 @@ import numpy as np
 from jaxdl.data import pixels
 from jaxdl.errors import TrainingError, UserError
 
-RATIO = 4 / 3  # of the longer side of a random area to the shorter one, at most
-TRIES = 10
+RATIO = 4 / 3  # largest aspect ratio of a random crop
+TRIES = 10  # draws of a random crop
 
 
 class Source(Protocol):
-    """Place of images; it goes to other processes, so it is small and can be pickled."""
+    """Random-access source of images; it is pickled for other processes, so it must be small."""
 
     def __len__(self) -> int: ...
 
     def labels(self) -> np.ndarray:
-        """The labels of all: int32 [N].
+        """Labels of all images, int32 [N].
 
         Raises:
           UserError: the files are damaged.
@@ -31,23 +31,34 @@ class Source(Protocol):
         ...
 
     def read(self, row: int) -> tuple[np.ndarray, int]:
-        """An image uint8 [H, W, C] of any size, and its label.
+        """Decodes an image, uint8 [H, W, C] of any size, and returns it with its label.
 
         Raises:
-          UserError: it is damaged.
+          UserError: the image is damaged.
         """
         ...
 
 
 class Draw(NamedTuple):
-    """Arguments of a batch's random areas, beside the place of an image."""
+    """Seed of the random crops of an epoch.
+
+    Attributes:
+      seed: seed of the run's data.
+      epoch: number of the epoch.
+    """
 
     seed: int
     epoch: int
 
 
 class Records(dict[str, Any]):
-    """A split {"image": uint8 [N, S, S, C], "label": int32 [N]} of columns, not in memory."""
+    """Split {"image": uint8 [N, S, S, C], "label": int32 [N]} that is not in memory.
+
+    Attributes:
+      rows: index in the source of each image, int [N].
+      workers: number of threads that read, or of processes that prefetch.
+      smallest: smallest fraction of an image's area that a random crop keeps.
+    """
 
     def __init__(
         self,
@@ -58,15 +69,16 @@ class Records(dict[str, Any]):
         workers: int,
         smallest: float = 1.0,
     ):
-        """Takes rows [N] of a source.
+        """Selects rows of a source.
 
         Args:
-          source: where the images lie.
-          rows: their places there.
+          source: source of the images.
+          rows: index in the source of each image, int [N].
           image_size: S.
           channels: C.
-          workers: threads that read what is asked for, or processes that read ahead.
-          smallest: part of an image that training may see; 1: all of it, as evaluation does.
+          workers: number of threads that read on demand, or of processes that prefetch.
+          smallest: smallest fraction of an image's area that a random crop keeps; 1: whole images,
+            as in evaluation.
         """
         shape = len(rows), image_size, image_size, channels
         super().__init__(
@@ -80,16 +92,23 @@ class Records(dict[str, Any]):
         return Records, (self._source, self.rows, *self._shape[2:], self.workers, self.smallest)
 
     def of(self, rows: np.ndarray) -> "Records":
-        """A split of some of the rows."""
+        """Returns the split of some of the rows, int [M]."""
         _, _, size, channels = self._shape
         return Records(self._source, self.rows[rows], size, channels, self.workers, self.smallest)
 
     def seen(self, workers: int, smallest: float) -> "Records":
-        """The same rows, read by so many workers, in parts of at least that size."""
+        """Returns the same rows with other values of `workers` and `smallest`."""
         return Records(self._source, self.rows, *self._shape[2:], workers, smallest)
 
     def read(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
-        """Reads rows [B] while a run goes on; with a draw, a random area of each image.
+        """Reads images during training.
+
+        Args:
+          rows: rows to read, int [B].
+          draw: seed of random crops; None: whole images.
+
+        Returns:
+          {"image": uint8 [B, S, S, C], "label": int32 [B]}.
 
         Raises:
           TrainingError: an image is damaged.
@@ -98,36 +117,46 @@ class Records(dict[str, Any]):
             return self.looked_at(rows, draw)
         except UserError as error:
             raise TrainingError(
-                f"{error}; other bytes are other data, so go on with --resume=force"
+                f"{error}; a repaired file is other data: resume with --resume=force"
             ) from error
 
     def looked_at(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
-        """The same before a run begins.
+        """Reads images before training; same arguments and result as `read`.
 
         Raises:
           UserError: an image is damaged.
         """
-        places = [int(place) for place in self.rows[rows]]
+        source_rows = [int(row) for row in self.rows[rows]]
         with ThreadPoolExecutor(self.workers) as threads:
-            found = list(threads.map(lambda place: self._one(place, draw), places))
-        image = np.empty((len(found), *self._shape[1:]), np.uint8)
-        for n, (picture, _) in enumerate(found):
-            image[n] = picture
-        return {"image": image, "label": np.asarray([label for _, label in found], np.int32)}
+            examples = list(threads.map(lambda row: self._read_one(row, draw), source_rows))
+        images = np.empty((len(examples), *self._shape[1:]), np.uint8)
+        for n, (image, _) in enumerate(examples):
+            images[n] = image
+        labels = np.asarray([label for _, label in examples], np.int32)
+        return {"image": images, "label": labels}
 
-    def _one(self, place: int, draw: Draw | None) -> tuple[np.ndarray, int]:
-        picture, label = self._source.read(place)
+    def _read_one(self, row: int, draw: Draw | None) -> tuple[np.ndarray, int]:
+        """Reads an image, [S, S, C], and its label."""
+        image, label = self._source.read(row)
         if draw is None or self.smallest == 1:
-            return pixels.resize(picture, self._shape[1]), label
-        # A counter apart for each image of each epoch, whoever reads it and when.
-        bits = np.random.Philox(key=np.array(draw, np.uint64), counter=[0, 0, 0, place])
-        box = area(picture.shape[:2], self.smallest, np.random.Generator(bits))
-        return pixels.cut(picture, box, self._shape[1]), label
+            return pixels.resize(image, self._shape[1]), label
+        # Each image of each epoch has its own counter, so that the crop does not depend on the
+        # worker that draws it.
+        bits = np.random.Philox(key=np.array(draw, np.uint64), counter=[0, 0, 0, row])
+        box = area(image.shape[:2], self.smallest, np.random.Generator(bits))
+        return pixels.cut(image, box, self._shape[1]), label
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One of a split's arrays: its shape is known, its values are read when they are indexed."""
+    """Array of a split that is not in memory; values are read when it is indexed.
+
+    Attributes:
+      records: split that the column belongs to.
+      name: name of the column.
+      shape: shape of the array, [N, ...].
+      dtype: type of the entries.
+    """
 
     records: Records
     name: str
@@ -136,7 +165,7 @@ class Column:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all of it would take."""
+        """Bytes that the whole array would take in memory."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def __len__(self) -> int:
@@ -144,25 +173,33 @@ class Column:
 
     def __getitem__(self, index: Any) -> Any:
         rows = np.arange(len(self))[index]
-        found = self.records.looked_at(np.atleast_1d(rows))[self.name]
-        return found if rows.ndim else found[0]
+        values = self.records.looked_at(np.atleast_1d(rows))[self.name]
+        return values if rows.ndim else values[0]
 
 
 def area(
     shape: tuple[int, ...], smallest: float, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """A random part of an image of height and width `shape`: left, top, right, bottom.
+    """Box of a random resized crop (Szegedy et al., 2015).
 
-    Its part of the image is uniform in `smallest` to 1, the logarithm of its sides' ratio between
-    those of 3/4 and 4/3 (Szegedy et al., 2015). Where none of ten draws fits into the image it is
-    the largest central one of such a ratio.
+    The crop's fraction of the image's area is uniform between `smallest` and 1. The logarithm of
+    its aspect ratio is uniform between those of 3/4 and 4/3. If none of ten draws fits into the
+    image, the crop is the largest central one within these aspect ratios.
+
+    Args:
+      shape: height and width of the image.
+      smallest: smallest fraction of the area.
+      random: random generator.
+
+    Returns:
+      Left, top, right and bottom of the crop, in pixels.
     """
     H, W = shape
     for _ in range(TRIES):
-        part, ratio, x, y = random.random(4)
-        pixels = H * W * (smallest + (1 - smallest) * part)
-        ratio = RATIO ** (2 * ratio - 1)
-        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        uniform_area, uniform_ratio, x, y = random.random(4)
+        crop_area = H * W * (smallest + (1 - smallest) * uniform_area)
+        ratio = RATIO ** (2 * uniform_ratio - 1)
+        w, h = round(math.sqrt(crop_area * ratio)), round(math.sqrt(crop_area / ratio))
         if 0 < w <= W and 0 < h <= H:
             left, top = int(x * (W - w + 1)), int(y * (H - h + 1))
             return left, top, left + w, top + h

@@ -1,7 +1,7 @@
-"""Description of a data set: all that a model must know of the data without having them.
+"""Data specification: everything that a model must know about a data set.
 
-A task is built from it, and a run keeps it as `data.json`: so predictions, generation and exports
-work from a run folder alone, where the data are not.
+A task is built from the specification alone. A run saves it as `data.json`, so that prediction,
+generation and export work from a run folder without the data.
 
 Shapes: N training examples, K classes, C channels or columns.
 """
@@ -21,16 +21,22 @@ from jaxdl.errors import UserError, first_line
 if TYPE_CHECKING:
     from jaxdl.text.vocabulary import Vocabulary
 
-NAME, TOKENIZER = "data.json", "tokenizer.json"  # in a run folder
+NAME, TOKENIZER = "data.json", "tokenizer.json"  # files in a run folder
 DTYPES = ("bool", "uint8", "int32", "float32")
-LARGEST = float(np.finfo(np.float32).max)  # of the size of a constant
-LEAST = {"num_train": 1, "num_classes": 0, "per_row": 1, "vocabulary": 0}
-RANK = 8  # dimensions of an example
+LARGEST = float(np.finfo(np.float32).max)  # limit on the absolute value of a constant
+LEAST = {"num_train": 1, "num_classes": 0, "per_row": 1, "vocabulary": 0}  # lower bounds of fields
+RANK = 8  # limit on the dimensions of an example
 Nested = float | tuple[Any, ...]
 
 
 class Element(NamedTuple):
-    """An array of a batch: its name, and the shape and type of each example."""
+    """Array of a batch.
+
+    Attributes:
+      name: name of the array.
+      shape: shape of one example, without the batch axis.
+      dtype: type of the entries, one of DTYPES.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -42,21 +48,21 @@ class DataSpec:
     """Description of a data set. Equal descriptions give the same compiled program.
 
     Attributes:
-      name: of the data set.
-      version: of its files, or of the code that makes it.
-      fingerprint: SHA-256 of the source's bytes, and of how they are split.
-      num_train: N.
-      elements: the arrays of a batch, beside `index` and `mask`.
-      source: where the data are, for the reader of a run's output.
-      num_classes: K; 0 where labels are numbers or there are none.
-      classes: names of the classes; empty where nobody knows them.
+      name: name of the data set.
+      version: version of its files, or of the code that generates it.
+      fingerprint: SHA-256 of the source's bytes and of the way they are split.
+      num_train: number of training examples, N.
+      elements: arrays of a batch, except `index` and `mask`.
+      source: location of the data, shown in a run's output.
+      num_classes: number of classes, K; 0 if labels are numbers or absent.
+      classes: names of the classes; empty if unknown.
       columns: names of the columns of a table.
-      mirrored: an image flipped left to right keeps its label.
-      widths: ascending widths that sequences are padded to, the last the longest of any split.
+      mirrored: True if an image flipped left to right keeps its label.
+      widths: ascending widths that sequences are padded to; the last is the longest of any split.
       per_row: examples that a row of a batch stands for, such as steps in an environment.
       constants: arrays by name, such as the `mean` and `std` [C] of the training split.
       vocabulary: number of token ids.
-      tokenizer: between text and ids.
+      tokenizer: vocabulary that converts between text and ids; None without text.
     """
 
     name: str
@@ -76,42 +82,44 @@ class DataSpec:
     tokenizer: "Vocabulary | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     def constant(self, name: str) -> np.ndarray:
-        """The constant of that name, float32.
+        """Returns a constant as a float32 array.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no constant of this name.
         """
-        known = dict(self.constants)
-        if name not in known:
-            raise UserError(f"the data {self.name} have no constant {name!r}: use those of the run")
-        return np.asarray(known[name], np.float32)
+        constants = dict(self.constants)
+        if name not in constants:
+            raise UserError(
+                f"the data set {self.name} has no constant {name!r}: use the run's own data"
+            )
+        return np.asarray(constants[name], np.float32)
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the training split: float32 [C] each."""
+        """Mean and standard deviation of the training split, float32 [C] each."""
         return self.constant("mean"), self.constant("std")
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an example's array of that name.
+        """Shape of one example of an array, without the batch axis.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no array of this name.
         """
         shapes = {element.name: element.shape for element in self.elements}
         if name not in shapes:
-            raise UserError(f"the data {self.name} have no {name!r}: use those of the run")
+            raise UserError(f"the data set {self.name} has no {name!r}: use the run's own data")
         return shapes[name]
 
     def example(self, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and types of a batch of so many examples, with `index` and `mask` [B]."""
-        ends = Element("index", (), "int32"), Element("mask", (), "float32")
+        """Shapes and types of a batch of `size` examples, with `index` and `mask` [B]."""
+        index, mask = Element("index", (), "int32"), Element("mask", (), "float32")
         return {
-            e.name: jax.ShapeDtypeStruct((size, *e.shape), np.dtype(e.dtype))
-            for e in (*self.elements, *ends)
+            element.name: jax.ShapeDtypeStruct((size, *element.shape), np.dtype(element.dtype))
+            for element in (*self.elements, index, mask)
         }
 
     def to_json(self) -> str:
-        """JSON that `from_json` reads; it has the digest of `tokenizer_json`, not the tokenizer."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Serializes the description; it has the digest of the tokenizer, not the tokenizer."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del values["tokenizer"]
         values["elements"] = [element._asdict() for element in self.elements]
         values["constants"] = dict(self.constants)
@@ -119,35 +127,38 @@ class DataSpec:
         return json.dumps(values, indent=2) + "\n"
 
     def tokenizer_json(self) -> str:
-        """The tokenizer as JSON; empty where there is none."""
+        """Serializes the tokenizer; "" if there is none."""
         from jaxdl.text import vocabulary
 
         return vocabulary.to_json(self.tokenizer) if self.tokenizer else ""
 
     @classmethod
     def from_json(cls, text: str, tokenizer: str = "") -> "DataSpec":
-        """Inverse of `to_json`.
+        """Inverse of `to_json`; every value is validated, as run folders are not trusted.
 
         Args:
-          text: what it gave; a file of a stranger's run folder is not believed.
-          tokenizer: what `tokenizer_json` gave.
+          text: result of `to_json`.
+          tokenizer: result of `tokenizer_json`.
 
         Raises:
-          UserError: it is not what `to_json` gives, or goes with another tokenizer.
+          UserError: the text is invalid, or was written with another tokenizer.
         """
         try:
-            return _read(json.loads(text), tokenizer)
+            return _parse(json.loads(text), tokenizer)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise UserError(f"no description of data ({first_line(error)})") from error
+            raise UserError(f"not a valid data description ({first_line(error)})") from error
 
 
 def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
-    """The description of a data set whose training split is {name: array [N, ...]}.
+    """Describes a data set by its training split.
 
     Args:
-      split: of training, in memory unless there is a fingerprint.
-      fields: other fields of `DataSpec`; `constants` may be a dictionary of arrays, and without a
-        `fingerprint` it is that of the split.
+      split: training split, arrays [N, ...] by name; in memory unless a `fingerprint` is given.
+      **fields: other fields of `DataSpec`. `constants` may be a dictionary of arrays. The default
+        of `fingerprint` is the SHA-256 of the split.
+
+    Returns:
+      The description.
 
     Raises:
       UserError: a constant is not finite.
@@ -158,7 +169,7 @@ def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
             sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
             sha.update(np.ascontiguousarray(array).tobytes())
         fields["fingerprint"] = sha.hexdigest()
-    constants = _named(fields.pop("constants", {}))
+    constants = _to_constants(fields.pop("constants", {}))
     return DataSpec(
         num_train=fields.pop("num_train", None) or len(next(iter(split.values()))),
         elements=tuple(
@@ -171,30 +182,36 @@ def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
 
 
 def with_constants(spec: DataSpec, **arrays: np.ndarray) -> DataSpec:
-    """The description with more constants."""
-    return dataclasses.replace(spec, constants=(*spec.constants, *_named(arrays)))
-
-
-def _named(arrays: Mapping[str, Any]) -> tuple[tuple[str, Nested], ...]:
-    """Arrays as constants.
+    """Adds constants to a description.
 
     Raises:
-      UserError: one has a number that is not finite.
+      UserError: a constant is not finite.
+    """
+    return dataclasses.replace(spec, constants=(*spec.constants, *_to_constants(arrays)))
+
+
+def _to_constants(arrays: Mapping[str, Any]) -> tuple[tuple[str, Nested], ...]:
+    """Converts arrays to hashable constants.
+
+    Raises:
+      UserError: an array has a number that is not finite.
     """
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{name} of the training split is not finite: leave nan and inf out")
-    return tuple((name, _tuples(np.float32(array).tolist())) for name, array in arrays.items())
+            raise UserError(
+                f"{name} of the training split is not finite: remove nan and inf from the data"
+            )
+    return tuple((name, _to_tuples(np.float32(array).tolist())) for name, array in arrays.items())
 
 
-def _tuples(value: Any) -> Nested:
-    """Nested lists of numbers that float32 has as tuples.
+def _to_tuples(value: Any) -> Nested:
+    """Converts nested lists of numbers to nested tuples.
 
     Raises:
-      ValueError: there is something else in them.
+      ValueError: an entry is not a number within the range of float32.
     """
     if isinstance(value, list | tuple):
-        return tuple(map(_tuples, value))
+        return tuple(map(_to_tuples, value))
     if type(value) not in (int, float) or not abs(value) <= LARGEST:
         raise ValueError(f"a constant has {value!r:.60}")
     return float(value)
@@ -204,42 +221,49 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _read(values: Any, tokenizer: str) -> DataSpec:
+def _parse(values: Any, tokenizer: str) -> DataSpec:
+    """Validates the fields of a description.
+
+    Raises:
+      ValueError, TypeError, KeyError, AttributeError: a field is invalid.
+    """
     from jaxdl.text import vocabulary
 
     values = dict(values)
     if values.pop("tokenizer_sha256") != _digest(tokenizer):
-        raise ValueError(f"{TOKENIZER} is not the one that it was written with")
-    kinds = {field.name: field.type for field in dataclasses.fields(DataSpec)}
-    del kinds["tokenizer"]
-    if set(values) != set(kinds):
-        raise ValueError(f"fields {', '.join(sorted(set(values) ^ set(kinds)))}")
-    for name, kind in kinds.items():
-        if kind in (str, int, bool) and type(values[name]) is not kind:
+        raise ValueError(f"{TOKENIZER} is not the tokenizer it was written with")
+    types = {field.name: field.type for field in dataclasses.fields(DataSpec)}
+    del types["tokenizer"]
+    if set(values) != set(types):
+        unexpected = ", ".join(sorted(set(values) ^ set(types)))
+        raise ValueError(f"missing or unknown fields {unexpected}")
+    for name, expected in types.items():
+        if expected in (str, int, bool) and type(values[name]) is not expected:
             raise ValueError(f"{name} is {values[name]!r:.60}")
     for name in ("classes", "columns"):
-        values[name] = _all_of(str, values[name])
+        values[name] = _tuple_of(str, values[name])
     for name, least in LEAST.items():
         if not least <= values[name] < 2**31:
             raise ValueError(f"{name} is {values[name]!r:.60}")
-    widths = values["widths"] = _all_of(int, values["widths"])
+    widths = values["widths"] = _tuple_of(int, values["widths"])
     if widths != tuple(sorted(set(widths))) or min(widths, default=1) < 1:
         raise ValueError(f"widths are {widths!r:.60}")
     values["elements"] = tuple(_element(**element) for element in values["elements"])
     names = [element.name for element in values["elements"]]
     if len({*names, "index", "mask"}) != len(names) + 2:
         raise ValueError(f"elements are {names!r:.60}")
-    values["constants"] = tuple((n, _tuples(value)) for n, value in values["constants"].items())
+    values["constants"] = tuple((n, _to_tuples(value)) for n, value in values["constants"].items())
     for _, value in values["constants"]:
-        np.asarray(value, np.float32)  # not ragged
-    words = vocabulary.from_json(tokenizer) if tokenizer else None
-    if words is not None and values["vocabulary"] != len(words):
-        raise ValueError(f"a vocabulary of {values['vocabulary']} is not its tokenizer's")
-    return DataSpec(**values, tokenizer=words)
+        np.asarray(value, np.float32)  # raises an error if the lists are ragged
+    parsed_tokenizer = vocabulary.from_json(tokenizer) if tokenizer else None
+    if parsed_tokenizer is not None and values["vocabulary"] != len(parsed_tokenizer):
+        raise ValueError(f"a vocabulary of {values['vocabulary']} does not match its tokenizer")
+    return DataSpec(**values, tokenizer=parsed_tokenizer)
 
 
 def _element(name: str, shape: Iterable[int], dtype: str) -> Element:
-    sizes = _all_of(int, shape)
+    """Validates an element."""
+    sizes = _tuple_of(int, shape)
     if type(name) is not str or dtype not in DTYPES or min(sizes, default=0) < 0:
         raise ValueError(f"an element {name!r:.60} of type {dtype!r:.60} and shape {sizes!r:.60}")
     if len(sizes) > RANK or max(math.prod(sizes), *sizes, 0) > 2**31:
@@ -247,7 +271,8 @@ def _element(name: str, shape: Iterable[int], dtype: str) -> Element:
     return Element(name, sizes, dtype)
 
 
-def _all_of(kind: type, values: Any) -> tuple[Any, ...]:
-    if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise ValueError(f"{values!r:.60} is no list of {kind.__name__}")
+def _tuple_of(item_type: type, values: Any) -> tuple[Any, ...]:
+    """Converts a list to a tuple; raises ValueError if an item has another type."""
+    if not isinstance(values, list) or any(type(value) is not item_type for value in values):
+        raise ValueError(f"{values!r:.60} is not a list of {item_type.__name__}")
     return tuple(values)

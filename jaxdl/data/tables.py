@@ -1,4 +1,4 @@
-"""Small tables of measurements that scikit-learn carries, split anew by every seed.
+"""Small tables of measurements that ship with scikit-learn; each seed gives another split.
 
 Shapes: N rows of D columns.
 """
@@ -15,23 +15,48 @@ from jaxdl.errors import UserError
 
 
 def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2) -> Dataset:
-    """150 irises of three species (Anderson, 1935; Fisher, 1936): sepals and petals in cm.
+    """Iris data set: 150 flowers of three species (Anderson, 1935; Fisher, 1936).
 
-    Each species keeps its share in every split.
+    The columns are lengths and widths of sepals and petals in cm. Splits are stratified by species.
+
+    Args:
+      seed: seed of the splits.
+      validation_fraction: fraction of all rows for validation.
+      test_fraction: fraction of all rows for the test.
+
+    Returns:
+      The data set; see `dataset`.
+
+    Raises:
+      UserError: a split would be too small.
     """
     from sklearn.datasets import load_iris
 
-    source = "embedded: 150 irises that scikit-learn carries"
+    source = "embedded: 150 irises of scikit-learn"
     return _table("iris", load_iris, source, seed, (validation_fraction, test_fraction))
 
 
 def diabetes(
     seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2
 ) -> Dataset:
-    """442 patients: ten measurements, and how far diabetes went in a year (Efron et al., 2004)."""
+    """Diabetes data set: 442 patients (Efron et al., 2004).
+
+    The columns are ten measurements, the target is the progression of diabetes after one year.
+
+    Args:
+      seed: seed of the splits.
+      validation_fraction: fraction of all rows for validation.
+      test_fraction: fraction of all rows for the test.
+
+    Returns:
+      The data set; see `dataset`.
+
+    Raises:
+      UserError: a split would be too small.
+    """
     from sklearn.datasets import load_diabetes
 
-    source = "embedded: 442 patients with diabetes that scikit-learn carries"
+    source = "embedded: 442 patients with diabetes of scikit-learn"
     fractions = (validation_fraction, test_fraction)
     return _table("diabetes", lambda: load_diabetes(scaled=False), source, seed, fractions)
 
@@ -39,45 +64,46 @@ def diabetes(
 def _table(
     name: str, load: Callable[[], Any], source: str, seed: int, fractions: tuple[float, float]
 ) -> Dataset:
-    """Splits a bunch of scikit-learn's into training, validation and test.
+    """Splits a data set of scikit-learn into training, validation and test.
 
-    Each is {"x": float32 [N, D], "y": [N]}: the raw columns, and a class (int32) or a number. Where
-    y is a number (float32), "centre" [N] has its mean over the split, which R² refers to.
+    Each split is {"x": float32 [N, D], "y": [N]}: the raw columns, and a class (int32) or a number
+    (float32). For regression, "centre" [N] is the mean of y over the split, which R² refers to.
 
     Raises:
-      UserError: a split would be empty.
+      UserError: a split would be too small.
     """
     from sklearn.model_selection import train_test_split
 
     bunch = load()
     classes = tuple(str(c) for c in getattr(bunch, "target_names", ()))
-    whole = {
+    table = {
         "x": np.asarray(bunch.data, np.float32),
         "y": np.asarray(bunch.target, np.int32 if classes else np.float32),
     }
-    fingerprint = hashlib.sha256(whole["x"].tobytes() + whole["y"].tobytes()).hexdigest()
-    rows = np.arange(size(whole))
-    held = [round(len(rows) * fraction) for fraction in fractions]
-    least = max(len(classes), 2)  # R squared of one number is none
-    if min(held) < least or len(rows) - sum(held) < least:
+    fingerprint = hashlib.sha256(table["x"].tobytes() + table["y"].tobytes()).hexdigest()
+    rows = np.arange(size(table))
+    held_out = [round(len(rows) * fraction) for fraction in fractions]
+    least = max(len(classes), 2)  # R² of a single number is undefined
+    if min(held_out) < least or len(rows) - sum(held_out) < least:
         flags = "--validation_fraction={} and --test_fraction={}".format(*fractions)
         raise UserError(
-            f"{flags} of {len(rows)} rows: each split needs at least {least}, so give others"
+            f"{flags} of {len(rows)} rows: each split needs at least {least} rows, so give other "
+            "fractions"
         )
-    parts = []
-    for count in held:
-        kinds = whole["y"][rows] if classes else None
-        rows, part = train_test_split(rows, test_size=count, random_state=seed, stratify=kinds)
-        parts.append(np.sort(part))
+    held_out_rows = []
+    for count in held_out:
+        labels = table["y"][rows] if classes else None
+        rows, part = train_test_split(rows, test_size=count, random_state=seed, stratify=labels)
+        held_out_rows.append(np.sort(part))
 
-    def split(rows: np.ndarray) -> Split:
-        taken = {key: array[rows] for key, array in whole.items()}
+    def select(rows: np.ndarray) -> Split:
+        split = {key: array[rows] for key, array in table.items()}
         if not classes:
-            taken["centre"] = np.full(len(rows), taken["y"].astype(np.float64).mean(), np.float32)
-        return taken
+            split["centre"] = np.full(len(rows), split["y"].astype(np.float64).mean(), np.float32)
+        return split
 
     return dataset(
-        [split(np.sort(rows)), split(parts[0]), split(parts[1])],
+        [select(np.sort(rows)), select(held_out_rows[0]), select(held_out_rows[1])],
         name=name,
         version="1",
         fingerprint=fingerprint,
@@ -89,14 +115,17 @@ def _table(
 
 
 def dataset(splits: list[Split], **fields: Any) -> Dataset:
-    """A table as a data set.
+    """Makes a data set of the splits of a table.
 
-    Its constants are `mean` and `std` [D] of the training split's columns, and where y is a number
-    `y_mean` and `y_std`.
+    The constants of its description are the `mean` and `std` [D] of the training split's columns
+    and, if y is a number, `y_mean` and `y_std`.
 
     Args:
-      splits: training, validation and test: {"x": float32 [N, D], "y": [N]} each.
-      fields: of its `DataSpec`.
+      splits: training, validation and test, {"x": float32 [N, D], "y": [N]} each.
+      **fields: other fields of its `DataSpec`.
+
+    Returns:
+      The data set.
     """
     x, y = splits[0]["x"].astype(np.float64), splits[0]["y"]
     constants = {"mean": x.mean(0), "std": np.maximum(x.std(0), 1e-12)}

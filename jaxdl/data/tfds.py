@@ -1,4 +1,4 @@
-"""TFDS itself, without TensorFlow; the one module that imports it."""
+"""Interface to TFDS, used without TensorFlow; the only module that imports TFDS."""
 
 import contextlib
 import functools
@@ -11,37 +11,48 @@ from jaxdl import files
 from jaxdl.data import layout
 from jaxdl.errors import UserError, first_line, importing
 
-NOWHERE = "/dev/null"  # no folder can be there, so that TFDS reads none
+NOWHERE = "/dev/null"  # a data_dir that cannot be a folder, so that TFDS reads none
 
 
 def folder(data_dir: str) -> Path:
-    """The folder that --data_dir names; empty: TFDS's own.
+    """Resolves a value of --data_dir.
+
+    Args:
+      data_dir: TFDS folder; empty: TFDS's default folder.
+
+    Returns:
+      The folder, with ~ expanded.
 
     Raises:
-      UserError: it lies in a home folder that is not known, or as of `files.check_encoding`.
+      UserError: the home folder in the path is unknown, or `files.check_encoding` refuses the path.
     """
     path = os.path.expanduser(data_dir or _import().core.constants.DATA_DIR)
-    if path.startswith("~"):  # else a folder of that name would be made
+    if path.startswith("~"):  # else a folder named ~ would be created
         raise UserError(f"{path}: there is no such home folder: give --data_dir=FOLDER")
     files.check_encoding(os.path.abspath(path), "data_dir")
     return Path(path)
 
 
 class Stock(NamedTuple):
-    """A data set that TFDS has code for, as that code describes it."""
+    """Stock data set of TFDS, described by TFDS's own code.
 
-    place: str  # its folder in a TFDS folder: name/config/version
-    make: Callable[[], Any]  # makes its builder
+    Attributes:
+      place: its folder relative to a TFDS folder, name/config/version.
+      make: constructor of its builder.
+    """
+
+    place: str
+    make: Callable[[], Any]
 
     def features(self) -> list[str]:
-        """Names of what an example has.
+        """Names of the features of an example.
 
         Raises:
-          UserError: TFDS's code for it fails.
+          UserError: TFDS's builder fails.
         """
         try:
             return list(self.make().info.features or {})
-        except Exception as error:  # what a builder needs may not be installed
+        except Exception as error:  # a dependency of the builder may not be installed
             raise UserError(
                 f"tensorflow_datasets cannot describe {self.place} ({first_line(error)}): install "
                 "what that asks for, or choose another --dataset"
@@ -49,33 +60,38 @@ class Stock(NamedTuple):
 
 
 def stock(base: str, config: str | None, version: str | None) -> Stock | None:
-    """Looks up a stock data set, without a look at any folder; None: TFDS has no such one.
+    """Looks up a stock data set of TFDS, without reading any folder.
 
     Args:
-      base: its name.
-      config: of the data set; None: its default.
-      version: as of `layout.is_version`.
+      base: name of the data set.
+      config: name of its config; None: the default config.
+      version: pattern of `layout.is_version`.
+
+    Returns:
+      The data set, or None if TFDS has no such data set, config or version.
     """
     tfds = _import()
     exact = version if version and "*" not in version else None
     try:
         builder = tfds.builder_cls(base)
-        chosen = builder.get_builder_config(config, exact) if config else None
-        chosen = chosen or builder.default_builder_config
-        newest = str(tfds.core.dataset_builder.canonical_version_for_config(builder, chosen))
+        builder_config = builder.get_builder_config(config, exact) if config else None
+        builder_config = builder_config or builder.default_builder_config
+        newest = str(
+            tfds.core.dataset_builder.canonical_version_for_config(builder, builder_config)
+        )
     except Exception:  # each kind of bad name raises another kind of error
         return None
-    name = chosen.name if chosen else None
-    if builder.name != base or config not in (None, name):
+    config_name = builder_config.name if builder_config else None
+    if builder.name != base or config not in (None, config_name):
         return None
     if not layout.is_version(newest, version):
         return None
-    make = functools.partial(builder, data_dir=NOWHERE, config=name)
-    return Stock("/".join(part for part in (base, name, newest) if part), make)
+    make = functools.partial(builder, data_dir=NOWHERE, config=config_name)
+    return Stock("/".join(part for part in (base, config_name, newest) if part), make)
 
 
 def parser() -> Callable[[bytes], Any]:
-    """The function that parses a record, which is a `tf.train.Example`."""
+    """Returns the function that parses a record, which is a `tf.train.Example`."""
     _import()
     with importing("tensorflow-datasets"):
         from tensorflow_datasets.proto import tf_example_pb2
@@ -84,7 +100,7 @@ def parser() -> Callable[[bytes], Any]:
 
 
 def downloads(name: str) -> dict[str, tuple[int, str]]:
-    """The addresses that TFDS fetches a data set from: URL -> (bytes, SHA-256)."""
+    """Files that TFDS downloads for a data set: size in bytes and SHA-256 by URL."""
     infos = _import().builder_cls(name).url_infos
     return {url: (int(info.size), info.checksum) for url, info in infos.items()}
 
@@ -95,16 +111,16 @@ def write(
     splits: Mapping[str, Iterable[dict[str, Any]]],
     label_names: dict[str, list[str]],
 ) -> Path:
-    """Writes a stock data set of TFDS from examples; any TFDS user can then read the folder.
+    """Writes a stock data set of TFDS; any user of TFDS can read the folder.
 
     Args:
-      name: of a data set of TFDS, whose features the examples have.
+      name: name of a stock data set; the examples have its features.
       data_dir: TFDS folder.
-      splits: examples by split; images as encoded bytes.
-      label_names: names of the classes by label feature; empty: as TFDS has them.
+      splits: examples by split; images are encoded bytes.
+      label_names: names of the classes by label feature; empty: TFDS's own names.
 
     Returns:
-      The folder written. One that is there stays as it is.
+      The folder written. An existing folder is left unchanged.
     """
     tfds = _import()
     stock = tfds.builder_cls(name)
@@ -123,7 +139,7 @@ def write(
     WithoutTensorFlow.name = stock.name
     WithoutTensorFlow.pkg_dir_path = stock.pkg_dir_path
     builder = WithoutTensorFlow(data_dir=data_dir, file_format="array_record")
-    with contextlib.redirect_stdout(None):  # it says that it downloads
+    with contextlib.redirect_stdout(None):  # TFDS prints that it downloads, which it does not
         builder.download_and_prepare()
     return Path(builder.data_path)
 
@@ -132,5 +148,5 @@ def _import() -> Any:
     with importing("tensorflow-datasets"):
         import tensorflow_datasets
 
-    tensorflow_datasets.disable_progress_bar()  # `track` shows the progress of all we do
+    tensorflow_datasets.disable_progress_bar()  # `track` shows the progress instead
     return tensorflow_datasets

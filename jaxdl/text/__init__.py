@@ -1,1 +1,1 @@
-"""Text: vocabularies, corpora, and what makes text from a model."""
+"""Text: vocabularies, corpora, batching by length, decoding and generation."""

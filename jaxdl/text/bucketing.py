@@ -1,4 +1,4 @@
-"""Sequences of like length as arrays of few widths: a task compiled once for each.
+"""Bucketing of sequences by length: batches are cut to one of a few widths.
 
 Shapes: B examples of up to T positions.
 """
@@ -13,26 +13,31 @@ import numpy as np
 from jaxdl.data.batches import Split
 from jaxdl.task import Batch, Metrics, State, Task
 
-EDGES = 64  # as many places, evenly apart, are looked at for a width
+EDGES = 64  # number of evenly spaced candidates for a width
 
 
 def widths(lengths: np.ndarray, count: int) -> list[int]:
-    """Ascending widths, at most `count`, by which an epoch's batches would be padded least.
+    """Chooses the widths that minimize padding, by dynamic programming.
+
+    Each example is counted as padded to the smallest width that it fits.
 
     Args:
-      lengths: [N], of the examples.
-      count: of widths; the last is the greatest length.
+      lengths: lengths of the examples, int [N].
+      count: largest number of widths.
+
+    Returns:
+      At most `count` ascending widths; the last is the greatest length.
     """
     edges = places(int(lengths.max()))
-    fit = [int(n) for n in np.searchsorted(np.sort(lengths), edges, side="right")]
-    # Of the examples that fit an edge: the fewest positions with it as the last of so many widths.
-    best = [(edge * n, [edge]) for edge, n in zip(edges, fit, strict=True)]
+    num_fitting = [int(n) for n in np.searchsorted(np.sort(lengths), edges, side="right")]
+    # best[j]: fewest positions of the examples that fit edge j, and widths that end at this edge.
+    best = [(edge * n, [edge]) for edge, n in zip(edges, num_fitting, strict=True)]
     for _ in range(count - 1):
         best = [
             min(
                 best[j],
                 *(
-                    (positions + edges[j] * (fit[j] - fit[i]), [*chosen, edges[j]])
+                    (positions + edges[j] * (num_fitting[j] - num_fitting[i]), [*chosen, edges[j]])
                     for i, (positions, chosen) in enumerate(best[:j])
                 ),
             )
@@ -44,19 +49,38 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
 
 
 def fit(splits: Sequence[Split], count: int) -> tuple[int, ...]:
-    """Widths for the first of some splits, that of training, and the longest of all."""
+    """Widths for the training split, the first one, and the greatest length of all splits.
+
+    Args:
+      splits: splits with a `length`, int [N].
+      count: largest number of widths for the training split.
+
+    Returns:
+      Ascending widths.
+    """
     longest = max(int(split["length"].max()) for split in splits)
     return tuple(sorted({*widths(splits[0]["length"], count), longest}))
 
 
 def places(longest: int) -> list[int]:
-    """Candidate widths: at most `EDGES` even numbers evenly apart, and the greatest length."""
-    apart = 2 * -(-longest // (2 * EDGES))
-    return [*range(apart, longest, apart), longest]
+    """Candidate widths: at most `EDGES` evenly spaced even numbers, and the greatest length.
+
+    >>> places(300)
+    [6, 12, 18, ..., 294, 300]
+    """
+    spacing = 2 * -(-longest // (2 * EDGES))
+    return [*range(spacing, longest, spacing), longest]
 
 
 def waste(lengths: np.ndarray, rows: np.ndarray, batch_size: int, widths: list[int]) -> float:
-    """The share of positions that are padding, in the batches of an order `rows` [N]."""
+    """Fraction of positions that are padding.
+
+    Args:
+      lengths: lengths of the examples, int [N].
+      rows: order of the epoch, int [N].
+      batch_size: B.
+      widths: ascending widths that batches are padded to.
+    """
     count = len(rows) // batch_size
     batches = np.asarray(lengths)[rows[: count * batch_size]].reshape(count, batch_size)
     width = np.asarray(widths)[np.searchsorted(widths, batches.max(1))]
@@ -64,18 +88,21 @@ def waste(lengths: np.ndarray, rows: np.ndarray, batch_size: int, widths: list[i
 
 
 def bucketed(task: Task, widths: Sequence[int], entries: Collection[str]) -> Task:
-    """A task that is given batches cut to the smallest width that loses nothing.
+    """Wraps a task to cut each batch to the smallest width that loses nothing.
 
-    All widths are in one compiled program, of which each step runs one branch.
+    All widths are branches of one compiled program; each step runs one of them.
 
     Args:
-      task: whose step and evaluation take any width.
-      widths: ascending; the last is that of the arrays.
-      entries: of a batch that are cut: [B, T, ...], where T positions are those of `length` [B],
-        the greatest of its entries'.
+      task: task whose step and evaluation take any width.
+      widths: ascending widths; the last is the width of the arrays.
+      entries: names of the arrays of a batch to cut, [B, T, ...]. The batch's `length` [B] is the
+        greatest length of these arrays.
+
+    Returns:
+      The wrapped task.
     """
 
-    def narrowed(fun: Callable[..., Any], width: int) -> Callable[..., Any]:
+    def cut_to(fun: Callable[..., Any], width: int) -> Callable[..., Any]:
         def run(state: State, batch: Batch) -> Any:
             cut = {k: a[:, :width] if k in entries else a for k, a in batch.items()}
             return fun(state, cut)
@@ -83,8 +110,8 @@ def bucketed(task: Task, widths: Sequence[int], entries: Collection[str]) -> Tas
         return run
 
     def choose(fun: Callable[..., Any], state: State, batch: Batch) -> Any:
-        number = jnp.searchsorted(jnp.asarray(widths), jnp.max(batch["length"]))
-        return jax.lax.switch(number, [narrowed(fun, width) for width in widths], state, batch)
+        branch = jnp.searchsorted(jnp.asarray(widths), jnp.max(batch["length"]))
+        return jax.lax.switch(branch, [cut_to(fun, width) for width in widths], state, batch)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         result: tuple[State, Metrics] = choose(task.step, state, batch)

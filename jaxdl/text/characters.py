@@ -1,4 +1,4 @@
-"""Texts to be continued character by character: a play, or what documents the standard library.
+"""Character-level language-modelling data: Tiny Shakespeare, docstrings of the standard library.
 
 Shapes: N characters of a text, M windows of T characters.
 """
@@ -14,18 +14,24 @@ from jaxdl.errors import UserError
 from jaxdl.text import python_library
 from jaxdl.text.vocabulary import Characters
 
-HELD_OUT = 0.05  # of an embedded text, for validation and for test each, as TFDS has it for plays
+HELD_OUT = (
+    0.05  # fraction of the embedded text for validation and for test each, as in TFDS's plays
+)
 
 
 def tiny_shakespeare(data_dir: str, length: int) -> Dataset:
-    """40,000 lines of Shakespeare's plays (Karpathy, 2015), a million characters, from TFDS.
+    """Tiny Shakespeare: 40,000 lines of plays (Karpathy, 2015), a million characters, from TFDS.
 
     Args:
-      data_dir: TFDS folder; empty: TFDS's own.
-      length: T.
+      data_dir: TFDS folder; empty: TFDS's default folder.
+      length: characters of a window, T.
+
+    Returns:
+      The data set, with splits {"tokens": [M, T + 1], "first": int32 [M]}. In each window, T
+      characters predict the next one, and predictions before position `first` are not counted.
 
     Raises:
-      UserError: it is absent or damaged, or no window fits into a split.
+      UserError: the data set is absent or damaged, or no window fits into a split.
     """
     name = "tiny_shakespeare"
     stored = prepare.opened(name, data_dir, ("text",))
@@ -34,55 +40,62 @@ def tiny_shakespeare(data_dir: str, length: int) -> Dataset:
     for split in ("train", "validation", "test"):
         stored.check(split)
         with stored.reading():
-            parts.append(b"".join(e["text"] for e in stored.examples(split)).decode("utf-8"))
+            text = b"".join(example["text"] for example in stored.examples(split))
+            parts.append(text.decode("utf-8"))
     source = f"TFDS, {stored.folder}"
-    return _text(parts, length, (name, stored.version, fingerprint, source))
+    return _dataset(parts, length, (name, stored.version, fingerprint, source))
 
 
 def embedded(length: int) -> Dataset:
-    """The docstrings of Python's standard library, in an order drawn once: a million characters.
+    """Docstrings of Python's standard library in a fixed random order: a million characters.
 
     Args:
-      length: T.
+      length: characters of a window, T.
+
+    Returns:
+      The data set; see `tiny_shakespeare`.
 
     Raises:
       UserError: this Python has no source of its library, or no window fits into a split.
     """
-    texts = python_library.docstrings()
-    order = np.random.RandomState(0).permutation(len(texts))
-    whole = "\n\n".join(texts[n] for n in order)
-    held = round(len(whole) * HELD_OUT)
-    first, second = len(whole) - 2 * held, len(whole) - held
-    parts = [whole[:first], whole[first:second], whole[second:]]
-    fingerprint = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+    docstrings = python_library.docstrings()
+    order = np.random.RandomState(0).permutation(len(docstrings))
+    text = "\n\n".join(docstrings[n] for n in order)
+    held_out = round(len(text) * HELD_OUT)
+    train_end, validation_end = len(text) - 2 * held_out, len(text) - held_out
+    parts = [text[:train_end], text[train_end:validation_end], text[validation_end:]]
+    fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     source = f"embedded: the docstrings of the standard library of {python_library.version()}"
-    return _text(parts, length, ("docstrings", python_library.version(), fingerprint, source))
+    return _dataset(parts, length, ("docstrings", python_library.version(), fingerprint, source))
 
 
-def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Dataset:
-    """Training, validation and test text as {"tokens": [M, T + 1], "first": int32 [M]}.
+def _dataset(parts: list[str], length: int, identity: tuple[str, str, str, str]) -> Dataset:
+    """Makes a data set {"tokens": [M, T + 1], "first": int32 [M]} of three texts.
 
-    In a window each of T characters is to predict the one after it. Predictions before number
-    `first` do not count: so validation and test predict each of their characters once. Training has
-    every window. Characters that training lacks are UNKNOWN.
+    Training has every window. Validation and test count the prediction of each of their characters
+    once, by means of `first`. Characters that the training text lacks are UNKNOWN.
 
     Args:
-      parts: the texts.
-      length: T.
-      what: name, version, fingerprint and source.
+      parts: texts of training, validation and test.
+      length: characters of a window, T.
+      identity: name, version, fingerprint and source of the data.
+
+    Raises:
+      UserError: no window fits into a split.
     """
     vocabulary = Characters(parts[0])
-    kind = np.uint8 if len(vocabulary) <= 256 else np.int32
-    ids = np.asarray(vocabulary.encode("".join(parts), unknown=True), kind)
+    dtype = np.uint8 if len(vocabulary) <= 256 else np.int32
+    ids = np.asarray(vocabulary.encode("".join(parts), unknown=True), dtype)
     ends = np.cumsum([len(part) for part in parts]).tolist()
     if min(ends[0] - 1, len(parts[1]), len(parts[2])) < length:
         sizes = ", ".join(f"{len(part):,}" for part in parts)
         raise UserError(
-            f"windows of {length} characters do not fit into splits of {sizes}: give shorter ones"
+            f"windows of {length} characters do not fit into splits of {sizes} characters: give a "
+            "shorter length"
         )
-    every = np.arange(ends[0] - length, dtype=np.int32)
-    train = {"tokens": windows(ids, every, length + 1), "first": np.zeros_like(every)}
-    name, version, fingerprint, source = what
+    starts = np.arange(ends[0] - length, dtype=np.int32)
+    train = {"tokens": windows(ids, starts, length + 1), "first": np.zeros_like(starts)}
+    name, version, fingerprint, source = identity
     spec = describe(
         train,
         name=name,
@@ -97,8 +110,12 @@ def _text(parts: list[str], length: int, what: tuple[str, str, str, str]) -> Dat
 
 
 def _cover(ids: np.ndarray, begin: int, end: int, length: int) -> Split:
-    """Windows that predict each character of ids[begin:end] once, the last one moved to fit."""
+    """Windows that predict each character of ids[begin:end] once.
+
+    The last window is shifted to end at `end`; its `first` skips the characters that the window
+    before has already predicted.
+    """
     start = np.arange(begin - 1, end - 1, length)
-    moved = np.minimum(start, end - 1 - length)
-    tokens = windows(ids, moved, length + 1)
-    return {"tokens": tokens, "first": (start - moved).astype(np.int32)}
+    shifted = np.minimum(start, end - 1 - length)
+    tokens = windows(ids, shifted, length + 1)
+    return {"tokens": tokens, "first": (start - shifted).astype(np.int32)}

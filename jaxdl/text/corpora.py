@@ -1,6 +1,6 @@
-"""Texts as arrays of words, before anybody says how many words a vocabulary has.
+"""Corpora: texts as arrays of words, before the size of a vocabulary is chosen.
 
-Shapes: N texts, W words of all of them, L words that are distinct.
+Shapes: N texts, W words in total, L distinct words.
 """
 
 from collections.abc import Iterable
@@ -16,50 +16,76 @@ FIELDS = {"words": np.int32, "counts": np.int32, "label": np.int32}
 
 
 class Corpus(NamedTuple):
-    """Texts by split, each word by its place in the lexicon.
+    """Texts by split, each word by its index in the lexicon.
 
-    A split is {"words": int32 [W], "counts": int32 [N] (words of each text), "label": int32 [N]}.
+    Attributes:
+      lexicon: the L distinct words in alphabetical order.
+      splits: splits {"words": int32 [W], "counts": int32 [N], "label": int32 [N]} by name, where
+        `words` are those of all texts in turn, and `counts` the number of words of each text.
     """
 
-    lexicon: list[str]  # L distinct words in alphabetical order
+    lexicon: list[str]
     splits: dict[str, Split]
 
 
 def words(text: str) -> list[str]:
-    """Words of a text, without the line breaks that reviews have."""
+    """Splits a text into words, without the HTML line breaks of reviews.
+
+    >>> words("Great film!<br />I loved it.")
+    ['great', 'film', 'i', 'loved', 'it']
+    """
     return vocabulary.split(text.replace("<br />", " "))
 
 
 def index(splits: dict[str, Iterable[tuple[str, int]]]) -> Corpus:
-    """Words and labels of texts as arrays."""
-    places: dict[str, int] = {}
-    found: dict[str, Split] = {}
+    """Converts texts and their labels to arrays.
+
+    Args:
+      splits: pairs of a text and its label, by split.
+
+    Returns:
+      The corpus.
+    """
+    # Words are numbered in order of appearance, and renumbered alphabetically at the end.
+    ids: dict[str, int] = {}
+    unsorted: dict[str, Split] = {}
     for name, texts in splits.items():
         rows: list[np.ndarray] = []
         labels = []
         for text, label in texts:
-            ids = [places.setdefault(word, len(places)) for word in words(text)]
-            rows.append(np.asarray(ids, np.int32))
+            rows.append(np.asarray([ids.setdefault(w, len(ids)) for w in words(text)], np.int32))
             labels.append(label)
-        found[name] = {
+        unsorted[name] = {
             "words": np.concatenate(rows),
-            "counts": np.asarray([len(ids) for ids in rows], np.int32),
+            "counts": np.asarray([len(row) for row in rows], np.int32),
             "label": np.asarray(labels, np.int32),
         }
-    lexicon = sorted(places)
-    moved = np.empty(len(lexicon), np.int32)
-    moved[[places[word] for word in lexicon]] = np.arange(len(lexicon))
-    return Corpus(lexicon, {n: s | {"words": moved[s["words"]]} for n, s in found.items()})
+    lexicon = sorted(ids)
+    rank = np.empty(len(lexicon), np.int32)
+    rank[[ids[word] for word in lexicon]] = np.arange(len(lexicon))
+    return Corpus(
+        lexicon,
+        {name: split | {"words": rank[split["words"]]} for name, split in unsorted.items()},
+    )
 
 
 def keep(key: str, corpus: Corpus) -> None:
-    """Writes a corpus into the cache."""
+    """Writes a corpus to the cache; `kept` reads it."""
     lexicon = np.frombuffer("\n".join(corpus.lexicon).encode(), np.uint8)
     cache.write(key, {"lexicon": lexicon} | cache.joined(corpus.splits))
 
 
 def kept(key: str, sizes: dict[str, int], num_classes: int) -> Corpus | None:
-    """The corpus that `keep` wrote, or None where there is none of those sizes (N by split)."""
+    """Reads a corpus from the cache.
+
+    Args:
+      key: name that `keep` was called with.
+      sizes: number of texts, N, by split.
+      num_classes: number of classes of the labels.
+
+    Returns:
+      The corpus, or None if it is absent or does not match.
+    """
     arrays = cache.read(key)
     if arrays is None or "lexicon" not in arrays:
         return None
@@ -69,13 +95,13 @@ def kept(key: str, sizes: dict[str, int], num_classes: int) -> Corpus | None:
         if {field: array.dtype for field, array in split.items()} != FIELDS:
             return None
         words, counts, label = (split[field] for field in FIELDS)
-        fits = (
+        is_valid = (
             words.shape == (counts.sum(),)
             and counts.shape == label.shape == (sizes[name],)
             and all(a.min(initial=0) >= 0 for a in (words, counts, label))
             and words.max(initial=0) < len(lexicon)
             and label.max(initial=0) < num_classes
         )
-        if not fits:
+        if not is_valid:
             return None
     return Corpus(lexicon, splits)

@@ -1,10 +1,11 @@
-"""Text from a model's next-token logits: sampled, greedy, or by beam search.
+"""Decoding from next-token logits: sampling, greedy decoding, and beam search.
 
-All are pure functions that compile once. A model is given as `following(tokens [N], state,
-position) -> (logits [N, V], state)`: what comes after each row's last token, where `state` is a
-pytree of arrays whose leading axis is N, such as the keys and values of earlier positions.
+All functions are pure and compile once. A model is a function `next_logits(tokens [N], state,
+position) -> (logits [N, V], state)` that gives the logits of the token after each row's last one.
+Its `state` is a pytree of arrays with a leading axis N, such as the keys and values of earlier
+positions.
 
-Shapes: B examples, W beams, V tokens of a vocabulary, L positions.
+Shapes: B examples, W beams, V tokens of a vocabulary.
 """
 
 import dataclasses
@@ -19,48 +20,58 @@ from jaxdl.task import Decoder, Task
 from jaxdl.text.vocabulary import END, FIRST, PAD
 
 State = Any
-Following = Callable[[jax.Array, State, jax.Array], tuple[jax.Array, State]]
+NextLogits = Callable[[jax.Array, State, jax.Array], tuple[jax.Array, State]]
 
 
 def decodable(task: Task, start: Callable[..., Any] | None = None) -> Task:
-    """A task of a model of sequences, whose `predict` can read token by token.
+    """Adds a decoder to the `predict` of a sequence model's task.
 
     Args:
-      task: its model has a method `next(tokens, cache, position)`, and `encode(source)` if it is a
-        translator.
-      start: of a language model: the number of examples -> an empty cache. None: of a translator.
+      task: task whose model has a method `next(tokens, cache, position)`, and also
+        `encode(source)` if it is a translator.
+      start: for a language model, a function from the number of examples to an empty cache; None
+        for a translator.
+
+    Returns:
+      The task with a decoder.
     """
     apply = task.predict.apply
 
     def encode(state: State, source: Any) -> Any:
         return apply(state, source, method="encode") if start is None else start(source)
 
-    def following(
+    def next_logits(
         state: State, tokens: jax.Array, cache: Any, position: jax.Array | int
     ) -> tuple[jax.Array, Any]:
         logits, cache = apply(state, tokens, cache, position, method="next")
-        # No text has the ids that are no token's; a translation ends.
+        # Special ids are never generated, except for the END of a translation.
         ids = jnp.arange(logits.shape[-1])[None]
         possible = (ids >= FIRST) | (ids == END if start is None else False)
         return jnp.where(possible, logits, -jnp.inf), cache
 
-    decoder = Decoder(encode, following, translates=start is None)
+    decoder = Decoder(encode, next_logits, translates=start is None)
     return task._replace(predict=dataclasses.replace(task.predict, decoder=decoder))
 
 
 def restrict(
     logits: jax.Array, temperature: float | jax.Array, top_k: int, top_p: float | jax.Array
 ) -> jax.Array:
-    """Logits [..., V] of what may be sampled; the others are minus infinity.
+    """Applies temperature, top-k and top-p (nucleus) filtering to logits.
 
-    Of equal logits the first tokens are kept.
+    Among equal logits, those of the smaller ids are kept.
 
     Args:
-      logits: of the model; bfloat16 is computed in float32.
-      temperature: what they are divided by; near 0 the largest is certain.
-      top_k: only so many of the largest; 0: all.
-      top_p: of those the fewest that have this much of the probability together (Holtzman et al.,
-        2020), at least one; 1: all.
+      logits: logits of the model, [..., V].
+      temperature: divisor of the logits; near 0 sampling becomes greedy.
+      top_k: number of the largest logits to keep; 0: all.
+      top_p: of these, the fewest with at least this total probability are kept, at least one
+        (Holtzman et al., 2020); 1: all.
+
+    Returns:
+      Logits [..., V], float32; minus infinity for tokens that are excluded.
+
+    >>> restrict(jnp.array([2.0, 0.0, 1.0]), temperature=0.5, top_k=2, top_p=1.0)
+    Array([  4., -inf,   2.], dtype=float32)
     """
     logits = logits.astype(jnp.float32) / temperature
     V = logits.shape[-1]
@@ -68,17 +79,17 @@ def restrict(
     rank = jnp.argsort(order, axis=-1)
     if 0 < top_k < V:
         logits = jnp.where(rank < top_k, logits, -jnp.inf)
-    shares = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
-    # Kept are those before which less than top_p is reached; the first always. Of 1 rounding would
-    # be reached before the last, and it may be traced.
-    before = jnp.cumsum(shares, axis=-1) - shares
-    number = jnp.sum(before < top_p, axis=-1, keepdims=True)
-    number = jnp.where(top_p < 1, jnp.maximum(number, 1), V)
-    return jnp.where(rank < number, logits, -jnp.inf)
+    sorted_probs = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
+    # A token is kept if the larger ones together have less than top_p; the first token always.
+    # With top_p = 1, rounding could drop the last tokens. It may be traced, hence the `where`.
+    cumulative_before = jnp.cumsum(sorted_probs, axis=-1) - sorted_probs
+    num_kept = jnp.sum(cumulative_before < top_p, axis=-1, keepdims=True)
+    num_kept = jnp.where(top_p < 1, jnp.maximum(num_kept, 1), V)
+    return jnp.where(rank < num_kept, logits, -jnp.inf)
 
 
 def sample(
-    following: Following,
+    next_logits: NextLogits,
     state: State,
     prompt: jax.Array,
     length: int,
@@ -88,150 +99,161 @@ def sample(
     top_k: int = 0,
     top_p: float | jax.Array = 1.0,
 ) -> jax.Array:
-    """Goes on from a prompt: int32 [B, length], without the prompt.
+    """Samples the continuation of a prompt.
 
     Args:
-      following: the model.
-      state: that of position 0.
+      next_logits: model; see the module.
+      state: state of the model at position 0.
       prompt: int32 [B, P], P at least 1.
-      length: tokens to make.
-      key: of the draws.
-      temperature: see `restrict`, as for the next two.
-      top_k: 0: no limit.
-      top_p: 1: no limit.
+      length: number of tokens to sample.
+      key: random key.
+      temperature: divisor of the logits; see `restrict`.
+      top_k: number of the largest logits to sample from; 0: all.
+      top_p: total probability of the tokens to sample from; 1: all.
+
+    Returns:
+      The continuation without the prompt, int32 [B, length].
     """
     P = prompt.shape[1]
 
     def step(
         carry: tuple[jax.Array, State], position: jax.Array
     ) -> tuple[tuple[jax.Array, State], jax.Array]:
-        last, state = carry
-        given = lax.dynamic_index_in_dim(prompt, jnp.minimum(position, P - 1), 1, keepdims=False)
-        token = jnp.where(position < P, given, last)
-        logits, state = following(token, state, position)
+        last_token, state = carry
+        index = jnp.minimum(position, P - 1)
+        prompt_token = lax.dynamic_index_in_dim(prompt, index, 1, keepdims=False)
+        token = jnp.where(position < P, prompt_token, last_token)
+        logits, state = next_logits(token, state, position)
         logits = restrict(logits, temperature, top_k, top_p)
-        new = jax.random.categorical(jax.random.fold_in(key, position), logits).astype(jnp.int32)
-        return (new, state), new
+        step_key = jax.random.fold_in(key, position)
+        sampled = jax.random.categorical(step_key, logits).astype(jnp.int32)
+        return (sampled, state), sampled
 
-    _, made = lax.scan(step, (prompt[:, 0], state), jnp.arange(P + length - 1))
-    return made[P - 1 :].T
+    _, samples = lax.scan(step, (prompt[:, 0], state), jnp.arange(P + length - 1))
+    return samples[P - 1 :].T
 
 
 def greedy(
-    following: Following, state: State, first: jax.Array, length: int, end: int
+    next_logits: NextLogits, state: State, first_tokens: jax.Array, length: int, end: int
 ) -> jax.Array:
-    """The likeliest token but PAD each time, up to `end`: int32 [B, length], PAD after it.
+    """Greedy decoding: the most probable token at each position, never PAD.
 
     Args:
-      following: the model.
-      state: that of position 0.
-      first: int32 [B], the tokens at position 0, which are not part of the result.
-      length: most tokens.
-      end: the token after which nothing comes.
+      next_logits: model; see the module.
+      state: state of the model at position 0.
+      first_tokens: tokens at position 0, int32 [B]; they are not part of the result.
+      length: largest number of tokens.
+      end: token that ends a sequence.
+
+    Returns:
+      Tokens int32 [B, length], with PAD after `end`.
     """
 
-    def going_on(carry: Any) -> jax.Array:
+    def is_unfinished(carry: Any) -> jax.Array:
         position, _, _, done, _ = carry
         return (position < length) & ~jnp.all(done)
 
     def step(carry: Any) -> Any:
-        position, last, state, done, made = carry
-        logits, state = following(last, state, position)
-        token = jnp.where(done, PAD, jnp.argmax(_unpadded(logits), axis=-1).astype(jnp.int32))
-        made = lax.dynamic_update_index_in_dim(made, token, position, 1)
-        return position + 1, token, state, done | (token == end), made
+        position, last_token, state, done, tokens = carry
+        logits, state = next_logits(last_token, state, position)
+        token = jnp.where(done, PAD, jnp.argmax(_mask_pad(logits), axis=-1).astype(jnp.int32))
+        tokens = lax.dynamic_update_index_in_dim(tokens, token, position, 1)
+        return position + 1, token, state, done | (token == end), tokens
 
-    none = jnp.zeros(len(first), bool)
-    made = jnp.full((len(first), length), PAD, jnp.int32)
-    *_, made = lax.while_loop(going_on, step, (jnp.int32(0), first, state, none, made))
-    return made
+    done = jnp.zeros(len(first_tokens), bool)
+    tokens = jnp.full((len(first_tokens), length), PAD, jnp.int32)
+    carry = (jnp.int32(0), first_tokens, state, done, tokens)
+    *_, tokens = lax.while_loop(is_unfinished, step, carry)
+    return tokens
 
 
 # Long: closures over the model and the options of the search.
 def beam_search(
-    following: Following,
+    next_logits: NextLogits,
     state: State,
-    first: jax.Array,
+    first_tokens: jax.Array,
     length: int,
     end: int,
     *,
     width: int,
     penalty: float | jax.Array = 0.6,
 ) -> tuple[jax.Array, jax.Array]:
-    """The `width` best sequences that a beam of so many finds, the best first.
+    """Beam search with length normalization (Wu et al., 2016, eq. 14).
 
-    They are ranked by log p / ((5 + n) / 6)**penalty for n tokens (Wu et al., 2016, eq. 14),
-    finished or not. The first to end need not be the best, so the search goes on until all have.
-    PAD is no token that a sequence may have: p is of the others.
+    Sequences of n tokens, finished or not, are ranked by log p / ((5 + n) / 6)**penalty. The first
+    sequence to end need not be the best, so the search continues until all beams have ended. PAD
+    is excluded before p is normalized.
 
     Args:
-      following: the model.
-      state: that of position 0, of B rows.
-      first: int32 [B], the tokens at position 0, which are not part of the results.
-      length: most tokens.
-      end: the token after which nothing comes.
-      width: W.
-      penalty: of short sequences; 0: none.
+      next_logits: model; see the module.
+      state: state of the model at position 0, of B rows.
+      first_tokens: tokens at position 0, int32 [B]; they are not part of the result.
+      length: largest number of tokens.
+      end: token that ends a sequence.
+      width: number of beams, W.
+      penalty: exponent of the length normalization; larger values favour longer sequences, and 0
+        turns it off.
 
     Returns:
-      Tokens int32 [B, W, length], PAD after the end, and their scores [B, W]. Where there are
-      fewer sequences than W the last rows are all PAD, and their scores minus infinity.
+      Tokens int32 [B, W, length], the best sequence first, with PAD after `end`; and their scores
+      [B, W]. If there are fewer than W sequences, the last rows are all PAD with a score of minus
+      infinity.
     """
-    B = len(first)
+    B = len(first_tokens)
 
-    def flat(a: jax.Array) -> jax.Array:
+    def flatten_beams(a: jax.Array) -> jax.Array:
         return a.reshape(B * width, *a.shape[2:])
 
-    def beams(a: jax.Array) -> jax.Array:
+    def unflatten_beams(a: jax.Array) -> jax.Array:
         return a.reshape(B, width, *a.shape[1:])
 
-    def score(total: jax.Array, count: jax.Array) -> jax.Array:
-        return total / ((5 + count) / 6) ** penalty
+    def score(log_prob: jax.Array, count: jax.Array) -> jax.Array:
+        return log_prob / ((5 + count) / 6) ** penalty
 
-    def going_on(carry: Any) -> jax.Array:
+    def is_unfinished(carry: Any) -> jax.Array:
         position, _, _, _, _, done, _ = carry
         return (position < length) & ~jnp.all(done)
 
     def step(carry: Any) -> Any:
-        position, last, state, total, count, done, made = carry
-        logits, state = following(flat(last), state, position)
+        position, last_token, state, log_prob, count, done, tokens = carry
+        logits, state = next_logits(flatten_beams(last_token), state, position)
         V = logits.shape[-1]
-        more = beams(jax.nn.log_softmax(_unpadded(logits.astype(jnp.float32))))
-        # What has ended goes on with PAD alone, which costs nothing.
+        token_log_prob = unflatten_beams(jax.nn.log_softmax(_mask_pad(logits.astype(jnp.float32))))
+        # A finished sequence continues only with PAD, at log p = 0.
         only_pad = jnp.where(jnp.arange(V) == PAD, 0.0, -jnp.inf)
-        more = jnp.where(done[..., None], only_pad[None, None], more)
-        totals = total[..., None] + more  # [B, W, V]
-        counts = jnp.broadcast_to((count + ~done)[..., None], totals.shape)
-        _, best = lax.top_k(score(totals, counts).reshape(B, -1), width)
-        source, token = best // V, (best % V).astype(jnp.int32)
+        token_log_prob = jnp.where(done[..., None], only_pad[None, None], token_log_prob)
+        log_probs = log_prob[..., None] + token_log_prob  # [B, W, V]
+        counts = jnp.broadcast_to((count + ~done)[..., None], log_probs.shape)
+        _, best = lax.top_k(score(log_probs, counts).reshape(B, -1), width)
+        parent, token = best // V, (best % V).astype(jnp.int32)
 
-        def follow(a: jax.Array) -> jax.Array:
-            rows = source.reshape(B, width, *(1,) * (a.ndim - 2))
+        def from_parent(a: jax.Array) -> jax.Array:
+            rows = parent.reshape(B, width, *(1,) * (a.ndim - 2))
             return jnp.take_along_axis(a, rows, axis=1)
 
-        state = jax.tree.map(lambda a: flat(follow(beams(a))), state)
-        total = jnp.take_along_axis(totals.reshape(B, -1), best, axis=1)
+        state = jax.tree.map(lambda a: flatten_beams(from_parent(unflatten_beams(a))), state)
+        log_prob = jnp.take_along_axis(log_probs.reshape(B, -1), best, axis=1)
         count = jnp.take_along_axis(counts.reshape(B, -1), best, axis=1)
-        made = lax.dynamic_update_index_in_dim(follow(made), token, position, 2)
-        possible = total > -jnp.inf
-        made = jnp.where(possible[..., None], made, PAD)
-        done = follow(done) | (token == end) | ~possible
-        return position + 1, token, state, total, count, done, made
+        tokens = lax.dynamic_update_index_in_dim(from_parent(tokens), token, position, 2)
+        possible = log_prob > -jnp.inf
+        tokens = jnp.where(possible[..., None], tokens, PAD)
+        done = from_parent(done) | (token == end) | ~possible
+        return position + 1, token, state, log_prob, count, done, tokens
 
     start = (
         jnp.int32(0),
-        jnp.broadcast_to(first[:, None], (B, width)),
+        jnp.broadcast_to(first_tokens[:, None], (B, width)),
         jax.tree.map(lambda a: jnp.repeat(a, width, axis=0), state),
-        # All beams are the same at first: only one of them may be followed.
+        # All beams start equal, so only the first may be extended.
         jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf)[None], (B, width)),
         jnp.zeros((B, width), jnp.int32),
         jnp.zeros((B, width), bool),
         jnp.full((B, width, length), PAD, jnp.int32),
     )
-    _, _, _, total, count, _, made = lax.while_loop(going_on, step, start)
-    return made, score(total, count)
+    _, _, _, log_prob, count, _, tokens = lax.while_loop(is_unfinished, step, start)
+    return tokens, score(log_prob, count)
 
 
-def _unpadded(logits: jax.Array) -> jax.Array:
-    """Logits [N, V], that of PAD minus infinity: it stands after the end, and is never said."""
+def _mask_pad(logits: jax.Array) -> jax.Array:
+    """Sets the logit of PAD, which is never generated, to minus infinity; logits [N, V]."""
     return logits.at[..., PAD].set(-jnp.inf)

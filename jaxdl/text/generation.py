@@ -1,4 +1,4 @@
-"""Text that goes on from a prompt, written by a language model."""
+"""Text generation: a language model continues a prompt."""
 
 import dataclasses
 import functools
@@ -15,7 +15,15 @@ from jaxdl.text import decoding
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Sampling of characters; see `decoding.restrict`."""
+    """Options of sampling.
+
+    Attributes:
+      length: number of characters to generate.
+      temperature: divisor of the logits; see `decoding.restrict`.
+      top_k: number of the largest logits to sample from; 0: all.
+      top_p: total probability of the characters to sample from; 1: all.
+      seed: seed of the random draws.
+    """
 
     length: int = 500
     temperature: float = 0.8
@@ -24,10 +32,10 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Holds them within their limits.
+        """Checks the limits.
 
         Raises:
-          UserError: one is not.
+          UserError: an option is out of its limits.
         """
         limits = {
             "length": (1, 10**7),
@@ -43,10 +51,14 @@ class Options:
 
 
 def encode(prompt: str, spec: DataSpec) -> list[int]:
-    """The ids of a prompt.
+    """Encodes a prompt into token ids.
+
+    Args:
+      prompt: text of at least one character.
+      spec: description of the model's training data.
 
     Raises:
-      UserError: it is empty, or has characters that a model of these data never saw.
+      UserError: the prompt is empty, or has characters that the training data lack.
     """
     if not prompt:
         raise UserError("--prompt is empty: give at least one character")
@@ -55,40 +67,44 @@ def encode(prompt: str, spec: DataSpec) -> list[int]:
 
 
 def go_on(task: Task, state: State, spec: DataSpec, prompt: str, options: Options) -> str:
-    """Text that a language model writes after a prompt, prompt included.
+    """Generates the continuation of a prompt by a language model.
 
-    A model of windows of T characters sees at least the last T // 2 of what stands before: its
-    cache starts anew from so many whenever it is full.
+    A model of windows of T characters sees at least the last T // 2 characters: when its cache is
+    full, it is rebuilt from that many.
 
     Args:
-      task: of the model; its `predict` has a decoder.
-      state: of the task.
-      spec: of the data that it was trained on.
-      prompt: text.
-      options: of sampling.
+      task: task of the model; its `predict` has a decoder.
+      state: state of the task.
+      spec: description of the model's training data.
+      prompt: text to continue.
+      options: options of sampling.
+
+    Returns:
+      The prompt and its continuation.
 
     Raises:
-      UserError: as of `encode`.
+      UserError: the prompt is empty, or has characters that the training data lack.
     """
     assert task.predict.decoder is not None
     assert spec.tokenizer is not None
     window = spec.shape("tokens")[0] - 1
-    written = encode(prompt, spec)
-    first, key = len(written), jax.random.key(options.seed)
-    write = _writer(task.predict.decoder, options)
-    while len(written) - first < options.length:
-        seen = written[-max(window // 2, 1) :]
-        key, own = jax.random.split(key)
-        made = write(state, jnp.asarray([seen], jnp.int32), own, window - len(seen) + 1)
-        written += made[0].tolist()
-    return spec.tokenizer.decode(written[: first + options.length])
+    tokens = encode(prompt, spec)
+    prompt_length, key = len(tokens), jax.random.key(options.seed)
+    generate = _generator(task.predict.decoder, options)
+    while len(tokens) - prompt_length < options.length:
+        context = tokens[-max(window // 2, 1) :]
+        key, subkey = jax.random.split(key)
+        context_array = jnp.asarray([context], jnp.int32)
+        samples = generate(state, context_array, subkey, window - len(context) + 1)
+        tokens += samples[0].tolist()
+    return spec.tokenizer.decode(tokens[: prompt_length + options.length])
 
 
-def _writer(decoder: Decoder, options: Options) -> Any:
-    """(state, prompt [B, P], key, count) -> tokens [B, count], compiled once for each P."""
+def _generator(decoder: Decoder, options: Options) -> Any:
+    """Makes (state, prompt [B, P], key, count) -> tokens [B, count], compiled once for each P."""
 
     @functools.partial(jax.jit, static_argnums=3)
-    def write(state: State, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
+    def generate(state: State, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
         return decoding.sample(
             functools.partial(decoder.next, state),
             decoder.start(state, prompt.shape[0]),
@@ -100,4 +116,4 @@ def _writer(decoder: Decoder, options: Options) -> Any:
             top_p=options.top_p,
         )
 
-    return write
+    return generate

@@ -1,4 +1,4 @@
-"""Files of one sentence a line, UTF-8: every mistake in them is named by file and line."""
+"""Reader of parallel text files, UTF-8 with one sentence a line; errors name file and line."""
 
 import hashlib
 from pathlib import Path
@@ -7,25 +7,32 @@ from typing import NamedTuple
 from jaxdl import files, memory
 from jaxdl.errors import UserError
 
-LONGEST = 10_000  # characters of a line: nobody's sentence, but a file that is something else
+LONGEST = 10_000  # characters; a file with a longer line does not hold sentences
 
 
 class Lines(NamedTuple):
-    """Parallel sentences: line n of one translates line n of the other."""
+    """Parallel sentences: sentence n of the target translates sentence n of the source."""
 
     source: list[str]
     target: list[str]
 
 
 def read(source: Path, target: Path) -> tuple[Lines, str]:
-    """The sentences of two files, and the SHA-256 of their bytes.
+    """Reads two files of parallel sentences.
+
+    Args:
+      source: path of the source file.
+      target: path of the target file.
+
+    Returns:
+      The sentences, and the SHA-256 of both files.
 
     Raises:
-      UserError: one cannot be read, is no UTF-8, has an empty line or one that is too long, or they
-        differ in their number of lines.
+      UserError: a file cannot be read, is not UTF-8, or has a line that is empty or too long; or
+        the files differ in their number of lines.
     """
     data = [_bytes(path) for path in (source, target)]
-    lines = Lines(*(_sentences(*both) for both in zip(data, (source, target), strict=True)))
+    lines = Lines(_sentences(data[0], source), _sentences(data[1], target))
     counts = [len(side) for side in lines]
     if counts[0] != counts[1]:
         raise UserError(
@@ -38,29 +45,29 @@ def read(source: Path, target: Path) -> tuple[Lines, str]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        largest = memory.installed() // 8  # as lines and tokens it takes several times as much
-        return files.read_bytes(path, largest, follow=True)
+        limit = memory.installed() // 8  # lines and tokens take several times the file's size
+        return files.read_bytes(path, limit, follow=True)
     except OSError as error:
         text = f"cannot read {path} ({error.strerror}): give a file of one sentence a line"
         raise UserError(text) from error
 
 
 def _sentences(data: bytes, path: Path) -> list[str]:
-    """The lines of a file; only line feeds end them, for other marks may be in a sentence."""
+    """Splits a file into sentences, only at line feeds: other separators may be in a sentence."""
     rows = data.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
-    found = []
+    sentences = []
     for number, row in enumerate(rows, 1):
         where = f"{path}, line {number:,}"
         try:
             text = row.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{where} is no UTF-8 ({error.reason}): convert the file") from error
+            raise UserError(f"{where} is not UTF-8 ({error.reason}): convert the file") from error
         if not text.strip():
-            raise UserError(f"{where} is empty: delete that line of both files")
+            raise UserError(f"{where} is empty: delete that line in both files")
         if len(text) > LONGEST:
             raise UserError(
-                f"{where} has {len(text):,} characters, and a sentence may have {LONGEST:,}: "
-                "divide it or delete that line of both files"
+                f"{where} has {len(text):,} characters, more than {LONGEST:,}: divide it or delete "
+                "that line in both files"
             )
-        found.append(text)
-    return found
+        sentences.append(text)
+    return sentences

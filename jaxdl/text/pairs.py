@@ -1,4 +1,4 @@
-"""Sentences and their translations: files, Multi30k, and puzzles that are made here.
+"""Translation data: parallel text files, Multi30k, and generated puzzles.
 
 Shapes: N pairs, T tokens of a source or a target.
 """
@@ -22,20 +22,23 @@ from jaxdl.text import bucketing, lines
 from jaxdl.text.lines import Lines
 from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
 
-FEWEST = 20  # lines of a file that is divided into three splits
-HELD_OUT = 0.1  # of them, twice
+FEWEST = 20  # smallest number of lines of a file that is divided into three splits
+HELD_OUT = 0.1  # fraction of the lines for the test, and of the remaining ones for validation
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(Dataset):
-    """Splits of {"source": int32 [N, T], "target": int32 [N, T], "length": int32 [N]}.
+    """Sentence pairs, {"source": int32 [N, T], "target": int32 [N, T], "length": int32 [N]}.
 
-    A row is BEGIN, the sentence, END, and PAD to the longest of all splits and sides; the length of
-    a pair is that of its longer row. Training may lack pairs that are too long; those of validation
-    and test are cut.
+    A row is BEGIN, the sentence, END, and PAD up to the longest row of all splits and both sides.
+    The length of a pair is that of its longer row. Pairs that are too long are dropped from
+    training, and cut in validation and test.
+
+    Attributes:
+      references: targets of the test split as text.
     """
 
-    references: list[str]  # the targets of the test split, as they are written
+    references: list[str]
 
 
 def files(
@@ -46,38 +49,43 @@ def files(
     length: int,
     widths: int,
 ) -> Pairs:
-    """Two files of one sentence a line, UTF-8; validation and test are drawn from them once.
+    """Loads two UTF-8 files with one sentence a line, and splits them.
 
-    A tenth is the test, and a tenth of the rest validation: the same lines for every seed.
+    A tenth of the lines is the test split, and a tenth of the remaining ones the validation split:
+    the same lines for every seed.
 
     Args:
-      source_file: path.
-      target_file: path; line n translates line n of the source.
-      vocabulary: its size, for byte pairs of both languages, learnt from the training split.
-      length: the most tokens of a sentence; training pairs with a longer one are dropped, those of
-        validation and test are cut to it, which is said.
-      widths: how many widths batches are padded to.
+      source_file: path of the source file.
+      target_file: path of the target file; line n translates line n of the source.
+      vocabulary: size of the vocabulary of byte pairs, learnt from both sides of the training
+        split.
+      length: largest number of tokens of a sentence. Training pairs with a longer sentence are
+        dropped, those of validation and test are cut; both are reported.
+      widths: number of widths that batches are padded to.
+
+    Returns:
+      The data set.
 
     Raises:
-      UserError: a file cannot be read, is no UTF-8, has an empty line or one of more than 10,000
-        characters, or the two differ in their number of lines; or a split would be empty.
+      UserError: a file cannot be read, is not UTF-8, has an empty line or one of more than 10,000
+        characters, or the files differ in their number of lines; or a split would be empty.
     """
     paths = [Path(absolute(name)) for name in (source_file, target_file)]
-    whole, fingerprint = lines.read(*paths)
-    rows: Split = {"row": np.arange(len(whole.source))}
-    if len(whole.source) < FEWEST:
+    sentences, fingerprint = lines.read(*paths)
+    rows: Split = {"row": np.arange(len(sentences.source))}
+    if len(sentences.source) < FEWEST:
         raise UserError(
-            f"{paths[0]} has {len(whole.source)} lines, of which a tenth each are validation and "
-            f"test: give at least {FEWEST}"
+            f"{paths[0]} has {len(sentences.source)} lines, of which a tenth each are validation "
+            f"and test: give at least {FEWEST}"
         )
     rows, test = split_validation(rows, HELD_OUT)
     train, validation = split_validation(rows, HELD_OUT)
     parts = [
-        Lines(*([side[n] for n in split["row"]] for side in whole))
+        Lines(*([side[n] for n in split["row"]] for side in sentences))
         for split in (train, validation, test)
     ]
-    what = ("files", "1", fingerprint, f"files {paths[0]} and {paths[1]}")
-    return _byte_pairs(parts, vocabulary, length, widths, what)
+    identity = ("files", "1", fingerprint, f"files {paths[0]} and {paths[1]}")
+    return _encode_byte_pairs(parts, vocabulary, length, widths, identity)
 
 
 def multi30k(
@@ -89,75 +97,89 @@ def multi30k(
     source: str = "en",
     target: str = "de",
 ) -> Pairs:
-    """31,014 captions of pictures, English and German (Elliott et al., 2016); test: 2016 Flickr.
+    """Multi30k: 31,014 image captions in English and German (Elliott et al., 2016).
+
+    The test split is 2016 Flickr. Files that are absent are downloaded.
 
     Args:
-      data_dir: has multi30k/train.en and so on, or train.en itself; empty: TFDS's own folder.
-      vocabulary: as of `files`.
-      length: as of `files`.
-      widths: as of `files`.
+      data_dir: folder with multi30k/train.en and so on, or with train.en itself; empty: TFDS's
+        default folder.
+      vocabulary: size of the vocabulary of byte pairs; see `files`.
+      length: largest number of tokens of a sentence; see `files`.
+      widths: number of widths that batches are padded to.
       source: language to translate from, `en` or `de`.
-      target: language to translate to.
+      target: language to translate to, `en` or `de`.
+
+    Returns:
+      The data set.
 
     Raises:
-      UserError: it is absent and cannot be fetched, or as of `files`.
+      UserError: the files are absent and cannot be downloaded, or are damaged; see `files`.
     """
     folder = prepare.multi30k(data_dir)
     parts, sha = [], hashlib.sha256()
     for split in prepare.MULTI30K_SPLITS:
         paths = (folder / f"{split}.{language}" for language in (source, target))
-        both, fingerprint = lines.read(*paths)
-        parts.append(both)
+        sentences, fingerprint = lines.read(*paths)
+        parts.append(sentences)
         sha.update(fingerprint.encode())
-    what = ("multi30k", "task 1, raw", sha.hexdigest(), f"files in {folder}, {source} to {target}")
-    return _byte_pairs(parts, vocabulary, length, widths, what)
+    description = f"files in {folder}, {source} to {target}"
+    identity = ("multi30k", "task 1, raw", sha.hexdigest(), description)
+    return _encode_byte_pairs(parts, vocabulary, length, widths, identity)
 
 
 def puzzle(
     kind: str, *, widths: int, length: int = 0, examples: int = 20_000, seed: int = 0
 ) -> Pairs:
-    """Strings to `reverse` or to `sort`, or numbers to add: made here, no two of them alike.
+    """Generates distinct puzzles: strings to reverse or to sort, or numbers to add.
 
     Args:
-      kind: `reverse` and `sort` have 1 to `length` letters of the first ten; `addition` has two
-        summands of `length` digits with zeros in front, and a sum of one digit more, written as it
-        is found: its last digit first.
-      widths: as of `files`.
-      length: of a string, or of a summand; 0: 8 letters, or 4 digits.
-      examples: of training; validation and test have a tenth of it each.
-      seed: of the strings.
+      kind: `reverse` and `sort` have strings of 1 to `length` of the letters a to j. `addition` has
+        two summands of `length` digits with leading zeros, and a sum of one digit more, written
+        with its last digit first, the order in which it is computed.
+      widths: number of widths that batches are padded to.
+      length: length of a string or of a summand; 0: 8 letters or 4 digits.
+      examples: number of training examples; validation and test have a tenth of it each.
+      seed: seed of the strings.
+
+    Returns:
+      The data set.
 
     Raises:
-      UserError: there is no such puzzle, or there are not as many different ones.
+      UserError: there is no such puzzle, or there are too few distinct ones.
     """
     if kind not in PUZZLES:
-        raise UserError(f"--dataset={kind} is no puzzle: choose {', '.join(PUZZLES)}")
+        raise UserError(f"--dataset={kind} is not a puzzle: choose {', '.join(PUZZLES)}")
     length = length or PUZZLES[kind].length
-    held = max(examples // 10, 1)
-    ends = (0, examples, examples + held, examples + 2 * held)
+    held_out = max(examples // 10, 1)
+    ends = (0, examples, examples + held_out, examples + 2 * held_out)
     sources = _distinct(kind, length, ends[-1], seed)
-    whole = Lines(sources, [PUZZLES[kind].solve(text) for text in sources])
-    parts = [Lines(*(side[a:b] for side in whole)) for a, b in itertools.pairwise(ends)]
-    sha = hashlib.sha256("\n".join(map("\t".join, zip(*whole, strict=True))).encode())
-    known = Characters("".join(map("".join, whole)))
-    ids = [[[known.encode(text) for text in side] for side in part] for part in parts]
-    source = f"embedded: a puzzle ({kind}, of length {length}) that is made here"
-    what = (kind, "1", sha.hexdigest(), source)
-    return _pairs(_rows(ids), known, parts[2].target, widths, what)
+    pairs = Lines(sources, [PUZZLES[kind].solve(text) for text in sources])
+    parts = [Lines(*(side[a:b] for side in pairs)) for a, b in itertools.pairwise(ends)]
+    sha = hashlib.sha256("\n".join(map("\t".join, zip(*pairs, strict=True))).encode())
+    tokenizer = Characters("".join(map("".join, pairs)))
+    ids = [[[tokenizer.encode(text) for text in side] for side in part] for part in parts]
+    source = f"embedded: generated puzzles ({kind}, of length {length})"
+    identity = (kind, "1", sha.hexdigest(), source)
+    return _dataset(_rows(ids), tokenizer, parts[2].target, widths, identity)
 
 
 def _distinct(kind: str, length: int, count: int, seed: int) -> list[str]:
-    """Draws so many distinct sources of a puzzle."""
+    """Draws `count` distinct sources of a puzzle.
+
+    Raises:
+      UserError: there are too few distinct ones.
+    """
     random = np.random.RandomState(seed)
-    found: dict[str, None] = {}
-    for _ in range(20):  # where there are hardly as many, some are never drawn
-        found |= dict.fromkeys(PUZZLES[kind].make(random, length, count))
-        if len(found) >= count:
-            distinct = list(found)  # the short ones stand in front
+    sources: dict[str, None] = {}
+    for _ in range(20):  # if there are hardly more than `count`, some are never drawn
+        sources |= dict.fromkeys(PUZZLES[kind].make(random, length, count))
+        if len(sources) >= count:
+            distinct = list(sources)  # short sources repeat, so they tend to come first
             return [distinct[n] for n in random.permutation(len(distinct))[:count]]
     raise UserError(
-        f"{count:,} different puzzles of {kind} with a length of {length} were not found, but "
-        f"{len(found):,}: give fewer examples or a greater length"
+        f"only {len(sources):,} of {count:,} different puzzles of {kind} with a length of {length} "
+        "were drawn: give fewer examples or a greater length"
     )
 
 
@@ -178,11 +200,17 @@ def _add(text: str) -> str:
 
 
 class Puzzle(NamedTuple):
-    """Sources of a puzzle, and the target of each."""
+    """Kind of puzzle.
 
-    make: Callable[[np.random.RandomState, int, int], list[str]]  # of (random, length, count)
+    Attributes:
+      make: draws sources, from (random, length, count).
+      solve: function from a source to its target.
+      length: default length.
+    """
+
+    make: Callable[[np.random.RandomState, int, int], list[str]]
     solve: Callable[[str], str]
-    length: int  # unless another is asked for
+    length: int
 
 
 PUZZLES = {
@@ -192,15 +220,30 @@ PUZZLES = {
 }
 
 
-def _byte_pairs(
-    parts: list[Lines], vocabulary: int, length: int, widths: int, what: tuple[str, str, str, str]
+def _encode_byte_pairs(
+    parts: list[Lines],
+    vocabulary: int,
+    length: int,
+    widths: int,
+    identity: tuple[str, str, str, str],
 ) -> Pairs:
-    """Training, validation and test as byte pairs; `what` is name, version and so on."""
+    """Encodes training, validation and test by byte pairs.
+
+    Args:
+      parts: sentences of the three splits.
+      vocabulary: size of the vocabulary.
+      length: largest number of tokens of a sentence.
+      widths: number of widths that batches are padded to.
+      identity: name, version, fingerprint and source of the data.
+
+    Raises:
+      UserError: all training pairs are too long.
+    """
     tokenizer = BytePairs.train([*parts[0].source, *parts[0].target], vocabulary)
     ids = [[tokenizer.encode_lines(side) for side in part] for part in parts]
-    short = [pair for pair in zip(*ids[0], strict=True) if max(map(len, pair)) <= length]
-    dropped = len(parts[0].source) - len(short)
-    if not short:
+    short_pairs = [pair for pair in zip(*ids[0], strict=True) if max(map(len, pair)) <= length]
+    dropped = len(parts[0].source) - len(short_pairs)
+    if not short_pairs:
         raise UserError(
             f"all {dropped:,} training pairs have a sentence of more than {length} tokens: give a "
             "greater length"
@@ -213,20 +256,20 @@ def _byte_pairs(
     cut = sum(max(map(len, pair)) > length for part in ids[1:] for pair in zip(*part, strict=True))
     if cut:
         say(f"{cut:,} pairs of validation and test are cut: more than {length} tokens")
-    sides = [list(side) for side in zip(*short, strict=True)]
-    held = [[[sentence[:length] for sentence in side] for side in part] for part in ids[1:]]
-    return _pairs(_rows([sides, *held]), tokenizer, parts[2].target, widths, what)
+    train = [list(side) for side in zip(*short_pairs, strict=True)]
+    held_out = [[[sentence[:length] for sentence in side] for side in part] for part in ids[1:]]
+    return _dataset(_rows([train, *held_out]), tokenizer, parts[2].target, widths, identity)
 
 
-def _pairs(
+def _dataset(
     splits: list[Split],
     tokenizer: Vocabulary,
     references: list[str],
     widths: int,
-    what: tuple[str, str, str, str],
+    identity: tuple[str, str, str, str],
 ) -> Pairs:
-    """Pairs of splits that share a tokenizer; `what` is name, version and so on."""
-    name, version, fingerprint, source = what
+    """Makes a data set; `identity` is its name, version, fingerprint and source."""
+    name, version, fingerprint, source = identity
     spec = describe(
         splits[0],
         name=name,
@@ -242,12 +285,12 @@ def _pairs(
 
 
 def _rows(parts: list[list[list[list[int]]]]) -> list[Split]:
-    """Both sides of each split as rows from BEGIN to END, all padded to the longest of them."""
-    marked = [[[[BEGIN, *ids, END] for ids in side] for side in part] for part in parts]
-    width = max(len(row) for part in marked for side in part for row in side)
+    """Adds BEGIN and END to both sides of each split, and pads all rows to the longest one."""
+    delimited = [[[[BEGIN, *ids, END] for ids in side] for side in part] for part in parts]
+    width = max(len(row) for part in delimited for side in part for row in side)
     splits = []
-    for source, target in marked:
-        longer = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
+    for source, target in delimited:
+        lengths = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
         rows = {"source": padded(source, width), "target": padded(target, width)}
-        splits.append(rows | {"length": np.array(longer, np.int32)})
+        splits.append(rows | {"length": np.array(lengths, np.int32)})
     return splits

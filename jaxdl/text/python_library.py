@@ -1,4 +1,4 @@
-"""The standard library of the Python that runs, as a text: real, and wherever Python is."""
+"""Source code of Python's standard library, as real text that every installation has."""
 
 import ast
 import platform
@@ -9,39 +9,42 @@ from pathlib import Path
 
 from jaxdl.errors import UserError
 
-# None of it is the library: its tests, what is installed beside it, what a build generates.
-OTHERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+# Folders that are not the library: tests, installed packages, generated files.
+EXCLUDED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
 def version() -> str:
-    """Whose library it is: `CPython 3.11.7`."""
+    """Returns the implementation and the version of Python, such as `CPython 3.11.7`."""
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def functions(package: str) -> list[str]:
-    """The source of each function and method of a package, without those inside of functions.
+    """Source of each function and method of a package, without nested functions.
+
+    Args:
+      package: name of a package of the standard library.
 
     Raises:
-      UserError: the installation has no source of it.
+      UserError: the installation lacks its source.
     """
-    found: list[str] = []
+    texts: list[str] = []
     for source in _sources(_folder(), f"{package}/**/*.py"):
         lines = source.split("\n")
-        for node in _outermost(ast.parse(source)):
-            found.append("\n".join(lines[node.lineno - 1 : node.end_lineno]))
-    return found
+        for node in _outermost_functions(ast.parse(source)):
+            texts.append("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+    return texts
 
 
 def docstrings() -> list[str]:
-    """The docstrings of each module that is a file of its own, those of a module joined.
+    """Docstrings of each top-level module, joined to one text for each module.
 
     Raises:
-      UserError: the installation has no source.
+      UserError: the installation lacks the source.
     """
     texts = []
     for source in _sources(_folder(), "*.py"):
-        found = (_documentation(node) for node in _statements(ast.parse(source)))
-        texts.append("\n\n".join(text for text in found if text))
+        module_docstrings = (_docstring(node) for node in _statements(ast.parse(source)))
+        texts.append("\n\n".join(text for text in module_docstrings if text))
     return [text for text in texts if text]
 
 
@@ -50,39 +53,42 @@ def _folder() -> Path:
 
 
 def _sources(folder: Path, pattern: str) -> Iterator[str]:
-    paths = sorted(p for p in folder.glob(pattern) if not OTHERS & set(p.relative_to(folder).parts))
+    """Reads the files of the library that match a pattern, in alphabetical order."""
+    paths = sorted(
+        path for path in folder.glob(pattern) if not EXCLUDED & set(path.relative_to(folder).parts)
+    )
     if not paths:
         raise UserError(
-            f"{folder}/{pattern}: this Python has no source of its library, which `embedded` is "
-            "made of: choose another --dataset"
+            f"{folder}/{pattern}: this Python has no source of its library, which "
+            "--dataset=embedded needs: choose another --dataset"
         )
     for path in paths:
         yield path.read_text("utf-8")
 
 
 def _statements(module: ast.Module) -> Iterator[ast.AST]:
-    """The module and all statements in it, outer ones first; as `ast.walk`, without expressions."""
-    waiting = deque[ast.AST]([module])
-    while waiting:
-        node = waiting.popleft()
+    """Yields a module and all of its statements, breadth first, without expressions."""
+    queue = deque[ast.AST]([module])
+    while queue:
+        node = queue.popleft()
         yield node
-        waiting.extend(_inside(node))
+        queue.extend(_children(node))
 
 
-def _outermost(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for child in _inside(node):
+def _outermost_functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for child in _children(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
         else:
-            yield from _outermost(child)
+            yield from _outermost_functions(child)
 
 
-def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """The statements right inside of one, and what of it has more of them."""
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields the direct child statements of a node, and its `except` and `case` clauses."""
     for name in ("body", "handlers", "orelse", "finalbody", "cases"):
         yield from getattr(node, name, ())
 
 
-def _documentation(node: ast.AST) -> str | None:
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    return ast.get_docstring(node) if isinstance(node, kinds) else None
+def _docstring(node: ast.AST) -> str | None:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return ast.get_docstring(node) if isinstance(node, documented) else None

@@ -1,7 +1,7 @@
-"""Text to token ids and back: characters, words, byte pairs.
+"""Vocabularies between text and token ids: characters, words, byte pairs.
 
-The ids below FIRST mean the same in every vocabulary. PAD stands only at the end of a row, so the
-length of a row is the count of its tokens that are not PAD.
+The ids below FIRST are special tokens, the same in every vocabulary. PAD is only used at the end
+of a row, so the length of a row is the number of its tokens that are not PAD.
 
 Shapes: N rows of T tokens.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from jaxdl.errors import UserError, first_line
 
 PAD, UNKNOWN, BEGIN, END = range(4)
-FIRST = 4  # the first id that a vocabulary gives to a token of its own
-UNKNOWN_TEXT = "\N{REPLACEMENT CHARACTER}"  # how an UNKNOWN is written
+FIRST = 4  # first id after the special tokens
+UNKNOWN_TEXT = "\N{REPLACEMENT CHARACTER}"  # text of an UNKNOWN
 BYTES = 256
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -25,23 +25,28 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 class Vocabulary(Protocol):
     """Interface of every vocabulary.
 
-    `decode` reads up to the first END, and leaves out BEGIN and PAD; `len` counts the four ids
-    below FIRST, too.
+    `decode` stops at the first END, and skips BEGIN and PAD. `len` includes the four ids below
+    FIRST.
     """
 
     def __len__(self) -> int: ...
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """Converts a text to ids."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
+        """Converts ids to a text."""
         ...
 
 
 class Characters:
-    """Each distinct character of a text, in the order of their code points."""
+    """Vocabulary of the distinct characters of a text, sorted by code point.
+
+    >>> vocabulary = Characters("hello")
+    >>> vocabulary.encode("hole")
+    [5, 7, 6, 4]
+    """
 
     def __init__(self, text: str):
         self.characters = "".join(sorted(set(text)))
@@ -51,45 +56,45 @@ class Characters:
         return FIRST + len(self.characters)
 
     def encode(self, text: str, unknown: bool = False) -> list[int]:
-        """The id of each character.
+        """Converts each character to its id.
 
         Args:
-          text: what to encode.
-          unknown: whether a character that the vocabulary lacks becomes UNKNOWN.
+          text: text to encode.
+          unknown: True to encode a character that the vocabulary lacks as UNKNOWN.
 
         Raises:
-          UserError: it lacks a character, and `unknown` is not set.
+          UserError: the vocabulary lacks a character, and `unknown` is False.
         """
         ids = [self._ids.get(character, UNKNOWN) for character in text]
         if not unknown and UNKNOWN in ids:
-            strange = sorted(set(text) - set(self.characters))
-            named = " ".join(map(ascii, strange[:10])) + (" ..." if len(strange) > 10 else "")
+            missing = sorted(set(text) - set(self.characters))
+            listed = " ".join(map(ascii, missing[:10])) + (" ..." if len(missing) > 10 else "")
             raise UserError(
-                f"not among the {len(self.characters)} characters of the training text: {named}: "
+                f"not among the {len(self.characters)} characters of the training text: {listed}: "
                 "leave them out"
             )
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The characters of ids."""
-        return "".join(_written(ids, self.characters))
+        """Converts ids to a text."""
+        return "".join(_to_text(ids, self.characters))
 
 
 class Words:
-    """The most frequent words of a text, lower-cased: letters and digits, apostrophes within."""
+    """Vocabulary of lower-cased words: letters and digits, with apostrophes inside."""
 
     def __init__(self, words: Sequence[str]):
-        """`words` are distinct; the first has the id FIRST."""
+        """Makes a vocabulary of distinct words; the first has the id FIRST."""
         self.words = tuple(words)
         self._ids = {word: FIRST + n for n, word in enumerate(self.words)}
 
     @classmethod
     def most_frequent(cls, counts: Mapping[str, int], size: int) -> "Words":
-        """The words that occur most often, those alike in alphabetical order.
+        """Makes a vocabulary of the most frequent words; ties are broken alphabetically.
 
         Args:
-          counts: how often each word occurs.
-          size: the most that `len` of the vocabulary may be.
+          counts: number of occurrences by word.
+          size: largest size of the vocabulary, including the special tokens.
         """
         order = sorted(counts, key=lambda word: (-counts[word], word))
         return cls(order[: max(size - FIRST, 0)])
@@ -98,26 +103,30 @@ class Words:
         return FIRST + len(self.words)
 
     def encode(self, text: str) -> list[int]:
-        """The id of each word, UNKNOWN for those that the vocabulary lacks."""
+        """Converts each word to its id, or to UNKNOWN if the vocabulary lacks it."""
         return [self._ids.get(word, UNKNOWN) for word in split(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words of ids, a space between them."""
-        return " ".join(_written(ids, self.words))
+        """Converts ids to words, joined by spaces."""
+        return " ".join(_to_text(ids, self.words))
 
 
 class BytePairs:
     """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019).
 
-    Any text can be encoded, and comes back exactly. Ids: the 256 bytes after FIRST, then what the
-    merges make, in their order. No text means one of the ids below FIRST.
+    Any text can be encoded, and is decoded exactly. The ids from FIRST on are those of the 256
+    bytes, and then those of the merged tokens in the order of the merges. No text is encoded as a
+    special token.
     """
 
     def __init__(self, merges: Iterable[tuple[str, str]]):
-        """`merges` are pairs of tokens that become one, the first ones first.
+        """Makes a vocabulary from its merges.
+
+        Args:
+          merges: pairs of tokens that are merged into one, in order of priority.
 
         Raises:
-          UserError: one of them is not a pair of tokens that are there before it.
+          UserError: a token of a pair is neither a byte nor the result of an earlier merge.
         """
         from tokenizers import Tokenizer, decoders, models
 
@@ -125,20 +134,20 @@ class BytePairs:
         self._ids = {byte: n for n, byte in enumerate(_alphabet())}
         for pair in self.merges:
             if not set(pair) <= self._ids.keys():
-                raise UserError(f"{pair!r:.60} is not a merge of two known tokens: train anew")
-            self._ids.setdefault("".join(pair), len(self._ids))  # two pairs may make the same
+                raise UserError(f"{pair!r:.60} is not a merge of two known tokens: train again")
+            self._ids.setdefault("".join(pair), len(self._ids))  # two merges may give one token
         self._tokenizer = Tokenizer(models.BPE(self._ids, self.merges))
         self._tokenizer.pre_tokenizer = _pre_tokenizer()
         self._tokenizer.decoder = decoders.ByteLevel()
 
     @classmethod
     def train(cls, lines: Iterable[str], size: int) -> "BytePairs":
-        """Merges the pair that is most frequent in the lines, again and again.
+        """Learns merges: the most frequent pair of tokens is merged again and again.
 
         Args:
-          lines: of the training split.
-          size: what `len` of the vocabulary shall be. It is less where the lines have fewer pairs
-            that occur twice.
+          lines: lines of the training split.
+          size: size of the vocabulary, including the special tokens. The result is smaller if too
+            few pairs occur at least twice.
 
         Raises:
           UserError: `size` leaves no room for the bytes.
@@ -165,24 +174,25 @@ class BytePairs:
         return FIRST + len(self._ids)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one line."""
+        """Converts a text to ids."""
         return [FIRST + n for n in self._tokenizer.encode(text).ids]
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each line; on all cores, where `encode` uses one."""
-        return [[FIRST + n for n in e.ids] for e in self._tokenizer.encode_batch_fast(lines)]
+        """Converts each line to ids, on all cores; `encode` uses one core."""
+        encodings = self._tokenizer.encode_batch_fast(lines)
+        return [[FIRST + n for n in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; bytes that are no UTF-8 become replacement characters."""
-        own = [n - FIRST for n in _until_end(ids) if n >= FIRST]
-        return self._tokenizer.decode(own, skip_special_tokens=False)
+        """Converts ids to a text; bytes that are not UTF-8 become replacement characters."""
+        token_ids = [n - FIRST for n in _until_end(ids) if n >= FIRST]
+        return self._tokenizer.decode(token_ids, skip_special_tokens=False)
 
 
 def to_json(vocabulary: Vocabulary) -> str:
-    """A vocabulary of this module as JSON, which `from_json` reads.
+    """Serializes a vocabulary of this module; `from_json` is the inverse.
 
     Raises:
-      TypeError: it is none of this module.
+      TypeError: the vocabulary is of another class.
     """
     match vocabulary:
         case Characters():
@@ -191,14 +201,16 @@ def to_json(vocabulary: Vocabulary) -> str:
             return json.dumps({"words": vocabulary.words})
         case BytePairs():
             return json.dumps({"merges": vocabulary.merges})
-    raise TypeError(f"{type(vocabulary).__name__} cannot be kept: use one of jaxdl.text.vocabulary")
+    raise TypeError(
+        f"{type(vocabulary).__name__} cannot be saved: use a vocabulary of jaxdl.text.vocabulary"
+    )
 
 
 def from_json(text: str) -> Vocabulary:
     """Inverse of `to_json`.
 
     Raises:
-      UserError: the text is no such thing.
+      UserError: the text is not a serialized vocabulary.
     """
     try:
         match json.loads(text):
@@ -209,19 +221,32 @@ def from_json(text: str) -> Vocabulary:
             case {"merges": [*pairs]}:
                 return BytePairs([(str(left), str(right)) for left, right in pairs])
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"no tokenizer ({first_line(error)}): train anew") from error
-    raise UserError("no tokenizer (neither characters, words nor merges): train anew")
+        raise UserError(f"not a tokenizer ({first_line(error)}): train again") from error
+    raise UserError("not a tokenizer (neither characters, words nor merges): train again")
 
 
 def split(text: str) -> list[str]:
-    """The words of a text, lower-cased; what joins letters with `_` is several."""
+    """Splits a text into lower-cased words, also at underscores.
+
+    >>> split("Don't call to_json!")
+    ["don't", 'call', 'to', 'json']
+    """
     return WORD.findall(text.lower())
 
 
 def padded(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
-    """Rows of ids as one array, PAD at the end: int32 [N, T], T = `length` or that of the longest.
+    """Pads rows of ids by PAD at the end.
 
-    No row may be longer than `length`.
+    Args:
+      rows: N rows of at most `length` ids.
+      length: length of the result, T; None: that of the longest row.
+
+    Returns:
+      Ids, int32 [N, T].
+
+    >>> padded([[5, 6], [7]], 3)
+    array([[5, 6, 0],
+           [7, 0, 0]], dtype=int32)
     """
     longest = max(map(len, rows), default=0) if length is None else length
     out = np.full((len(rows), longest), PAD, np.int32)
@@ -231,17 +256,17 @@ def padded(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarr
 
 
 def _until_end(ids: Iterable[int]) -> list[int]:
-    found = [int(n) for n in ids]
-    return found[: found.index(END)] if END in found else found
+    ids = [int(n) for n in ids]
+    return ids[: ids.index(END)] if END in ids else ids
 
 
-def _written(ids: Iterable[int], tokens: Sequence[str]) -> list[str]:
-    kept = (n for n in _until_end(ids) if n not in (PAD, BEGIN))
-    return [UNKNOWN_TEXT if n == UNKNOWN else tokens[n - FIRST] for n in kept]
+def _to_text(ids: Iterable[int], tokens: Sequence[str]) -> list[str]:
+    visible = (n for n in _until_end(ids) if n not in (PAD, BEGIN))
+    return [UNKNOWN_TEXT if n == UNKNOWN else tokens[n - FIRST] for n in visible]
 
 
 def _alphabet() -> list[str]:
-    """The characters that stand for the 256 bytes; the package gives them in no fixed order."""
+    """Characters that represent the 256 bytes, sorted, as the package's order is not fixed."""
     from tokenizers import pre_tokenizers
 
     return sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -8,7 +8,7 @@ from typing import Any
 
 import jaxdl
 from jaxdl import losses, optim, schedules
-from jaxdl.data import images, prepare, tables
+from jaxdl.data import image_sources, prepare, tables
 from jaxdl.rl.agents import ENVIRONMENTS
 from jaxdl.text.pairs import PUZZLES
 
@@ -26,7 +26,10 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
         "experiments (python -m experiments.NAME)": _modules(experiments),
         "models (jaxdl.models)": _models(Path(jaxdl.__path__[0]) / "models"),
         "data sets (--dataset)": {
-            **{make.__name__: _line(make) for make in (images.digits, images.synthetic)},
+            **{
+                make.__name__: _line(make)
+                for make in (image_sources.digits, image_sources.synthetic)
+            },
             **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
             **downloads,
             "functions": "Of Python's library, six packages to be told apart: imdb_rnn, embedded.",

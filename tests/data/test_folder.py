@@ -90,7 +90,7 @@ def test_one_class_is_none(folder):
         path.unlink()
     for path in (folder / "val" / "bee").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="one class alone"):
+    with pytest.raises(UserError, match="only one class"):
         load(folder)
 
 
@@ -170,7 +170,7 @@ def test_what_is_left_out_is_one_line(stream, folder, capsys):
     load(folder, stream=stream)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     for part in (
-        "folders that are no split: 1 (extra)",
+        "folders that are not splits: 1 (extra)",
         "images in no split: 1 (top.jpg)",
         "images in no class: 1 (train/loose.png)",
         "empty folders of classes: 1 (train/nothing)",

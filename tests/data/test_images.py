@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl.data import batches, images, pixels
+from jaxdl.data import batches, image_sources, images, pixels
 from jaxdl.errors import UserError
 
 
@@ -80,12 +80,12 @@ def test_statistics_are_those_of_the_training_split():
 
 
 def test_synthetic_is_learnable_and_of_any_shape():
-    raw = images.synthetic(7, channels=2, num_classes=4, examples=80)
+    raw = image_sources.synthetic(7, channels=2, num_classes=4, examples=80)
     assert raw.train["image"].shape == (80, 7, 7, 2)
     centres = np.stack([raw.train["image"][raw.train["label"] == k].mean(0) for k in range(4)])
     distance = ((raw.test["image"][:, None] - centres[None]) ** 2).sum((2, 3, 4))
     assert (distance.argmin(1) == raw.test["label"]).mean() > 0.95
-    assert images.synthetic(7, seed=1).fingerprint != images.synthetic(7).fingerprint
+    assert image_sources.synthetic(7, seed=1).fingerprint != image_sources.synthetic(7).fingerprint
 
 
 @pytest.mark.parametrize(

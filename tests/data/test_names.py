@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdl import __main__
-from jaxdl.data import images, prepare, stored, tfds
+from jaxdl.data import catalog, images, prepare, stored, tfds
 from jaxdl.errors import UserError
 from tests.data import folders
 from tests.data.official import mnist_files
@@ -47,7 +47,7 @@ def test_a_config_and_a_version(name, place, tmp_path):
         config, _, version = other.rpartition("/")
         about = {"version": version} | ({"configName": config} if config else {})
         folders.pictures(tmp_path, info=folders.info(**about), place=f"pictures/{other}")
-    found = stored.open_dataset(name, str(tmp_path), ("image", "label"))
+    found = catalog.open_dataset(name, str(tmp_path), ("image", "label"))
     assert found.folder == tmp_path / "pictures" / place
 
 
@@ -77,7 +77,7 @@ class Failing:
 def test_a_builder_that_fails_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "stock", lambda *name: tfds.Stock("music/1.0.0", Failing))
     with pytest.raises(UserError, match=r"cannot describe music.*pretty_midi") as caught:
-        stored.open_dataset("music", str(tmp_path), ("image",))
+        catalog.open_dataset("music", str(tmp_path), ("image",))
     assert "damaged" not in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_too_little_memory_is_no_damage(mnist, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(stored.Stored, "_readers", full)
-    with pytest.raises(UserError, match="memory cannot hold"):
+    with pytest.raises(UserError, match="does not fit into memory"):
         images.load("mnist", data_dir=mnist, image_size=27)
 
 
@@ -130,7 +130,7 @@ def test_splits_and_names_of_classes(stream, tmp_path, capsys):
     data = images.load("pictures", **options)
     assert data.spec.classes == ("été", "bee")
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [8, 2, 8]
-    assert "not used are the splits more" in capsys.readouterr().err
+    assert "unused splits: more" in capsys.readouterr().err
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     (folder / "dataset_info.json").write_text(
         json.dumps(info | {"splits": splits[:2]}), encoding="utf-8"

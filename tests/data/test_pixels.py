@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl.data import images, pixels, stored, tfds
+from jaxdl.data import catalog, images, pixels, tfds
 from tests.data import folders
 
 
@@ -28,7 +28,7 @@ def test_records_are_decoded_as_tfds_decodes_them(name, channels, tmp_path):
         examples = [example | {"id": str(n)} for n, example in enumerate(examples)]
     tfds.write(name, str(tmp_path), {"train": examples, "test": examples}, {})
     theirs = tensorflow_datasets.data_source(name, split="test", data_dir=tmp_path)
-    ours = stored.open_dataset(name, str(tmp_path), ("image", "label")).open("test")
+    ours = catalog.open_dataset(name, str(tmp_path), ("image", "label")).open("test")
     for row in range(5):
         assert ours[row]["image"].dtype == np.uint8
         np.testing.assert_array_equal(ours[row]["image"], theirs[row]["image"])
@@ -44,7 +44,7 @@ def test_formats(kind, tmp_path):
     if kind in pixels.FORMATS:
         decoded.append(pixels.decode(data, 3))
     else:
-        with pytest.raises(ValueError, match="no image of"):
+        with pytest.raises(ValueError, match="not an image of"):
             pixels.decode(data, 3)
     for found in decoded:
         assert abs(found.astype(int) - grey).max() <= (6 if kind == "JPEG" else 0)

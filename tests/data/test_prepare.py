@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from jaxdl.__main__ import PREPARED, run
-from jaxdl.data import archives, batches, cache, download, images, prepare, stored, tfds
+from jaxdl.data import (
+    archives,
+    batches,
+    cache,
+    catalog,
+    download,
+    image_sources,
+    images,
+    prepare,
+    stored,
+    tfds,
+)
 from jaxdl.errors import UserError
 from jaxdl.text import characters, reviews
 from tests.data import official
@@ -65,7 +76,7 @@ def test_reviews(tmp_path):
     data = reviews.imdb(str(tmp_path), 100, 4, 0.5, widths=2)
     assert data.test["label"].sum() == 3
     few = reviews_file(tmp_path, ("train/neg", "train/pos", "train/unsup"))
-    with pytest.raises(UserError, match="no reviews to test"):
+    with pytest.raises(UserError, match="no test reviews"):
         prepare.prepare_from("imdb_reviews", str(tmp_path / "other"), few)
 
 
@@ -270,8 +281,8 @@ def test_the_pinned_addresses_are_those_of_tfds():
 
 
 def test_real_mnist(real_data):
-    found = stored.open_dataset("mnist", real_data, ("image", "label"))
-    test = images.read(found, "test", 28)
+    found = catalog.open_dataset("mnist", real_data, ("image", "label"))
+    test = image_sources.read(found, "test", 28)
     counts = np.bincount(test["label"])
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert test["image"].mean() == pytest.approx(33.79, abs=0.01)

@@ -145,7 +145,7 @@ def test_a_damaged_image_is_named(folder, tmp_path):
         load(tmp_path / "copy", stream=True, workers=1)  # before anything is written
     with pytest.raises(UserError, match=r"05\.png is not an image"):
         images.statistics(read.train["image"])
-    with pytest.raises(TrainingError, match=r"05\.png .* go on with --resume=force"):
+    with pytest.raises(TrainingError, match=r"05\.png .* resume with --resume=force"):
         read.train.read(np.arange(18))
     shards = sharding.sharded(sharding.mesh(RunConfig(batch_size=18)))
     pipeline = Pipeline(read.train, KEY, 18, shards)
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_is_started_again(folder):
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
 def test_what_lies_in_no_file_is_not_streamed(name):
-    with pytest.raises(UserError, match="leave it out"):
+    with pytest.raises(UserError, match="leave out --stream"):
         images.load(name, stream=True)
 
 

@@ -118,7 +118,7 @@ def test_windows_are_described_as_the_arrays_that_they_make():
     assert spec.elements == (Element("tokens", (5,), "uint8"),)
     assert spec.num_train == 9
     for ask in (spec.constant, spec.shape):
-        with pytest.raises(UserError, match=r"the data n have no .*'mean'"):
+        with pytest.raises(UserError, match=r"the data set n has no .*'mean'"):
             ask("mean")
 
 
@@ -201,25 +201,27 @@ def refused(text, tokenizer="", words="."):
 )
 def test_another_tokenizer_is_refused(other):
     assert DataSpec.from_json(SPEC.to_json(), to_json(KNOWN)).tokenizer.characters == "abc"
-    refused(SPEC.to_json(), other, r"tokenizer\.json is not the one that it was written with")
+    refused(SPEC.to_json(), other, r"tokenizer\.json is not the tokenizer it was written with")
 
 
 def test_a_description_without_a_tokenizer_takes_none():
     text = dataclasses.replace(SPEC, tokenizer=None).to_json()
     assert DataSpec.from_json(text).tokenizer is None
-    refused(text, to_json(KNOWN), r"tokenizer\.json is not the one")
+    refused(text, to_json(KNOWN), r"tokenizer\.json is not the tokenizer")
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"merges": [["ab", "c"]]}', '{"words": [3]}', "\0"])
 def test_a_tokenizer_that_is_none_is_refused(text):
     own = json.loads(SPEC.to_json()) | {"tokenizer_sha256": specs._digest(text)}
-    refused(json.dumps(own), text, "train anew")
+    refused(json.dumps(own), text, "train again")
 
 
 def test_a_tokenizer_of_another_size_is_refused():
     for size in (0, 6, 8):
         spec = dataclasses.replace(SPEC, vocabulary=size)
-        refused(spec.to_json(), to_json(KNOWN), f"a vocabulary of {size} is not its tokenizer's")
+        refused(
+            spec.to_json(), to_json(KNOWN), f"a vocabulary of {size} does not match its tokenizer"
+        )
 
 
 DEEP = "[" * 100_000
@@ -260,14 +262,14 @@ CHANGES = [
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text)[:20])
 def test_what_is_no_description_is_one_line(text):
-    refused(text, words="no description of data")
+    refused(text, words="not a valid data description")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: repr(change)[:60])
 def test_a_field_that_cannot_be_is_one_line(change):
     own = json.loads(SPEC.to_json())
     assert DataSpec.from_json(json.dumps(own), to_json(KNOWN)) == SPEC
-    refused(json.dumps(own | change), to_json(KNOWN), "no description of data")
+    refused(json.dumps(own | change), to_json(KNOWN), "not a valid data description")
 
 
 @pytest.mark.parametrize("name", json.loads(SPEC.to_json()))
@@ -281,7 +283,7 @@ def test_a_deep_constant_is_one_line():
     own = json.dumps(json.loads(SPEC.to_json()) | {"constants": {"a": "HERE"}})
     for depth in (70, 900, 3000, 100_000):
         text = own.replace('"HERE"', "[" * depth + "1" + "]" * depth)
-        refused(text, to_json(KNOWN), "no description of data")
+        refused(text, to_json(KNOWN), "not a valid data description")
 
 
 def believed_or_refused(text):
@@ -301,7 +303,7 @@ def believed_or_refused(text):
 def test_what_is_cut_off_is_refused():
     text = SPEC.to_json().rstrip()
     for end in range(len(text)):
-        refused(text[:end], to_json(KNOWN), "no description of data")
+        refused(text[:end], to_json(KNOWN), "not a valid data description")
 
 
 @settings(max_examples=300)
@@ -327,4 +329,4 @@ def test_any_value_of_any_field_does_no_harm(name, value):
 @settings(max_examples=100)
 @given(value=ANYTHING)
 def test_any_json_is_refused(value):
-    refused(json.dumps(value), words="no description of data")
+    refused(json.dumps(value), words="not a valid data description")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.data.images import digits, synthetic
+from jaxdl.data.image_sources import digits, synthetic
 from jaxdl.models import airbench
 from jaxdl.models.airbench import SMALLEST, Airbench, whiten
 from jaxdl.nn.convolution import convolve

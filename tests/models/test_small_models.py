@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.data import images
+from jaxdl.data import image_sources
 from jaxdl.models import resnet
 from jaxdl.models.cnn import CNN
 from jaxdl.models.lenet import LeNet5
@@ -73,7 +73,7 @@ def test_overfits_32_examples(family, monkeypatch):
     monkeypatch.setattr(resnet, "BLOCKS", {18: (1, 1, 1, 1)})  # compiles in a third of the time
     model = FAMILIES[family]
     size = 32 if family == "vgg" else 12
-    raw = images.synthetic(size, examples=32)
+    raw = image_sources.synthetic(size, examples=32)
     x = jnp.asarray(raw.train["image"], jnp.float32) / 128 - 1
     # The classes are easy: labels by chance are to be learnt by heart.
     label = jnp.asarray(np.random.RandomState(0).randint(0, 10, 32))

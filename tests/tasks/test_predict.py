@@ -262,7 +262,7 @@ def test_numbers_are_in_the_units_of_the_data():
 
 def text():
     parts = ["abcd efgh. " * 5, "abcd efgh", "efgh abcd"]
-    return characters._text(parts, 8, ("x", "1", "", ""))
+    return characters._dataset(parts, 8, ("x", "1", "", ""))
 
 
 LANGUAGE = {"layers": 1, "heads": 2, "features": 8, "length": 8}

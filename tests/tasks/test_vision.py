@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdl import augment, losses
-from jaxdl.data import images
+from jaxdl.data import image_sources, images
 from jaxdl.errors import UserError
 from jaxdl.tasks import vision
 from jaxdl.tasks.vision import ClassifierConfig
@@ -37,7 +37,7 @@ def data():
 def named(name, data, **changes):
     """The data set of that name that has these images, or other splits."""
     splits = {split: getattr(data, split) for split in ("train", "validation", "test")}
-    return images.dataset(name, images.Raw("1", "0", "made", 10, **(splits | changes)))
+    return images.dataset(name, image_sources.Raw("1", "0", "made", 10, **(splits | changes)))
 
 
 def trained(data, **changes):
@@ -122,8 +122,8 @@ def test_a_model_of_other_outputs_than_classes_is_refused(data, tmp_path):
 def test_labels_that_are_no_classes_are_refused(data, label, split):
     arrays = getattr(data, split)
     odd = arrays | {"label": np.where(arrays["label"] == 9, label, arrays["label"])}
-    span = f"{min(label, 0)} to {max(label, 8)}, and of its classes there are 10"
-    with pytest.raises(UserError, match=rf"labels of digits \({split}\) go from {span}"):
+    span = f"{min(label, 0)} to {max(label, 8)}, but there are 10 classes"
+    with pytest.raises(UserError, match=rf"labels of digits \({split}\) range from {span}"):
         named("digits", data, **{split: odd})
 
 

@@ -31,9 +31,9 @@ def test_every_character_is_predicted_once(sizes, length):
     parts = ["ab" * (n // 2) + "a" * (n % 2) for n in sizes]
     if min(sizes[0] - 1, *sizes[1:]) < length:
         with pytest.raises(UserError, match="shorter"):
-            characters._text(parts, length, WHAT)
+            characters._dataset(parts, length, WHAT)
         return
-    data = characters._text(parts, length, WHAT)
+    data = characters._dataset(parts, length, WHAT)
     ends = np.cumsum(sizes)
     assert data.spec.shape("tokens") == (length + 1,)
     assert predicted(data, data.validation) == list(range(ends[0], ends[1]))
@@ -52,14 +52,14 @@ def test_every_character_is_predicted_once(sizes, length):
 
 
 def test_the_vocabulary_is_of_the_training_split():
-    data = characters._text(["abcabc", "axb", "acb"], 2, WHAT)
+    data = characters._dataset(["abcabc", "axb", "acb"], 2, WHAT)
     text = data.train["tokens"].array
     assert data.spec.tokenizer.characters == "abc"
     assert data.spec.vocabulary == FIRST + 3
     assert text.dtype == np.uint8
     assert text[7] == UNKNOWN
     many = "".join(map(chr, range(1000, 1300)))
-    assert characters._text([many, "ab", "ab"], 2, WHAT).train["tokens"].dtype == np.int32
+    assert characters._dataset([many, "ab", "ab"], 2, WHAT).train["tokens"].dtype == np.int32
 
 
 def test_embedded_is_the_documentation_of_this_python():

@@ -17,7 +17,7 @@ LENGTH = 8
 @pytest.fixture(scope="module")
 def made():
     parts = ["abcd efgh. " * 5, "abcd efgh", "efgh abcd"]
-    data = characters._text(parts, LENGTH, ("x", "1", "", ""))
+    data = characters._dataset(parts, LENGTH, ("x", "1", "", ""))
     model = LanguageModel(data.spec.vocabulary, 1, 2, 8, 16, LENGTH, positions="rotary")
     variables = model.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32), train=False)
 

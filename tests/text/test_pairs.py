@@ -109,8 +109,8 @@ BAD = {
     "blank": (dict(source=[*ENGLISH[:4], " \t", *ENGLISH[5:]]), r"x\.en, line 5 is empty"),
     "nothing": (dict(source=b"", target=b""), r"x\.en, line 1 is empty"),
     "long": (dict(source=["x" * 100_000, *ENGLISH[1:]]), r"x\.en, line 1 has 100,000 characters"),
-    "bytes": (dict(target=b"ein\nzw\xff\n"), r"x\.de, line 2 is no UTF-8"),
-    "surrogate": (dict(target=b"\xed\xa0\x80\n"), r"x\.de, line 1 is no UTF-8"),
+    "bytes": (dict(target=b"ein\nzw\xff\n"), r"x\.de, line 2 is not UTF-8"),
+    "surrogate": (dict(target=b"\xed\xa0\x80\n"), r"x\.de, line 1 is not UTF-8"),
     "one": (dict(source=["a"], target=["b"]), "has 1 lines.*at least 20"),
     "some": (dict(source=["a"] * 19, target=["b"] * 19), "has 19 lines.*at least 20"),
 }

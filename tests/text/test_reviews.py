@@ -17,7 +17,7 @@ TEST = [("?!", 0), ("a strange film", 1), ("one two three four good", 1)]
 
 def make(train=TRAIN, test=TEST, size=100, length=4, fraction=0.25):
     corpus = corpora.index({"train": train, "test": test})
-    return reviews._reviews(corpus, size, length, fraction, 2, WHAT, ("negative", "positive"))
+    return reviews._dataset(corpus, size, length, fraction, 2, WHAT, ("negative", "positive"))
 
 
 def lengths(split):
