@@ -80,8 +80,9 @@ def join(x: jax.Array, rows: Axis, columns: Axis, side: int) -> jax.Array:
 def shifted(kernel: jax.Array, size: int) -> jax.Array:
     """Copies of a kernel, shifted to each pixel of a block.
 
-    [k, l, I, O] -> [k + s - 1, l + s - 1, I, s * s * O]. Output channels are ordered by the pixel's place within its 2x2 pooling window, then by the
-    window, so that pooling is over the slowest of these axes.
+    [k, l, I, O] -> [k + s - 1, l + s - 1, I, s * s * O]. The output channels are ordered by the
+    pixel's place within its 2x2 pooling window, then by the window. Pooling is then over the
+    slowest of these axes.
     """
     places = [range(first, size, 2) for first in range(2)]
     pads = [
