@@ -147,8 +147,9 @@ def stem_by_blocks(
 ) -> jax.Array:
     """Computes `stem` by blocks, for a whitening kernel of 2x2."""
     rows, columns = (blocks.axis(n - 1, 3, 1, 2) for n in x.shape[1:3])
-    # The whitened image is one pixel smaller than the image, so its blocks begin elsewhere. Pixels
-    # outside of it are zeroed below: the next convolution must see them as padding.
+    # The whitened image is one pixel smaller than the image. It is padded by padding the image, and
+    # the pixels around it are not zero then. The mask below makes them so, as the next convolution
+    # needs zeros there.
     pads = [(a.padding[0], a.padding[1]) for a in (rows, columns)]
     y = convolve(x, blocks.shifted(whitening, 2), (2, 2), (pads[0], pads[1]))
     y = nn.gelu(y + jnp.tile(bias, 4)[None, None, None])

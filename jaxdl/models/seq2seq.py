@@ -166,7 +166,7 @@ class Seq2Seq(nn.Module):
         """
         counts = jnp.ones(x.shape[0], jnp.int32)  # one position for each call of the decoder
 
-        def position(model: Any, state: State, x: jax.Array) -> tuple[State, Any]:
+        def position(model: "Seq2Seq", state: State, x: jax.Array) -> tuple[State, Any]:
             query = model.query(state[0])[:, None]
             scores = model.score(jnp.tanh(query + memory.keys))[..., 0]  # [B, S]
             attention = weights(scores[:, None], memory.mask)

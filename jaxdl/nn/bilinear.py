@@ -1,10 +1,10 @@
 """Bilinear maps as JAX primitives, with derivatives of all orders in both modes.
 
-JAX would differentiate a function through its code, so a fast form of a product could have a slow
-gradient. As a primitive, a bilinear map has a form of its own for each platform, which JAX never
-looks into. Its derivatives are other primitives of the same family: the transposes of a bilinear
-map are bilinear maps. The caller declares them by `jax.interpreters.ad.defbilinear`; see
-`jaxdl.nn.convolution` and `jaxdl.nn.dense`.
+JAX differentiates a function through its code, so a fast form of a product may have a slow
+gradient. A primitive has a form for each platform, and JAX never differentiates these forms. The
+transposes of a bilinear map are again bilinear maps, so its derivatives are maps of the same
+family. The caller declares them by `jax.interpreters.ad.defbilinear`; see `jaxdl.nn.convolution`
+and `jaxdl.nn.dense`.
 """
 
 import functools

@@ -14,7 +14,7 @@ each operation once. With one array per gate, XLA computed the same values sever
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def _slope(gates: jax.Array, kinds: str) -> jax.Array:
     return jnp.where(_columns(gates, kinds, True, False), gates, 1) - squared
 
 
-def _columns(like: jax.Array, kinds: str, sigmoid: Any, tanh: Any) -> jax.Array:
+def _columns(like: jax.Array, kinds: str, sigmoid: float, tanh: float) -> jax.Array:
     """Row [1, G * F] with one value in the columns of sigmoid gates, another in those of tanh."""
     values = np.array([sigmoid if kind == "s" else tanh for kind in kinds])
     dtype = None if values.dtype == bool else jnp.float32

@@ -32,7 +32,7 @@ channels out; k by l kernels: x [N, B, H, W, I], w [N, k, l, I, O], y [N, B, H',
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -41,6 +41,7 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad
+from jax.typing import DTypeLike
 
 from jaxdl.nn import bilinear
 from jaxdl.nn.conv_kernels import (
@@ -81,15 +82,15 @@ def convolve(x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Pads
 def general(
     lhs: jax.Array,
     rhs: jax.Array,
-    window_strides: Any,
-    padding: Any,
-    lhs_dilation: Any = None,
-    rhs_dilation: Any = None,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> jax.Array:
     """`lax.conv_general_dilated` that uses `convolve` where it can: the hook of `nn.Conv`.
 
@@ -107,11 +108,11 @@ def general(
         and preferred_element_type in (None, lhs.dtype)
     )
     if supported:
-        pads = padding
         if isinstance(padding, str):
-            pads = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-        pads = tuple((int(low), int(high)) for low, high in pads)
-        return convolve(lhs, rhs, tuple(window_strides), pads)
+            padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+        rows, columns = ((int(low), int(high)) for low, high in padding)
+        down, right = window_strides
+        return convolve(lhs, rhs, (down, right), (rows, columns))
     return lax.conv_general_dilated(
         lhs,
         rhs,

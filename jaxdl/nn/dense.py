@@ -13,10 +13,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 from jax.interpreters import ad
+from jax.typing import DTypeLike
 
 from jaxdl.nn import bilinear
 
-Dimensions = tuple[tuple[Any, Any], tuple[Any, Any]]  # contracted and batch axes, as in lax
+# Contracted axes and batch axes of both operands, as in `lax.dot_general`.
+Axes = tuple[Sequence[int], Sequence[int]]
+Dimensions = tuple[Axes, Axes]
 PLAIN: Dimensions = (((1,), (0,)), ((), ()))  # the product of two matrices
 
 
@@ -24,8 +27,8 @@ def general(
     a: jax.Array,
     b: jax.Array,
     dimensions: Dimensions,
-    precision: Any = None,
-    preferred_element_type: Any = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> jax.Array:
     """`lax.dot_general` with fast derivatives on a CPU, computed as one product of matrices.
 

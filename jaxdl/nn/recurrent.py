@@ -1,9 +1,9 @@
 """Recurrent networks: Elman (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
 Only the product of the state with the recurrent kernel is computed position by position, in a scan.
-The product of the inputs of all positions is computed at once before the scan. So is the gradient
-with respect to the recurrent kernel, after the backward scan. JAX's own gradient of a scan would
-accumulate it step by step, so `run` has a hand-written one.
+The inputs of all positions enter by one product before the scan. The gradient with respect to the
+recurrent kernel is one product after the backward scan. JAX's own gradient of a scan would
+accumulate it step by step, so `run` has a hand-written gradient.
 
 Shapes: B examples of T positions with D input features; F features of a state; G gates of a cell.
 """
