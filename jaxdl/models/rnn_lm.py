@@ -72,14 +72,14 @@ class RecurrentLanguageModel(nn.Module):
           Next-token logits float32 [B, V], and the states.
         """
         del position
-        lengths = jnp.ones(tokens.shape, jnp.int32)
-        logits, states = self._run(tokens[:, None], lengths, states, False)
-        return logits[:, 0], states
+        counts = jnp.ones(tokens.shape, jnp.int32)
+        y, states = self._run(tokens[:, None], counts, states, False)
+        return y[:, 0], states
 
     def _run(
         self,
         tokens: jax.Array,
-        lengths: jax.Array,
+        counts: jax.Array,
         states: tuple[State, ...] | None,
         train: bool,
     ) -> tuple[jax.Array, tuple[State, ...]]:
@@ -87,7 +87,7 @@ class RecurrentLanguageModel(nn.Module):
         # Scaled to about unit variance, for which the kernels' initialisation is made.
         x = self.embed(tokens) * self.features**0.5
         x = self.drop(x, deterministic=not train)
-        x, states = self.recurrent(x, lengths, train=train, carry=states)
+        x, states = self.recurrent(x, counts, train=train, carry=states)
         x = self.drop(x, deterministic=not train)
         if not self.tie:
             return self.out(x).astype(jnp.float32), states

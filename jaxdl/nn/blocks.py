@@ -84,7 +84,7 @@ def shifted(kernel: jax.Array, size: int) -> jax.Array:
     pixel's place within its 2x2 pooling window, then by the window. Pooling is then over the
     slowest of these axes.
     """
-    places = [range(first, size, 2) for first in range(2)]
+    places = [range(offset, size, 2) for offset in range(2)]
     pads = [
         ((i, size - 1 - i), (j, size - 1 - j), (0, 0), (0, 0))
         for rows in places
