@@ -1,1 +1,1 @@
-"""Models as pure Linen definitions: called with (x, train=...), computing in `dtype`."""
+"""Models as pure Linen modules, called with (x, train=...) and computing in `dtype`."""

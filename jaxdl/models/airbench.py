@@ -1,9 +1,10 @@
-"""A small convolutional network made to train in seconds, with a first layer that whitens.
+"""Airbench: a small convolutional network that trains in seconds, with a whitening first layer.
 
 The architecture of airbench94 (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024,
 arXiv 2404.00498), after Page (2018) and tysam-code (2023).
 
-Shapes: B images of H by W with C channels; I channels in, O out; P = k * k * C entries of a patch.
+Shapes: B images of H by W with C channels; I channels in, O channels out; P = k * k * C values per
+patch.
 """
 
 import flax.linen as nn
@@ -18,28 +19,30 @@ from jaxdl.nn.conv import Conv
 from jaxdl.nn.convolution import convolve
 from jaxdl.nn.norm import BatchNorm
 
-WIDTHS = (64, 256, 256)  # of the three blocks
-SMALLEST = 9  # pixels a side: what three halvings leave one of
+WIDTHS = (64, 256, 256)  # channels of the three blocks
+SMALLEST = 9  # smallest side of an image, in pixels: three poolings leave one pixel
 EPSILON = 5e-4  # added to the variances that the whitening divides by
-HEAD = 1 / 9  # times the logits
+HEAD = 1 / 9  # scale of the logits
 
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # in 1 / sqrt(fan_in)
+UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # +- 1 / sqrt(fan_in)
 
 
 class Airbench(nn.Module):
-    """[B, H, W, C] -> logits [B, num_classes], float32; H and W are `SMALLEST` at least.
+    """Airbench: [B, H, W, C] -> logits [B, num_classes], float32; H and W at least `SMALLEST`.
 
-    A 2x2 convolution whose kernel is fixed, and three blocks of 3x3 convolution, 2x2 max pooling,
-    normalisation, GELU, 3x3 convolution, normalisation, GELU; the largest of each channel (of 3x3
-    pixels, where images have 32), and a linear layer. Normalisation is by batch, without scales.
+    A 2x2 convolution with a fixed kernel, a bias and a GELU. Three blocks of 3x3 convolution, 2x2
+    max pooling, batch normalisation, GELU, 3x3 convolution, batch normalisation, GELU. Global max
+    pooling (over 3x3 pixels for 32x32 images) and a linear layer. Batch normalisation has biases
+    but no scales.
 
     Attributes:
-      num_classes: K.
-      whitening: kernel of the first convolution [k, k, C, 2 * P], see `whiten`; it is kept in the
+      num_classes: number of classes.
+      whitening: kernel of the first convolution [k, k, C, 2 * P], see `whiten`; stored in the
         collection `constants`, which no optimizer sees.
-      width_multiplier: scales the widths of the blocks.
-      frozen: the first layer has no bias, and so nothing to learn: a gradient less to compute.
-      dtype: of the 3x3 convolutions; parameters, statistics and logits are float32.
+      width_multiplier: factor of the widths of the blocks.
+      frozen: whether the first layer has no bias. It then has nothing to learn, which saves the
+        computation of its gradient.
+      dtype: dtype of the 3x3 convolutions; parameters, statistics and logits are float32.
     """
 
     num_classes: int
@@ -60,12 +63,12 @@ class Airbench(nn.Module):
             inputs = x.shape[-1] if block else fixed.shape[-1]
             kernel = self.param(f"kernel_{block}", identity, (3, 3, inputs, features))
             kernel = kernel.astype(self.dtype)
-            # The same function in the form that is fast there.
+            # Both forms compute the same function; each is the faster one on its platform.
             if block:
                 x = jax.lax.platform_dependent(x, kernel, cpu=pooled_by_blocks, default=pooled)
             else:
-                given = (x, fixed, bias, kernel)
-                x = jax.lax.platform_dependent(*given, cpu=stem_by_blocks, default=stem)
+                operands = (x, fixed, bias, kernel)
+                x = jax.lax.platform_dependent(*operands, cpu=stem_by_blocks, default=stem)
             x = self._activate(x, train)
             conv = Conv(features, (3, 3), use_bias=False, kernel_init=identity, dtype=self.dtype)
             x = self._activate(conv(x), train)
@@ -73,14 +76,15 @@ class Airbench(nn.Module):
         return nn.Dense(self.num_classes, use_bias=False, kernel_init=UNIFORM)(x) * HEAD
 
     def _activate(self, x: jax.Array, train: bool) -> jax.Array:
+        """Batch normalisation and GELU."""
         norm = BatchNorm(momentum=0.6, use_scale=False)
         return nn.gelu(norm(x, train=train)).astype(self.dtype)
 
 
 def identity(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """A kernel [k, l, I, O] whose first min(I, O) outputs are the inputs as they are.
+    """Dirac initializer of a kernel [k, l, I, O]: the first min(I, O) outputs copy the inputs.
 
-    The others are uniform within 1 / sqrt(k * l * I).
+    Kernels of the other outputs are uniform in +- 1 / sqrt(k * l * I).
     """
     rows, columns, inputs, outputs = shape
     same = min(inputs, outputs)
@@ -89,65 +93,82 @@ def identity(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.floa
 
 
 def whiten(images: np.ndarray, size: int = 2, epsilon: float = EPSILON) -> np.ndarray:
-    """A kernel that makes the patches of images white: float32 [k, k, C, 2 * P].
+    """Kernel that whitens the patches of images (PCA whitening).
 
-    The eigenvectors of the patches' covariance about zero, from the smallest on, each over the root
-    of its eigenvalue plus epsilon; then the negatives of them all.
+    Its columns are the eigenvectors of the patches' covariance about zero, by ascending eigenvalue,
+    each divided by sqrt(eigenvalue + epsilon); then the negatives of all of them.
 
     Args:
-      images: [B, H, W, C], as the network is given them: normalised.
-      size: k, pixels a side of a patch.
-      epsilon: keeps what hardly varies from being noise as loud as the rest.
+      images: [B, H, W, C], normalised as the network receives them.
+      size: k, side of a patch, in pixels.
+      epsilon: added to the eigenvalues; limits the amplification of directions with little
+        variance, which are mostly noise.
+
+    Returns:
+      float32 [k, k, C, 2 * P].
     """
     H, W, C = images.shape[1:]
     rows, columns = H - size + 1, W - size + 1
-    places = [images[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]
-    patches = np.concatenate(places, axis=-1).reshape(-1, size * size * C).astype(np.float64)
+    pixels = [images[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]
+    patches = np.concatenate(pixels, axis=-1).reshape(-1, size * size * C).astype(np.float64)
     values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
     scaled = vectors / np.sqrt(values + epsilon)
     return np.hstack([scaled, -scaled]).reshape(size, size, C, -1).astype(np.float32)
 
 
 def stem(x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`pooled` of a GELU of the whitened patches of x [B, H, W, C] plus a bias [2 * P]."""
-    # In float32: what is multiplied here are small differences of pixels.
+    """Whitening, bias, GELU and the first `pooled` convolution.
+
+    Args:
+      x: images [B, H, W, C].
+      whitening: kernel [k, k, C, 2 * P], see `whiten`.
+      bias: [2 * P].
+      kernel: [3, 3, 2 * P, O].
+
+    Returns:
+      [B, (H - k + 1) // 2, (W - k + 1) // 2, O].
+    """
+    # In float32, because whitening amplifies small differences of pixels.
     y = convolve(x, whitening, (1, 1), ((0, 0), (0, 0))) + bias[None, None, None]
     return pooled(nn.gelu(y).astype(kernel.dtype), kernel)
 
 
 def pooled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution and 2x2 max pooling: [B, H, W, I] -> [B, H // 2, W // 2, O]."""
+    """3x3 convolution and 2x2 max pooling: [B, H, W, I] -> [B, H // 2, W // 2, O]."""
     return pooling.maximum(convolve(x, kernel, (1, 1), ((1, 1), (1, 1))))
 
 
-# The same two for a CPU, where blocks of 2x2 pixels are about twice as fast.
+# The same two functions for a CPU, where blocks of 2x2 pixels are about twice as fast; see
+# `jaxdl.nn.blocks`.
 
 
 def stem_by_blocks(
     x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array
 ) -> jax.Array:
-    """The same function as `stem`."""
+    """Computes `stem` by blocks, for a whitening kernel of 2x2."""
     rows, columns = (blocks.axis(n - 1, 3, 1, 2) for n in x.shape[1:3])
-    # What is whitened is one pixel smaller than the image.
+    # The whitened image is one pixel smaller than the image. It is padded by padding the image, and
+    # the pixels around it are not zero then. The mask below makes them so, as the next convolution
+    # needs zeros there.
     pads = [(a.padding[0], a.padding[1]) for a in (rows, columns)]
     y = convolve(x, blocks.shifted(whitening, 2), (2, 2), (pads[0], pads[1]))
     y = nn.gelu(y + jnp.tile(bias, 4)[None, None, None])
-    within = [
+    inside = [
         np.pad(np.ones(n - 1, bool), a.padding).reshape(-1, 2)
         for n, a in zip(x.shape[1:3], (rows, columns), strict=True)
     ]
-    inside = within[0][:, None, :, None] & within[1][:, None]  # [h, w, 2, 2]
-    inside = np.repeat(inside.reshape(1, *y.shape[1:3], 4), len(bias), axis=-1)
-    return _largest(jnp.where(inside, y, 0).astype(kernel.dtype), kernel, rows, columns)
+    mask = inside[0][:, None, :, None] & inside[1][:, None]  # [h, w, 2, 2]
+    mask = np.repeat(mask.reshape(1, *y.shape[1:3], 4), len(bias), axis=-1)
+    return _convolve_blocks(jnp.where(mask, y, 0).astype(kernel.dtype), kernel, rows, columns)
 
 
 def pooled_by_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same function as `pooled`."""
+    """Computes `pooled` by blocks."""
     rows, columns = (blocks.axis(n, 3, 1, 2) for n in x.shape[1:3])
-    return _largest(blocks.split(x, rows, columns, 2), kernel, rows, columns)
+    return _convolve_blocks(blocks.split(x, rows, columns, 2), kernel, rows, columns)
 
 
-def _largest(x: jax.Array, kernel: jax.Array, rows: Axis, columns: Axis) -> jax.Array:
-    """Blocks [B, h + 1, w + 1, 4 * I] by [3, 3, I, O]; of each the largest: [B, h, w, O]."""
+def _convolve_blocks(x: jax.Array, kernel: jax.Array, rows: Axis, columns: Axis) -> jax.Array:
+    """3x3 convolution and max pooling: blocks [B, h + 1, w + 1, 4 * I] -> [B, h, w, O]."""
     y = convolve(x, blocks.of_blocks(kernel, rows, columns, 2), (1, 1), ((0, 0), (0, 0)))
     return jnp.max(y.reshape(*y.shape[:3], 4, -1), axis=3)

@@ -1,4 +1,4 @@
-"""A small convolutional network: convolution, activation, pooling, and again; then dense layers.
+"""Small convolutional network: convolution, activation and pooling, repeated, then dense layers.
 
 Shapes: B images of H by W with C channels.
 """
@@ -16,17 +16,19 @@ from jaxdl.nn.pooling import POOLS, Pool
 
 
 class CNN(nn.Module):
-    """[B, H, W, C] -> logits [B, num_classes], float32; H and W at least 2 for each convolution.
+    """Small convolutional network: [B, H, W, C] -> logits [B, num_classes], float32.
+
+    H and W must be at least 2 at each pooling over windows, which halves them.
 
     Attributes:
-      num_classes: K.
-      channels: of each 3x3 convolution, which a pooling follows.
-      hidden: units of the dense layer before the last.
-      activation: after each convolution and the hidden layer.
-      pool: after each activation of a convolution.
-      norm: before each activation.
-      dropout: rate after the hidden layer.
-      dtype: of the computation; parameters and logits are float32.
+      num_classes: number of classes.
+      channels: output channels of each 3x3 convolution; a pooling follows each.
+      hidden: units of the hidden dense layer.
+      activation: activation after each convolution and the hidden layer.
+      pool: pooling after each convolution's activation.
+      norm: normalisation before each activation.
+      dropout: dropout rate after the hidden layer.
+      dtype: dtype of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -40,7 +42,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies x [B, H, W, C]; training draws dropout and updates running statistics."""
+        """Classifies x [B, H, W, C]; training applies dropout and updates running statistics."""
         for width in self.channels:
             x = self.norm(square(width, dtype=self.dtype)(x), train, self.dtype)
             x = self.pool(self.activation(x))

@@ -1,9 +1,10 @@
 """Generator and discriminator of deep convolutional GANs (Radford et al., 2016).
 
-Each has one hidden dense layer, as InfoGAN's for MNIST have (Chen et al., 2016, appendix C.1): two
-convolutions see a stroke, and it takes a layer that sees all of them to tell whether they agree.
+Each has one hidden dense layer, as InfoGAN's networks for MNIST have (Chen et al., 2016, appendix
+C.1). Two convolutions see only a single stroke of a digit; a dense layer sees whether all strokes
+fit together.
 
-Shapes: B images of S by S pixels, a multiple of four, with C channels; L latent numbers.
+Shapes: B images of S by S pixels with C channels, S a multiple of four; L latent variables.
 """
 
 import flax.linen as nn
@@ -14,19 +15,19 @@ from jax.typing import DTypeLike
 from jaxdl.nn.conv import Conv, ConvTranspose
 from jaxdl.nn.norm import NORMS, Norm
 
-START = nn.initializers.normal(0.02)  # the paper's
+START = nn.initializers.normal(0.02)  # initialisation of all kernels, as in the paper
 
 
 class Generator(nn.Module):
-    """Latents [B, L] -> images in -1 to 1, float32 [B, S, S, C].
+    """Generator: latents [B, L] -> images with pixels in -1 to 1, float32 [B, S, S, C].
 
     Attributes:
       size: S.
       channels: C.
-      width: channels of the last hidden layer; the one before it has twice as many.
+      width: channels of the last hidden layer; the layer before has twice as many.
       hidden: units of the first layer.
-      norm: before each rectifier.
-      dtype: of the computation; parameters and images are float32.
+      norm: normalisation before each rectifier.
+      dtype: dtype of the computation; parameters and images are float32.
     """
 
     size: int
@@ -38,7 +39,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
-        """Draws the images of z [B, L]; training updates running statistics."""
+        """Generates the images of latents z [B, L]; training updates running statistics."""
         side, wide = self.size // 4, 2 * self.width
         x = nn.Dense(self.hidden, kernel_init=START, dtype=self.dtype)(z)
         x = nn.relu(self.norm(x, train, self.dtype))
@@ -51,13 +52,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [B, S, S, C] -> how real each is, float32 [B], a logit or a number without bounds.
+    """Discriminator, or critic of a Wasserstein GAN: images [B, S, S, C] -> score, float32 [B].
+
+    The score is unbounded, larger for images that look more real. A discriminator's score is the
+    logit of "real".
 
     Attributes:
       width: channels of the first layer; the second has twice as many.
-      hidden: units of the third.
-      norm: after the second layer and the third; not after the first, as the paper has it.
-      dtype: of the computation; parameters and outputs are float32.
+      hidden: units of the third layer.
+      norm: normalisation after the second and third layers; none after the first, as in the paper.
+      dtype: dtype of the computation; parameters and outputs are float32.
     """
 
     width: int = 32
@@ -67,7 +71,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Judges x [B, S, S, C]; training updates running statistics, if the norm has such."""
+        """Scores images x [B, S, S, C]; training updates running statistics if `norm` has any."""
         for n, features in enumerate((self.width, 2 * self.width)):
             conv = Conv(features, (4, 4), 2, 1, kernel_init=START, dtype=self.dtype)
             x = conv(x)

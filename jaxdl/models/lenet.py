@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun, Bottou, Bengio & Haffner, 1998), as it is usually simplified.
+"""LeNet-5 (LeCun, Bottou, Bengio & Haffner, 1998), with the usual simplifications.
 
 Shapes: B images of H by W with C channels.
 """
@@ -14,16 +14,17 @@ from jaxdl.nn.pooling import POOLS, Pool
 
 
 class LeNet5(nn.Module):
-    """[B, H, W, C] -> logits [B, num_classes], float32; 61,706 parameters on 28x28 grey images.
+    """LeNet-5: [B, H, W, C] -> logits [B, num_classes], float32; H and W at least 12.
 
-    Every map of the second convolution sees all of the first, and the last layer is linear: the
-    paper's table of connections and its radial units are left out.
+    Has 61,706 parameters on 28x28 grey images with ten classes. Each channel of the second
+    convolution sees all channels of the first, and the last layer is linear: the paper's connection
+    table and its radial basis units are left out.
 
     Attributes:
-      num_classes: K.
-      activation: tanh in the paper.
-      pool: average in the paper, there with a trained gain and bias.
-      dtype: of the computation; parameters and logits are float32.
+      num_classes: number of classes.
+      activation: activation after each layer but the last; tanh in the paper.
+      pool: pooling after each convolution; average in the paper, with a trained gain and bias.
+      dtype: dtype of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -33,9 +34,9 @@ class LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies x [B, H, W, C]; H and W at least 12."""
+        """Classifies x [B, H, W, C]."""
         del train
-        # 28x28 digits were drawn onto 32x32: a border of 2 on each side.
+        # The paper pads 28x28 digits to 32x32: a border of 2 pixels on each side.
         for features, padding in ((6, 2), (16, 0)):
             x = ConvPool(features, 5, padding, self.activation, self.pool, self.dtype)(x)
         x = x.reshape(x.shape[0], -1)

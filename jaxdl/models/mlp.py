@@ -1,4 +1,4 @@
-"""The multi-layer perceptron (Rumelhart, Hinton & Williams, 1986).
+"""Multi-layer perceptron (Rumelhart, Hinton & Williams, 1986).
 
 Shapes: B examples of D inputs, O outputs.
 """
@@ -14,15 +14,15 @@ from jaxdl.nn.norm import NORMS, Norm
 
 
 class MLP(nn.Module):
-    """[B, ...] -> [B, outputs], float32: dense layers, each but the last followed by an activation.
+    """Multi-layer perceptron: [B, ...] -> [B, outputs], float32.
 
     Attributes:
       outputs: O.
-      hidden: units of each hidden layer; none makes it a linear model.
-      activation: after each hidden layer.
-      norm: before each activation.
-      dropout: rate after each activation.
-      dtype: of the computation; parameters and outputs are float32.
+      hidden: units of each hidden layer; an empty tuple makes it a linear model.
+      activation: activation after each hidden layer.
+      norm: normalisation before each activation.
+      dropout: dropout rate after each activation.
+      dtype: dtype of the computation; parameters and outputs are float32.
     """
 
     outputs: int
@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps x [B, ...], of any rank; training draws dropout and updates running statistics."""
+        """Maps x [B, ...], of any rank; training applies dropout and updates running statistics."""
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for units in self.hidden:
             x = self.norm(nn.Dense(units, dtype=self.dtype)(x), train, self.dtype)

@@ -1,4 +1,4 @@
-"""Classifiers of token sequences by recurrent networks.
+"""Recurrent classifier of token sequences.
 
 Shapes: B examples of T positions, F features, K classes.
 """
@@ -17,43 +17,43 @@ POOLS = ("max", "mean", "last")
 
 
 def pooled(y: jax.Array, counts: jax.Array, ends: jax.Array, kind: str) -> jax.Array:
-    """One vector of each sequence.
+    """Pooling over positions: one vector for each sequence.
 
     Args:
-      y: [B, T, F].
-      counts: [B], at least 1: the positions that count, the first ones.
-      ends: [B, F], what `last` means: the states that the layer ends with, both ways.
-      kind: of `POOLS`; max and mean are over the positions that count.
+      y: outputs of a recurrent layer, [B, T, F].
+      counts: number of positions of each sequence, int [B], at least 1.
+      ends: final states of the layer, of both directions if it has two, [B, F].
+      kind: `max` or `mean` over the positions of a sequence, or `last` for `ends`.
 
     Returns:
       [B, F].
     """
-    inner = inside(counts, y.shape[1])[..., None]
+    valid = inside(counts, y.shape[1])[..., None]
     if kind == "max":
-        return jnp.max(jnp.where(inner, y, -jnp.inf), axis=1)
+        return jnp.max(jnp.where(valid, y, -jnp.inf), axis=1)
     if kind == "mean":
-        total = jnp.sum(jnp.where(inner, y, 0).astype(jnp.float32), axis=1)
+        total = jnp.sum(jnp.where(valid, y, 0).astype(jnp.float32), axis=1)
         return (total / counts[:, None]).astype(y.dtype)
     return ends
 
 
 class SequenceClassifier(nn.Module):
-    """Tokens int32 [B, T], 0 for padding at the end -> logits [B, K], float32.
+    """Sequence classifier: tokens int32 [B, T], 0 for padding at the end -> logits float32 [B, K].
 
-    Embeddings, recurrent layers, pooling over positions, a linear layer. A row of padding alone
-    counts as one token.
+    Embeddings, recurrent layers, pooling over positions and a linear layer. A row of padding alone
+    is treated as one token.
 
     Attributes:
       num_classes: K.
-      vocabulary: tokens that are told apart.
-      embedding: features of a token.
-      cell: of `recurrent.CELLS`.
-      features: of each recurrent layer, in each direction.
-      layers: how many.
-      bidirectional: whether they read both ways.
-      pool: of `POOLS`.
-      dropout: rate of the embeddings, between layers and of what is pooled.
-      dtype: of the computation; parameters and logits are float32.
+      vocabulary: number of different tokens.
+      embedding: features of a token's embedding.
+      cell: recurrent cell, one of `cells.CELLS`.
+      features: features of each recurrent layer, in each direction.
+      layers: number of recurrent layers.
+      bidirectional: whether the layers run in both directions.
+      pool: pooling over positions, one of `POOLS`.
+      dropout: dropout rate after the embeddings, between layers and after the pooling.
+      dtype: dtype of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -69,7 +69,7 @@ class SequenceClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies tokens [B, T]."""
+        """Classifies tokens [B, T]; training applies dropout."""
         counts = jnp.maximum(lengths(tokens), 1)
         x = nn.Embed(self.vocabulary, self.embedding, dtype=self.dtype)(tokens)
         x = Dropout(self.dropout, deterministic=not train)(x)

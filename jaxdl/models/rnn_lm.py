@@ -1,6 +1,6 @@
-"""A recurrent language model (Mikolov et al., 2010; with LSTM, Sundermeyer et al., 2012).
+"""Recurrent language model (Mikolov et al., 2010; with LSTM, Sundermeyer et al., 2012).
 
-Shapes: B examples of T positions, V tokens, F features.
+Shapes: B examples of T positions, V tokens in the vocabulary, F features.
 """
 
 import flax.linen as nn
@@ -17,18 +17,18 @@ from jaxdl.nn.recurrent import Recurrent
 
 
 class RecurrentLanguageModel(nn.Module):
-    """Tokens [B, T] -> logits of the token after each, float32 [B, T, V].
+    """Recurrent language model: tokens [B, T] -> next-token logits, float32 [B, T, V].
 
-    It has the methods of `jaxdl.models.transformer_lm.LanguageModel`.
+    Its methods are those of `jaxdl.models.transformer_lm.LanguageModel`.
 
     Attributes:
       vocabulary: V.
-      cell: one of `jaxdl.nn.cells.CELLS`.
-      features: F, of tokens and states.
-      layers: of cells.
-      dropout: rate before, between and after the layers (Zaremba et al., 2014).
-      tie: the logits are products with the tokens' own vectors (Press & Wolf, 2017).
-      dtype: of the computation; parameters, states and logits are float32.
+      cell: recurrent cell, one of `jaxdl.nn.cells.CELLS`.
+      features: F, features of token embeddings and states.
+      layers: number of recurrent layers.
+      dropout: dropout rate before, between and after the layers (Zaremba et al., 2014).
+      tie: whether the output layer shares the token embeddings (Press & Wolf, 2017).
+      dtype: dtype of the computation; parameters, states and logits are float32.
     """
 
     vocabulary: int
@@ -40,7 +40,7 @@ class RecurrentLanguageModel(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the layers."""
+        """Creates the layers."""
         self.embed = nn.Embed(self.vocabulary, self.features, dtype=self.dtype)
         self.recurrent = Recurrent(
             self.cell, self.features, self.layers, dropout=self.dropout, dtype=self.dtype
@@ -50,34 +50,44 @@ class RecurrentLanguageModel(nn.Module):
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 
     def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
-        """Predicts what follows tokens [B, T]; training draws dropout."""
+        """Predicts the token after each of tokens [B, T]; training applies dropout."""
         return self._run(tokens, lengths(tokens), None, train)[0]
 
     @nn.nowrap
     def start(self, examples: int) -> tuple[State, ...]:
-        """The states before the first token: zeros."""
+        """Initial states: zeros, for that many examples."""
         return Recurrent(self.cell, self.features, self.layers).start(examples)
 
     def next(
         self, tokens: jax.Array, states: tuple[State, ...], position: jax.Array | int = 0
     ) -> tuple[jax.Array, tuple[State, ...]]:
-        """Logits of the token after one more token [B], float32 [B, V], and the states."""
+        """Decodes one more token.
+
+        Args:
+          tokens: int [B].
+          states: states of `start` or of the last call.
+          position: not used; there for the interface of `LanguageModel`.
+
+        Returns:
+          Next-token logits float32 [B, V], and the states.
+        """
         del position
-        one = jnp.ones(tokens.shape, jnp.int32)
-        found, states = self._run(tokens[:, None], one, states, False)
-        return found[:, 0], states
+        counts = jnp.ones(tokens.shape, jnp.int32)
+        y, states = self._run(tokens[:, None], counts, states, False)
+        return y[:, 0], states
 
     def _run(
         self,
         tokens: jax.Array,
-        lengths: jax.Array,
+        counts: jax.Array,
         states: tuple[State, ...] | None,
         train: bool,
     ) -> tuple[jax.Array, tuple[State, ...]]:
-        # Of size about 1, as the inputs of kernels that start for that.
+        """Next-token logits [B, T, V], and the states after the last position."""
+        # Scaled to about unit variance, for which the kernels' initialisation is made.
         x = self.embed(tokens) * self.features**0.5
         x = self.drop(x, deterministic=not train)
-        x, states = self.recurrent(x, lengths, train=train, carry=states)
+        x, states = self.recurrent(x, counts, train=train, carry=states)
         x = self.drop(x, deterministic=not train)
         if not self.tie:
             return self.out(x).astype(jnp.float32), states

@@ -1,4 +1,8 @@
-"""A Transformer language model."""
+"""Transformer language model.
+
+Shapes: B examples of T positions; V tokens in the vocabulary; D features; H heads; L positions at
+most.
+"""
 
 import flax.linen as nn
 import jax
@@ -10,20 +14,20 @@ from jaxdl.nn.transformer import Caches, Decoder, block_maker, empty_caches, tok
 
 
 class LanguageModel(nn.Module):
-    """Tokens [B, T] -> logits of the token after each, float32 [B, T, V].
+    """Transformer language model: tokens [B, T] -> next-token logits, float32 [B, T, V].
 
     Attributes:
       vocabulary: V.
-      layers: blocks.
-      heads: H.
+      layers: number of blocks.
+      heads: H, must divide `features`.
       features: D.
-      hidden: units inside a block.
+      hidden: hidden units of each block's feed-forward network.
       length: L.
-      positions: one of `embedding.POSITIONS`.
-      norm: one of `NORMS`.
-      dropout: rate of the embedding, of each branch, and of the weights of attention.
-      tie: the logits are products with the tokens' own vectors (Press & Wolf, 2017).
-      dtype: of the computation; parameters and logits are float32.
+      positions: kind of position embedding, one of `embedding.POSITIONS`.
+      norm: place of the normalisation, one of `transformer.NORMS`.
+      dropout: dropout rate of the embedding, of each branch and of the attention weights.
+      tie: whether the output layer shares the token embeddings (Press & Wolf, 2017).
+      dtype: dtype of the computation; parameters and logits are float32.
     """
 
     vocabulary: int
@@ -39,33 +43,33 @@ class LanguageModel(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the tables and the blocks."""
+        """Creates the embeddings and the blocks."""
         self.tokens = token_table(self)
         self.decoder = Decoder(self.layers, block_maker(self), self.dtype)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 
     def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
-        """Predicts what follows tokens [B, T], T at most L; training draws dropout."""
+        """Predicts the token after each of tokens [B, T], T <= L; training applies dropout."""
         return self._logits(self.decoder(self.tokens(tokens, train=train), train=train))
 
     @nn.nowrap
     def start(self, examples: int) -> Caches:
-        """Empty caches, for the first token."""
+        """Empty caches for the first token, for that many examples."""
         return Caches(empty_caches(self, examples), (None,) * self.layers)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int
     ) -> tuple[jax.Array, Caches]:
-        """Logits of the token after one more token.
+        """Decodes one more token.
 
         Args:
-          tokens: [B], those at `position`.
-          caches: of all positions before.
-          position: of these tokens, below L.
+          tokens: int [B], the tokens at `position`.
+          caches: caches of all positions before, of `start` or of the last call.
+          position: position of these tokens, below L.
 
         Returns:
-          Logits float32 [B, V], and the caches.
+          Next-token logits float32 [B, V], and the caches with this position.
         """
         x = self.tokens(tokens[:, None], train=False, first=position)
         x, caches = self.decoder.next(x, caches, position)

@@ -1,4 +1,7 @@
-"""A Transformer that translates: an encoder, and a decoder that attends to it."""
+"""Transformer for translation (Vaswani et al., 2017): an encoder, and a decoder that attends to it.
+
+Shapes: B examples, S source positions, T target positions, V tokens in the vocabulary.
+"""
 
 import flax.linen as nn
 import jax
@@ -19,13 +22,14 @@ from jaxdl.nn.transformer import (
 
 
 class Translator(nn.Module):
-    """(source [B, S], target [B, T]) -> logits of the token after each of the target's, float32.
+    """Translator: (source [B, S], target [B, T]) -> next-token logits, float32 [B, T, V].
+
+    Attributes not listed here are those of `transformer_lm.LanguageModel`.
 
     Attributes:
-      share: source and target have one table of tokens.
-      tie: logits are products with the vectors of the target's tokens.
-
-    The others are those of `LanguageModel`; `layers` is of the encoder and of the decoder.
+      layers: number of blocks of the encoder, and of the decoder.
+      tie: whether the output layer shares the target's token embeddings.
+      share: whether source and target share their token embeddings.
     """
 
     vocabulary: int
@@ -42,7 +46,7 @@ class Translator(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the tables and the blocks."""
+        """Creates the embeddings and the blocks."""
         self.target = token_table(self)
         self.source = self.target if self.share else token_table(self)
         self.encoder = Encoder(self.layers, block_maker(self), self.dtype)
@@ -51,26 +55,27 @@ class Translator(nn.Module):
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 
     def __call__(self, x: Pair, *, train: bool) -> jax.Array:
-        """Predicts [B, T, V] from (source, target); the target begins with BEGIN."""
+        """Next-token logits [B, T, V] of (source, target); the target begins with BEGIN."""
         source, target = x
         memory, mask = self._encode(source, train)
         y = self.decoder(self.target(target, train=train), memory, mask, train=train)
         return self._logits(y)
 
     def encode(self, source: jax.Array) -> Caches:
-        """Encodes source [B, S] into the caches that decoding begins with."""
+        """Encodes source [B, S] into the initial caches of decoding."""
         memories = self.decoder.remember(*self._encode(source, False))
         return Caches(empty_caches(self, source.shape[0]), memories)
 
     def next(
         self, tokens: jax.Array, caches: Caches, position: jax.Array | int
     ) -> tuple[jax.Array, Caches]:
-        """As that of `LanguageModel`, for tokens [B] of the target."""
+        """Decodes one more token [B] of the target; see `LanguageModel.next`."""
         x = self.target(tokens[:, None], train=False, first=position)
         x, caches = self.decoder.next(x, caches, position)
         return self._logits(x)[:, 0], caches
 
     def _encode(self, source: jax.Array, train: bool) -> Pair:
+        """Encoded source [B, S, D], and its mask bool [B, 1, S], False at padding."""
         mask = (source != PAD)[:, None]
         return self.encoder(self.source(source, train=train), mask, train=train), mask
 

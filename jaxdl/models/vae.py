@@ -1,6 +1,6 @@
-"""Encoders and decoders of images (Hinton & Salakhutdinov, 2006; Kingma & Welling, 2014).
+"""Autoencoders (Hinton & Salakhutdinov, 2006) and variational ones (Kingma & Welling, 2014).
 
-Shapes: B images of S by S pixels with C channels, L latent numbers.
+Shapes: B images of S by S pixels with C channels, L latent variables.
 """
 
 from typing import NamedTuple
@@ -16,64 +16,82 @@ from jaxdl.models.mlp import MLP
 
 
 class Coder(nn.Module):
-    """Two perceptrons: from images to numbers of their latents, and from latents to images.
+    """Encoder and decoder of images, each a multi-layer perceptron.
 
     Attributes:
       shape: S, S, C.
       latents: L.
-      hidden: units of the hidden layers, in the decoder the other way round.
-      dtype: of the computation; parameters and outputs are float32.
+      hidden: units of the encoder's hidden layers; the decoder's are in reverse order.
+      dtype: dtype of the computation; parameters and outputs are float32.
+      numbers: encoder outputs per latent variable, set by each subclass.
     """
 
     shape: tuple[int, ...]
     latents: int
     hidden: tuple[int, ...] = (512, 256)
     dtype: DTypeLike = jnp.float32
-    numbers = 1  # that the encoder gives for each latent
+    numbers = 1
 
     def setup(self) -> None:
-        """Makes both perceptrons."""
+        """Creates both perceptrons."""
         S, _, C = self.shape
         self.encoder = MLP(self.numbers * self.latents, self.hidden, dtype=self.dtype)
         self.decoder = MLP(S * S * C, self.hidden[::-1], dtype=self.dtype)
 
     def encode(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """The numbers of x [B, S, S, C]: [B, numbers * L]."""
+        """Encodes images [B, S, S, C] -> [B, numbers * L]."""
         return self.encoder(x, train=train)
 
     def decode(self, z: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits of the brightness of the images of z [B, L]: [B, S, S, C]."""
+        """Decodes latents z [B, L] to the logits of pixels in 0 to 1, [B, S, S, C]."""
         return self.decoder(z, train=train).reshape(-1, *self.shape)
 
 
 class Autoencoder(Coder):
-    """A code of each image, and an image of each code."""
+    """Autoencoder: an image is encoded to L numbers, and decoded from them."""
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits of the brightness of x [B, S, S, C], by its code."""
+        """Reconstructs images x [B, S, S, C], as logits of pixels in 0 to 1."""
         return self.decode(self.encode(x, train=train), train=train)
 
 
 def draw(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Array:
-    """Latents by standard normal noise: [B, L] each, and differentiable by the first two."""
+    """Reparameterised sample of normal latents (Kingma & Welling, 2014), all arrays [B, L].
+
+    Differentiable with respect to `mean` and `log_variance`.
+
+    Args:
+      mean: means of the latents.
+      log_variance: logarithms of their variances.
+      noise: standard normal noise.
+
+    >>> draw(jnp.array([[1.0]]), jnp.array([[0.0]]), jnp.array([[0.5]])).tolist()
+    [[1.5]]
+    """
     return mean + jnp.exp(0.5 * log_variance) * noise
 
 
 class Drawn(NamedTuple):
-    """Outputs of a VAE for images and noise."""
+    """Outputs of a VAE for images and noise.
 
-    logits: jax.Array  # of the brightness [B, S, S, C], for the latents that were drawn
-    mean: jax.Array  # of the latents, [B, L]
-    log_variance: jax.Array  # [B, L]
+    Attributes:
+      logits: logits of pixels in 0 to 1, decoded from the sampled latents, [B, S, S, C].
+      mean: means of the latents, [B, L].
+      log_variance: logarithms of the variances of the latents, [B, L].
+    """
+
+    logits: jax.Array
+    mean: jax.Array
+    log_variance: jax.Array
 
 
 class VAE(Coder):
-    """A normal distribution of latents for each image, and an image for each draw of them."""
+    """Variational autoencoder with normal latents (Kingma & Welling, 2014)."""
 
     numbers = 2
 
     def __call__(self, inputs: tuple[jax.Array, jax.Array], *, train: bool) -> Drawn:
-        """For images [B, S, S, C] and standard normal noise [B, L]."""
+        """Encodes, samples and decodes (images [B, S, S, C], standard normal noise [B, L])."""
         x, noise = inputs
         mean, log_variance = jnp.split(self.encode(x, train=train), 2, axis=-1)
         z = draw(mean, log_variance, noise)
@@ -81,20 +99,35 @@ class VAE(Coder):
 
 
 def terms(drawn: Drawn, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The reconstruction's and the divergence's term of the negative lower bound, nats [B] each.
+    """Terms of the negative evidence lower bound (ELBO): reconstruction and KL divergence.
 
-    Pixels x [B, S, S, C] are means of Bernoulli variables, in 0 to 1.
+    Args:
+      drawn: outputs of the VAE for `x`.
+      x: images [B, S, S, C]; pixels in 0 to 1 are means of Bernoulli variables.
+
+    Returns:
+      (reconstruction error, KL divergence from the standard normal prior), in nats, [B] each.
     """
-    each = optax.sigmoid_binary_cross_entropy(drawn.logits, x)
-    return jnp.sum(each, axis=(1, 2, 3)), normal_divergence(drawn.mean, drawn.log_variance)
+    cross_entropy = optax.sigmoid_binary_cross_entropy(drawn.logits, x)
+    reconstruction = jnp.sum(cross_entropy, axis=(1, 2, 3))
+    return reconstruction, normal_divergence(drawn.mean, drawn.log_variance)
 
 
 def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
-    """Log importance weight log p(x, z) / q(z | x) of the latents z that noise [B, L] drew: [B].
+    """Log importance weight log(p(x, z) / q(z | x)) of the sampled latents z.
 
-    The mean of the weights of many draws is an estimate of p(x) (Burda et al., 2016).
+    The mean of the weights of many samples estimates p(x) (Burda et al., 2016).
+
+    Args:
+      drawn: outputs of the VAE for `x` and `noise`.
+      x: images [B, S, S, C].
+      noise: standard normal noise [B, L].
+
+    Returns:
+      [B], in nats.
     """
     z = draw(drawn.mean, drawn.log_variance, noise)
-    prior = -0.5 * jnp.sum(z**2, axis=-1)
-    own = -0.5 * jnp.sum(noise**2 + drawn.log_variance, axis=-1)
-    return prior - terms(drawn, x)[0] - own
+    # Both log densities without the constant of the normal distribution, which cancels.
+    log_prior = -0.5 * jnp.sum(z**2, axis=-1)
+    log_posterior = -0.5 * jnp.sum(noise**2 + drawn.log_variance, axis=-1)
+    return log_prior - terms(drawn, x)[0] - log_posterior

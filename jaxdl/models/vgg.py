@@ -1,4 +1,4 @@
-"""VGG (Simonyan & Zisserman, 2015): stages of 3x3 convolutions, each halved by max pooling.
+"""VGG networks (Simonyan & Zisserman, 2015): stages of 3x3 convolutions, each with max pooling.
 
 Shapes: B images of H by W with C channels.
 """
@@ -16,7 +16,7 @@ from jaxdl.nn.norm import NORMS, Norm
 from jaxdl.nn.pooling import maximum
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
-CONVOLUTIONS = {  # in each stage, by the number of layers with weights
+CONVOLUTIONS = {  # convolutions of each stage, by depth: the number of layers with weights
     11: (1, 1, 2, 2, 2),  # configuration A of the paper's table 1
     13: (2, 2, 2, 2, 2),  # B
     16: (2, 2, 3, 3, 3),  # D
@@ -25,19 +25,20 @@ CONVOLUTIONS = {  # in each stage, by the number of layers with weights
 
 
 class VGG(nn.Module):
-    """[B, H, W, C] -> logits [B, num_classes], float32; H and W at least 32.
+    """VGG network: [B, H, W, C] -> logits [B, num_classes], float32; H and W at least 32.
 
     Attributes:
-      num_classes: K.
-      depth: 11, 13, 16 or 19.
-      norm: before each rectifier of the stages (none in the paper).
+      num_classes: number of classes.
+      depth: number of layers with weights: 11, 13, 16 or 19.
+      norm: normalisation before each rectifier of the stages (none in the paper).
       hidden: widths of the fully connected layers before the last: (4096, 4096) in the paper,
         none in the usual variant for CIFAR.
-      dropout: rate after each hidden layer (before the last layer where there is none).
-      width_multiplier: scales all widths but num_classes.
-      dtype: of the computation; parameters, statistics and logits are float32.
-      remat: keep only what goes from stage to stage for the backward pass, and compute the rest
-        again there (Chen et al., 2016). On a CPU XLA sees that it is the same, and keeps it.
+      dropout: dropout rate after each hidden layer (before the last layer if there are none).
+      width_multiplier: factor of all widths except `num_classes`.
+      dtype: dtype of the computation; parameters, statistics and logits are float32.
+      remat: whether the backward pass keeps only the activations between stages and recomputes the
+        others (Chen et al., 2016). Has no effect on a CPU, where XLA merges the recomputation with
+        the forward pass.
     """
 
     num_classes: int
@@ -51,7 +52,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies x [B, H, W, C]; training draws dropout and updates running statistics."""
+        """Classifies x [B, H, W, C]; training applies dropout and updates running statistics."""
         x = x.astype(self.dtype)
         for width, convolutions in zip(WIDTHS, CONVOLUTIONS[self.depth], strict=True):
             stage = partial(
@@ -70,7 +71,7 @@ class VGG(nn.Module):
 
 
 def _stage(model: VGG, x: jax.Array, width: int, convolutions: int, train: bool) -> jax.Array:
-    """Convolutions of one width, and the pooling: [B, H, W, C] -> [B, H // 2, W // 2, width]."""
+    """One stage, convolutions and max pooling: [B, H, W, C] -> [B, H // 2, W // 2, width]."""
     for _ in range(convolutions):
         x = square(width, dtype=model.dtype)(x)
         x = nn.relu(model.norm(x, train, model.dtype))

@@ -1,6 +1,6 @@
-"""The vision transformer (Dosovitskiy et al., 2021), with the mean of its patches classified.
+"""Vision transformer (Dosovitskiy et al., 2021), with mean pooling instead of a class token.
 
-Shapes: B images of H by W with C channels, p by p pixels a patch, N patches, D features.
+Shapes: B images of H by W with C channels; N patches of p by p pixels; D features.
 """
 
 from functools import partial
@@ -17,17 +17,17 @@ from jaxdl.nn.transformer import Block, Encoder
 
 
 class ViT(nn.Module):
-    """[B, H, W, C] -> logits [B, num_classes], float32.
+    """Vision transformer: [B, H, W, C] -> logits [B, num_classes], float32.
 
     Attributes:
-      num_classes: K.
-      patch: p, which divides H and W.
-      layers: blocks, with normalisation first.
-      heads: of attention; they divide `features`.
+      num_classes: number of classes.
+      patch: p, side of a patch in pixels, must divide H and W.
+      layers: number of pre-norm blocks.
+      heads: number of attention heads, must divide `features`.
       features: D.
-      hidden: units inside a block.
-      dropout: rate of the patches, of each branch, and of the weights of attention.
-      dtype: of the computation; parameters and logits are float32.
+      hidden: hidden units of each block's feed-forward network.
+      dropout: dropout rate of the patches, of each branch and of the attention weights.
+      dtype: dtype of the computation; parameters and logits are float32.
     """
 
     num_classes: int
@@ -41,29 +41,36 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies x [B, H, W, C]; training draws dropout.
+        """Classifies x [B, H, W, C]; training applies dropout.
 
         Raises:
-          UserError: patches do not fill the images.
+          UserError: `patch` does not divide H and W.
         """
         x = patches(x.astype(self.dtype), self.patch)
         x = Dense(self.features, dtype=self.dtype, name="embed")(x)
-        places = self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
-        x = Dropout(self.dropout, deterministic=not train)(x + places.astype(self.dtype))
+        positions = self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+        x = Dropout(self.dropout, deterministic=not train)(x + positions.astype(self.dtype))
         block = partial(
             Block, self.features, self.heads, self.hidden, dropout=self.dropout, dtype=self.dtype
         )
-        every = jnp.ones((1, 1, x.shape[1]), bool)
-        x = Encoder(self.layers, block, self.dtype, name="encoder")(x, every, train=train)
+        mask = jnp.ones((1, 1, x.shape[1]), bool)  # each patch sees all patches
+        x = Encoder(self.layers, block, self.dtype, name="encoder")(x, mask, train=train)
         x = jnp.mean(x.astype(jnp.float32), axis=1).astype(self.dtype)
         return Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
 
 
 def patches(x: jax.Array, size: int) -> jax.Array:
-    """Images [B, H, W, C] in squares, row by row: [B, N, size * size * C].
+    """Splits images into square patches, row by row: [B, H, W, C] -> [B, N, size * size * C].
+
+    Args:
+      x: images [B, H, W, C].
+      size: side of a patch, in pixels.
 
     Raises:
-      UserError: squares of this size do not fill the images.
+      UserError: `size` does not divide H and W.
+
+    >>> patches(jnp.zeros((1, 8, 8, 3)), 4).shape
+    (1, 4, 48)
     """
     B, H, W, C = x.shape
     if H % size or W % size:

@@ -1,1 +1,1 @@
-"""Layers, and the convolutions and products that they are made of."""
+"""Neural network layers, and the convolutions and matrix products that they compute with."""

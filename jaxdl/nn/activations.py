@@ -1,4 +1,4 @@
-"""Activations by name, elementwise but for softmax, which is over the last axis."""
+"""Activation functions by name: elementwise, except softmax, which is over the last axis."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": nn.elu,  # x above 0, exp(x) - 1 below: Clevert et al., 2016
     "softmax": nn.softmax,
     "gelu": partial(nn.gelu, approximate=False),  # x Phi(x), exact: Hendrycks & Gimpel, 2016
-    "silu": nn.silu,  # x sigmoid(x): Elfwing et al., 2018; swish of beta 1
-    "selu": nn.selu,  # 1.0507 times an ELU of alpha 1.6733: Klambauer et al., 2017
+    "silu": nn.silu,  # x sigmoid(x): Elfwing et al., 2018; Swish with beta = 1
+    "selu": nn.selu,  # 1.0507 times an ELU with alpha = 1.6733: Klambauer et al., 2017
     "softplus": nn.softplus,  # log(1 + exp(x))
 }

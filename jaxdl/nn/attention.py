@@ -1,6 +1,6 @@
-"""Attention of several heads (Vaswani et al., 2017), and rotary positions (Su et al., 2021).
+"""Multi-head attention (Vaswani et al., 2017) and rotary position embeddings (Su et al., 2021).
 
-Shapes: B examples, T positions that ask and S that are asked, D features, H heads.
+Shapes: B examples, T query positions, S key positions, D features, H heads.
 """
 
 import flax.linen as nn
@@ -12,51 +12,64 @@ from jaxdl.errors import UserError
 from jaxdl.nn.dense import Dense, general
 from jaxdl.nn.dropout import Dropout
 
-BASE = 10_000  # of the wavelengths of positions, in both papers
+# Wavelengths of position embeddings grow from 2 pi to BASE * 2 pi, in both papers.
+BASE = 10_000
 
 
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Turns each pair of features by an angle that grows with the position.
+    """Rotary position embedding (Su et al., 2021).
 
-    So a product of two vectors depends on how far apart their positions are, not on where they are.
+    Rotates each pair of neighbouring features by an angle proportional to the position. The dot
+    product of two rotated vectors then depends on the distance between their positions only.
 
     Args:
-      x: [B, T, H, d], d even.
+      x: queries or keys [B, T, H, d], d even.
       positions: int [T].
+
+    Returns:
+      Array of the shape and dtype of `x`; the rotation is computed in float32.
     """
     half = x.shape[-1] // 2
     angles = positions[:, None] * BASE ** -(jnp.arange(half) / half)[None]
     cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
-    first, second = jnp.moveaxis(x.astype(jnp.float32).reshape(*x.shape[:-1], half, 2), -1, 0)
-    pairs = first * cos - second * sin, first * sin + second * cos
-    return jnp.stack(pairs, axis=-1).reshape(x.shape).astype(x.dtype)
+    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], half, 2)
+    real, imag = jnp.moveaxis(pairs, -1, 0)
+    rotated = real * cos - imag * sin, real * sin + imag * cos
+    return jnp.stack(rotated, axis=-1).reshape(x.shape).astype(x.dtype)
 
 
 def weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """The softmax over the last axis of what the mask lets through, in float32.
+    """Attention weights: masked softmax over the last axis, in float32.
 
-    Zeros, with gradients of zero, where it lets nothing through.
+    Rows whose mask is all False have weights of zero, and gradients of zero.
 
     Args:
-      scores: [..., S].
-      mask: bool, of sizes that broadcast to those of scores.
+      scores: attention scores [..., S].
+      mask: bool array that broadcasts to the shape of `scores`; False hides a position.
+
+    Returns:
+      float32 [..., S].
+
+    >>> weights(jnp.zeros((1, 4)), jnp.array([True, True, False, False])).tolist()
+    [[0.5, 0.5, 0.0, 0.0]]
     """
     scores = scores.astype(jnp.float32)
-    chosen = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    return jnp.where(mask, nn.softmax(chosen), 0)
+    masked = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    return jnp.where(mask, nn.softmax(masked), 0)
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head attention to a memory; self-attention where the memory is the positions.
+    """Multi-head attention; self-attention when `memory` is `x`.
 
-    To attend to a memory that grows, keep what `project` gives and call `attend`.
+    To attend to a memory that grows, as in decoding, cache the result of `project` and call
+    `attend`.
 
     Attributes:
-      features: D, of what is put out.
-      heads: H.
-      dropout: rate of the weights of attention.
-      rotary: turn queries and keys by their positions.
-      dtype: of the products; the softmax is in float32.
+      features: D, size of the output and of all heads together.
+      heads: H, must divide `features`.
+      dropout: dropout rate of the attention weights.
+      rotary: whether queries and keys get rotary position embeddings.
+      dtype: dtype of the matrix products; the softmax is in float32.
     """
 
     features: int
@@ -66,19 +79,21 @@ class MultiHeadAttention(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the four projections.
+        """Creates the query, key, value and output projections.
 
         Raises:
-          UserError: the heads do not divide the features, or into odd parts that must be turned.
+          UserError: `heads` does not divide `features`, or the features per head are odd while
+            `rotary` is set.
         """
         if self.features % self.heads:
             raise UserError(
-                f"heads={self.heads} do not divide features={self.features}: give others"
+                f"heads={self.heads} does not divide features={self.features}: "
+                "change one of the two"
             )
         if self.rotary and self.features // self.heads % 2:
             raise UserError(
-                f"{self.features // self.heads} features a head are odd, and rotary positions turn "
-                "pairs of them: give other heads or features"
+                f"{self.features // self.heads} features per head is odd, but rotary positions "
+                "need an even number: change heads or features"
             )
         self.query, self.key, self.value, self.out = (
             Dense(self.features, dtype=self.dtype) for _ in range(4)
@@ -94,14 +109,16 @@ class MultiHeadAttention(nn.Module):
         train: bool,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """Attends.
+        """Attends from each position of `x` to the positions of `memory`.
 
         Args:
-          x: [B, T, D], what asks.
-          memory: [B, S, D'], what is asked.
-          mask: bool [B or 1, T or 1, S], what may be seen; where nothing may, the result is zero.
-          train: draws dropout.
-          positions: int [T], of x and of a memory as long, for rotary ones; None: from 0 on.
+          x: queries [B, T, D].
+          memory: source of keys and values [B, S, D'].
+          mask: bool [B or 1, T or 1, S], True where a query may see a key. A query that may see
+            no key has an output of zero.
+          train: whether to apply dropout.
+          positions: int [T], positions of both `x` and `memory` for rotary embeddings (so S = T);
+            None: 0, 1, 2, ...
 
         Returns:
           [B, T, D].
@@ -112,9 +129,17 @@ class MultiHeadAttention(nn.Module):
     def project(
         self, memory: jax.Array, positions: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """The keys and values of a memory [B, S, D']: each [B, S, H, D / H]."""
-        keys = self._turned(self._split(self.key(memory)), positions)
-        return keys, self._split(self.value(memory))
+        """Keys and values of a memory.
+
+        Args:
+          memory: [B, S, D'].
+          positions: int [S], for rotary embeddings; None: 0, 1, 2, ...
+
+        Returns:
+          Keys and values, [B, S, H, D / H] each.
+        """
+        keys = self._rotate(self._split_heads(self.key(memory)), positions)
+        return keys, self._split_heads(self.value(memory))
 
     def attend(
         self,
@@ -126,21 +151,23 @@ class MultiHeadAttention(nn.Module):
         train: bool,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """Attends from x [B, T, D] to keys and values; see `__call__`."""
-        queries = self._turned(self._split(self.query(x)), positions)
+        """Attends from x [B, T, D] to keys and values of `project`; see `__call__`."""
+        queries = self._rotate(self._split_heads(self.query(x)), positions)
         queries = queries * (self.features // self.heads) ** -0.5
-        by_head = ((0, 2), (0, 2))
-        scores = general(queries, keys, (((3,), (3,)), by_head), None, jnp.float32)  # [B, H, T, S]
-        found = self.drop(weights(scores, mask[:, None]), deterministic=not train)
-        by_head = ((0, 1), (0, 2))
-        y = general(found.astype(self.dtype), values, (((3,), (1,)), by_head))  # [B, H, T, D / H]
+        batch_axes = ((0, 2), (0, 2))
+        scores = general(queries, keys, (((3,), (3,)), batch_axes), None, jnp.float32)
+        # scores: [B, H, T, S]
+        attention = self.drop(weights(scores, mask[:, None]), deterministic=not train)
+        batch_axes = ((0, 1), (0, 2))
+        y = general(attention.astype(self.dtype), values, (((3,), (1,)), batch_axes))
+        # y: [B, H, T, D / H]
         y = self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], self.features))
         return jnp.where(jnp.any(mask, axis=-1, keepdims=True), y, 0)
 
-    def _split(self, x: jax.Array) -> jax.Array:
+    def _split_heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.heads, -1)
 
-    def _turned(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:
+    def _rotate(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:
         if not self.rotary:
             return x
         return rotate(x, jnp.arange(x.shape[1]) if positions is None else positions)

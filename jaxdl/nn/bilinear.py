@@ -1,7 +1,10 @@
-"""Bilinear maps as JAX primitives: derivatives of all orders, forwards and backwards.
+"""Bilinear maps as JAX primitives, with derivatives of all orders in both modes.
 
-A map that is a primitive has a form of its own for each platform and, as the transposes of one, the
-other maps of its family: none of them is ever differentiated through.
+JAX differentiates a function through its code, so a fast form of a product may have a slow
+gradient. A primitive has a form for each platform, and JAX never differentiates these forms. The
+transposes of a bilinear map are again bilinear maps, so its derivatives are maps of the same
+family. The caller declares them by `jax.interpreters.ad.defbilinear`; see `jaxdl.nn.convolution`
+and `jaxdl.nn.dense`.
 """
 
 import functools
@@ -24,50 +27,58 @@ def primitive(
     on_cpu: Map,
     default: Map,
 ) -> Primitive:
-    """A map of two operands, without its derivatives.
+    """Makes a map of two operands a primitive, without its derivatives.
 
     Args:
-      name: of the primitive.
-      axes: of the two operands and of the result, a letter each. They all begin with the same one,
-        of members: what each of those gives is of its operands alone.
-      result: shape and type of the result, of those of the operands and the parameters.
-      on_cpu: the map on a CPU, of operands and parameters.
-      default: the map elsewhere.
+      name: name of the primitive.
+      axes: axes of the two operands and the result, one letter each. All three begin with the
+        letter of the member axis: each member of the result depends only on the same member of the
+        operands.
+      result: abstract evaluation, (operands' `ShapedArray`s, **parameters) -> the result's.
+      on_cpu: the map on a CPU, (a, b, **parameters) -> result.
+      default: the map on other platforms, with the same signature.
+
+    Returns:
+      The primitive, with rules for evaluation, `jit` and `vmap`.
     """
-    made = Primitive(name)
-    mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
-    mlir.register_lowering(made, mlir.lower_fun(default, multiple_results=False))
-    made.def_abstract_eval(result)
+    bilinear = Primitive(name)
+    mlir.register_lowering(bilinear, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(bilinear, mlir.lower_fun(default, multiple_results=False))
+    bilinear.def_abstract_eval(result)
 
     @functools.cache
     def compiled(**parameters: Any) -> Map:
-        return jax.jit(functools.partial(made.bind, **parameters))
+        return jax.jit(functools.partial(bilinear.bind, **parameters))
 
-    made.def_impl(lambda a, b, **parameters: compiled(**parameters)(a, b))
+    bilinear.def_impl(lambda a, b, **parameters: compiled(**parameters)(a, b))
 
     def batch(
         operands: tuple[jax.Array, jax.Array], dims: tuple[Any, Any], **parameters: Any
     ) -> tuple[jax.Array, int]:
-        """A batch of both is one of members; of one, goes to an axis of its own in the result."""
-        own = [d is not None for d in dims]
+        """Batching rule: merges the batch axis into an existing axis, so the rank stays.
+
+        If both operands are batched, it becomes part of the member axis. If one is, it becomes part
+        of an axis that this operand alone shares with the result, such as that of the images.
+        """
+        batched = [d is not None for d in dims]
         label = axes[2][0]
-        if not all(own):
-            mine, other = axes[own.index(True)], axes[own.index(False)]
-            label = next(c for c in mine if c in axes[2] and c not in other)
+        if not all(batched):
+            own, other = axes[batched.index(True)], axes[batched.index(False)]
+            label = next(c for c in own if c in axes[2] and c not in other)
         size = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
         merged = [
             a if d is None else _merge(a, d, names.index(label))
             for a, d, names in zip(operands, dims, axes[:2], strict=True)
         ]
-        y = made.bind(*merged, **parameters)
-        place = axes[2].index(label)
-        return y.reshape(*y.shape[:place], size, -1, *y.shape[place + 1 :]), place
+        y = bilinear.bind(*merged, **parameters)
+        axis = axes[2].index(label)
+        return y.reshape(*y.shape[:axis], size, -1, *y.shape[axis + 1 :]), axis
 
-    batching.primitive_batchers[made] = batch
-    return made
+    batching.primitive_batchers[bilinear] = batch
+    return bilinear
 
 
-def _merge(a: jax.Array, batch: int, place: int) -> jax.Array:
-    """The axis `batch` multiplied into what is axis `place` without it."""
-    a = jnp.moveaxis(a, batch, place)
-    return a.reshape(*a.shape[:place], -1, *a.shape[place + 2 :])
+def _merge(a: jax.Array, batch: int, axis: int) -> jax.Array:
+    """Merges the axis `batch` into `axis`, which is counted without it."""
+    a = jnp.moveaxis(a, batch, axis)
+    return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])

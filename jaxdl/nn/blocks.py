@@ -1,10 +1,20 @@
-"""Convolution and pooling on blocks of pixels: with few channels far faster on a CPU.
+"""Convolution and pooling on blocks of pixels: much faster on a CPU where channels are few.
 
-s by s pixels of C channels are one pixel of s * s * C. A kernel that makes the results of a whole
-block from the blocks it sees multiplies zeros too; but there are fewer patches to copy, products
-are wider, and what is pooled lies side by side.
+A block of s by s pixels with C channels becomes one pixel with s * s * C channels, and the kernel
+becomes one that computes all outputs of a block from the blocks around them. This multiplies some
+zeros. But there are fewer patches to copy, the matrix products are wider, and the values that are
+pooled together lie side by side.
 
-Shapes: B images of H by W; k by l kernels of I channels in and O out; s pixels a side of a block.
+    image, 4x4 pixels, C channels         2x2 blocks (s = 2), 4 * C channels
+
+         a b | c d
+         e f | g h                              abef | cdgh
+         ----+----                              -----+-----
+         i j | k l                              ijmn | klop
+         m n | o p
+
+Shapes: B images of H by W; k by l kernels with I channels in, O channels out; s the side of a
+block, in pixels.
 """
 
 from collections.abc import Callable
@@ -16,14 +26,14 @@ from jax import lax
 
 
 class Axis(NamedTuple):
-    """One axis of images whose convolution is pooled by pairs, in blocks.
+    """Block geometry of one axis (rows or columns) of a convolution with 2x2 pooling after it.
 
     Attributes:
-      pooled: pairs of results; an odd last result is dropped.
-      results: blocks of results, all but the last full.
-      blocks: blocks of pixels that those see.
-      seen: of them, what one block of results sees.
-      padding: pixels of zeros before and after; negative ones are cut off.
+      pooled: size of the pooled output; an odd last output is dropped before pooling.
+      results: blocks of outputs; the last one may be partly empty.
+      blocks: blocks of input pixels that these depend on.
+      seen: input blocks that one block of outputs depends on.
+      padding: pixels of zeros before and after the image; negative numbers crop.
     """
 
     pooled: int
@@ -34,7 +44,17 @@ class Axis(NamedTuple):
 
 
 def axis(pixels: int, kernel: int, padding: int, size: int) -> Axis:
-    """Window along an axis of so many pixels, of a kernel over `padding` zeros on both sides."""
+    """Block geometry along an axis.
+
+    Args:
+      pixels: size of the image.
+      kernel: size of the kernel.
+      padding: zeros on both sides of the image.
+      size: s, side of a block, even.
+
+    >>> axis(pixels=28, kernel=5, padding=2, size=4)
+    Axis(pooled=14, results=7, blocks=8, seen=2, padding=(2, 2))
+    """
     pooled = (pixels + 2 * padding - kernel + 1) // 2
     results = -(-pooled // (size // 2))
     seen = 1 + -(-(kernel - 1) // size)
@@ -43,7 +63,7 @@ def axis(pixels: int, kernel: int, padding: int, size: int) -> Axis:
 
 
 def split(x: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
-    """Images [B, H, W, I] in blocks: [B, rows.blocks, columns.blocks, s * s * I]."""
+    """Splits images into blocks: [B, H, W, I] -> [B, rows.blocks, columns.blocks, s * s * I]."""
     pads = [(0, 0, 0), (*rows.padding, 0), (*columns.padding, 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), pads)
     x = x.reshape(x.shape[0], rows.blocks, size, columns.blocks, size, -1).swapaxes(2, 3)
@@ -51,18 +71,20 @@ def split(x: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
 
 
 def join(x: jax.Array, rows: Axis, columns: Axis, side: int) -> jax.Array:
-    """The pooled results of blocks, `side` by `side` each, as images [B, pooled, pooled, O]."""
+    """Joins blocks of `side` by `side` pooled outputs to images [B, pooled, pooled, O]."""
     x = x.reshape(x.shape[0], rows.results, columns.results, side, side, -1).swapaxes(2, 3)
     x = x.reshape(x.shape[0], rows.results * side, columns.results * side, -1)
     return x[:, : rows.pooled, : columns.pooled]
 
 
 def shifted(kernel: jax.Array, size: int) -> jax.Array:
-    """[k, l, I, O] -> [k + s - 1, l + s - 1, I, s * s * O]: the kernel at each pixel of a block.
+    """Copies of a kernel, shifted to each pixel of a block.
 
-    Those at the same place of their pooling windows stand together, from window to window.
+    [k, l, I, O] -> [k + s - 1, l + s - 1, I, s * s * O]. The output channels are ordered by the
+    pixel's place within its 2x2 pooling window, then by the window. Pooling is then over the
+    slowest of these axes.
     """
-    places = [range(first, size, 2) for first in range(2)]
+    places = [range(offset, size, 2) for offset in range(2)]
     pads = [
         ((i, size - 1 - i), (j, size - 1 - j), (0, 0), (0, 0))
         for rows in places
@@ -74,7 +96,7 @@ def shifted(kernel: jax.Array, size: int) -> jax.Array:
 
 
 def of_blocks(kernel: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
-    """The kernel [k, l, I, O] over blocks: [rows.seen, columns.seen, s * s * I, s * s * O]."""
+    """Kernel over blocks: [k, l, I, O] -> [rows.seen, columns.seen, s * s * I, s * s * O]."""
     height, width, inputs, outputs = kernel.shape
     lacking = [rows.seen * size - (height + size - 1), columns.seen * size - (width + size - 1)]
     wide = jnp.pad(shifted(kernel, size), [*((0, n) for n in lacking), (0, 0), (0, 0)])
@@ -91,18 +113,21 @@ def convolve_and_pool(
     activation: Callable[[jax.Array], jax.Array],
     pool: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """The pooled activations of a convolution: [B, H', W', O], H' = (H + 2 * padding - k + 1) // 2.
+    """Convolution, activation and 2x2 pooling, by blocks of pixels.
 
     Args:
       x: images [B, H, W, I].
       kernel: [k, l, I, O].
       bias: [O].
-      padding: zeros on each side.
-      activation: of each result.
-      pool: windows [..., 4, C] -> [..., C].
+      padding: zeros on each side, in pixels.
+      activation: elementwise activation.
+      pool: pooling of windows, [..., 4, C] -> [..., C]; see `pooling.OVER_WINDOWS`.
+
+    Returns:
+      [B, H', W', O], H' = (H + 2 * padding - k + 1) // 2.
     """
     _, H, W, inputs = x.shape
-    # Where blocks of four multiply not too many zeros, they have a quarter of the patches.
+    # Blocks of 4x4 have a quarter of the patches, where they do not multiply too many zeros.
     size = 4 if inputs <= 4 < min(kernel.shape[:2]) else 2
     rows = axis(H, kernel.shape[0], padding, size)
     columns = axis(W, kernel.shape[1], padding, size)
@@ -116,7 +141,8 @@ def convolve_and_pool(
         axis=-1,
     )
     matrix = of_blocks(kernel, rows, columns, size).reshape(patches.shape[-1], -1)
-    # Of matrices: of more axes a CPU turns one around for the gradient by the kernel.
+    # Reshaped to matrices: with more axes, a CPU transposes an operand of the gradient with respect
+    # to the kernel, which is slow.
     flat = patches.reshape(-1, patches.shape[-1])
     y = jnp.matmul(flat, matrix, preferred_element_type=jnp.float32)
     y = y.reshape(*patches.shape[:-1], 4, -1)

@@ -1,31 +1,40 @@
-"""Recurrent cells and their derivatives.
+"""Recurrent cells with hand-written derivatives.
 
-Elman (1990), LSTM (Gers et al., 2000), GRU (Cho et al., 2014).
+Elman (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
+
+A cell is one time step, elementwise except for the matrix product with h, which the layer in
+`jaxdl.nn.recurrent` computes. The step saves the values of the activations. Derivatives are
+computed from these values, so nothing expensive is computed twice.
+
+Names: `x` is the contribution of the input to the gates, `inner` that of h; `by` is the gradient of
+the loss with respect to the next state, and `by_a` that with respect to `a`.
+
+The gates are side by side in one array, G * F columns, in all of these functions. A CPU then does
+each operation once. With one array per gate, XLA computed the same values several times.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-State = tuple[jax.Array, ...]  # [B, F] each, the first of them h, what a layer puts out
+State = tuple[jax.Array, ...]  # [B, F] each; the first is h, the output of the layer
 
 
 class Cell(NamedTuple):
-    """One position of a recurrent layer; elementwise, but for the gates that stand side by side.
-
-    What is expensive is computed once: `step` keeps the values of the activations, from which
-    `back` has their derivatives.
+    """One time step of a recurrent layer, and its derivative.
 
     Attributes:
-      gates: G, each with F columns of the kernels.
-      states: arrays of a state.
-      step: (what comes from the input, what comes from h, state) -> the next state, what is kept.
-      back: (kept, state before, gradient by the next state) -> gradients by those three. Where the
-        first two are alike, they are one array.
-      inner_bias: the last gate's part of h has a bias of its own.
+      gates: G, number of gates, each with F columns of the kernels.
+      states: number of arrays in a state.
+      step: (x [B, G * F], inner [B, G * F], state) -> (next state, saved values).
+      back: (saved values, state, gradient of the next state) -> (gradient of the gates, gradient of
+        the state apart from that through `inner`). A gate whose gradients by `x` and by `inner` are
+        equal has one for both.
+      part: gradient of the gates -> gradients of `x` and of `inner`.
+      inner_bias: whether the last gate has a bias of its own in `inner`.
     """
 
     gates: int
@@ -36,24 +45,23 @@ class Cell(NamedTuple):
     inner_bias: bool = False
 
 
-# Gates stand side by side in one array throughout: a CPU then does each thing once, where with an
-# array a gate XLA computed the same several times over.
-
-
 def _activate(a: jax.Array, kinds: str) -> jax.Array:
-    """Gates side by side [B, G * F], `s`: sigmoid, (1 + tanh(a / 2)) / 2, and `t`: tanh."""
+    """Activates gates side by side [B, G * F]; one letter a gate, `s` sigmoid or `t` tanh.
+
+    Both are computed by one tanh: sigmoid(a) = (1 + tanh(a / 2)) / 2.
+    """
     half = _columns(a, kinds, 0.5, 1.0)
     return half * jnp.tanh(half * a) + _columns(a, kinds, 0.5, 0.0)
 
 
 def _slope(gates: jax.Array, kinds: str) -> jax.Array:
-    """The derivative of `_activate` from its values: of sigmoid g - g * g, of tanh 1 - g * g."""
+    """Derivative of `_activate` from its values g: g - g * g of sigmoid, 1 - g * g of tanh."""
     squared = gates * gates
     return jnp.where(_columns(gates, kinds, True, False), gates, 1) - squared
 
 
-def _columns(like: jax.Array, kinds: str, sigmoid: Any, tanh: Any) -> jax.Array:
-    """One value for the columns of each sigmoid, another for those of each tanh: [1, G * F]."""
+def _columns(like: jax.Array, kinds: str, sigmoid: float, tanh: float) -> jax.Array:
+    """Row [1, G * F] with one value in the columns of sigmoid gates, another in those of tanh."""
     values = np.array([sigmoid if kind == "s" else tanh for kind in kinds])
     dtype = None if values.dtype == bool else jnp.float32
     return jnp.asarray(np.repeat(values, like.shape[-1] // len(kinds))[None], dtype)
@@ -65,25 +73,26 @@ def _elman(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     return (h,), (h,)
 
 
-def _elman_back(kept: State, state: State, by: State) -> tuple[jax.Array, State]:
-    return by[0] * (1 - kept[0] ** 2), (jnp.zeros_like(state[0]),)
+def _elman_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
+    return by[0] * (1 - saved[0] ** 2), (jnp.zeros_like(state[0]),)
 
 
 def _lstm(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     gates = _activate(x + inner, "ssts")
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = f * state[1] + i * g
-    squashed = jnp.tanh(c)
-    return (o * squashed, c), (gates, squashed)
+    tanh_c = jnp.tanh(c)
+    return (o * tanh_c, c), (gates, tanh_c)
 
 
-def _lstm_back(kept: State, state: State, by: State) -> tuple[jax.Array, State]:
-    gates, squashed = kept
+def _lstm_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
+    gates, tanh_c = saved
     i, f, g, o = jnp.split(gates, 4, axis=-1)
-    by_c = by[1] + by[0] * o * (1 - squashed**2)
-    outer = jnp.concatenate((by_c, by_c, by_c, by[0]), axis=-1)
-    others = jnp.concatenate((g, state[1], i, squashed), axis=-1)
-    return outer * others * _slope(gates, "ssts"), (jnp.zeros_like(by_c), by_c * f)
+    by_c = by[1] + by[0] * o * (1 - tanh_c**2)
+    # Each gate's gradient: that of its product, times the other factor, times its own slope.
+    by_products = jnp.concatenate((by_c, by_c, by_c, by[0]), axis=-1)
+    factors = jnp.concatenate((g, state[1], i, tanh_c), axis=-1)
+    return by_products * factors * _slope(gates, "ssts"), (jnp.zeros_like(by_c), by_c * f)
 
 
 def _gru(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
@@ -95,8 +104,8 @@ def _gru(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     return (n + z * (state[0] - n),), (gates, n, m)
 
 
-def _gru_back(kept: State, state: State, by: State) -> tuple[jax.Array, State]:
-    gates, n, m = kept
+def _gru_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
+    gates, n, m = saved
     r, z = jnp.split(gates, 2, axis=-1)
     by_n = by[0] * (1 - z) * (1 - n * n)
     by_gates = jnp.concatenate((by_n * m, by[0] * (state[0] - n)), -1) * _slope(gates, "ss")
@@ -104,7 +113,7 @@ def _gru_back(kept: State, state: State, by: State) -> tuple[jax.Array, State]:
 
 
 def _part_gru(by: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Parts r, z, n of the input, n of h."""
+    """Splits gradients of r, z, n in `x` and n in `inner`: r and z have one for both."""
     F = by.shape[-1] // 4
     return by[..., : 3 * F], jnp.concatenate((by[..., : 2 * F], by[..., 3 * F :]), axis=-1)
 

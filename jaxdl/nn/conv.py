@@ -1,6 +1,10 @@
-"""Convolution layers for networks of rectifiers, never slow on any platform.
+"""Convolution layers for networks of rectifiers, fast on every platform.
 
-Shapes: B images of H by W with I channels in, O channels out.
+The layers of Flax, with the convolutions of `jaxdl.nn.convolution` inside, which explains how they
+work. `ConvPool` also uses `jaxdl.nn.blocks`, and its CPU form is chosen when the program is lowered
+for a platform.
+
+Shapes: B images of H by W; I channels in, O channels out.
 """
 
 import functools
@@ -19,18 +23,19 @@ from jaxdl.nn.pooling import OVER_WINDOWS, Pool
 
 
 class Conv(nn.Conv):
-    """`nn.Conv` in interface, parameters, initialisation and result, to rounding: only faster.
+    """`nn.Conv` with faster gradients, interchangeable with it.
 
-    On a CPU the gradient by a kernel of 64 channels at 32x32 takes a third of the time in float32
-    and a fifth in bfloat16; `jaxdl.nn.convolution` says where else. Checkpoints of one are
-    those of the other.
+    Interface, parameters and initialisation are those of `nn.Conv`, and so is the result, up to
+    rounding. Checkpoints of one load into the other. On a CPU the gradient with respect to a kernel
+    of 64 channels at 32x32 takes a third of the time in float32 and a fifth in bfloat16;
+    `jaxdl.nn.convolution` lists the other cases.
     """
 
     promote_dtype: Callable[..., Any] = promote
     conv_general_dilated: Callable[..., Any] = convolution.general
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolves x [..., H, W, I]."""
+        """Convolves x [..., H, W, I] -> [..., H', W', O]."""
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         return super().__call__(x).astype(dtype)
 
@@ -38,10 +43,17 @@ class Conv(nn.Conv):
 def square(
     features: int, size: int = 3, stride: int = 1, *, padding: int | None = None, **options: Any
 ) -> Conv:
-    """A square kernel before a rectifier, initialised as He et al. (2015) derive for that.
+    """Convolution layer with a square kernel, for a rectifier after it.
 
-    `padding` is of zeros on each side; None: (size - 1) // 2, which at stride 1 and for an odd size
-    keeps the size of the images. `options` are `nn.Conv`'s others.
+    The kernel's initialisation is that of He et al. (2015) for rectifiers.
+
+    Args:
+      features: O.
+      size: side of the kernel, in pixels.
+      stride: along both axes.
+      padding: zeros on each side; None: (size - 1) // 2, which keeps the size of the images at
+        stride 1 if `size` is odd.
+      **options: other attributes of `nn.Conv`.
     """
     return Conv(
         features,
@@ -54,15 +66,16 @@ def square(
 
 
 class ConvTranspose(nn.Module):
-    """`nn.ConvTranspose` of a 4x4 kernel at stride 2, with its parameters and result, to rounding.
+    """Transposed convolution with a 4x4 kernel and stride 2, which doubles the size of images.
 
-    Of each 2x2 pixels that it makes, every one is a 2x2 convolution of the small image: so it is
-    one convolution with four times the channels, without the zeros between pixels.
+    Parameters are those of `nn.ConvTranspose`, and so is the result, up to rounding. Each pixel of
+    a 2x2 block of the output is a 2x2 convolution of the input. So the layer is one convolution
+    with four times the channels, without zeros between pixels.
 
     Attributes:
       features: O.
-      kernel_init: of the kernel [4, 4, I, O].
-      dtype: of the computation; parameters are float32.
+      kernel_init: initializer of the kernel [4, 4, I, O].
+      dtype: dtype of the computation; parameters are float32.
     """
 
     features: int
@@ -75,6 +88,7 @@ class ConvTranspose(nn.Module):
         B, H, W, I = x.shape  # noqa: E741
         kernel = self.param("kernel", self.kernel_init, (4, 4, I, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # The kernel as four 2x2 kernels: one for each pixel of a 2x2 block of the output.
         taps = kernel.reshape(2, 2, 2, 2, I, self.features).transpose(0, 2, 4, 1, 3, 5)
         taps = taps.reshape(2, 2, I, -1).astype(self.dtype)
         y = convolution.convolve(x.astype(self.dtype), taps, (1, 1), ((1, 1), (1, 1)))
@@ -86,15 +100,18 @@ class ConvTranspose(nn.Module):
 
 
 class ConvPool(nn.Module):
-    """The pooled activations of `square`, with its parameters: quick for few channels, too.
+    """Convolution, activation and pooling in one layer, fast for few channels as well.
+
+    The convolution is that of `square`, with its parameters. On a CPU max and average pooling use
+    the blocks of `jaxdl.nn.blocks`.
 
     Attributes:
       features: O.
-      size: of the kernel, pixels a side.
-      padding: of zeros on each side.
-      activation: after the convolution, elementwise.
-      pool: after the activation.
-      dtype: of the computation; parameters are float32.
+      size: side of the kernel, in pixels.
+      padding: zeros on each side, in pixels.
+      activation: elementwise activation after the convolution.
+      pool: pooling after the activation.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     features: int
@@ -110,20 +127,20 @@ class ConvPool(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:])
-        given = x.astype(self.dtype), kernel.astype(self.dtype), bias
+        operands = x.astype(self.dtype), kernel.astype(self.dtype), bias
 
         def plain(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
             y = convolution.convolve(x, kernel, (1, 1), ((self.padding, self.padding),) * 2)
             return self.pool(self.activation((y + bias[None, None, None]).astype(y.dtype)))
 
-        windows = OVER_WINDOWS.get(self.pool)
+        pool_windows = OVER_WINDOWS.get(self.pool)
         H, W = (n + 2 * self.padding - self.size + 1 for n in x.shape[1:3])
-        if windows is None or x.shape[0] == 0 or min(H // 2, W // 2) < 1:
-            return plain(*given)
+        if pool_windows is None or x.shape[0] == 0 or min(H // 2, W // 2) < 1:
+            return plain(*operands)
         in_blocks = functools.partial(
             blocks.convolve_and_pool,
             padding=self.padding,
             activation=self.activation,
-            pool=windows,
+            pool=pool_windows,
         )
-        return jax.lax.platform_dependent(*given, cpu=in_blocks, default=plain)
+        return jax.lax.platform_dependent(*operands, cpu=in_blocks, default=plain)

@@ -1,19 +1,38 @@
-"""Convolution as three bilinear maps, each with the form that is fastest where it runs.
+"""Two-dimensional convolution as three bilinear primitives, each with a fast form per platform.
 
-With x the images, w the kernel and y the result, `forward` gives y from (x, w), `to_images` the
-gradient with respect to x from (y, w), and `to_kernel` that with respect to w from (x, y). The
-derivatives of each are the other two, so all orders of differentiation, forwards and backwards,
-stay within the three. On a GPU or TPU each is XLA's own convolution. On a CPU XLA leaves its fast
-path for gradients with respect to kernels, for gradients inside `scan`, for images smaller than the
-kernel, for strides in gradients, for kernels that differ between members of a `vmap`, and has none
-for bfloat16; there they are plain convolutions or products of patches.
+With images x, kernel w and output y, a convolution is linear in x and linear in w. It belongs to a
+family of three bilinear maps:
 
-Shapes: N members with kernels of their own, B images of H by W with I channels in and O out, k by l
-kernels: x [N, B, H, W, I], w [N, k, l, I, O], y [N, B, H', W', O].
+- `forward` computes y from (x, w);
+- `to_images` computes the gradient with respect to x from (y, w);
+- `to_kernel` computes the gradient with respect to w from (x, y).
+
+The transpose of each with respect to either operand is one of the other two. So derivatives of all
+orders, in forward and reverse mode, stay within the three, and no form is ever differentiated.
+
+Each form may therefore be whatever is fastest on its platform. On a GPU or TPU all three are XLA's
+own convolution. On a CPU, XLA leaves its fast path for gradients with respect to kernels, for
+gradients inside `scan`, for images smaller than the kernel, for strides in gradients, and for
+kernels that differ between the examples of a `vmap`; for bfloat16 it has no fast path. In these
+cases the CPU forms are plain convolutions, or matrix products of patches (im2col).
+
+The files, from the outside in:
+
+- `jaxdl.nn.conv` has the Flax layers;
+- this file has `convolve`, the hook `general` for `nn.Conv`, and the primitives with their
+  derivatives;
+- `jaxdl.nn.bilinear` makes a bilinear map a JAX primitive, with its rules for `jit` and `vmap`;
+- `jaxdl.nn.conv_kernels` has the forms of the three maps, by XLA and for a CPU;
+- `jaxdl.nn.conv_window` has the geometry: sizes, strides and padding.
+
+A convolution that is pooled and has few channels has one more CPU form, in `jaxdl.nn.blocks`.
+
+Shapes: N members of a `vmap`, each with a kernel of its own; B images of H by W; I channels in, O
+channels out; k by l kernels: x [N, B, H, W, I], w [N, k, l, I, O], y [N, B, H', W', O].
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +41,7 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad
+from jax.typing import DTypeLike
 
 from jaxdl.nn import bilinear
 from jaxdl.nn.conv_kernels import (
@@ -37,9 +57,24 @@ from jaxdl.nn.conv_window import Pads, Window
 
 
 def convolve(x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Pads) -> jax.Array:
-    """The convolution of images [B, H, W, I] with a kernel [k, l, I, O]: [B, H', W', O]."""
+    """Two-dimensional convolution, fast on every platform and differentiable to all orders.
+
+    Like `lax.conv_general_dilated` it does not flip the kernel.
+
+    Args:
+      x: images [B, H, W, I].
+      w: kernel [k, l, I, O], of the dtype of `x`.
+      strides: down and right, in pixels.
+      padding: pixels of zeros (before, after) the rows and the columns; negative numbers crop.
+
+    Returns:
+      [B, H', W', O], of the dtype of `x`.
+
+    >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((2, 2, 1, 1)), (1, 1), ((0, 0), (0, 0))).ravel()
+    Array([4., 4., 4., 4.], dtype=float32)
+    """
     window = Window(tuple(strides), tuple(padding), x.shape[1:3], w.shape[:2])  # type: ignore
-    if 0 in (*x.shape, *w.shape, *window.out()):  # nothing to be fast about
+    if 0 in (*x.shape, *w.shape, *window.out()):  # the CPU forms do not handle empty arrays
         return xla_forward(x, w, window)
     return forward.bind(x[None], w[None], window=window)[0]
 
@@ -47,22 +82,23 @@ def convolve(x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Pads
 def general(
     lhs: jax.Array,
     rhs: jax.Array,
-    window_strides: Any,
-    padding: Any,
-    lhs_dilation: Any = None,
-    rhs_dilation: Any = None,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> jax.Array:
-    """`lax.conv_general_dilated`, by `convolve` wherever that can do it: the hook of `nn.Conv`.
+    """`lax.conv_general_dilated` that uses `convolve` where it can: the hook of `nn.Conv`.
 
-    It can for two dimensions of space, without dilation or groups, of float32 or bfloat16, at the
-    default precision. All else is XLA's.
+    `convolve` handles two spatial dimensions, float32 or bfloat16, the default precision, and
+    neither dilation nor groups. XLA handles everything else. Arguments and result are those of
+    `lax.conv_general_dilated`.
     """
-    plain = (
+    supported = (
         lhs.ndim == 4
         and lhs.dtype == rhs.dtype in (jnp.float32, jnp.bfloat16)
         and dimension_numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
@@ -71,12 +107,12 @@ def general(
         and precision is None
         and preferred_element_type in (None, lhs.dtype)
     )
-    if plain:
-        pads = padding
+    if supported:
         if isinstance(padding, str):
-            pads = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-        pads = tuple((int(low), int(high)) for low, high in pads)
-        return convolve(lhs, rhs, tuple(window_strides), pads)
+            padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+        rows, columns = ((int(low), int(high)) for low, high in padding)
+        down, right = window_strides
+        return convolve(lhs, rhs, (down, right), (rows, columns))
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -92,7 +128,8 @@ def general(
     )
 
 
-# The three maps as primitives, and their derivatives.
+# The three primitives. `conv_kernels` has the maps of one member; a primitive's operands have an
+# axis of N members in front. Without `vmap` N is 1, and the map is called on the one member.
 
 
 def _primitive(
@@ -102,21 +139,31 @@ def _primitive(
     on_cpu: Callable[..., jax.Array],
     by_xla: Callable[..., jax.Array],
 ) -> Primitive:
-    """One of the maps, of several members; `shape` is that of one member's result."""
+    """Makes one of the maps a primitive.
 
-    def members(a: jax.Array, b: jax.Array, *, window: Window, cpu: bool) -> jax.Array:
+    Args:
+      name: name of the map.
+      axes: axis letters of the operands and the result, see `bilinear.primitive`.
+      shape: (shapes of both operands, window) -> shape of the result, without the member axis.
+      on_cpu: the map of one member on a CPU.
+      by_xla: the map of one member elsewhere.
+    """
+
+    def map_members(a: jax.Array, b: jax.Array, *, window: Window, cpu: bool) -> jax.Array:
         if a.shape[0] == 1:
             return (on_cpu if cpu else by_xla)(a[0], b[0], window)[None]
-        one = functools.partial(on_cpu, members=a.shape[0]) if cpu else by_xla
-        return jax.vmap(lambda a, b: one(a, b, window))(a, b)
+        # The CPU forms divide their cache among the members.
+        member = functools.partial(on_cpu, members=a.shape[0]) if cpu else by_xla
+        return jax.vmap(lambda a, b: member(a, b, window))(a, b)
 
-    def result(a: ShapedArray, b: ShapedArray, *, window: Window) -> ShapedArray:
+    def abstract_eval(a: ShapedArray, b: ShapedArray, *, window: Window) -> ShapedArray:
         return ShapedArray((a.shape[0], *shape(a.shape, b.shape, window)), a.dtype)
 
-    forms = (functools.partial(members, cpu=cpu) for cpu in (True, False))
-    return bilinear.primitive(f"convolution_{name}", axes, result, *forms)
+    forms = (functools.partial(map_members, cpu=cpu) for cpu in (True, False))
+    return bilinear.primitive(f"convolution_{name}", axes, abstract_eval, *forms)
 
 
+# Axis letters: p, q are the rows and columns of the output, the others as in the docstring above.
 IMAGES, KERNEL, RESULT = "NBhwI", "NklIO", "NBpqO"
 forward = _primitive(
     "forward",
@@ -141,7 +188,8 @@ to_kernel = _primitive(
 )
 
 
-# Each is linear in each operand; the gradient is one of the other two.
+# Derivatives. `defbilinear` takes the transposes with respect to the first and the second operand:
+# functions of the gradient of the result (the first argument) and of both operands.
 ad.defbilinear(
     forward,
     lambda y, x, w, **window: to_images.bind(y, w, **window),

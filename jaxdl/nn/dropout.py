@@ -1,6 +1,7 @@
-"""Dropout (Srivastava et al., 2014) in less than half of `nn.Dropout`'s time on a CPU.
+"""Dropout (Srivastava et al., 2014), in less than half the time of `nn.Dropout` on a CPU.
 
-JAX makes 32 random bits for each entry, in the gradient once more. Here two entries share them.
+JAX draws 32 random bits for each entry, and does so again in the gradient. Here two entries share
+them, 16 bits each.
 """
 
 import flax.linen as nn
@@ -9,17 +10,18 @@ import jax.numpy as jnp
 
 from jaxdl.optim import Rate, is_static
 
-LEVELS = 1 << 16  # that the rate is rounded to
+LEVELS = 1 << 16  # the dropout rate is rounded to a multiple of 1 / LEVELS
 
 
 class Dropout(nn.Module):
-    """Zeroes entries of x [B, ...] at random, and scales the others so that the mean stays.
+    """Zeroes random entries of x [B, ...] and scales the others, so that the mean is unchanged.
 
-    It has `nn.Dropout`'s interface, without its shared axes.
+    The interface is that of `nn.Dropout`, without `broadcast_dims`.
 
     Attributes:
-      rate: share of zeroes, from 0 to 1, rounded to a multiple of 1/65536; may be traced.
-      deterministic: gives x back; may be said in the call instead.
+      rate: probability that an entry is zeroed, 0 to 1, rounded to a multiple of 1/65536; may be
+        traced.
+      deterministic: whether to return `x` unchanged; may be passed to the call instead.
     """
 
     rate: Rate
@@ -27,10 +29,10 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, deterministic: bool | None = None) -> jax.Array:
-        """Draws from the key `dropout`.
+        """Applies dropout with the random key `dropout`.
 
         Raises:
-          ValueError: `deterministic` is said nowhere, or twice.
+          ValueError: `deterministic` is given neither here nor as an attribute, or in both places.
         """
         deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
         if deterministic or is_static(self.rate, 0):
@@ -42,13 +44,13 @@ class Dropout(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Zeroes whole examples of x [B, ...] at random (Huang et al., 2016).
+    """Stochastic depth (Huang et al., 2016): zeroes whole examples of a residual branch x [B, ...].
 
-    The others are scaled so that the mean stays.
+    The other examples are scaled, so that the mean is unchanged.
 
     Attributes:
-      rate: share of zeroes, from 0 to 1; may be traced.
-      deterministic: gives x back.
+      rate: probability that an example is zeroed, 0 to 1; may be traced.
+      deterministic: whether to return `x` unchanged.
     """
 
     rate: Rate
@@ -56,20 +58,25 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Draws from the key `dropout`."""
+        """Zeroes examples with the random key `dropout`."""
         if self.deterministic or is_static(self.rate, 0):
             return x
-        kept = 1 - jnp.float32(self.rate)
+        keep_rate = 1 - jnp.float32(self.rate)
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        keep = jax.random.bernoulli(self.make_rng("dropout"), kept, shape)
-        scale = (1 / jnp.maximum(kept, jnp.finfo(jnp.float32).tiny)).astype(x.dtype)
+        keep = jax.random.bernoulli(self.make_rng("dropout"), keep_rate, shape)
+        scale = (1 / jnp.maximum(keep_rate, jnp.finfo(jnp.float32).tiny)).astype(x.dtype)
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
 
 
 def at_random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Independent numbers from 0 to 65535: uint32 of a shape of one axis or more."""
-    # Along the axis after the examples': devices then share out the work, and the last axis, which
-    # a CPU has in its vectors, is as long as it was.
+    """Independent uniform integers of 16 bits, 0 to 65535, as uint32.
+
+    Args:
+      key: PRNG key.
+      shape: shape of the result, at least one axis.
+    """
+    # Two entries share 32 bits along the axis after the examples'. Devices can then still share the
+    # examples, and the last axis, along which a CPU vectorises, keeps its length.
     axis = min(1, len(shape) - 1)
     half = [-(-size // 2) if n == axis else size for n, size in enumerate(shape)]
     bits = jax.random.bits(key, half, jnp.uint32)

@@ -1,7 +1,7 @@
-"""Normalisation layers by name, called inside a model's `__call__`: their parameters are its own.
+"""Normalisation layers by name, called inside a model's `__call__`, which owns their parameters.
 
-Variances are means of squared distances from the mean. E[x**2] - E[x]**2, Flax's default, is left
-with rounding alone where a mean is a thousand deviations from 0.
+Variances are means of squared distances from the mean. Flax's default, E[x**2] - E[x]**2, is pure
+rounding error where the mean is a thousand standard deviations from 0.
 
 Shapes: B examples, C channels or features on the last axis, `...` positions between.
 """
@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 
 Norm = Callable[[jax.Array, bool, DTypeLike], jax.Array]  # (x, train, dtype) -> normalised x
 
-WARM_UP = 20.0  # steps after which the share of a step in running statistics is a half
+WARM_UP = 20.0  # steps until a batch's weight in the running statistics has fallen to a half
 
 LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
 
@@ -26,16 +26,18 @@ LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy, 2015): (x - mean) / sqrt(variance + epsilon).
 
-    Training normalises by the batch's biased variance. The running statistics are averages of its
-    mean and its unbiased variance, as the paper has them. Step t (from 0) enters them with a share
-    of the greater of 1 - momentum and 20 / (20 + t): so nothing is left of what they began with.
+    Training normalises by the batch's mean and biased variance. The running statistics average the
+    batches' means and unbiased variances, as in the paper. Step t (from 0) enters the average with
+    weight max(1 - momentum, 20 / (20 + t)). The first step has weight 1, so the initial statistics
+    are forgotten.
 
     Attributes:
       momentum: decay of the running statistics.
       epsilon: added to the variance.
-      use_scale: whether a learnt scale [C] follows; a learnt bias [C] always does.
-      axis_name: axis of devices whose examples are one batch, in a program for each device.
-      dtype: of the result; statistics are float32.
+      use_scale: whether to learn a scale [C]; a bias [C] is always learnt.
+      axis_name: mapped axis of devices that share one batch (as in `pmap`); None: each normalises
+        by the examples of its own program.
+      dtype: dtype of the result; statistics are float32.
     """
 
     momentum: float = 0.9
@@ -50,34 +52,34 @@ class BatchNorm(nn.Module):
         C = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, C, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, C, jnp.float32)
-        # Steps so far; a float, for averages over devices have to keep its type.
+        # Number of steps so far; a float, because averages over devices must keep its dtype.
         steps = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.float32)
         x = x.astype(jnp.float32)
         if not train:
-            y = (x - _over(mean.value, x)) * _over(lax.rsqrt(var.value + self.epsilon), x)
-            return _affine(self, y, self.use_scale).astype(self.dtype)
+            y = (x - _expand(mean.value, x)) * _expand(lax.rsqrt(var.value + self.epsilon), x)
+            return _scale_and_shift(self, y, self.use_scale).astype(self.dtype)
 
         axes = tuple(range(x.ndim - 1))
-        centred, own_mean, own_var = _standardize(x, axes, self.axis_name)
+        centred, batch_mean, batch_var = _standardize(x, axes, self.axis_name)
         if not self.is_initializing():
             count = x.size // C * (lax.psum(1, self.axis_name) if self.axis_name else 1)
-            unbiased = own_var * (count / max(count - 1, 1))
-            # Early parameters move fast, and an average of ten steps would lag far behind them.
-            share = jnp.maximum(1 - self.momentum, WARM_UP / (WARM_UP + steps.value))
+            unbiased = batch_var * (count / max(count - 1, 1))
+            # Parameters change fast in early steps, and an average over ten steps would lag.
+            weight = jnp.maximum(1 - self.momentum, WARM_UP / (WARM_UP + steps.value))
             steps.value += 1
-            mean.value += share * (own_mean.reshape(C) - mean.value)
-            var.value += share * (unbiased.reshape(C) - var.value)
-        y = centred * lax.rsqrt(own_var + self.epsilon)
-        return _affine(self, y, self.use_scale).astype(self.dtype)
+            mean.value += weight * (batch_mean.reshape(C) - mean.value)
+            var.value += weight * (unbiased.reshape(C) - var.value)
+        y = centred * lax.rsqrt(batch_var + self.epsilon)
+        return _scale_and_shift(self, y, self.use_scale).astype(self.dtype)
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He, 2018): each example's, over positions and a group of channels.
+    """Group normalisation (Wu & He, 2018): per example, over positions and a group of channels.
 
     Attributes:
-      groups: of consecutive channels; they divide C.
+      groups: number of groups of consecutive channels, must divide C.
       epsilon: added to the variance.
-      dtype: of the result; statistics are float32.
+      dtype: dtype of the result; statistics are float32.
     """
 
     groups: int
@@ -86,45 +88,48 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [B, ..., C], then scales and shifts each channel by learnt numbers."""
+        """Normalises x [B, ..., C], then applies a learnt scale and bias to each channel."""
         grouped = x.astype(jnp.float32).reshape(*x.shape[:-1], self.groups, -1)
         axes = (*range(1, x.ndim - 1), x.ndim)
         centred, _, var = _standardize(grouped, axes)
         y = (centred * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-        return _affine(self, y).astype(self.dtype)
+        return _scale_and_shift(self, y).astype(self.dtype)
 
 
 def batch(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
-    """Over batch and positions; running statistics (decay 0.9) when not training.
+    """Batch normalisation (Ioffe & Szegedy, 2015), over examples and positions.
 
-    Ioffe & Szegedy (2015).
+    Uses running statistics (decay 0.9) when not training.
     """
     return BatchNorm(dtype=dtype)(x, train=train)
 
 
 def batch_of_all(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
-    """As `batch`, over the examples of all devices where each has a program of its own."""
+    """Batch normalisation over the examples of all devices, for `pmap`-style programs.
+
+    Like `batch`, with statistics averaged over the axis of devices.
+    """
     axis = "data" if train else None  # the axis of `jaxdl.distributed.sharding`
     return BatchNorm(dtype=dtype, axis_name=axis)(x, train=train)
 
 
 def layer(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
-    """Over the channels, each position of each example apart (Ba et al., 2016)."""
+    """Layer normalisation (Ba et al., 2016): over the channels of each position."""
     del train
     return LayerNorm(dtype=dtype)(x)
 
 
 def group(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
-    """Over positions and C / 32 channels of each example (Wu & He, 2018).
+    """Group normalisation (Wu & He, 2018) with 32 groups.
 
-    Where 32 does not divide C, into as many groups as divide both.
+    If 32 does not divide C, there are gcd(C, 32) groups.
     """
     del train
     return GroupNorm(math.gcd(x.shape[-1], 32), dtype=dtype)(x)
 
 
 def none(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
-    """Changes nothing."""
+    """No normalisation: returns `x`."""
     del train, dtype
     return x
 
@@ -135,28 +140,33 @@ NORMS: dict[str, Norm] = {"batch": batch, "layer": layer, "group": group, "none"
 def _standardize(
     x: jax.Array, axes: tuple[int, ...], axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The distances of x from its mean over `axes`; that mean, and the biased variance."""
+    """Centred x, mean and biased variance over `axes` (and the devices of `axis_name`)."""
 
     def mean(a: jax.Array) -> jax.Array:
-        own = jnp.mean(a, axis=axes, keepdims=True)
-        return lax.pmean(own, axis_name) if axis_name else own
+        local = jnp.mean(a, axis=axes, keepdims=True)
+        return lax.pmean(local, axis_name) if axis_name else local
 
-    # A float32 sum of many numbers far from 0 has errors of its own: what is left of the mean after
-    # a first subtraction is near 0. Nothing depends on the first, so it needs no gradient.
-    first = lax.stop_gradient(mean(x))
-    near = x - first
-    rest = mean(near)
-    return near - rest, first + rest, mean(jnp.square(near)) - jnp.square(rest)
+    # A float32 sum of many numbers far from 0 has rounding errors of its own. So the mean is
+    # computed twice: of x, and of x minus the first mean, which is near 0. The results do not
+    # depend on the first mean, apart from rounding, so it needs no gradient.
+    rough_mean = lax.stop_gradient(mean(x))
+    near = x - rough_mean
+    correction = mean(near)
+    return (
+        near - correction,
+        rough_mean + correction,
+        mean(jnp.square(near)) - jnp.square(correction),
+    )
 
 
-def _affine(module: nn.Module, y: jax.Array, use_scale: bool = True) -> jax.Array:
-    """A learnt scale and bias of each channel of y [..., C]."""
+def _scale_and_shift(module: nn.Module, y: jax.Array, use_scale: bool = True) -> jax.Array:
+    """Applies a learnt scale and bias to each channel of y [..., C]; creates them in `module`."""
     C = y.shape[-1]
     if use_scale:
-        y = y * _over(module.param("scale", nn.initializers.ones, (C,)), y)
-    return y + _over(module.param("bias", nn.initializers.zeros, (C,)), y)
+        y = y * _expand(module.param("scale", nn.initializers.ones, (C,)), y)
+    return y + _expand(module.param("bias", nn.initializers.zeros, (C,)), y)
 
 
-def _over(channels: jax.Array, x: jax.Array) -> jax.Array:
-    """Numbers [C] with the rank of x [..., C]."""
+def _expand(channels: jax.Array, x: jax.Array) -> jax.Array:
+    """Expands [C] to the rank of x [..., C]."""
     return channels.reshape((1,) * (x.ndim - 1) + channels.shape)

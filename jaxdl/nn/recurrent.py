@@ -1,10 +1,11 @@
-"""Recurrent networks: Elman's (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
+"""Recurrent networks: Elman (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
-Of a layer only the product of the state with the recurrent kernel is computed position by position.
-The inputs of all positions are one product before, and the gradient by the recurrent kernel is one
-product after.
+Only the product of the state with the recurrent kernel is computed position by position, in a scan.
+The inputs of all positions enter by one product before the scan. The gradient with respect to the
+recurrent kernel is one product after the backward scan. JAX's own gradient of a scan would
+accumulate it step by step, so `run` has a hand-written gradient.
 
-Shapes: B examples of T positions with D features in; F features of a state; G gates of a cell.
+Shapes: B examples of T positions with D input features; F features of a state; G gates of a cell.
 """
 
 import functools
@@ -25,13 +26,13 @@ from jaxdl.nn.padding import inside
 
 
 class Layer(nn.Module):
-    """One direction: (x [B, T, D], lengths [B], state) -> (h float32 [B, T, F], state).
+    """Recurrent layer in one direction.
 
     Attributes:
-      cell: one of `CELLS`.
+      cell: name of the cell, one of `CELLS`.
       features: F.
-      backwards: from each example's last position to its first.
-      dtype: of the products; states are float32.
+      backwards: whether to run from each example's last position to its first.
+      dtype: dtype of the products; states are float32.
     """
 
     cell: str
@@ -41,33 +42,45 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, lengths: jax.Array, state: State) -> tuple[jax.Array, State]:
-        """Zero at positions after an example's last, where the state stands still."""
+        """Runs over sequences.
+
+        At the positions after an example's last one, the output is zero and the state unchanged.
+
+        Args:
+          x: [B, T, D].
+          lengths: int [B], number of positions of each example.
+          state: state before the first position, [B, F] each.
+
+        Returns:
+          (h float32 [B, T, F], last state).
+        """
         cell, F = CELLS[self.cell], self.features
         kernel = self.param("kernel", orthogonal, (F, cell.gates * F))
         B, T = x.shape[:2]
-        # As a matrix: else XLA's gradient by the kernel turns the largest of arrays on a CPU.
+        # As a matrix: otherwise, on a CPU, XLA transposes the largest array for the gradient with
+        # respect to the kernel.
         rows = x.swapaxes(0, 1).reshape(T * B, -1)
         projected = Dense(cell.gates * F, dtype=self.dtype, name="input")(rows).reshape(T, B, -1)
         bias = jnp.zeros(cell.gates * F)
         if cell.inner_bias:
-            own = self.param("bias", nn.initializers.zeros, (F,))
-            bias = jnp.concatenate([bias[F:], own])
+            last_gate = self.param("bias", nn.initializers.zeros, (F,))
+            bias = jnp.concatenate([bias[F:], last_gate])
         valid = inside(lengths, T).T[..., None]
-        given = projected, kernel.astype(self.dtype), bias, state, valid
-        h, state = run(self.cell, self.backwards, *given)
+        operands = projected, kernel.astype(self.dtype), bias, state, valid
+        h, state = run(self.cell, self.backwards, *operands)
         return jnp.where(valid, h, 0).swapaxes(0, 1), state
 
 
 class Recurrent(nn.Module):
-    """Layers of recurrent cells, in one direction or in both (Schuster & Paliwal, 1997).
+    """Stack of recurrent layers, in one direction or in both (Schuster & Paliwal, 1997).
 
     Attributes:
-      cell: one of `CELLS`.
-      features: F, of each direction.
-      layers: one on top of the other.
-      bidirectional: both directions in each layer, side by side.
-      dropout: rate between layers.
-      dtype: of the products and outputs; parameters and states are float32.
+      cell: name of the cell, one of `CELLS`.
+      features: F, features of each direction.
+      layers: number of layers.
+      bidirectional: whether each layer runs in both directions and concatenates their outputs.
+      dropout: dropout rate between layers.
+      dtype: dtype of the products and outputs; parameters and states are float32.
     """
 
     cell: str
@@ -90,50 +103,51 @@ class Recurrent(nn.Module):
 
         Args:
           x: [B, T, D].
-          lengths: int [B], positions of each example that count; they come first.
-          train: draws dropout.
-          carry: what a call returned, to go on from there; None: zeros.
+          lengths: int [B], number of positions of each example; the others are padding.
+          train: whether to apply dropout.
+          carry: states that an earlier call returned, to continue from; None: zeros.
 
         Returns:
-          Outputs of the last layer [B, T, F] (2 * F, if bidirectional), zero where no position
-          counts, and the states after each example's last position: one of each layer, or two (the
-          backward one is that after the first position).
+          Outputs of the last layer, [B, T, F] or [B, T, 2 * F] if bidirectional, zero at padding;
+          and the states after each example's last position, one per layer. If bidirectional there
+          are two per layer, forward and backward; the backward one is after the first position.
 
         Raises:
-          UserError: an unknown cell, or a carry for both directions.
+          UserError: `cell` is not one of `CELLS`, or a carry is given to a bidirectional network.
         """
         if self.cell not in CELLS:
             raise UserError(f"cell={self.cell}: give one of {', '.join(CELLS)}")
         if self.bidirectional and carry is not None:
-            raise UserError("bidirectional=True has no state to go on from: give no carry")
+            raise UserError("bidirectional=True cannot continue from a carry: give carry=None")
         carry = carry or self.start(x.shape[0])
         states: list[State] = []
         for n in range(self.layers):
             if n:
                 x = Dropout(self.dropout, deterministic=not train)(x)
-            sides = []
+            directions = []
             for backwards in (False, True)[: 1 + self.bidirectional]:
                 name = f"{'backward' if backwards else 'forward'}_{n}"
                 layer = Layer(self.cell, self.features, backwards, self.dtype, name=name)
                 h, state = layer(x, lengths, carry[len(states)])
-                sides.append(h.astype(self.dtype))
+                directions.append(h.astype(self.dtype))
                 states.append(state)
-            x = jnp.concatenate(sides, axis=-1)
+            x = jnp.concatenate(directions, axis=-1)
         return x, tuple(states)
 
     @nn.nowrap
     def start(self, examples: int) -> tuple[State, ...]:
-        """The states before the first position: zeros."""
+        """Initial states: zeros, for that many examples."""
         zeros = (jnp.zeros((examples, self.features)),) * CELLS[self.cell].states
         return (zeros,) * (self.layers * (1 + self.bidirectional))
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """A recurrent kernel [F, G * F], orthogonal gate by gate (Saxe et al., 2014)."""
+    """Initializer of a recurrent kernel [F, G * F], orthogonal per gate (Saxe et al., 2014)."""
     features, columns = shape
     keys = jax.random.split(key, columns // features)
-    one = nn.initializers.orthogonal()
-    return jnp.concatenate([one(k, (features, features), dtype) for k in keys], axis=1)
+    initializer = nn.initializers.orthogonal()
+    gates = [initializer(k, (features, features), dtype) for k in keys]
+    return jnp.concatenate(gates, axis=1)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -146,16 +160,16 @@ def run(
     state: State,
     valid: jax.Array,
 ) -> tuple[jax.Array, State]:
-    """All positions of one layer, one after the other; it has derivatives of all orders.
+    """Scans one layer over all positions, differentiable to all orders.
 
     Args:
-      name: of the cell.
-      backwards: from the last position to the first.
-      projected: [T, B, G * F], what comes from the inputs, with its bias.
-      kernel: [F, G * F].
-      bias: [G * F], added to what comes from h.
-      state: before the first position that is run.
-      valid: bool [T, B, 1]; elsewhere the state stands still.
+      name: name of the cell, one of `CELLS`.
+      backwards: whether to run from the last position to the first.
+      projected: contribution of the inputs to the gates, with its bias, [T, B, G * F].
+      kernel: recurrent kernel [F, G * F].
+      bias: bias of the contribution of h to the gates, [G * F].
+      state: initial state, [B, F] each.
+      valid: bool [T, B, 1]; where False, the state stays unchanged.
 
     Returns:
       h after each position, float32 [T, B, F], and the last state.
@@ -173,35 +187,40 @@ def _forward(
     valid: jax.Array,
     keep: bool = True,
 ) -> tuple[Any, Any]:
-    """The result, and what the gradient needs of each position: what was joined, and the state."""
+    """Result of `run`, and the values that `_backward` needs, saved at each position if `keep`."""
     cell = CELLS[name]
 
-    def position(state: State, given: Any) -> tuple[State, Any]:
-        projected, valid = given
+    def position(state: State, inputs: Any) -> tuple[State, Any]:
+        projected, valid = inputs
         inner = _product(state[0].astype(kernel.dtype), kernel) + bias[None]
-        new, kept = cell.step(projected.astype(jnp.float32), inner, state)
+        new, saved = cell.step(projected.astype(jnp.float32), inner, state)
         new = tuple(jnp.where(valid, a, b) for a, b in zip(new, state, strict=True))
-        return new, (new[0], (kept, state) if keep else None)
+        return new, (new[0], (saved, state) if keep else None)
 
-    last, (h, kept) = lax.scan(position, state, (projected, valid), reverse=backwards)
-    return (h, last), (kept, kernel, valid)
+    last, (h, saved) = lax.scan(position, state, (projected, valid), reverse=backwards)
+    return (h, last), (saved, kernel, valid)
 
 
 def _backward(name: str, backwards: bool, saved: Any, gradient: Any) -> Any:
-    (kept, states), kernel, valid = saved
-    by_h, by_last = gradient
-    cell, turned = CELLS[name], kernel.T
+    """Gradient of `run`: a scan in the other direction, then one product for the kernel.
 
-    def position(by: State, given: Any) -> tuple[State, jax.Array]:
-        by_h, kept, state, valid = given
+    `by_a` is the gradient of the loss with respect to `a`.
+    """
+    (saved_values, states), kernel, valid = saved
+    by_h, by_last = gradient
+    cell, transposed = CELLS[name], kernel.T
+
+    def position(by: State, inputs: Any) -> tuple[State, jax.Array]:
+        by_h, saved_values, state, valid = inputs
         by = (by[0] + by_h, *by[1:])
-        by_gates, by_state = cell.back(kept, state, tuple(jnp.where(valid, a, 0) for a in by))
+        by_new = tuple(jnp.where(valid, a, 0) for a in by)
+        by_gates, by_state = cell.back(saved_values, state, by_new)
         by = tuple(jnp.where(valid, a, b) for a, b in zip(by_state, by, strict=True))
         by_inner = cell.part(by_gates)[1].astype(kernel.dtype)
-        return (by[0] + _product(by_inner, turned), *by[1:]), by_gates
+        return (by[0] + _product(by_inner, transposed), *by[1:]), by_gates
 
-    given = by_h, kept, states, valid
-    by_state, by_gates = lax.scan(position, by_last, given, reverse=not backwards)
+    inputs = by_h, saved_values, states, valid
+    by_state, by_gates = lax.scan(position, by_last, inputs, reverse=not backwards)
     by_projected, by_inner = cell.part(by_gates)
     by_kernel = jnp.tensordot(states[0], by_inner, ((0, 1), (0, 1)))
     by_bias = jnp.sum(by_inner, axis=(0, 1))
@@ -218,4 +237,5 @@ run.defjvp(custom_jvp.jvp(_forward, _backward))
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """[M, K] @ [K, L], accumulated and returned in float32."""
     return lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)

@@ -1,8 +1,10 @@
 """Transformer blocks (Vaswani et al., 2017), pre-norm (Xiong et al., 2020) or post-norm.
 
-What decoding keeps between two tokens is a pytree whose leaves all have the examples first.
+Decoding caches keys and values between two tokens, in a pytree whose leaves all have the examples
+on their first axis.
 
-Shapes: B examples of T positions, S of a source, with D features; V tokens; L positions at most.
+Shapes: B examples of T positions, S source positions, D features; H heads; V tokens in the
+vocabulary; L positions at most.
 """
 
 from collections.abc import Callable
@@ -27,33 +29,44 @@ Pair = tuple[jax.Array, jax.Array]  # keys and values, [B, S, H, D / H] each
 
 
 class Memory(NamedTuple):
-    """Keys and values of a source for a block's cross-attention."""
+    """Keys and values of a source, for the cross-attention of one block.
 
-    keys: jax.Array  # [B, S, H, D / H]
-    values: jax.Array  # [B, S, H, D / H]
-    mask: jax.Array  # bool [B, 1, S]
+    Attributes:
+      keys: [B, S, H, D / H].
+      values: [B, S, H, D / H].
+      mask: bool [B, 1, S], False at padding.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    mask: jax.Array
 
 
 class Caches(NamedTuple):
-    """Keys and values that decoding keeps: of the target, and of the source where there is one."""
+    """Caches of decoding, with one entry per block.
 
-    own: tuple[Pair, ...]  # of each block, [B, L, H, D / H]
-    memories: tuple[Memory | None, ...]  # of each block
+    Attributes:
+      own: keys and values of the target's positions so far, [B, L, H, D / H] each.
+      memories: keys and values of the source; None without a source.
+    """
+
+    own: tuple[Pair, ...]
+    memories: tuple[Memory | None, ...]
 
 
 class Block(nn.Module):
-    """Self-attention, attention to a memory where there is one, and two dense layers.
+    """Transformer block: self-attention, cross-attention if `cross`, and a feed-forward network.
 
     Attributes:
       features: D.
-      heads: H.
-      hidden: units between the two dense layers.
-      norm: of `NORMS`: x + f(norm(x)), or norm(x + f(x)) as in the paper.
-      dropout: rate of each branch, and of the weights of attention.
-      rotary: positions, in self-attention.
-      cross: it attends to a memory, too.
-      activation: between the two dense layers.
-      dtype: of the computation.
+      heads: H, must divide `features`.
+      hidden: hidden units of the feed-forward network.
+      norm: `pre` for x + f(norm(x)), `post` for norm(x + f(x)) as in the paper.
+      dropout: dropout rate of each branch and of the attention weights.
+      rotary: whether self-attention uses rotary position embeddings.
+      cross: whether the block also attends to a memory.
+      activation: activation of the feed-forward network.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -67,10 +80,10 @@ class Block(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the layers.
+        """Creates the layers.
 
         Raises:
-          UserError: an unknown norm.
+          UserError: `norm` is not one of `NORMS`.
         """
         if self.norm not in NORMS:
             raise UserError(f"norm={self.norm}: give one of {', '.join(NORMS)}")
@@ -87,61 +100,89 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, mask: jax.Array, memory: Memory | None = None, *, train: bool
     ) -> jax.Array:
-        """Maps x [B, T, D], of which each position sees what mask [B or 1, T or 1, T] says."""
+        """Applies the block.
 
-        def own(x: jax.Array) -> jax.Array:
+        Args:
+          x: [B, T, D].
+          mask: bool [B or 1, T or 1, T], True where a position may see another.
+          memory: keys and values of a source, of `remember`; None: no cross-attention.
+          train: whether to apply dropout.
+
+        Returns:
+          [B, T, D].
+        """
+
+        def self_attention(x: jax.Array) -> jax.Array:
             return self.attention(x, x, mask, train=train)
 
-        return self._rest(self._branch(0, x, own, train), memory, train)
+        x = self._branch(0, x, self_attention, train)
+        return self._after_self_attention(x, memory, train)
 
     def next(
         self, x: jax.Array, cache: Pair, position: jax.Array | int, memory: Memory | None = None
     ) -> tuple[jax.Array, Pair]:
-        """One more position, x [B, 1, D], which sees those before it, and itself."""
-        here = jnp.asarray(position)[None]
-        mask = (jnp.arange(cache[0].shape[1]) <= position)[None, None]
-        grown: list[Pair] = []
+        """Decodes one more position, which sees itself and the positions before it.
 
-        def own(x: jax.Array) -> jax.Array:
-            new = self.attention.project(x, here)
+        Args:
+          x: [B, 1, D].
+          cache: keys and values of the positions so far, [B, L, H, D / H] each.
+          position: position of `x`, below L.
+          memory: keys and values of a source, of `remember`; None: no cross-attention.
+
+        Returns:
+          ([B, 1, D], the cache with this position).
+        """
+        positions = jnp.asarray(position)[None]
+        mask = (jnp.arange(cache[0].shape[1]) <= position)[None, None]
+        caches: list[Pair] = []
+
+        def self_attention(x: jax.Array) -> jax.Array:
+            new = self.attention.project(x, positions)
             keys, values = (
                 jax.lax.dynamic_update_slice_in_dim(old, a.astype(old.dtype), position, axis=1)
                 for old, a in zip(cache, new, strict=True)
             )
-            grown.append((keys, values))
-            return self.attention.attend(x, keys, values, mask, train=False, positions=here)
+            caches.append((keys, values))
+            return self.attention.attend(x, keys, values, mask, train=False, positions=positions)
 
-        x = self._rest(self._branch(0, x, own, False), memory, False)
-        return x, grown[0]
+        x = self._branch(0, x, self_attention, False)
+        return self._after_self_attention(x, memory, False), caches[0]
 
     def remember(self, memory: jax.Array, mask: jax.Array) -> Memory | None:
-        """This block's keys and values of a memory [B, S, D], mask [B, 1, S]; None without one."""
+        """Keys and values of a memory for this block; None if the block has no cross-attention.
+
+        Args:
+          memory: [B, S, D].
+          mask: bool [B, 1, S], False at padding.
+        """
         return Memory(*self.cross_attention.project(memory), mask) if self.cross else None
 
-    def _rest(self, x: jax.Array, memory: Memory | None, train: bool) -> jax.Array:
+    def _after_self_attention(self, x: jax.Array, memory: Memory | None, train: bool) -> jax.Array:
+        """Cross-attention, if there is a memory, and the feed-forward network."""
         if memory is not None:
 
-            def cross(x: jax.Array) -> jax.Array:
+            def cross_attention(x: jax.Array) -> jax.Array:
                 return self.cross_attention.attend(x, *memory, train=train)
 
-            x = self._branch(2, x, cross, train)
+            x = self._branch(2, x, cross_attention, train)
         return self._branch(1, x, lambda x: self.narrow(self.activation(self.wide(x))), train)
 
     def _branch(
         self, n: int, x: jax.Array, f: Callable[[jax.Array], jax.Array], train: bool
     ) -> jax.Array:
-        before = self.norm == "pre"
-        y = self.drop(f(self.norms[n](x) if before else x), deterministic=not train)
-        return x + y if before else self.norms[n](x + y)
+        """Residual branch f with norm n: 0 self-attention, 1 feed-forward, 2 cross-attention."""
+        pre = self.norm == "pre"
+        y = self.drop(f(self.norms[n](x) if pre else x), deterministic=not train)
+        return x + y if pre else self.norms[n](x + y)
 
 
 class Encoder(nn.Module):
-    """Blocks that see what a mask says: (x [B, T, D], mask [B or 1, T or 1, T]) -> [B, T, D].
+    """Transformer encoder: a stack of blocks.
 
     Attributes:
-      layers: blocks.
-      block: makes one.
-      dtype: of the last norm, which follows where norms come first.
+      layers: number of blocks.
+      block: constructor of a block.
+      dtype: dtype of the norm after the last block, which pre-norm blocks need.
     """
 
     layers: int
@@ -149,23 +190,23 @@ class Encoder(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the blocks."""
+        """Creates the blocks."""
         self.blocks = [self.block() for _ in range(self.layers)]
         self.last = LayerNorm(dtype=self.dtype)
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> jax.Array:
-        """Maps x [B, T, D]."""
+        """Encodes x [B, T, D] -> [B, T, D]; mask: bool [B or 1, T or 1, T], True where visible."""
         for block in self.blocks:
             x = block(x, mask, train=train)
         return self.finish(x)
 
     def finish(self, x: jax.Array) -> jax.Array:
-        """Normalises after the last block, where norms come first."""
+        """Normalises the output of the last block, if the blocks are pre-norm."""
         return self.last(x) if self.blocks[-1].norm == "pre" else x
 
 
 class Decoder(Encoder):
-    """Blocks in which no position sees those after it, and each may see a memory."""
+    """Transformer decoder: a stack of causal blocks, with cross-attention if the blocks have it."""
 
     def __call__(  # type: ignore[override]
         self,
@@ -175,17 +216,27 @@ class Decoder(Encoder):
         *,
         train: bool,
     ) -> jax.Array:
-        """Maps x [B, T, D], with a memory [B, S, D] of which mask [B, 1, S] may be seen, if any."""
+        """Decodes all positions at once; each sees itself and those before it.
+
+        Args:
+          x: [B, T, D].
+          memory: source to attend to, [B, S, D]; None: no cross-attention.
+          mask: bool [B, 1, S], False at the source's padding; None: no cross-attention.
+          train: whether to apply dropout.
+
+        Returns:
+          [B, T, D].
+        """
         T = x.shape[1]
         causal = jnp.tril(jnp.ones((1, T, T), bool))
-        for block, seen in zip(self.blocks, self.remember(memory, mask), strict=True):
-            x = block(x, causal, seen, train=train)
+        for block, block_memory in zip(self.blocks, self.remember(memory, mask), strict=True):
+            x = block(x, causal, block_memory, train=train)
         return self.finish(x)
 
     def remember(
         self, memory: jax.Array | None, mask: jax.Array | None
     ) -> tuple[Memory | None, ...]:
-        """Each block's keys and values of a memory [B, S, D]; None of none."""
+        """Keys and values of a memory [B, S, D] for each block; None without a memory."""
         if memory is None or mask is None:
             return (None,) * self.layers
         return tuple(block.remember(memory, mask) for block in self.blocks)
@@ -193,16 +244,16 @@ class Decoder(Encoder):
     def next(
         self, x: jax.Array, caches: Caches, position: jax.Array | int
     ) -> tuple[jax.Array, Caches]:
-        """One more position, x [B, 1, D]."""
+        """Decodes one more position x [B, 1, D] -> ([B, 1, D], caches); see `Block.next`."""
         own = []
         for block, cache, memory in zip(self.blocks, *caches, strict=True):
-            x, grown = block.next(x, cache, position, memory)
-            own.append(grown)
+            x, cache = block.next(x, cache, position, memory)
+            own.append(cache)
         return self.finish(x), caches._replace(own=tuple(own))
 
 
 class Sizes(Protocol):
-    """Sizes that a model of Transformer blocks has as attributes, see `transformer_lm`."""
+    """Attributes of a model of Transformer blocks; `models.transformer_lm` describes them."""
 
     vocabulary: int
     layers: int
@@ -217,14 +268,14 @@ class Sizes(Protocol):
 
 
 def token_table(model: Sizes) -> Tokens:
-    """Embedding of tokens and positions for a model of these sizes."""
+    """Embedding of tokens and positions for a model."""
     return Tokens(
         model.vocabulary, model.features, model.length, model.positions, model.dropout, model.dtype
     )
 
 
 def block_maker(model: Sizes, cross: bool = False) -> Callable[[], Block]:
-    """Constructor of blocks of these sizes; `cross`: with attention to a memory."""
+    """Constructor of the blocks of a model; `cross`: whether they have cross-attention."""
     return partial(
         Block,
         model.features,
@@ -239,6 +290,6 @@ def block_maker(model: Sizes, cross: bool = False) -> Callable[[], Block]:
 
 
 def empty_caches(model: Sizes, examples: int) -> tuple[Pair, ...]:
-    """Keys and values of zeros, of each block: [B, L, H, D / H] each."""
+    """Keys and values of zeros for each block of a model, [B, L, H, D / H] each."""
     shape = (examples, model.length, model.heads, model.features // model.heads)
     return ((jnp.zeros(shape, model.dtype),) * 2,) * model.layers
