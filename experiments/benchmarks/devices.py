@@ -46,7 +46,7 @@ class Config(cifar_vit.Config):
     """The image Transformer's; a batch is of each device."""
 
     dataset: str = "synthetic"
-    page: str = flag("README.md", "has the table", runtime=True)
+    page: str = flag("docs/scaling_out.md", "has the table", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Config(RunConfig):
     """From which files to which page."""
 
     results: str = flag(KEPT, "folder of the files of figures", runtime=True)
-    page: str = flag("README.md", "has the tables", runtime=True)
+    page: str = flag("docs/performance.md", "has the tables", runtime=True)
 
 
 def origin(folder: Path) -> dict[str, Any]:
