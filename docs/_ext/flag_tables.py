@@ -26,7 +26,10 @@ class VerbOptions(SphinxDirective):
             if isinstance(action, argparse._SubParsersAction)
         )
         rows = [
-            (", ".join(action.option_strings) or str(action.metavar or action.dest), action.help or "")
+            (
+                ", ".join(action.option_strings) or str(action.metavar or action.dest),
+                action.help or "",
+            )
             for action in verbs[self.arguments[0]]._actions
             if action.dest != "help"
         ]

@@ -1,5 +1,6 @@
-"""Docstrings as they are written here: plain text in which backticks mark code, and no other rST."""
+"""Docstrings as they are written here: plain text in which backticks alone are markup."""
 
+import inspect
 import re
 from itertools import groupby
 from typing import Any
@@ -21,6 +22,15 @@ def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     lines[:] = text
 
 
+def is_foreign(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Skips a field whose default is a function: autodoc would take it for a method."""
+    del app, name, options
+    field = what == "class" and inspect.isroutine(obj) and "." not in obj.__qualname__
+    return True if field or skip else None
+
+
 def _plain(paragraph: str) -> str:
     """A paragraph whose only markup is code, which may touch letters, as in a plural."""
     parts = [MARKUP.sub(r"\\\1", part) for part in CODE.split(paragraph)]
@@ -34,5 +44,6 @@ def _plain(paragraph: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Escapes docstrings before napoleon reads their sections."""
+    app.connect("autodoc-skip-member", is_foreign)
     app.connect("autodoc-process-docstring", escape, priority=100)
     return {"parallel_read_safe": True}
