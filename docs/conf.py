@@ -6,7 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "jaxdl"
-author = "the jaxdl authors"
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -20,6 +19,8 @@ html_title = "jaxdl"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_show_sphinx = False
+html_show_copyright = False
+smartquotes = False  # two hyphens begin a flag, and are no dash
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3  # links such as page.md#a-heading

@@ -33,7 +33,7 @@ class VerbOptions(SphinxDirective):
             for action in verbs[self.arguments[0]]._actions
             if action.dest != "help"
         ]
-        return self.parse_text_to_nodes(_table(("argument", "meaning"), rows) if rows else "None.")
+        return _table(self, ("argument", "meaning"), rows)
 
 
 class ConfigFlags(SphinxDirective):
@@ -52,7 +52,7 @@ class ConfigFlags(SphinxDirective):
             for field in dataclasses.fields(cls)
             if field.name not in inherited
         ]
-        return self.parse_text_to_nodes(_table(("flag", "default", "meaning"), rows))
+        return _table(self, ("flag", "default", "meaning"), rows)
 
 
 def _value(default: Any) -> str:
@@ -67,17 +67,22 @@ def _meaning(field: Any) -> str:
     return f"{meta['help']}. {more[:1].upper() + more[1:]}" if more else meta["help"]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(
+    directive: SphinxDirective, head: tuple[str, ...], rows: list[tuple[str, ...]]
+) -> list[nodes.Node]:
+    """A table whose first column is code."""
     lines = [head, ("---",) * len(head)]
     lines += [(f"`{name}`", *map(_escaped, cells)) for name, *cells in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return directive.parse_text_to_nodes("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def _escaped(text: str) -> str:
-    """Text in which only backticks are markup."""
-    parts = re.split(r"(`[^`]*`)", text)
+    """Text in which code and flags are markup, and nothing else."""
+    parts = re.split(r"(`[^`]*`|(?<![\w-])--\w+(?:=[\w./]+)?)", text)
     return "".join(
-        part.replace("|", "\\|") if n % 2 else re.sub(r"([\\|*_<\[])", r"\\\1", part)
+        f"`{part.strip('`')}`".replace("|", "\\|")
+        if n % 2
+        else re.sub(r"([\\|*_<\[])", r"\\\1", part)
         for n, part in enumerate(parts)
     )
 

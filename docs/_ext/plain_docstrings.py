@@ -27,7 +27,8 @@ def is_foreign(
 ) -> bool | None:
     """Skips a field whose default is a function: autodoc would take it for a method."""
     del app, name, options
-    field = what == "class" and inspect.isroutine(obj) and "." not in obj.__qualname__
+    function = callable(obj) and not inspect.isclass(obj)
+    field = what == "class" and function and "." not in getattr(obj, "__qualname__", "")
     return True if field or skip else None
 
 
