@@ -26,7 +26,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3  # links such as page.md#a-heading
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_typehints = "none"  # signatures stay short; the text gives shapes and units
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True

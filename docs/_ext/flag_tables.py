@@ -62,9 +62,14 @@ def _value(default: Any) -> str:
 def _meaning(field: Any) -> str:
     meta = field.metadata
     choices = ", ".join(meta["choices"] or ())
-    between = config.limits(meta["low"], meta["high"])
+    low, high = (None if meta[end] is None else _number(meta[end]) for end in ("low", "high"))
+    between = config.limits(low, high)  # type: ignore[arg-type]
     more = f"One of: {choices}." if choices else between
-    return f"{meta['help']}. {more[:1].upper() + more[1:]}" if more else meta["help"]
+    return f"{meta['help']}. {more[:1].upper() + more[1:].rstrip('.')}." if more else meta["help"]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _table(
@@ -73,7 +78,10 @@ def _table(
     """A table whose first column is code."""
     lines = [head, ("---",) * len(head)]
     lines += [(f"`{name}`", *map(_escaped, cells)) for name, *cells in rows]
-    return directive.parse_text_to_nodes("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    tables = directive.parse_text_to_nodes(text)
+    tables[0]["classes"].append("flags")  # type: ignore[index]
+    return tables
 
 
 def _escaped(text: str) -> str:

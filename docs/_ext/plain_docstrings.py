@@ -7,6 +7,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from jaxdl.config import RunConfig
+
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 MARKUP = re.compile(r"([|*]|(?<=\w)_(?=\W|$))")  # such as the bars in |w|
 
@@ -22,14 +24,25 @@ def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     lines[:] = text
 
 
-def is_foreign(
-    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
-) -> bool | None:
-    """Skips a field whose default is a function: autodoc would take it for a method."""
+def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    """Skips fields: those of named tuples, and functions that are a default."""
     del app, name, options
     function = callable(obj) and not inspect.isclass(obj)
-    field = what == "class" and function and "." not in getattr(obj, "__qualname__", "")
-    return True if field or skip else None
+    default = function and "." not in getattr(obj, "__qualname__", "")
+    field = type(obj).__name__ == "_tuplegetter" or default
+    return True if skipped or (what == "class" and field) else None
+
+
+def shorten(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, result: str
+) -> tuple[str | None, str] | None:
+    """Leaves out the arguments that configs and Flax modules inherit."""
+    del app, name, options
+    if what != "class" or signature is None:
+        return None
+    if issubclass(obj, RunConfig):
+        return "", result
+    return re.sub(r", parent=<.*?>, name=None", "", signature), result
 
 
 def _plain(paragraph: str) -> str:
@@ -45,6 +58,7 @@ def _plain(paragraph: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Escapes docstrings before napoleon reads their sections."""
-    app.connect("autodoc-skip-member", is_foreign)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", escape, priority=100)
     return {"parallel_read_safe": True}
