@@ -1,6 +1,7 @@
 """Published figures: how a run becomes a row, and that the page says what the files say."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_the_page_has_the_table_of_the_files():
     found = text.split(publish.PART.begin)[1].split(publish.PART.end)[0]
     assert found.strip() == publish.table(KEPT)
     assert found.count("| `experiments.") >= 10
+
+
+def test_figures_of_the_readme_are_published_ones():
+    text = Path("README.md").read_text(encoding="utf-8").split("## The zoo")[1].split("\n## ")[0]
+    table = publish.table(KEPT).splitlines()
+    shown = 0
+    for row in [line for line in text.splitlines() if line.startswith("| `")]:
+        experiments, _, result = row.strip("|").split("|")
+        names = experiments.replace("`", "").replace(",", " ").split()
+        rows = "\n".join(line for line in table if any(f".{name}" in line for name in names))
+        for figure in re.findall(r"\d+\.\d\d+", result):
+            assert figure in rows, f"{names}: {figure}"
+            shown += 1
+    assert shown >= 18
 
 
 def published(name, flags):
