@@ -255,6 +255,9 @@ def test_examples_run(page, monkeypatch, tmp_path):
         if block.language == "python" and block.run:
             lines = "\n" * block.line + block.text  # so that an error names the line of the page
             exec(compile(lines, str(page), "exec"), vars(module))
+            if "__main__" in block.text:  # a whole experiment
+                summary = module.run(module.Config(num_steps=5, workdir="run"))
+                assert summary["step"] == 5
 
 
 def test_examples_are_python():

@@ -11,6 +11,7 @@ from jaxdl.config import RunConfig
 
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 MARKUP = re.compile(r"([|*]|(?<=\w)_(?=\W|$))")  # such as the bars in |w|
+LETTER = re.compile(r"((?:^\s*|: )[A-Za-z])\.(?=\s|$)", re.MULTILINE)  # no item of a list
 
 
 def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -47,6 +48,7 @@ def shorten(
 
 def _plain(paragraph: str) -> str:
     """A paragraph whose only markup is code, which may touch letters, as in a plural."""
+    paragraph = LETTER.sub(r"\1\\.", paragraph)
     parts = [MARKUP.sub(r"\\\1", part) for part in CODE.split(paragraph)]
     text = parts[0]
     for code, after in zip(CODE.findall(paragraph), parts[2::2], strict=True):
