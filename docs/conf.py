@@ -22,7 +22,6 @@ html_show_sphinx = False
 html_show_copyright = False
 smartquotes = False  # two hyphens begin a flag, and are no dash
 
-myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3  # links such as page.md#a-heading
 
 autodoc_member_order = "bysource"

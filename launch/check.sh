@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Formats, lints, type-checks, builds the documentation and tests. Under CI=true it changes no file,
-# but fails where it would.
+# Formats, lints, type-checks, builds the documentation and tests. With CI=true it does not format,
+# but fails on files that are not formatted. Arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "${CI:-}" = true ]; then ruff format --check .; else ruff format .; fi
