@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A run on all GPUs of this machine, with a process for each:
+# Runs an experiment on all GPUs of this machine, with one process per GPU:
 #   launch/gpu.sh experiments.cifar_vgg --workdir=runs/vgg --batch_size=1024
-# One process drives them all without this script: python -m experiments.cifar_vgg. A process for
-# each keeps their hosts' work apart; the result is the same. Ctrl-C, SIGTERM and the SIGHUP of a
-# closed terminal reach all of them.
-# CUDA_VISIBLE_DEVICES=0,2 chooses GPUs.
+# Without this script one process uses all GPUs: python -m experiments.cifar_vgg. With one process
+# per GPU, each has its own host work; the result is the same. Ctrl-C, SIGTERM and the SIGHUP of a
+# closed terminal are passed to all processes.
+# CUDA_VISIBLE_DEVICES=0,2 selects GPUs.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "error: give an experiment: launch/gpu.sh experiments.NAME" >&2; exit 2; }
 if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
   IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
 else
-  count=$(nvidia-smi -L | grep -c '^GPU ') || { echo "error: nvidia-smi finds no GPU" >&2; exit 2; }
+  count=$(nvidia-smi -L | grep -c '^GPU ') || { echo "error: nvidia-smi lists no GPU: check the driver, or set CUDA_VISIBLE_DEVICES" >&2; exit 2; }
   mapfile -t gpus < <(seq 0 $((count - 1)))
 fi
 if [ ${#gpus[@]} -lt 2 ]; then exec python -m "$@"; fi
@@ -25,15 +25,15 @@ trap 'pass TERM' TERM
 trap 'pass HUP' HUP
 trap 'pass INT' INT
 for number in "${!gpus[@]}"; do
-  # In sessions of their own, or a terminal's Ctrl-C would come twice.
+  # Each process has its own session; otherwise Ctrl-C in a terminal would arrive twice.
   CUDA_VISIBLE_DEVICES=${gpus[number]} setsid python -m "$@" --coordinator="localhost:$port" \
     --num_processes=${#gpus[@]} --process_id="$number" &
   pids+=($!)
 done
-if [ -n "$stop" ]; then pass "$stop"; fi # it came in the middle of the loop
+if [ -n "$stop" ]; then pass "$stop"; fi # a signal may have come during the loop
 status=0
 for pid in "${pids[@]}"; do
-  # A signal ends `wait` early, and the process is still making its checkpoint.
+  # A signal ends `wait` early, while the process still writes its checkpoint.
   while true; do
     code=0
     wait "$pid" || code=$?

@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# A run on a TPU slice of Google Cloud, from this machine:
+# Runs an experiment on a TPU slice of Google Cloud, from this machine:
 #
 #   export ZONE=us-central2-b TYPE=v4-16 VERSION=tpu-ubuntu2204-base SPOT=1 BUCKET=gs://mine/runs
-#   launch/tpu_vm.sh create NAME                                  # waits until it is there
-#   launch/tpu_vm.sh setup  NAME                                  # code and packages, on all workers
+#   launch/tpu_vm.sh create NAME                                  # waits until the slice is active
+#   launch/tpu_vm.sh setup  NAME                                  # installs code on all workers
 #   launch/tpu_vm.sh run    NAME experiments.cifar_vgg --batch_size=1024
 #   launch/tpu_vm.sh logs   NAME;  launch/tpu_vm.sh stop NAME;  launch/tpu_vm.sh delete NAME
 #
-# `run` starts the experiment on every worker and waits for its end; where it runs already, it only
-# waits. A slice that is taken away is asked for again, set up, and goes on from the last checkpoint,
-# which BUCKET keeps. `stop` lets it make a checkpoint. --dry_run before the command prints what
-# gcloud would be told, and does nothing.
+# `run` starts the experiment on every worker and waits for its end. If it is running already, `run`
+# only waits. If the slice is preempted, `run` requests it again, sets it up, and resumes from the
+# last checkpoint in BUCKET. `stop` ends the run with a checkpoint. --dry_run before the command
+# prints the gcloud commands without running them.
 #
-# ZONE, TYPE and VERSION are as `gcloud compute tpus queued-resources create` has them. Optional:
-#   PROJECT   default: gcloud's own
-#   SPOT      1: cheaper, and may be taken away
-#   BUCKET    keeps the run folder, copied each minute; without it a slice takes its run with it
+# ZONE, TYPE and VERSION are those of `gcloud compute tpus queued-resources create`. Optional:
+#   PROJECT   Google Cloud project (default: that of gcloud)
+#   SPOT      1: use spot capacity, which is cheaper and may be preempted
+#   BUCKET    destination of a copy of the run folder, updated each minute; without it, a run is lost
+#             with its slice
 #   REVISION  commit that the workers fetch from this repository's origin (default: HEAD);
-#             rsync: the files as they are here instead
-#   POLL      seconds between two looks (default: 30)
+#             rsync: copy the files of this working tree instead
+#   POLL      seconds between two polls (default: 30)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,13 +30,13 @@ if [ "${1:-}" = --dry_run ]; then dry=1; shift; fi
 [ $# -ge 2 ] || fail "give a command and a name: launch/tpu_vm.sh create|setup|run|logs|stop|delete NAME"
 command=$1 name=$2
 shift 2
-[[ $name =~ ^[a-z][a-z0-9-]*$ ]] || fail "$name: a TPU's name has small letters, digits and -"
+[[ $name =~ ^[a-z][a-z0-9-]*$ ]] || fail "$name: a TPU's name has only lowercase letters, digits and -"
 [ -n "${ZONE:-}" ] || fail "set ZONE, such as us-central2-b"
 if [ "$command" = run ]; then
   [[ "${1:-}" =~ ^[A-Za-z_] ]] || fail "give an experiment: launch/tpu_vm.sh run NAME experiments.cifar_vgg"
-  [[ " $*" != *" --workdir"* ]] || fail "--workdir is runs/$name on each worker: leave it out"
+  [[ " $*" != *" --workdir"* ]] || fail "--workdir is always runs/$name on each worker: leave it out"
 elif [ $# -gt 0 ]; then
-  fail "$*: $command takes a name alone (--dry_run stands before the command)"
+  fail "$*: $command takes only a name (--dry_run goes before the command)"
 fi
 where=(--zone="$ZONE" ${PROJECT:+--project="$PROJECT"})
 spot=()
@@ -49,18 +50,18 @@ tpus() {
 
 on() { tpus tpu-vm ssh "$name" --worker="$1" --command="$2"; }
 
-# A slice that is there answers ssh a while later.
+# Retries, because a slice that is active accepts ssh only some time later.
 patiently() {
   local left
   for left in 4 3 2 1 0; do
     if "$@"; then return; fi
     [ "$left" = 0 ] || sleep "$every"
   done
-  echo "error: $name does not take a command: see above" >&2
+  echo "error: $name does not accept a command: see above" >&2
   return 1
 }
 
-# Of the queued resource; GONE where there is none, UNKNOWN where Google does not say.
+# Prints the state of the queued resource: GONE if there is none, UNKNOWN if the query failed.
 state() {
   local said
   if said=$(tpus queued-resources describe "$name" --format='value(state.state)' 2>&1); then
@@ -82,7 +83,7 @@ create() {
   while true; do
     case $(state) in
       ACTIVE) return ;;
-      FAILED | SUSPENDED | GONE) fail "$name came to nothing: delete it, and try another ZONE or time" ;;
+      FAILED | SUSPENDED | GONE) fail "$name was not created: delete it, and try another ZONE or time" ;;
     esac
     sleep "$every"
   done
@@ -90,7 +91,7 @@ create() {
 
 setup() {
   local revision=${REVISION:-HEAD} install
-  # The image's own Python is older than the packages want.
+  # The image's own Python is too old for the packages.
   install='python3 -m pip install -q --user uv && python3 -m uv venv -q --clear --python 3.12 .venv && '
   install+='python3 -m uv pip install -q --python .venv -e ".[tpu,grain]"'
   if [ "$revision" = rsync ]; then
@@ -106,14 +107,14 @@ setup() {
 tar -xzf ../jaxdl.tgz && $install"
   else
     local commit origin
-    commit=$(git rev-parse --quiet --verify "$revision^{commit}") || fail "REVISION=$revision: no commit"
-    origin=$(git remote get-url origin) || fail "no origin to fetch from: set REVISION=rsync"
+    commit=$(git rev-parse --quiet --verify "$revision^{commit}") || fail "REVISION=$revision is not a commit: name one, or set REVISION=rsync"
+    origin=$(git remote get-url origin) || fail "this repository has no origin to fetch from: set REVISION=rsync"
     patiently on all "{ test -d jaxdl || git clone -q ${origin@Q} jaxdl; } && cd jaxdl && git fetch -q && \
 git checkout -q --detach $commit && $install"
   fi
 }
 
-# Where a worker runs it already, nothing is started there.
+# Starts the experiment on each worker where it is not running already.
 start() {
   local words=("$name" "${BUCKET:-}" "$@")
   patiently on all "cd jaxdl && { pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || \
@@ -127,8 +128,8 @@ run() {
     sleep "$every"
     case $(state) in
       ACTIVE)
-        # No answer: not to be reached just now. LOST: its host began anew; a run that ended after
-        # the first look has left its status for the second.
+        # No answer means that the worker cannot be reached now. LOST means that its host restarted.
+        # The status is read twice, because the run may end between the first read and pgrep.
         look="cat jaxdl/$name.status 2> /dev/null"
         status=$(on 0 "$look || pgrep -f 'tpu_worker[.]sh $name ' > /dev/null || $look || echo LOST") \
           || status=
@@ -139,7 +140,7 @@ run() {
         esac
         ;;
       FAILED | SUSPENDED | GONE)
-        echo "$name was taken away: asking for it again" >&2
+        echo "$name was preempted: requesting it again" >&2
         tpus queued-resources delete "$name" --force --quiet || true
         create
         setup

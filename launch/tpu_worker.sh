@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What tpu_vm.sh starts on each worker of a slice: tpu_worker.sh NAME BUCKET EXPERIMENT FLAGS...
-# Leaves the exit status in NAME.status. The first worker alone has a run folder; it brings it from
-# the bucket, and copies it there each minute. A copy may be torn where a checkpoint is being
-# written: a run that goes on knows it by its digests, and takes the one before.
+# Runs an experiment on a worker of a slice; tpu_vm.sh starts it on each worker:
+#   tpu_worker.sh NAME BUCKET EXPERIMENT FLAGS...
+# Writes the exit status to NAME.status. Only the first worker has a run folder. It fetches the
+# folder from the bucket, and copies it back each minute. The copy of a checkpoint that is being
+# written may be incomplete; a resumed run detects that by its digests and uses the previous one.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 name=$1 bucket=$2
@@ -15,7 +16,7 @@ metadata() {
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
 }
 
-number=$(metadata agent-worker-number) || { echo "error: this is no TPU worker" >&2; exit 1; }
+number=$(metadata agent-worker-number) || { echo "error: this is not a TPU worker" >&2; exit 1; }
 IFS=, read -ra workers <<< "$(metadata worker-network-endpoints)" # each ID:PORT:ADDRESS
 together=()
 if [ ${#workers[@]} -gt 1 ]; then
@@ -29,7 +30,7 @@ keep() {
 }
 copying=
 if [ -n "$bucket" ] && [ "$number" = 0 ]; then
-  # A bucket that does not answer is not an empty one, and what is in it must not be written over.
+  # Tell a bucket that cannot be read from an empty one, so that its content is not overwritten.
   if said=$(gcloud storage ls "$bucket/$name" 2>&1); then
     mkdir -p "$folder"
     gcloud storage rsync --recursive "$bucket/$name" "$folder" || exit 1
@@ -47,7 +48,7 @@ if [ -n "$copying" ]; then
   kill "$copying"
   wait "$copying"
   if ! keep; then
-    echo "error: the run folder did not get to $bucket/$name: it is in ~/jaxdl/$folder" >&2
+    echo "error: the run folder was not copied to $bucket/$name: it is in ~/jaxdl/$folder" >&2
     [ "$status" != 0 ] || status=1
   fi
 fi

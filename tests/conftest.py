@@ -1,4 +1,4 @@
-"""Rules of every test: warnings are errors, no network, no silent broadcasting of ranks."""
+"""Rules for all tests: warnings are errors, no network, no implicit rank promotion."""
 
 import gc
 import os
@@ -14,15 +14,15 @@ from jaxdl import compilation_cache, memory
 from jaxdl.train import loop, step_spec, train_step
 from tests import small as experiment
 
-# Read when the first device is asked for, here and in the processes that tests start: compiles in
-# half the time, to programs that are slower, where none runs for long. The second flag is gone from
-# later versions, and XLA ends a process that names one it does not know.
+# XLA reads these flags at the first use of a device, here and in the processes that tests start.
+# They halve the compile time; the slower programs do not matter in tests. The second flag does not
+# exist in later versions, and XLA ends a process that passes an unknown flag.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.version.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 
-# The same examples every time: a test that fails, fails again.
+# The same examples every time, so that a failure can be reproduced.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
@@ -32,37 +32,37 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
-    # The interpreter's own notice of what third-party code leaves open is not ours to mend.
+    # Unraisable exceptions come from resources that third-party code leaves open.
     config.addinivalue_line("filterwarnings", "ignore:.*:pytest.PytestUnraisableExceptionWarning")
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    # `nohup` and a shell's `&` have them ignored, and so would the runs that tests start.
+    # Under `nohup` or a shell's `&` these are ignored, and processes that tests start inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def forget_programs():
-    """Compiles anew what a test has put another function into."""
-    for kept in (train_step.compile_step, train_step.compile_evaluate, step_spec.task_functions):
-        kept.cache_clear()
+    """Clears the caches of compiled programs, for tests that patch a function in a module."""
+    for cached in (train_step.compile_step, train_step.compile_evaluate, step_spec.task_functions):
+        cached.cache_clear()
 
 
 def _shared_spec(build, config, data, mesh):
-    """`step.step_spec` without what only the host does: tests that differ in it share a program."""
+    """Replaces `step_spec.step_spec`; drops host-only fields so that more tests share a program."""
     return step_spec.step_spec(build, experiment.plain(config), data, mesh)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_programs(tmp_path_factory):
-    """Programs that several tests compile alike are compiled once a session."""
+    """Shares compiled programs between tests, in memory and in a cache of this test session."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("xla")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         compilation_cache.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "step_spec", _shared_spec)
-        # A process of tests compiles hundreds of programs, and would keep what each of them took.
+        # A test process compiles hundreds of programs, and would keep the memory of each of them.
         patch.setattr(memory, "keep", lambda: None)
-        # Tracing makes many small objects; looking for circles among them took a tenth of the time.
+        # Tracing creates many small objects; garbage collection took a tenth of the time.
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)
         yield
@@ -86,7 +86,7 @@ def _no_network(monkeypatch):
 
 @pytest.fixture
 def look_up(monkeypatch):
-    """Lets a test ask for this machine's own addresses, as `socket.create_connection` does."""
+    """Allows a test to look up addresses of this machine, as `socket.create_connection` does."""
     monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)
 
 
@@ -99,13 +99,13 @@ def real_data():
 
 @pytest.fixture
 def small():
-    """An experiment of a second, as a module."""
+    """Module of an experiment that runs in a second."""
     return experiment
 
 
 @pytest.fixture
 def tiny_vgg_flags():
-    """The real experiment, shrunk to seconds."""
+    """Flags with which `cifar_vgg` runs in seconds."""
     return [
         *("--dataset=synthetic", "--depth=11", "--width_multiplier=0.05", "--batch_size=20"),
         *("--num_steps=6", "--eval_every=3", "--checkpoint_every=2", "--log_every=2"),

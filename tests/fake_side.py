@@ -1,6 +1,6 @@
-"""A side of a benchmark that does nothing: what `pair` starts in tests.
+"""Fake side of a benchmark, which does no work, for tests of `pair`.
 
-At each turn it writes its name into a file, and at its end its name in capitals.
+At each turn it appends its name to a file, and at its end its name in capitals.
 """
 
 import json
@@ -18,5 +18,5 @@ open(path, "a").write(name.upper())
 
 
 def command(name, path, seconds=1.0, **report):
-    """Starts one that reports this, and whose turns take so many seconds by what it says."""
+    """Returns the command of a side with this report, whose turns claim to take so many seconds."""
     return [sys.executable, "-c", CODE, name, str(path), json.dumps(report), str(seconds)]

@@ -1,4 +1,4 @@
-"""A regression with two targets that are not numbers, for tests of `--on_nonfinite`.
+"""Regression with two targets that are NaN, for tests of `--on_nonfinite`.
 
 python -m tests.nan_targets --on_nonfinite=rewind --workdir=runs/nan
 """
@@ -12,15 +12,15 @@ from jaxdl import cli
 from jaxdl.data.batches import Dataset
 from jaxdl.train import loop
 
-ROWS = [40, 200]  # of the training split
+ROWS = [40, 200]  # rows of the training split whose targets are NaN
 
 
 class Config(diabetes_regression.Config):
-    """Diabetes."""
+    """Config of `diabetes_regression`."""
 
 
 def load(config: Config) -> Dataset:
-    """The patients, two of whom have lost their targets; described as they were before."""
+    """Returns the data with two targets replaced by NaN, and the description of the original."""
     data = diabetes_regression.load(config)
     data.train["y"][ROWS] = np.nan
     return data
@@ -30,7 +30,7 @@ build = diabetes_regression.build
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains it."""
+    """Trains; returns the summary."""
     data = load(config)
     return loop.train(config, build, data, best=("loss", min))
 

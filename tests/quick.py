@@ -1,4 +1,4 @@
-"""An experiment of a moment, without JAX: what a sweep sees of one, and nothing more.
+"""Experiment without JAX that ends at once; it writes only the files that a sweep reads.
 
 python -m tests.quick --workdir=runs/quick
 """
@@ -23,23 +23,23 @@ from jaxdl.saved_config import to_dict
 class Config(RunConfig):
     """Flags of a trial that ends at once."""
 
-    sleep: float = flag(0.2, "seconds that it takes", low=0.0)
-    how: str = flag("well", "it ends", choices=("well", "badly", "killed", "killed once"))
+    sleep: float = flag(0.2, "duration of the trial in seconds", low=0.0)
+    how: str = flag("well", "end of the trial", choices=("well", "badly", "killed", "killed once"))
 
 
 def command() -> None:
-    """Begins and ends a line of `starts` in the run folder, and leaves a summary."""
+    """Adds the lines "begun" and "ended" to `starts` in the run folder, and writes a summary."""
     config = parse_flags(Config, sys.argv[1:])
     folder = Path(config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):
-        first = not (folder / "starts").exists()
+        first_start = not (folder / "starts").exists()
         (folder / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
         with (folder / "starts").open("a", encoding="utf-8") as file:
             file.write("begun\n")
         if config.how == "badly":
             raise UserError("--how=badly: it ends badly")
-        if config.how == "killed" or (config.how == "killed once" and first):
+        if config.how == "killed" or (config.how == "killed once" and first_start):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(config.sleep)
         value = config.learning_rate + config.seed / 100

@@ -1,4 +1,4 @@
-"""An experiment of a second, for tests: it has all that a resume can lose.
+"""Experiment that runs in a second, for tests. It has every kind of state that a resume could lose.
 
 python -m tests.small --workdir=runs/small
 """
@@ -20,21 +20,21 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """Running statistics, dropout, momentum, a schedule with warm-up."""
+    """Config of a task with running statistics, dropout, momentum and a schedule with warm-up."""
 
-    dropout: float = flag(0.2, "rate", low=0.0, high=1.0)
-    width: int = flag(16, "units of the hidden layer", low=1)
-    num_epochs: int = flag(2, "passes", low=1)
-    batch_size: int = flag(16, "examples an update", low=1)
+    dropout: float = flag(0.2, "dropout rate", low=0.0, high=1.0)
+    width: int = flag(16, "number of hidden units", low=1)
+    num_epochs: int = flag(2, "number of passes over the training split", low=1)
+    batch_size: int = flag(16, "number of examples in an update", low=1)
     learning_rate: float = 0.1
 
 
-# The description of data that a test does not have.
+# Description of a data set, for tests that need no arrays.
 DESCRIBED = describe({}, name="made", version="1", fingerprint="f" * 64, num_train=7)
 
 
 class Net(nn.Module):
-    """Dense layers with running statistics and dropout."""
+    """Dense layers with batch normalisation and dropout."""
 
     dropout: float
     width: int
@@ -48,14 +48,14 @@ class Net(nn.Module):
 
 
 def load(config):
-    """99, 11 and 27 made images of 8 by 8 pixels."""
+    """Returns synthetic images of 8 by 8 pixels, in splits of 99, 11 and 27."""
     raw = images.synthetic(8, examples=110)
     train, validation = batches.split_validation(raw.train, 0.1)
     return images.dataset("synthetic", raw._replace(train=train, validation=validation))
 
 
 def build(config, spec) -> Task:
-    """The task."""
+    """Returns the task."""
     mean, std = spec.statistics()
 
     def preprocess(batch):
@@ -82,19 +82,19 @@ def build(config, spec) -> Task:
 
 
 def plain(config):
-    """The part of a config that a compiled program may depend on."""
+    """Returns a config without the fields that a compiled program does not depend on."""
     events = {"log_every": 1, "eval_every": 0, "checkpoint_every": 0}
     return dataclasses.replace(config, workdir="", resume="auto", **events)
 
 
 @functools.cache
 def data_of(config):
-    """The data of a config, the very same each time."""
+    """Returns the data of a config, the same object each time."""
     return load(config)
 
 
 def run(config):
-    """Trains it."""
+    """Trains; returns the summary."""
     return loop.train(config, build, data_of(plain(config)))
 
 

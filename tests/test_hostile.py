@@ -281,7 +281,7 @@ def test_a_tokenizer_that_is_not_the_runs_is_made_anew(kind, language, here, cap
     out, err = capsys.readouterr()
     assert out == wanted
     assert "Traceback" not in err
-    assert "its data are described anew" in err
+    assert "the data are loaded to describe them" in err
     assert max(map(len, err.splitlines())) < 1000
 
 

@@ -273,7 +273,7 @@ def test_a_slice_that_is_taken_away_goes_on(tpu, tmp_path):
     assert (tmp_path / "home-1" / "jaxdl" / "launch" / "tpu_vm.sh").exists()
     found = launch("tpu_vm.sh", "run", "mine", "experiments.cifar_vgg", "--num_epochs=3")
     assert found.returncode == 0, found.stderr
-    assert "mine was taken away: asking for it again" in found.stderr
+    assert "mine was preempted: requesting it again" in found.stderr
     lines = tpu()
     assert sum("queued-resources create" in line for line in lines) == 2
     assert sum("queued-resources delete" in line for line in lines) == 1
@@ -336,7 +336,7 @@ def test_a_copy_that_fails_is_said(there, tmp_path):
     (tmp_path / "fail-storage-rsync---recursive---delete").write_text("always", encoding="utf-8")
     found = run_it()
     assert found.returncode == 1
-    assert "did not get to gs://b/mine" in found.stdout
+    assert "was not copied to gs://b/mine" in found.stdout
 
 
 def pythons(said):
@@ -428,11 +428,11 @@ def test_a_dry_run_prints_what_gcloud_would_be_told(tpu, tmp_path):
         (["run", "mine"], "give an experiment"),
         (["run", "mine", "--batch_size=3"], "give an experiment"),
         (["run", "mine", "experiments.x", "--workdir=y"], "leave it out"),
-        (["create", "mine", "--dry_run"], "a name alone"),
-        (["delete", "mine", "extra"], "a name alone"),
+        (["create", "mine", "--dry_run"], "takes only a name"),
+        (["delete", "mine", "extra"], "takes only a name"),
         (["create"], "give a command and a name"),
         (["destroy", "mine"], "destroy: give create"),
-        (["create", "Mine"], "small letters"),
+        (["create", "Mine"], "lowercase letters"),
     ],
 )
 def test_mistakes(words, said, tpu, tmp_path):

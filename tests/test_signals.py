@@ -140,7 +140,7 @@ def around(owner, name, call=1):
 MOMENTS = {
     "restoring": around(resume, "restore"),
     "announcing": around(resume, "announce"),
-    "compiling": around(trainer.Trainer, "_advance"),
+    "compiling": around(trainer.Trainer, "_take_steps"),
     "stepping": at_step(7),
     "at a checkpoint": at_step(5),
     "logging": around(trainer.Trainer, "_log", 2),

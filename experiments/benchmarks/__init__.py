@@ -1,1 +1,1 @@
-"""Benchmarks: each is one command that prints its figures and the hardware they are of."""
+"""Benchmarks: each is one command that prints its figures and the hardware that they are of."""

@@ -1,9 +1,10 @@
-"""Cost of checking that a step is finite, and of leaving the state as it was if it is not.
+"""Cost of the check for nonfinite steps, which keep the previous state.
 
     python -m experiments.benchmarks.bad_steps --width_multiplier=0.25 --batch_size=64
 
-The VGG's compiled step beside the same one without the check. Both sides run in one process, in
-turns of which every second begins with the other side; the figure is the median of their ratios.
+Compares the compiled step of the VGG with the same step without the check. Both sides run in one
+process, in turns, and the order of the sides alternates between turns. The result is the median of
+the ratios of their times.
 """
 
 import dataclasses
@@ -29,62 +30,70 @@ Advance = Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
 
 @dataclasses.dataclass(frozen=True)
 class Config(cifar_vgg.Config):
-    """The VGG's, on digits."""
+    """Config of `cifar_vgg`, on digits, with the number of timed turns."""
 
-    dataset: str = flag("embedded", "of TFDS, or embedded (digits), digits, synthetic")
-    num_steps: int = flag(20, "updates of a turn", low=1)
-    turns: int = flag(20, "times that each side is timed", low=2)
+    dataset: str = flag(
+        "embedded", "name of a TFDS data set, embedded (digits), digits or synthetic"
+    )
+    num_steps: int = flag(20, "number of updates in a turn", low=1)
+    turns: int = flag(20, "number of times that each side is timed", low=2)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Times both sides; returns the median of the turns' ratios and its quartiles."""
+    """Times both sides; returns the median and quartiles of the ratio checked / unchecked."""
     data = cifar_vgg.load(config)
     mesh = sharding.mesh(config)
-    whole, shards = sharding.replicated(mesh), sharding.sharded(mesh)
+    replicated, shards = sharding.replicated(mesh), sharding.sharded(mesh)
     spec = step_spec(cifar_vgg.build, config, data, mesh)
-    program, numbers = compile_step(spec), operands(config, mesh)
+    program = compile_step(spec)
+    numbers = operands(config, mesh)
     key = jax.random.key(config.seed)
-    split = jax.device_put(data.train, whole)
+    split = jax.device_put(data.train, replicated)
     per_epoch = config.steps_per_epoch(data.spec.num_train)
 
-    def epoch() -> Epoch:  # a call gives the order away
+    def epoch() -> Epoch:  # new for each call, because a call donates the order
         return Epoch(split, key, program.order({}, key, 0))
 
-    @functools.partial(jax.jit, donate_argnums=1, out_shardings=whole)
-    def bare(numbers: Operands, carry: LoopState, epoch: Epoch, steps: jax.Array) -> LoopState:
+    @functools.partial(jax.jit, donate_argnums=1, out_shardings=replicated)
+    def unchecked_loop(
+        numbers: Operands, loop_state: LoopState, epoch: Epoch, steps: jax.Array
+    ) -> LoopState:
         task = build_task(spec, numbers)
 
-        def step(_: jax.Array, carry: LoopState) -> LoopState:
-            position = carry.state.step % per_epoch
+        def step(_: jax.Array, loop_state: LoopState) -> LoopState:
+            position = loop_state.state.step % per_epoch
             batch = batches.take(epoch.split, epoch.order, position, config.batch_size, shards)
             batch = jax.lax.with_sharding_constraint(batch, shards)
-            state, new = task.step(carry.state, batch)
-            return carry._replace(state=state, metrics=metrics.add(carry.metrics, new))
+            state, step_metrics = task.step(loop_state.state, batch)
+            totals = metrics.add(loop_state.metrics, step_metrics)
+            return loop_state._replace(state=state, metrics=totals)
 
-        return jax.lax.fori_loop(0, steps, step, carry)
+        return jax.lax.fori_loop(0, steps, step, loop_state)
 
-    def plain(
-        numbers: Operands, carry: LoopState, epoch: Epoch, steps: int
+    def advance_unchecked(
+        numbers: Operands, loop_state: LoopState, epoch: Epoch, steps: int
     ) -> tuple[LoopState, Epoch]:
-        return bare(numbers, carry, epoch, np.int32(steps)), epoch
+        return unchecked_loop(numbers, loop_state, epoch, np.int32(steps)), epoch
 
     def seconds(advance: Advance) -> float:
-        carry = program.start(numbers, key)
-        carry, _ = jax.block_until_ready(advance(numbers, carry, epoch(), 1))
+        loop_state = program.start(numbers, key)
+        loop_state, _ = jax.block_until_ready(advance(numbers, loop_state, epoch(), 1))
         began = time.monotonic()
-        jax.block_until_ready(advance(numbers, carry, epoch(), config.num_steps))
+        jax.block_until_ready(advance(numbers, loop_state, epoch(), config.num_steps))
         return time.monotonic() - began
 
     ratios = []
     for turn in range(config.turns):
         if turn % 2:
-            checked, without = seconds(program.advance), seconds(plain)
+            checked = seconds(program.advance)
+            unchecked = seconds(advance_unchecked)
         else:
-            without, checked = seconds(plain), seconds(program.advance)
-        ratios.append(checked / without)
-    lower, middle, upper = statistics.quantiles(ratios, n=4)
+            unchecked = seconds(advance_unchecked)
+            checked = seconds(program.advance)
+        ratios.append(checked / unchecked)
+    lower, median, upper = statistics.quantiles(ratios, n=4)
     return {
-        "ratio": middle,
+        "ratio": median,
         "lower_quartile": lower,
         "upper_quartile": upper,
         "turns": config.turns,

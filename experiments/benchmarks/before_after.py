@@ -1,11 +1,11 @@
-"""Steps of two checkouts beside each other, in turns: what a change costs.
+"""Step times of two checkouts, compared in turns: the cost of a change.
 
     git worktree add ../before COMMIT
     python -m experiments.benchmarks.before_after --before=../before --turns=15
-    python -m experiments.benchmarks.before_after --before=. --only=lenet5     # the noise alone
+    python -m experiments.benchmarks.before_after --before=. --only=lenet5     # only the noise
 
-Each checkout is a process of its own, `jaxdl_side` of that tree, and they take turns with pauses
-between; a ratio is this checkout's seconds over the other's, in the same turn.
+Each checkout runs its own `jaxdl_side` in its own process. The two take turns, with pauses between
+them. A ratio is the time of this checkout over the time of the other one in the same turn.
 """
 
 import dataclasses
@@ -33,28 +33,34 @@ CASES = (
     Case("transformer", 64, "bfloat16", 2, "torch"),
     Case("ppo", 16, "float32", 20, "torch"),
 )
-WAIT = 600.0  # seconds until both sides have compiled
+WAIT = 600.0  # seconds allowed for both sides to compile
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """The other checkout, and how often."""
+    """Checkout to compare with, models and number of turns."""
 
     before: str = flag("", "folder of the checkout to compare with", runtime=True)
-    only: str = flag("", "models, with commas between; default: all")
-    turns: int = flag(7, "times that each is timed", low=2)
+    only: str = flag("", "comma-separated names of models; default: all")
+    turns: int = flag(7, "number of times that each side is timed", low=2)
 
 
 def ratios(case: Case, trees: dict[str, Path], turns: int) -> list[float]:
-    """Seconds of the first tree over those of the second, in each turn."""
+    """Returns the time of the first tree over the time of the second, for each turn.
+
+    Args:
+      case: the model, batch size, dtype and number of steps to time.
+      trees: the two checkouts, by name.
+      turns: the number of times that each side is timed.
+    """
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
-        if case.model != "ppo":  # which makes its own
+        if case.model != "ppo":  # PPO generates its own data
             cases.write(case, path)
         spec = json.dumps(case._asdict() | {"data": str(path)})
         sides = []
         for name, tree in trees.items():
-            # In its folder, which Python then looks into first.
+            # Python looks for modules in the working directory first.
             side = [sys.executable, "-m", "experiments.benchmarks.jaxdl_side", spec]
             command = ["env", f"--chdir={tree}", *side]
             sides.append(stack.enter_context(pair.started(name, command)))
@@ -65,25 +71,25 @@ def ratios(case: Case, trees: dict[str, Path], turns: int) -> list[float]:
 
 
 def run(config: Config) -> dict[str, float]:
-    """The median ratio of each case.
+    """Returns the median ratio of each case.
 
     Raises:
-      UserError: there is no such checkout, or no such model.
+      UserError: `--before` is not a checkout, or `--only` names an unknown model.
     """
     before = Path(absolute(config.before, "before"))
     if not config.before or not (before / "experiments/benchmarks/jaxdl_side.py").exists():
         raise UserError(f"--before={config.before}: give the folder of another checkout of jaxdl")
-    wanted = config.only.split(",") if config.only else [case.model for case in CASES]
-    for name in wanted:
+    models = config.only.split(",") if config.only else [case.model for case in CASES]
+    for name in models:
         if name not in {case.model for case in CASES}:
             raise UserError(f"--only={name}: choose some of {', '.join(c.model for c in CASES)}")
-    os.environ.pop("PYTHONPATH", None)  # each side has its own
-    found = {}
-    for case in (case for case in CASES if case.model in wanted):
+    os.environ.pop("PYTHONPATH", None)  # each side imports from its own checkout
+    medians = {}
+    for case in (case for case in CASES if case.model in models):
         all_turns = ratios(case, {"after": HERE, "before": before}, config.turns)
-        found[case.name] = statistics.median(all_turns)
+        medians[case.name] = statistics.median(all_turns)
         say(f"{case.name}: {' '.join(f'{r:.3f}' for r in sorted(all_turns))}")
-    return found
+    return medians
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Training time beside PyTorch and plain Flax, on the same machine.
+"""Training time compared with PyTorch and plain Flax on the same machine.
 
     python -m experiments.benchmarks.beside_torch --torch_python=PYTHON
     python -m experiments.benchmarks.beside_torch --only=lenet5,vgg16-64 --turns=5
 
-PyTorch (`pip install -e '.[benchmark]'`) may live in an environment of its own, whose interpreter
-is PYTHON. Both sides of a case are alive together, may use all cores, and work in turns (`pair`).
-What a side's step is stands in `jaxdl_side`, `torch_side` and `flax_side`. Figures are medians and
-quartiles over the turns; a ratio below 1 says that jaxdl is faster. They are kept in a file for
-each kind of hardware, of which `performance` makes the README's table.
+PyTorch (`pip install -e '.[benchmark]'`) may be installed in a separate environment, whose
+interpreter is PYTHON. The two sides of a case are processes that run at the same time, may use all
+cores and work in turns (see `pair`). `jaxdl_side`, `torch_side` and `flax_side` define the step of
+each side. Figures are medians and quartiles over the turns; a ratio below 1 means that jaxdl is
+faster. They are saved in one file per kind of hardware, from which `performance` makes the tables.
 
-The machine should have nothing else to do: threads that wait for each other lose far more to a
-neighbour than its share.
+The machine should be idle otherwise: threads that wait for each other lose far more to another
+process than that process's share of the cores.
 """
 
 import contextlib
@@ -34,38 +34,46 @@ from jaxdl.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """Which cases, and how often."""
+    """Cases to measure, their sizes and the number of turns."""
 
     torch_python: str = flag("", "interpreter that has PyTorch; empty: this one", runtime=True)
-    only: str = flag("", "starts of the names of cases, between commas; empty: all cases")
-    batch_size: int = flag(0, "examples an update; 0: each case's own", low=0)
-    num_steps: int = flag(0, "updates of a turn, but for epochs; 0: each case's own", low=0)
-    turns: int = flag(15, "times that each side is timed", low=2)
+    only: str = flag("", "comma-separated prefixes of case names; empty: all cases")
+    batch_size: int = flag(0, "number of examples in an update; 0: each case's own", low=0)
+    num_steps: int = flag(
+        0, "number of updates in a turn, except for whole epochs; 0: each case's own", low=0
+    )
+    turns: int = flag(15, "number of times that each side is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def command(side: str, spec: str, python: str, module: str = "side") -> list[str]:
-    """Command that starts a side; PyTorch's may run in an interpreter that lacks jaxdl.
+    """Returns the command that starts a side.
 
-    `module` is `side`, or PyTorch's other one, `speedrun`.
+    PyTorch's side may run in an interpreter that does not have jaxdl's dependencies.
+
+    Args:
+      side: "jaxdl", "torch" or "flax".
+      spec: the argument of the side, as JSON.
+      python: the interpreter that runs PyTorch; empty: this one.
+      module: the suffix of PyTorch's module, "side" or "speedrun".
 
     Raises:
-      UserError: `python`, which is to run PyTorch, has none.
+      UserError: `python` does not have PyTorch.
     """
     if side != "torch":
         return [sys.executable, "-m", f"experiments.benchmarks.{side}_side", spec]
     python = python or sys.executable
-    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
     try:
-        lacks = (
-            not shutil.which(python) or subprocess.run([python, "-c", look], timeout=60).returncode
+        missing = (
+            not shutil.which(python) or subprocess.run([python, "-c", probe], timeout=60).returncode
         )
     except (OSError, subprocess.TimeoutExpired):
-        lacks = True
-    if lacks:
+        missing = True
+    if missing:
         raise UserError(
-            f"{python} has no PyTorch that is found within a minute: pip install -e "
-            "'.[benchmark]', or name an interpreter that has, --torch_python=PYTHON"
+            f"{python} has no PyTorch, or did not find it within 60 s: pip install -e "
+            "'.[benchmark]', or name an interpreter that has it, --torch_python=PYTHON"
         )
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -83,12 +91,19 @@ def command(side: str, spec: str, python: str, module: str = "side") -> list[str
 def sides(
     case: Case, names: Sequence[str], python: str, variables: dict[str, str] | None = None
 ) -> Iterator[list[pair.Side]]:
-    """The sides of a case, started all at once; `python` runs PyTorch.
+    """Starts the sides of a case at the same time.
 
-    `variables` are added to their environment.
+    Args:
+      case: the model, batch size, dtype and number of steps to time.
+      names: the names of the sides, such as "jaxdl" and "torch".
+      python: the interpreter that runs PyTorch; empty: this one.
+      variables: environment variables to add.
+
+    Yields:
+      The sides, in the order of `names`; they may still be compiling.
 
     Raises:
-      UserError: one of them cannot be started.
+      UserError: a side cannot be started.
     """
     with contextlib.ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "examples.npz"
@@ -104,18 +119,24 @@ def sides(
 def compare(
     case: Case, both: Sequence[pair.Side], turns: int, pause: float = pair.PAUSE
 ) -> dict[str, Any]:
-    """Times both sides of a case, jaxdl's first, with pauses of so many seconds between turns.
+    """Times both sides of a case in turns; returns the record to publish.
+
+    Args:
+      case: the case that both sides run.
+      both: the sides, jaxdl's first.
+      turns: the number of times that each side is timed.
+      pause: the pause before each turn, in seconds.
 
     Raises:
-      UserError: a side fails, or the two do not train the same, on the same kind of device and as
-        precisely.
+      UserError: a side fails, or the sides differ in their number of parameters, kind of device or
+        float32 precision.
     """
     ours, theirs = (side.report for side in both)
     for fact in ("parameters", "backend", "tf32"):
         if fact in theirs and ours[fact] != theirs[fact]:
             raise UserError(
                 f"{case.name}: {fact} {ours[fact]} of jaxdl, {theirs[fact]} of {case.beside}: "
-                "give an interpreter whose side is the same"
+                "give an interpreter whose side has the same"
             )
     seconds = pair.take_turns(both, turns, pause)
     return {
@@ -136,23 +157,23 @@ def compare(
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measures one case after the other, and keeps each; returns the medians of their ratios."""
+    """Measures the cases one by one and saves each; returns the medians of their ratios."""
     origin = performance.origin(Path(config.results))  # before files are written
-    found = {}
+    medians = {}
     for case in cases.select(config.only, config.batch_size, config.num_steps):
         with sides(case, ("jaxdl", case.beside), config.torch_python) as both:
             entry = compare(case, both, config.turns)
-        given = {"only": case.name, "batch_size": config.batch_size, "num_steps": config.num_steps}
-        flags = [f"--{name}={value}" for name, value in given.items() if value]
+        values = {"only": case.name, "batch_size": config.batch_size, "num_steps": config.num_steps}
+        flags = [f"--{name}={value}" for name, value in values.items() if value]
         words = ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]
         entry |= {"command": " ".join(words), **origin}
         performance.keep(Path(config.results), entry)
         print(performance.line(entry), flush=True)
-        found[case.name] = entry["ratio"]["median"]
-    return found
+        medians[case.name] = entry["ratio"]["median"]
+    return medians
 
 
 if __name__ == "__main__":
-    # The sides share the memory of a GPU with this process, in which JAX would take most of it.
+    # The sides share the GPU's memory with this process, where JAX would reserve most of it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     cli.main(run, Config)

@@ -1,4 +1,4 @@
-"""Benchmark cases beside PyTorch and plain Flax, and the examples that both sides train on."""
+"""Benchmark cases for PyTorch and plain Flax, and the examples that both sides train on."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,26 +14,26 @@ IMAGES = {
     "vit": (32, 32, 3),
     "lenet5": (28, 28, 1),
 }
-CELLS = ("lstm", "gru", "rnn")  # language models of two layers of 256 features
-EPOCH = 60_000  # images, as many as MNIST's
-CHARACTERS = 64  # that a language model tells apart, 4 of them no characters
-WINDOW = 128  # characters that it is given at once
-ROLLOUT = 32  # steps in each environment that PPO learns from at once
-TOKENS, SENTENCE = 8000, 32  # that the Transformer tells apart; of each source, and of each target
+CELLS = ("lstm", "gru", "rnn")  # language models with two layers of 256 features
+EPOCH = 60_000  # images in an epoch, as in MNIST
+CHARACTERS = 64  # vocabulary of a language model, including 4 special tokens
+WINDOW = 128  # length of a language model's input, in characters
+ROLLOUT = 32  # steps per environment in a rollout of PPO
+TOKENS, SENTENCE = 8000, 32  # Transformer: vocabulary; length of each source and each target
 
 
 class Case(NamedTuple):
-    """Training of one model, and what jaxdl is beside."""
+    """Training of one model, and the library to compare jaxdl with."""
 
     model: str
     batch_size: int
     dtype: str
-    steps: int  # updates of a turn; 0: an epoch's
+    steps: int  # updates in a turn; 0: one epoch
     beside: str  # torch or flax
 
     @property
     def name(self) -> str:
-        """Name that --only selects it by; unique."""
+        """Unique name, by which --only selects the case."""
         work = "step" if self.steps else "epoch"
         return f"{self.model}-{self.batch_size}-{self.dtype}-{work}-{self.beside}"
 
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
     @property
     def items(self) -> tuple[int, str]:
-        """Items in a step, and their kind: images, or predicted tokens."""
+        """Number of items in a step, and their kind: images or predicted tokens."""
         if self.model in IMAGES:
             return self.batch_size, "images"
         return self.batch_size * (WINDOW if self.model in CELLS else SENTENCE), "tokens"
@@ -74,7 +74,7 @@ CASES = (
     Case("ppo", 128, "float32", 1, "torch"),
 )
 
-# On an accelerator, the most important first: a turn takes about a tenth of a second.
+# Cases for an accelerator, the most important ones first. A turn takes about a tenth of a second.
 ACCELERATED = tuple(
     Case(model, batch_size, dtype, steps, "torch")
     for dtype in ("bfloat16", "float32")
@@ -91,15 +91,15 @@ ACCELERATED = tuple(
 
 
 def select(only: str, batch_size: int = 0, steps: int = 0) -> list[Case]:
-    """The cases whose names begin with one of the texts in `only`, between commas.
+    """Returns the cases whose names begin with one of the prefixes in `only`.
 
     Args:
-      only: such as `lenet5,vgg16-64`; empty: all cases.
-      batch_size: of all of them; 0: each one's own.
-      steps: of a turn, but for epochs; 0: each one's own.
+      only: comma-separated prefixes, such as `lenet5,vgg16-64`; empty: all cases.
+      batch_size: the batch size of all cases; 0: each case's own.
+      steps: the updates in a turn, except for whole epochs; 0: each case's own.
 
     Raises:
-      UserError: a text in `only` begins no name.
+      UserError: no name begins with one of the prefixes.
     """
     changed = [
         case._replace(
@@ -108,19 +108,24 @@ def select(only: str, batch_size: int = 0, steps: int = 0) -> list[Case]:
         for case in CASES
     ]
     cases = list({case.name: case for case in changed}.values())
-    starts = tuple(only.split(","))
-    for start in starts:
-        if not any(case.name.startswith(start) for case in cases):
+    prefixes = tuple(only.split(","))
+    for prefix in prefixes:
+        if not any(case.name.startswith(prefix) for case in cases):
             names = ", ".join(case.name for case in cases)
-            raise UserError(f"--only={start}: no case begins so; there are {names}")
-    return [case for case in cases if case.name.startswith(starts)]
+            raise UserError(f"--only={prefix}: no case begins with that; the cases are {names}")
+    return [case for case in cases if case.name.startswith(prefixes)]
 
 
 def write(case: Case, path: Path) -> None:
-    """Writes what a case trains on: noise, the same every time, for time does not depend on it.
+    """Writes the examples of a case to an .npz file.
 
-    `image` uint8 [N, S, S, C] and `label` int64 [N] of 10 classes, or `source` and `target` int64
-    [N, T], or `text` int64 [N]. N is an epoch's, or 16 batches. An agent's is nothing.
+    The examples are noise, because the time does not depend on their values, and are the same every
+    time. There are 16 batches of them, or one epoch:
+
+    - image models: `image` uint8 [N, S, S, C] and `label` int64 [N], one of 10 classes;
+    - recurrent language models: `text` int64 [N];
+    - translators: `source` and `target` int64 [N, T];
+    - agents: nothing.
     """
     random = np.random.default_rng(0)
     count = 16 * case.batch_size if case.steps else EPOCH

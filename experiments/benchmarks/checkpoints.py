@@ -1,10 +1,10 @@
-"""Cost of a checkpoint: how long the loop waits, the time until it is on disk, and to read it.
+"""Cost of a checkpoint: the time that the loop waits, the time to disk, and the time to read it.
 
     python -m experiments.benchmarks.checkpoints
 
-Of VGG-16's whole state at full width, with its momentum. The loop waits while the state is copied
-off the device; hashing and writing go on in the background, beside the next steps. A hundred MB
-written plainly to the same disk are timed too, in the same turn.
+Saves the whole state of VGG-16 at full width, momentum included. The loop waits while the state is
+copied off the device; hashing and writing run in the background, beside the next steps. For
+comparison, each turn also times a plain file of the same size on the same disk.
 """
 
 import dataclasses
@@ -30,50 +30,49 @@ COMMAND = "python -m experiments.benchmarks.checkpoints"
 
 @dataclasses.dataclass(frozen=True)
 class Config(cifar_vgg.Config):
-    """The VGG's."""
+    """Config of `cifar_vgg`, on digits, with the number of timed turns."""
 
     dataset: str = "embedded"
-    turns: int = flag(7, "times that each is timed", low=2)
+    turns: int = flag(7, "number of times that each operation is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Times saving and restoring; returns the medians, and the size in MB."""
+    """Times saving and restoring; returns the median seconds by case, whose name has the size."""
     origin = performance.origin(Path(config.results))
     mesh = sharding.mesh(config)
     program = compile_step(step_spec(cifar_vgg.build, config, cifar_vgg.load(config), mesh))
-    carry = program.start(operands(config, mesh), jax.random.key(config.seed))
-    jax.block_until_ready(carry)
-    size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
+    loop_state = program.start(operands(config, mesh), jax.random.key(config.seed))
+    jax.block_until_ready(loop_state)
+    size = sum(leaf.nbytes for leaf in tree.flatten(loop_state).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}
-    known = {
+    record = {
         "step": 1, "identity": saved_config.identity(config), "versions": {}, "best": best,
         "anchor": [0, 0], "detours": [], "seconds": 0.0, "timed": [0, 0.0],
     }  # fmt: skip
     seconds: dict[str, list[float]] = {}
 
-    def timed(case: str, began: float) -> None:
-        seconds.setdefault(f"{case} VGG-16's {size / 1e6:.0f} MB", []).append(
-            time.monotonic() - began
-        )
+    def add_time(case: str, began: float) -> None:
+        elapsed = time.monotonic() - began
+        seconds.setdefault(f"{case} VGG-16's {size / 1e6:.0f} MB", []).append(elapsed)
 
     for _ in range(config.turns):
         with tempfile.TemporaryDirectory(dir=".") as name:
-            kept = Checkpoints(Path(name))
+            saved = Checkpoints(Path(name))
             began = time.monotonic()
-            kept.save(1, carry, known, "", ())
-            timed("the loop waits for a checkpoint of", began)
-            kept.wait()
-            timed("until it is verified and on disk:", began)
+            saved.save(1, loop_state, record, "", ())
+            add_time("the loop waits for a checkpoint of", began)
+            saved.wait()
+            add_time("until it is verified and on disk:", began)
             began = time.monotonic()
-            kept.restore(1, carry)
-            timed("verifying and reading a checkpoint of", began)
-            kept.close()
+            saved.restore(1, loop_state)
+            add_time("verifying and reading a checkpoint of", began)
+            saved.close()
             began = time.monotonic()
             with (Path(name) / "plain").open("wb") as file:
                 file.write(bytes(size))
                 os.fsync(file.fileno())
-            timed("for comparison, a plain file of", began)
+            add_time("for comparison, a plain file of", began)
     return {
         case: performance.keep_cost(Path(config.results), case, values, "s", COMMAND, origin)
         for case, values in seconds.items()

@@ -1,10 +1,10 @@
-"""Memory and traffic of each of N devices in a step of a Transformer; the README's table of it.
+"""Memory and traffic per device in a step of a Transformer on N devices, as a table.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmarks.devices
 
-A simulation: the step is compiled for 1, 2, 4, ... of the devices that are there, and its program
-is read, not run. Each device has a batch of --batch_size. What is sent are the results of the
-program's collectives, as a ring of devices sends them (Patarasu & Yuan, 2009).
+This is a simulation: the step is compiled for 1, 2, 4, ... of the available devices, and the
+compiled program is read, not run. Each device has a batch of --batch_size examples. Traffic is that
+of the program's collectives in a ring of devices (Patarasu & Yuan, 2009).
 """
 
 import dataclasses
@@ -33,7 +33,8 @@ PART = generated.Part(
 )
 HEADER = """| devices | memory of each | each sends | memory with `--fsdp` | each sends |
 | --- | --- | --- | --- | --- |"""
-# Each of a group of G devices sends (G - 1) / G times this of an operation's result; 0: G times.
+# In a group of G devices each one sends (G - 1) / G times this factor times the size of the
+# operation's result. 0 stands for a factor of G.
 SENT = {"all-reduce": 2, "all-gather": 1, "all-to-all": 1, "reduce-scatter": 0}
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 CALL = re.compile(rf"= (.*?) ({'|'.join(SENT)}|collective-permute)(?:-start)?\((.*)")
@@ -43,18 +44,22 @@ GROUPS = re.compile(r"replica_groups=mesh\[([^]]*)\].*?\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Config(cifar_vit.Config):
-    """The image Transformer's; a batch is of each device."""
+    """Config of `cifar_vit`; `batch_size` is that of one device."""
 
     dataset: str = "synthetic"
     page: str = flag("docs/scaling_out.md", "has the table", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Compiles for each number of devices, and makes the page's table anew."""
+    """Compiles for each number of devices and updates the table of the page.
+
+    Raises:
+      UserError: there is only one device, or the page has no place for the table.
+    """
     devices = jax.devices()
     if len(devices) < 2:
         raise UserError(
-            "there is one device alone: set XLA_FLAGS=--xla_force_host_platform_device_count=8"
+            "there is only one device: set XLA_FLAGS=--xla_force_host_platform_device_count=8"
         )
     generated.check(Path(config.page), PART)
     data = cifar_vit.load(config)
@@ -62,9 +67,9 @@ def run(config: Config) -> dict[str, Any]:
     while count <= len(devices):
         cells = [str(count)]
         for fsdp in (False, True):
-            here = dataclasses.replace(config, fsdp=fsdp, batch_size=config.batch_size * count)
-            held, sent = cost(here, data, devices[:count])
-            cells += [f"{held / 1e6:,.0f} MB", f"{sent / 1e6:,.0f} MB"]
+            scaled = dataclasses.replace(config, fsdp=fsdp, batch_size=config.batch_size * count)
+            memory, traffic = cost(scaled, data, devices[:count])
+            cells += [f"{memory / 1e6:,.0f} MB", f"{traffic / 1e6:,.0f} MB"]
         rows.append(f"| {' | '.join(cells)} |")
         count *= 2
     generated.fill(Path(config.page), PART, "\n".join(rows))
@@ -72,7 +77,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[float, float]:
-    """Bytes that each device holds at the peak of a step, and that it sends in one."""
+    """Returns the peak memory of a device in a step, and its traffic, both in bytes."""
     mesh = sharding.mesh(config, devices)
     program = compile_step(step_spec(cifar_vit.build, config, data, mesh))
     numbers, key = operands(config, mesh), jax.random.key(config.seed)
@@ -83,8 +88,8 @@ def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[floa
 
 
 def sent(program: str) -> Iterator[float]:
-    """Bytes that each device sends for each collective of a compiled program's text."""
-    for result, kind, rest in CALL.findall(program):
+    """Yields the bytes that each device sends for each collective in a compiled program's text."""
+    for result, kind, operands_text in CALL.findall(program):
         size = sum(
             BYTES[dtype] * math.prod(int(n) for n in shape.split(",") if n)
             for dtype, shape in ARRAY.findall(result)
@@ -92,9 +97,9 @@ def sent(program: str) -> Iterator[float]:
         if kind == "collective-permute":
             yield size
             continue
-        axes, chosen = GROUPS.search(rest).groups()  # type: ignore[union-attr]
-        sizes = dict(axis.split("=") for axis in axes.split(","))
-        group = math.prod(int(sizes[name.strip()]) for name in chosen.split(","))
+        mesh_axes, group_axes = GROUPS.search(operands_text).groups()  # type: ignore[union-attr]
+        sizes = dict(axis.split("=") for axis in mesh_axes.split(","))
+        group = math.prod(int(sizes[name.strip()]) for name in group_axes.split(","))
         yield (group - 1) / group * size * (SENT[kind] or group)
 
 

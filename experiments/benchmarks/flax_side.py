@@ -1,9 +1,10 @@
-"""Plain Flax's side of a benchmark: VGG-16 as its user writes it, of Flax's own layers.
+"""Plain Flax's side of a benchmark: VGG-16 as a user of Flax writes it, with Flax's own layers.
 
     python -m experiments.benchmarks.flax_side SPEC
 
-One batch that stays on the device, normalised beforehand; a jitted step that donates its state. No
-augmentation and no metrics. SPEC is that of `beside_torch`, whose child this is.
+Trains on one batch, which is normalised beforehand and stays on the device, with a jitted step that
+donates its state. There is no augmentation and there are no metrics. `beside_torch` starts this
+process and writes SPEC.
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax
 import flax.linen as nn
 import jax
@@ -25,17 +27,17 @@ from experiments.benchmarks import pair
 from jaxdl import cli
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
-WARM_UP = 2  # turns that are not timed: the first compiles
+WARM_UP = 2  # untimed turns; the first one compiles
 
 
 class VGG16(nn.Module):
-    """[B, 32, 32, 3] -> logits [B, 10]."""
+    """VGG-16 with batch normalisation: [B, 32, 32, 3] -> logits [B, 10]."""
 
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Classifies x."""
+        """Returns logits."""
         for width, convolutions in STAGES:
             for _ in range(convolutions):
                 x = nn.Conv(width, (3, 3), dtype=self.dtype)(x)
@@ -47,15 +49,15 @@ class VGG16(nn.Module):
 
 
 class TrainState(train_state.TrainState):
-    """Flax's own, with running statistics."""
+    """Flax's train state, with running statistics."""
 
-    batch_stats: Any
+    batch_stats: chex.ArrayTree
 
 
 def step(state: TrainState, x: jax.Array, y: jax.Array, key: jax.Array) -> TrainState:
     """One update on images x [B, 32, 32, 3] and labels y [B]."""
 
-    def objective(params: Any) -> tuple[jax.Array, Any]:
+    def objective(params: optax.Params) -> tuple[jax.Array, chex.ArrayTree]:
         logits, updated = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             x,
@@ -71,7 +73,11 @@ def step(state: TrainState, x: jax.Array, y: jax.Array, key: jax.Array) -> Train
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
-    """Builds and warms up; returns a report, and a turn that takes seconds a step."""
+    """Builds and warms up the side.
+
+    Returns:
+      The report, and a function that runs a turn and returns its seconds per step.
+    """
     with np.load(spec["data"], allow_pickle=False) as arrays:
         x = jnp.asarray(arrays["image"][: spec["batch_size"]], jnp.float32)
         y = jnp.asarray(arrays["label"][: spec["batch_size"]])

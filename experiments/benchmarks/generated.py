@@ -1,4 +1,4 @@
-"""A page whose part between two marks is made from files: the tables of a README."""
+"""Generated parts of a page, such as the tables of a README, each between two marks."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,42 +8,42 @@ from jaxdl.errors import UserError, first_line
 
 
 class Part(NamedTuple):
-    """The marks between which it stands: lines that the page's readers do not see."""
+    """Marks before and after a generated part: lines that the page does not show."""
 
     begin: str
     end: str
 
 
 def check(page: Path, part: Part) -> None:
-    """Holds a page ready for a part.
+    """Checks that a page has a place for a part.
 
     Raises:
-      UserError: it cannot be read, or has no marks.
+      UserError: the page cannot be read, or lacks the marks.
     """
-    _around(page, part)
+    _split(page, part)
 
 
 def fill(page: Path, part: Part, text: str) -> None:
-    """Puts a text into a page, in the place of what stands between the part's marks.
+    """Replaces the text between the marks of a part.
 
     Raises:
-      UserError: as for `check`.
+      UserError: the page cannot be read, or lacks the marks.
     """
-    before, after = _around(page, part)
+    before, after = _split(page, part)
     files.write_text(page, f"{before}{part.begin}\n\n{text}\n\n{part.end}{after}")
 
 
-def _around(page: Path, part: Part) -> tuple[str, str]:
-    """Texts before the first mark and after the second."""
+def _split(page: Path, part: Part) -> tuple[str, str]:
+    """Returns the texts before the first mark and after the second."""
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"--page={page} cannot be read ({first_line(error)}): name a text"
+            f"--page={page} cannot be read ({first_line(error)}): name a text file"
         ) from error
     if not 0 <= text.find(part.begin) < text.find(part.end):
         raise UserError(
-            f"{page} lacks the lines {part.begin} and {part.end}, between which the table goes"
+            f"{page} lacks the lines {part.begin} and {part.end}: add them where the table belongs"
         )
-    before, rest = text.split(part.begin, 1)
-    return before, rest.split(part.end, 1)[1]
+    before, remainder = text.split(part.begin, 1)
+    return before, remainder.split(part.end, 1)[1]

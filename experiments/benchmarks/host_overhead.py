@@ -1,11 +1,11 @@
-"""Overhead of the loop: the time of a run's steps beside a bare loop over a jitted step.
+"""Overhead of the training loop: step time of a run compared with a bare loop over a jitted step.
 
     python -m experiments.benchmarks.host_overhead
 
-Softmax regression on digits, 16 at a time, whose step is about as short as a step can be; and
-VGG-16. Both sides of a case run in one process, in turns. Logging is counted, evaluation and saving
-are not: their cost is the task's, not the loop's. The bare loop's step neither adds up metrics nor
-looks for numbers that are not finite.
+The cases are softmax regression on batches of 16 digits, whose step is about as short as a step can
+be, and VGG-16. Both sides of a case run in one process, in turns. The time includes logging, but
+not evaluation and saving, whose cost depends on the task and not on the loop. The step of the bare
+loop does not add up metrics and does not check for nonfinite values.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, images
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
-from jaxdl.task import Build, Task
+from jaxdl.task import Build, State, Task
 from jaxdl.tasks.supervised import Model, classification, supervised
 from jaxdl.train import loop
 
@@ -34,14 +34,14 @@ COMMAND = "python -m experiments.benchmarks.host_overhead"
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """Number of turns."""
+    """Number of turns and the folder of the figures."""
 
-    turns: int = flag(7, "times that each side is timed", low=2)
+    turns: int = flag(7, "number of times that each side is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 class SoftmaxRegression:
-    """[B, H, W, C] -> logits [B, 10], as the two functions that a task asks of a model."""
+    """Softmax regression: [B, H, W, C] -> logits [B, 10]; has a model's `init` and `apply`."""
 
     def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any:
         """Returns zero parameters."""
@@ -49,14 +49,14 @@ class SoftmaxRegression:
         return {"params": {"kernel": jnp.zeros((x[0].size, 10)), "bias": jnp.zeros((1, 10))}}
 
     def apply(self, variables: Any, x: jax.Array, **kwargs: Any) -> Any:
-        """Returns logits, and while training the (empty) new model state."""
+        """Returns logits; in training also the new model state, which is empty."""
         params = variables["params"]
         logits = x.reshape(x.shape[0], -1) @ params["kernel"] + params["bias"]
         return (logits, {}) if kwargs["train"] else logits
 
 
 def softmax(config: RunConfig, spec: DataSpec, model: Model | None = None) -> Task:
-    """Softmax regression, or a model like it, with plain SGD."""
+    """Task of softmax regression, or of another `model`, with plain SGD."""
     mean, std = spec.statistics()
     return supervised(
         model or SoftmaxRegression(),
@@ -73,19 +73,29 @@ def softmax(config: RunConfig, spec: DataSpec, model: Model | None = None) -> Ta
 def times(
     config: RunConfig, build: Build, data: batches.Dataset, turns: int
 ) -> list[tuple[float, float]]:
-    """Seconds of a step of a run, and of one of the bare loop, of each turn."""
+    """Times a run and a bare loop in turns.
+
+    Args:
+      config: the run's config.
+      build: builds the task.
+      data: the data set to train on.
+      turns: the number of times that each side is timed.
+
+    Returns:
+      A pair for each turn: the seconds per step of the run, and of the bare loop.
+    """
     task, key = build(config, data.spec), jax.random.key(0)
-    whole = sharding.replicated(sharding.mesh(config))
+    replicated = sharding.replicated(sharding.mesh(config))
     rows = batches.epoch_order(key, 0, data.spec.num_train, config.batch_size)
-    split, order = jax.device_put((data.train, rows), whole)
+    split, order = jax.device_put((data.train, rows), replicated)
     per_epoch = config.steps_per_epoch(data.spec.num_train)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, split: batches.Split, order: jax.Array) -> Any:
+    def step(state: State, split: batches.Split, order: jax.Array) -> State:
         batch = batches.take(split, order, state.step % per_epoch, config.batch_size)
         return task.step(state, batch)[0]
 
-    start = jax.jit(task.init, out_shardings=whole)
+    start = jax.jit(task.init, out_shardings=replicated)
 
     def bare() -> float:
         state = jax.block_until_ready(step(start(key), split, order))
@@ -97,26 +107,26 @@ def times(
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            own = dataclasses.replace(
+            run_config = dataclasses.replace(
                 config,
                 workdir=str(Path(folder) / "run"),
                 eval_every=config.num_steps,
                 checkpoint_every=config.num_steps,
             )
-            return config.batch_size / loop.train(own, build, data)["examples_per_second"]
+            return config.batch_size / loop.train(run_config, build, data)["examples_per_second"]
 
-    ours()  # not counted: it compiles
+    ours()  # compiles; not counted
     return [(ours(), bare()) for _ in range(turns)]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Times both cases; returns the median of each one's ratios."""
+    """Times both cases; returns the median ratio of each."""
     origin = performance.origin(Path(config.results))
     digits = images.load("embedded", image_size=8)
     tiny = RunConfig(batch_size=16, num_steps=5000)
     vgg = cifar_vgg.Config(dataset="synthetic", batch_size=64, num_steps=10)
     noise = cifar_vgg.load(vgg)
-    found = {
+    times_by_case = {
         "a step of softmax regression, 16 digits": times(tiny, softmax, digits, config.turns),
         "a step of VGG-16, 64 images": times(vgg, cifar_vgg.build, noise, config.turns),
     }
@@ -129,7 +139,7 @@ def run(config: Config) -> dict[str, Any]:
             COMMAND,
             origin,
         )
-        for case, seconds in found.items()
+        for case, seconds in times_by_case.items()
     }
 
 

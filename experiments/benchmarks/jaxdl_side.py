@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.jaxdl_side SPEC
 
-Beside what the other sides do in a step, this one gathers its batch from the split in memory, crops
-and flips it as the experiment does by default, adds up metrics and looks for numbers that are not
-finite: all that is part of the step, and is timed. An epoch begins with the draw of its order.
-SPEC is that of `beside_torch`, whose child this is.
+This side does more in a step than the others: it gathers the batch from the split in memory, crops
+and flips it as the experiment does by default, adds up metrics and checks for nonfinite values. All
+of it is timed. An epoch begins with drawing the order of its examples. `beside_torch` starts this
+process and writes SPEC.
 """
 
 import json
@@ -48,16 +48,16 @@ EXPERIMENTS = {
     "transformer": multi30k_transformer,
     "ppo": cartpole_ppo,
 } | dict.fromkeys(cases.CELLS, shakespeare_lm)
-LAYERS = {"features": 256, "layers": 2, "length": cases.WINDOW}  # of the recurrent models
+LAYERS = {"features": 256, "layers": 2, "length": cases.WINDOW}  # sizes of the recurrent models
 OPTIONS: dict[str, dict[str, Any]] = {
     "resnet50": {"depth": "50", "stem": "imagenet", "image_size": 224},
     **{cell: {"model": cell, **LAYERS} for cell in cases.CELLS},
 }
-WARM_UP = 2  # turns' worth of calls that are not timed: the first compiles
+WARM_UP = 2  # untimed turns; the first one compiles
 
 
 def dataset(model: str, path: str) -> Dataset:
-    """The examples of an .npz file, all of them to train on."""
+    """Returns a data set with all examples of an .npz file in its training split."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name].astype(np.int32) for name in file if name != "image"}
         arrays |= {name: file[name] for name in file if name == "image"}
@@ -78,48 +78,64 @@ def dataset(model: str, path: str) -> Dataset:
 
 
 def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
-    """Builds and warms up; returns a report, and a turn that takes seconds a step or epoch."""
+    """Builds and warms up the side.
+
+    Returns:
+      The report, and a function that runs a turn and returns its seconds per step, or the seconds
+      of an epoch where `spec["steps"]` is 0.
+    """
     experiment = EXPERIMENTS[spec["model"]]
     options = OPTIONS.get(spec["model"], {})
     config = experiment.Config(batch_size=spec["batch_size"], dtype=spec["dtype"], **options)
-    made_here = isinstance(config, cartpole_ppo.Config)
-    data = cartpole_ppo.load(config) if made_here else dataset(spec["model"], spec["data"])
-    device = jax.devices()[:1]  # as many as the other sides use
+    is_agent = isinstance(config, cartpole_ppo.Config)
+    data = cartpole_ppo.load(config) if is_agent else dataset(spec["model"], spec["data"])
+    device = jax.devices()[:1]  # the other sides use one device, too
     mesh = sharding.mesh(config, device)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
     numbers, key = operands(config, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, sharding.replicated(mesh))
-    carry, epoch = program.start(numbers, key), Epoch(split, key, program.order(split, key, 0))
+    loop_state = program.start(numbers, key)
+    epoch = Epoch(split, key, program.order(split, key, 0))
     described = environment.describe() | {"devices": [device[0].device_kind]}
     versions = {name: described["packages"][name] for name in environment.NUMERIC}
     steps = spec["steps"] or config.steps_per_epoch(data.spec.num_train)
 
     def turn() -> float:
-        nonlocal carry, epoch
+        nonlocal loop_state, epoch
         began = time.perf_counter()
-        carry, epoch = jax.block_until_ready(program.advance(numbers, carry, epoch, steps))
+        loop_state, epoch = jax.block_until_ready(
+            program.advance(numbers, loop_state, epoch, steps)
+        )
         return (time.perf_counter() - began) / (spec["steps"] or 1)
 
     for _ in range(WARM_UP):
         turn()
         memory.keep()
     report = {
-        "parameters": tree.count(tree.trained(carry.state)),
+        "parameters": tree.count(tree.trained(loop_state.state)),
         "backend": described["backend"],
         "hardware": environment.hardware(described),
         "cores": described["cpus"],
         "versions": versions | {"python": described["python"]},
         "tf32": tf32(),
-        "flops": program.flops.total(),  # of a step
+        "flops": program.flops.total(),  # per step
     }
-    told = device[0].memory_stats()  # a CPU tells nothing
-    return report | ({"memory_bytes": told["peak_bytes_in_use"]} if told else {}), turn
+    memory_stats = device[0].memory_stats()  # None on a CPU
+    if memory_stats:
+        report["memory_bytes"] = memory_stats["peak_bytes_in_use"]
+    return report, turn
 
 
 def kernels(turn: Callable[[], Any], steps: int) -> list[list[Any]]:
-    """A GPU's kernels in a turn of so many steps: [name, seconds, launches] a step.
+    """Profiles a turn on a GPU.
 
-    A name is the kernel's, and that of the operation of jaxdl's that it is of.
+    Args:
+      turn: runs a turn.
+      steps: the number of steps in a turn.
+
+    Returns:
+      A list [name, seconds per step, launches per step] for each kernel. The name is that of the
+      kernel and of the JAX operation that it belongs to.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -127,18 +143,18 @@ def kernels(turn: Callable[[], Any], steps: int) -> list[list[Any]]:
         (path,) = Path(folder).rglob("*.xplane.pb")
         planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
     lines = [line for p in planes if p.name.startswith("/device:GPU") for line in p.lines]
-    found: dict[str, list[float]] = {}
+    totals: dict[str, list[float]] = {}
     for event in (event for line in lines if "Stream" in line.name for event in line.events):
-        facts = dict(event.stats)
-        name = f"{event.name}: {facts.get('hlo_op', '')} {facts.get('name', '')}".strip(": ")
-        spent = found.setdefault(name, [0.0, 0.0])
-        spent[0] += 1e-9 * event.duration_ns / steps
-        spent[1] += 1 / steps
-    return [[name, *spent] for name, spent in found.items()]
+        stats = dict(event.stats)
+        name = f"{event.name}: {stats.get('hlo_op', '')} {stats.get('name', '')}".strip(": ")
+        total = totals.setdefault(name, [0.0, 0.0])
+        total[0] += 1e-9 * event.duration_ns / steps
+        total[1] += 1 / steps
+    return [[name, *total] for name, total in totals.items()]
 
 
 def tf32() -> bool:
-    """True if float32 products are computed in TensorFloat-32, found by a product's error."""
+    """Returns whether float32 products use TensorFloat-32, judged by the error of a product."""
     x = np.random.default_rng(0).random((256, 256), np.float32)
     exact = x.astype(np.float64) @ x.astype(np.float64)
     error = np.linalg.norm(np.asarray(jnp.asarray(x) @ jnp.asarray(x)) - exact)

@@ -1,7 +1,7 @@
-"""Published figures: what real runs reached, kept beside the experiments, and the README's table.
+"""Published results of real runs, stored beside the experiments, and the table made from them.
 
-`results/EXPERIMENT.json` has one entry a run: flags, seed, data, hardware, versions, commit and the
-run's own summary. The table is made from these files alone, and a test holds it against them.
+`results/EXPERIMENT.json` has one entry per run: flags, seed, data, hardware, versions, commit and
+the run's own summary. The table is made from these files alone, and a test compares the two.
 
     python -m experiments.benchmarks.publish runs/a runs/b --note="a copy of MNIST"
 """
@@ -29,16 +29,16 @@ HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
 
-def keep(folder: Path, kept: Path, note: str = "") -> Path:
-    """Adds a finished run to the files of results, in the place of one of the same flags and seed.
+def keep(folder: Path, results: Path, note: str = "") -> Path:
+    """Adds a finished run to the results; replaces an older run of the same row and seed.
 
     Args:
-      folder: of the run.
-      kept: folder of the results.
-      note: what a reader has to know of its data, such as that they are a copy.
+      folder: the run folder.
+      results: the folder of the results.
+      note: a remark on the data for the reader, such as "a copy".
 
     Returns:
-      The file that holds it now.
+      The file that was written.
 
     Raises:
       UserError: the run is not finished, its figures are not finite, it was not made from a commit,
@@ -47,75 +47,77 @@ def keep(folder: Path, kept: Path, note: str = "") -> Path:
     run = restore.open_run(folder, restore.NEWEST)
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
-    about, git = _about(folder)
+    description, git = _read_environment(folder)
     summary = logger.read_summary(folder)
     figures = ["seconds", *(name for name in summary if name.startswith("test/"))]
     missing = [name for name in figures if type(summary.get(name)) not in (int, float)]
     if missing:
         raise UserError(
-            f"{folder} has a {missing[0]} that is not a number: run it again at a lower rate"
+            f"{folder} has a {missing[0]} that is not a number: run it again at a lower "
+            "--learning_rate"
         )
     if any(ord(c) < 32 or c == "|" for c in note):
         raise UserError(
-            f"--note={note!r}: a table has no place for | and control characters: leave them out"
+            f"--note={note!r}: a table cannot hold | or control characters: leave them out"
         )
     if git["dirty"]:
         raise UserError(
-            f"{folder} was made from files that are in no commit, and a published figure names the "
-            "code that makes it: commit, and run it again"
+            f"{folder} was made from files that are in no commit, but a published figure names its "
+            "commit: commit, and run it again"
         )
     entry = {
         "flags": _flags(run.config),
         "seed": run.config.seed,
         "note": note,
-        **about,
+        **description,
         "commit": git["commit"],
         "summary": summary,
     }
-    path = kept / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
+    path = results / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
     runs = _read(path)["runs"] if path.exists() else []
-    runs = [other for other in runs if _place(other) != _place(entry)] + [entry]
-    kept.mkdir(parents=True, exist_ok=True)
-    whole = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_place)}
-    files.write_text(path, json.dumps(metrics_log.finite(whole), indent=1) + "\n")
+    runs = [other for other in runs if _row_and_seed(other) != _row_and_seed(entry)] + [entry]
+    results.mkdir(parents=True, exist_ok=True)
+    content = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_row_and_seed)}
+    files.write_text(path, json.dumps(metrics_log.finite(content), indent=1) + "\n")
     return path
 
 
-def _about(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Data, machine and state of the code of a published run.
+def _read_environment(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the data, hardware and versions of a run, and the state of its code.
 
     Raises:
       UserError: environment.json is not what a run writes.
     """
     described = files.read_json(folder / "environment.json")
     try:
-        about = {
+        description = {
             "data": {k: described["dataset"][k] for k in ("name", "version", "fingerprint")},
             "hardware": environment.hardware(described),
             "python": described["python"],
             "packages": {name: described["packages"][name] for name in ("jax", "flax", "optax")},
         }
         git = described["git"] or {"commit": None, "dirty": True}
-        return about, {"commit": git["commit"], "dirty": git["dirty"]}
+        return description, {"commit": git["commit"], "dirty": git["dirty"]}
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{folder}/environment.json is not what a run writes ({first_line(error)}): run it anew"
+            f"{folder}/environment.json is damaged ({first_line(error)}): run it again"
         ) from error
 
 
-def table(kept: Path) -> str:
-    """Markdown: a row for each experiment, its flags and its hardware, over all seeds.
+def table(results: Path) -> str:
+    """Returns a Markdown table with a row for each experiment, its flags and hardware.
 
-    Figures are of the final state: the mean over seeds and, of more than one, their standard
-    deviation (of a sample).
+    Figures are those of the final state: the mean over seeds and, for more than one seed, the
+    sample standard deviation.
     """
     rows = [HEADER]
-    for path in sorted(kept.glob("*.json")):
-        whole = _read(path)
-        for _, group in groupby(sorted(whole["runs"], key=_place), key=lambda r: _place(r)[:-1]):
+    for path in sorted(results.glob("*.json")):
+        content = _read(path)
+        ordered = sorted(content["runs"], key=_row_and_seed)
+        for _, group in groupby(ordered, key=lambda run: _row_and_seed(run)[:-1]):
             runs = list(group)
             first = runs[0]
-            command = f"`{whole['experiment']}{' ' if first['flags'] else ''}{first['flags']}`"
+            command = f"`{content['experiment']}{' ' if first['flags'] else ''}{first['flags']}`"
             data = f"{first['data']['name']}{', ' if first['note'] else ''}{first['note']}"
             minutes = statistics.mean(run["summary"]["seconds"] for run in runs) / 60
             versions = f"jax {first['packages']['jax']}"
@@ -127,68 +129,66 @@ def table(kept: Path) -> str:
     return "\n".join(rows)
 
 
-def write(kept: Path, page: Path) -> None:
-    """Puts the table into a page, between its two marks.
+def write(results: Path, page: Path) -> None:
+    """Writes the table into a page, between its two marks.
 
     Raises:
       UserError: the page has no marks, or there are no results.
     """
     generated.check(page, PART)
-    if not list(kept.glob("*.json")):
-        raise UserError(f"--results={kept} holds no results: name the folder that does, or a RUN")
-    generated.fill(page, PART, table(kept))
+    if not list(results.glob("*.json")):
+        raise UserError(f"--results={results} holds no results: name another folder, or add a RUN")
+    generated.fill(page, PART, table(results))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    whole = files.read_json(path)
-    runs = whole.get("runs")
-    if not isinstance(runs, list) or not isinstance(whole.get("experiment"), str):
-        raise UserError(f"{path} is not a file of results: mend or delete it")
-    return whole
+    content = files.read_json(path)
+    runs = content.get("runs")
+    if not isinstance(runs, list) or not isinstance(content.get("experiment"), str):
+        raise UserError(f"{path} is not a file of results: repair or delete it")
+    return content
 
 
 def _flags(config: configs.RunConfig) -> str:
-    """Flags that differ from the experiment's defaults, but for the seed and the places."""
-    mine, usual = (
-        saved_config.to_flags(config).split("\n"),
-        saved_config.to_flags(type(config)()).split("\n"),
-    )
+    """Returns the flags that differ from the defaults, without the seed and runtime flags."""
+    flags = saved_config.to_flags(config).split("\n")
+    defaults = saved_config.to_flags(type(config)()).split("\n")
     hidden = {"seed", *saved_config.runtime_fields(config)}
     return " ".join(
         flag
-        for flag, default in zip(mine, usual, strict=True)
+        for flag, default in zip(flags, defaults, strict=True)
         if flag != default and flag.removeprefix("--").split("=")[0] not in hidden
     )
 
 
-def _place(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:
-    """Key of the row that a run belongs to: all but the seed."""
+def _row_and_seed(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:
+    """Returns the key of the table row of a run, followed by its seed."""
     jax = run["packages"]["jax"]
     data = run["data"]["fingerprint"]
     return run["flags"], data, run["note"], run["hardware"], jax, run["seed"]
 
 
 def _figures(runs: list[dict[str, Any]]) -> str:
-    """Means and deviations of all metrics but the loss."""
-    start, cells = "test/", []
+    """Formats means and deviations of all test metrics except the loss."""
+    prefix, cells = "test/", []
     for name in runs[0]["summary"]:
-        if name.startswith(start) and name != f"{start}loss":
+        if name.startswith(prefix) and name != f"{prefix}loss":
             values = [run["summary"][name] for run in runs]
-            spread = f" ± {_digits(statistics.stdev(values))}" if len(values) > 1 else ""
-            shown = name.removeprefix(start).replace("_", " ")
-            cells.append(f"{shown} {_digits(statistics.mean(values))}{spread}")
+            deviation = f" ± {_number(statistics.stdev(values))}" if len(values) > 1 else ""
+            label = name.removeprefix(prefix).replace("_", " ")
+            cells.append(f"{label} {_number(statistics.mean(values))}{deviation}")
     return ", ".join(cells)
 
 
-def _digits(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
 
 
 def run(arguments: list[str]) -> None:
-    """Adds the runs that the command line names, and makes the page's table anew.
+    """Adds the runs that the command line names, and updates the table of the page.
 
     Raises:
-      UserError: as of `keep` and `write`; the page is checked before a run is added.
+      UserError: see `keep` and `write`; the page is checked before a run is added.
     """
     parser = Parser(
         "python -m experiments.benchmarks.publish", description=(__doc__ or "").split("\n")[0]

@@ -1,8 +1,8 @@
-"""jaxdl's side of CIFAR-10 in the least time: `time_to_accuracy`'s trainings, one a turn.
+"""jaxdl's side of the CIFAR-10 speedrun: a turn is one training of `time_to_accuracy`.
 
     python -m experiments.benchmarks.speedrun_side FLAGS OF time_to_accuracy
 
-A training is one compiled program. It is a child of `accelerator.speedrun`.
+A training is one compiled program. `accelerator.speedrun` starts this process.
 """
 
 import itertools
@@ -19,14 +19,14 @@ from jaxdl.run import environment
 
 
 def main(config: Config) -> None:
-    """Compiles, and then trains at each turn."""
+    """Compiles, and then trains once per turn, each time with the next seed."""
     data = cifar_speedrun.load(config)
-    task, once = cifar_speedrun.build(config, data.spec), trial(config, data)
-    once(config.seed)  # compiles
+    task, run_trial = cifar_speedrun.build(config, data.spec), trial(config, data)
+    run_trial(config.seed)  # compiles
     seeds = itertools.count(config.seed)
 
     def turn() -> dict[str, float]:
-        accuracy, seconds, evaluation_seconds = once(next(seeds))
+        accuracy, seconds, evaluation_seconds = run_trial(next(seeds))
         return {
             "accuracy": accuracy,
             "seconds": seconds,
@@ -46,5 +46,5 @@ def main(config: Config) -> None:
 if __name__ == "__main__":
     cli.set_up_jax()
     config = parse_flags(Config, sys.argv[1:])
-    assert config is not None  # no --help: it is a child
+    assert config is not None  # the parent never passes --help
     main(config)

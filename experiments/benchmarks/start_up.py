@@ -1,9 +1,9 @@
-"""Time until a run's first step is made, and until the command line answers.
+"""Time to the first step of a run, and to the end of `--help`.
 
     python -m experiments.benchmarks.start_up
 
-Whole processes, from their start: `--help`; and VGG-16 on digits, one step, with an empty cache of
-compiled programs, and again with what that left there.
+Times whole processes from their start: `--help`; one step of VGG-16 on digits with an empty cache
+of compiled programs; and the same step with the cache that this run filled.
 """
 
 import dataclasses
@@ -27,17 +27,21 @@ STEP = [*EXPERIMENT, "--dataset=embedded", "--num_steps=1"]
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """Number of turns."""
+    """Number of turns and the folder of the figures."""
 
-    turns: int = flag(5, "times that each is timed", low=2)
+    turns: int = flag(5, "number of times that each command is timed", low=2)
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def first_step(cache: Path, run: Path) -> float:
-    """Seconds from a process's start until it says that its first step is made.
+    """Returns the seconds from the start of a process until it reports its first step.
+
+    Args:
+      cache: the folder of the cache of compiled programs.
+      run: the run folder.
 
     Raises:
-      UserError: it failed, or said nothing of the kind.
+      UserError: the process failed, or did not report a first step.
     """
     began = time.monotonic()
     environ = os.environ | {"XDG_CACHE_HOME": str(cache)}
@@ -51,24 +55,24 @@ def first_step(cache: Path, run: Path) -> float:
         errors="replace",
     ) as process:
         assert process.stderr
-        said, seconds = "", None
-        for said in process.stderr:
-            if "first step after" in said:
+        line, seconds = "", None
+        for line in process.stderr:
+            if "first step after" in line:
                 seconds = time.monotonic() - began
     if process.returncode or seconds is None:
-        raise UserError(f"{' '.join(command)} failed: {said.strip()}")
+        raise UserError(f"{' '.join(command)} failed: {line.strip()}")
     return seconds
 
 
 def help_page() -> float:
-    """Seconds that --help takes."""
+    """Returns the seconds that `--help` takes."""
     began = time.monotonic()
     subprocess.run([*EXPERIMENT, "--help"], capture_output=True, check=False)
     return time.monotonic() - began
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Times each; returns the medians."""
+    """Times each command; returns the medians."""
     origin = performance.origin(Path(config.results))
     seconds: dict[str, list[float]] = {}
     for _ in range(config.turns):

@@ -1,11 +1,11 @@
-"""Time to accuracy of `cifar_speedrun`: each training one program, compiled before, over seeds.
+"""Time to accuracy of `cifar_speedrun` over many seeds, with each training as one program.
 
     python -m experiments.benchmarks.time_to_accuracy --trials=100 --target=0.94
 
-Takes all flags of `experiments.cifar_speedrun`; --seed is the first trial's. The batches and the
-steps are those of its runs. Timed are a training, from the key to the final parameters on the
-device, and the evaluation on the test split; not timed are loading, the whitening, compiling and
-the one trial before the first that counts. Runs on one device.
+Takes all flags of `experiments.cifar_speedrun`; --seed is that of the first trial. Batches and
+steps are the same as in its runs. The time of a training reaches from the key to the final
+parameters on the device; the evaluation on the test split is timed separately. Loading, whitening,
+compiling and one warm-up trial are not timed. Runs on one device.
 """
 
 import dataclasses
@@ -31,14 +31,22 @@ from jaxdl.train.step_spec import operands, step_spec
 
 @dataclasses.dataclass(frozen=True)
 class Config(cifar_speedrun.Config):
-    """A training, and how often it is timed."""
+    """Config of `cifar_speedrun`, with the number of trials and a target accuracy."""
 
-    trials: int = flag(10, "trainings that are timed, each with the next seed", low=1)
-    target: float = flag(0.94, "accuracy of which the share that reaches it is told", high=1.0)
+    trials: int = flag(10, "number of timed trainings, each with the next seed", low=1)
+    target: float = flag(
+        0.94, "test accuracy; the share of trials that reach it is reported", high=1.0
+    )
 
 
 def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
-    """The whole of a training: (seed, training split) -> final state, as `loop.train` makes it."""
+    """Returns a function (seed, training split) -> final state, the same as that of `loop.train`.
+
+    Args:
+      task: the task to train.
+      config: the run's config.
+      examples: the number of training examples.
+    """
     per_epoch, total = config.steps_per_epoch(examples), config.total_steps(examples)
 
     def train(seed: jax.Array, split: batches.Split) -> State:
@@ -59,35 +67,36 @@ def training(task: Task, config: Config, examples: int) -> Callable[..., State]:
 
 
 def trial(config: Config, data: batches.Dataset) -> Callable[[int], tuple[float, float, float]]:
-    """A training and an evaluation: seed -> test accuracy, and seconds of the two."""
+    """Returns a function seed -> (test accuracy, training seconds, evaluation seconds)."""
     mesh = sharding.mesh(config, jax.devices()[:1])
     spec = step_spec(cifar_speedrun.build, config, data, mesh)
     numbers, task = operands(config, mesh), cifar_speedrun.build(config, data.spec)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     train = jax.jit(training(task, config, data.spec.num_train))
 
-    def once(seed: int) -> tuple[float, float, float]:
+    def run_trial(seed: int) -> tuple[float, float, float]:
         began = time.monotonic()
         state = jax.block_until_ready(train(seed, split))
         trained = time.monotonic()
         accuracy = scalars(evaluate_split(spec, numbers, state, data.test))["accuracy"]
         return accuracy, trained - began, time.monotonic() - trained
 
-    return once
+    return run_trial
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Times the trials; returns mean and deviation of accuracy, and medians of seconds."""
-    once = trial(config, cifar_speedrun.load(config))
+    """Times the trials; returns mean and deviation of accuracy, and median seconds."""
+    run_trial = trial(config, cifar_speedrun.load(config))
     began = time.monotonic()
-    once(config.seed)
-    say(f"compiled, and trained once, after {time.monotonic() - began:.1f} s")
+    run_trial(config.seed)
+    say(f"compiled and trained once in {time.monotonic() - began:.1f} s")
     trials = []
     for seed in range(config.seed, config.seed + config.trials):
-        accuracy, trained, evaluated = once(seed)
-        trials.append((accuracy, trained, evaluated))
+        accuracy, training_time, evaluation_time = run_trial(seed)
+        trials.append((accuracy, training_time, evaluation_time))
         say(
-            f"seed {seed}: {accuracy:.4f}, trained in {trained:.3f} s, evaluated in {evaluated:.3f}"
+            f"seed {seed}: accuracy {accuracy:.4f}, trained in {training_time:.3f} s, "
+            f"evaluated in {evaluation_time:.3f} s"
         )
     accuracies, training_seconds, evaluation_seconds = zip(*trials, strict=True)
     return {

@@ -1,7 +1,7 @@
-"""PyTorch's side of a benchmark: the models, as PyTorch's user writes them.
+"""Models of PyTorch's side of a benchmark, written as a user of PyTorch writes them.
 
-It imports nothing of jaxdl, as `torch_side`, whose part it is. Shapes: B images of H by W with C
-channels; T tokens of V.
+This module imports nothing from jaxdl; `torch_side` uses it. Shapes: B examples, images of H by W
+pixels with C channels, S source tokens, T tokens, V entries in the vocabulary.
 """
 
 from collections.abc import Callable
@@ -10,42 +10,47 @@ from typing import Any
 import torch
 from torch import nn
 
-CHARACTERS, WINDOW = 64, 128  # as of `cases`, which imports what this Python may not have
+# Copies of constants in `cases`, which imports packages that this Python may not have.
+CHARACTERS, WINDOW = 64, 128
 TOKENS, SENTENCE = 8000, 32
 FEATURES = 256
 
 
 def vgg16() -> nn.Module:
-    """[B, 3, 32, 32] -> logits [B, 10], with batch normalisation and one linear layer."""
+    """VGG-16 with batch normalisation and one linear layer: [B, 3, 32, 32] -> logits [B, 10]."""
     layers: list[nn.Module] = []
     inputs = 3
     for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(convolutions):
-            layers += [*_normed(inputs, width, 3, 1, bias=True), nn.ReLU(inplace=True)]
+            layers += [*_conv_norm(inputs, width, 3, 1, bias=True), nn.ReLU(inplace=True)]
             inputs = width
         layers += [nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
 
 
 def lenet5() -> nn.Module:
-    """[B, 1, 28, 28] -> logits [B, 10], with rectifiers and max pooling."""
+    """LeNet-5 with ReLU and max pooling: [B, 1, 28, 28] -> logits [B, 10]."""
     relu, pool = nn.ReLU(inplace=True), nn.MaxPool2d(2)
-    first, second = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
-    maps = [first, relu, pool, second, relu, pool, nn.Flatten()]
+    conv1, conv2 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
+    convolutions = [conv1, relu, pool, conv2, relu, pool, nn.Flatten()]
     dense = [nn.Linear(400, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, 10)]
-    return nn.Sequential(*maps, *dense)
+    return nn.Sequential(*convolutions, *dense)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut, projected where the shape changes."""
+    """Residual block of two 3x3 convolutions; the shortcut is projected if the shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         self.branch = nn.Sequential(
-            *_normed(inputs, width, 3, stride), nn.ReLU(inplace=True), *_normed(width, width, 3, 1)
+            *_conv_norm(inputs, width, 3, stride),
+            nn.ReLU(inplace=True),
+            *_conv_norm(width, width, 3, 1),
         )
         same = inputs == width and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_normed(inputs, width, 1, stride))
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(*_conv_norm(inputs, width, 1, stride))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] -> [B, width, H / stride, W / stride]."""
@@ -53,8 +58,8 @@ class Block(nn.Module):
 
 
 def resnet18() -> nn.Module:
-    """[B, 3, 32, 32] -> logits [B, 10], with the stem for small images."""
-    layers = [*_normed(3, 64, 3, 1), nn.ReLU(inplace=True)]
+    """ResNet-18 with the stem for small images: [B, 3, 32, 32] -> logits [B, 10]."""
+    layers = [*_conv_norm(3, 64, 3, 1), nn.ReLU(inplace=True)]
     inputs = 64
     for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         layers += [Block(inputs, width, stride), Block(width, width, 1)]
@@ -63,19 +68,19 @@ def resnet18() -> nn.Module:
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3 of the stride, 1x1 up to four times the width, around a shortcut."""
+    """Bottleneck block: 1x1, 3x3 with the stride, 1x1 to four times the width, and a shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         self.branch = nn.Sequential(
-            *_normed(inputs, width, 1, 1),
+            *_conv_norm(inputs, width, 1, 1),
             nn.ReLU(inplace=True),
-            *_normed(width, width, 3, stride),
+            *_conv_norm(width, width, 3, stride),
             nn.ReLU(inplace=True),
-            *_normed(width, 4 * width, 1, 1),
+            *_conv_norm(width, 4 * width, 1, 1),
         )
         same = inputs == 4 * width and stride == 1
-        projection = [] if same else _normed(inputs, 4 * width, 1, stride)
+        projection = [] if same else _conv_norm(inputs, 4 * width, 1, stride)
         self.shortcut = nn.Sequential(*projection)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -84,8 +89,8 @@ class Bottleneck(nn.Module):
 
 
 def resnet50() -> nn.Module:
-    """[B, 3, 224, 224] -> logits [B, 10], with the stem for ImageNet."""
-    layers = [*_normed(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    """ResNet-50 with the stem for ImageNet: [B, 3, 224, 224] -> logits [B, 10]."""
+    layers = [*_conv_norm(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
     inputs = 64
     for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
         for block in range(blocks):
@@ -95,7 +100,7 @@ def resnet50() -> nn.Module:
 
 
 class ViT(nn.Module):
-    """[B, 3, 32, 32] -> logits [B, 10]: 64 patches of 4x4 pixels, PyTorch's own encoder."""
+    """Vision Transformer on 64 patches of 4x4 pixels: [B, 3, 32, 32] -> logits [B, 10]."""
 
     def __init__(self, features: int = 192, heads: int = 3, layers: int = 6):
         super().__init__()
@@ -115,15 +120,15 @@ class ViT(nn.Module):
         self.head = nn.Linear(features, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Classifies x by the mean of its patches."""
+        """Returns logits, computed from the mean over patches."""
         patches = self.embed(x).flatten(2).transpose(1, 2)
         return self.head(self.encoder(patches + self.positions).mean(dim=1))
 
 
 class Language(nn.Module):
-    """Characters [B, T] -> logits of the one after each, [B, T, V], by PyTorch's own layers.
+    """Recurrent language model: characters [B, T] -> logits of the next character [B, T, V].
 
-    They are given time first, which is the layout that cuDNN computes in.
+    The recurrent layers take time as the first axis, the layout that cuDNN computes in.
     """
 
     def __init__(self, layer: type[nn.RNNBase]):
@@ -133,12 +138,12 @@ class Language(nn.Module):
         self.out = nn.Linear(FEATURES, CHARACTERS)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Predicts [B, T, V]."""
+        """Returns logits [B, T, V]."""
         return self.out(self.layers(self.embed(tokens.T))[0]).transpose(0, 1)
 
 
 class Translator(nn.Module):
-    """(source [B, S], target [B, T]) -> logits [B, T, V], around PyTorch's own `nn.Transformer`."""
+    """Transformer translator: (source [B, S], target [B, T]) -> logits [B, T, V]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,30 +161,32 @@ class Translator(nn.Module):
             norm_first=True,
             batch_first=True,
         )
-        place = torch.arange(SENTENCE)[:, None]
-        angles = place * 10_000 ** -(torch.arange(0, FEATURES, 2) / FEATURES)[None]
+        position = torch.arange(SENTENCE)[:, None]
+        angles = position * 10_000 ** -(torch.arange(0, FEATURES, 2) / FEATURES)[None]
         waves = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
         self.register_buffer("waves", waves, persistent=False)
         causal = nn.Transformer.generate_square_subsequent_mask(SENTENCE)
         self.register_buffer("causal", causal, persistent=False)
 
     def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Predicts [B, T, V]."""
+        """Returns logits [B, T, V]."""
         T = target.shape[1]
         x, y = (self.drop(self.embed(t) * 16 + self.waves[: t.shape[1]]) for t in (source, target))
-        hidden = source == 0
+        padding = source == 0
         y = self.body(
             x,
             y,
             tgt_mask=self.causal[:T, :T],
-            src_key_padding_mask=hidden,
-            memory_key_padding_mask=hidden,
+            src_key_padding_mask=padding,
+            memory_key_padding_mask=padding,
             tgt_is_causal=True,
         )
         return nn.functional.linear(y, self.embed.weight)
 
 
-def _normed(inputs: int, width: int, size: int, stride: int, bias: bool = False) -> list[nn.Module]:
+def _conv_norm(
+    inputs: int, width: int, size: int, stride: int, bias: bool = False
+) -> list[nn.Module]:
     conv = nn.Conv2d(inputs, width, size, stride, padding=size // 2, bias=bias)
     return [conv, nn.BatchNorm2d(width)]
 

@@ -1,15 +1,17 @@
-"""Checkpoints: written through orbax in the background, verified before they are believed.
+"""Checkpoints: written in the background, verified by SHA-256 when they are read.
 
 A checkpoint is a folder `checkpoints/STEP`:
 
-    state/          the state, by orbax
-    record.json     what the loop knows beside it
+    state/          the state's arrays, by orbax (`checkpoint_io`)
+    record.json     the other values of the training loop (`checkpoint_record`)
     metrics.jsonl   the log so far
     manifest.json   length and SHA-256 of each of these files, and of itself
 
-It is written beside `checkpoints/` and renamed into it when it is complete and on disk: a kill
-leaves none half-written, and who deletes `checkpoints/` while one is written makes none that lacks
-a file. What a disk does to it later, the manifest shows.
+It is written beside `checkpoints/` and renamed into it once it is complete and on disk. So a kill
+leaves no checkpoint half-written, and deleting `checkpoints/` during a save does not leave one that
+lacks a file. The manifest reveals later damage to the files.
+
+`recovery` chooses which checkpoint to restore.
 """
 
 import contextlib
@@ -33,23 +35,27 @@ from jaxdl.run.metrics_log import LAST_STEP
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """Checkpoints of one run.
+
+    Attributes:
+      folder: absolute path of the folder that holds a folder for each step.
+    """
 
     def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
-        """Opens `folder`, in a folder that exists.
+        """Opens the checkpoints of a run.
 
         Args:
-          folder: a folder for each step lies in it.
-          check: raises where the run's folder is not the run's any more; called before each
-            checkpoint becomes one.
+          folder: folder that holds a folder for each step. Its parent must exist.
+          check: function that raises if the run folder no longer belongs to the run. It is called
+            before a checkpoint is written and before it is renamed into place.
         """
-        self.folder = folder.absolute()  # orbax takes no relative path
+        self.folder = folder.absolute()  # orbax accepts no relative path
         self._check = check
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
     def steps(self) -> list[int]:
-        """Steps of which there is a checkpoint, whole or damaged, ascending."""
+        """Returns the steps that have a checkpoint, whole or damaged, in ascending order."""
         if not self.folder.is_dir():
             return []
         names = (path.name for path in self.folder.iterdir())
@@ -57,7 +63,7 @@ class Checkpoints:
         return sorted(step for step in steps if step <= LAST_STEP)
 
     def newest_record(self) -> dict[str, Any] | None:
-        """The record of the newest checkpoint whose record is intact; None: there is no such."""
+        """Returns the newest record that is intact, or None if there is none."""
         for step in reversed(self.steps()):
             with contextlib.suppress(DamagedError):
                 return self.record(step)
@@ -66,13 +72,20 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, record: dict[str, Any], log: str, keep: Collection[int]
     ) -> None:
-        """Copies the state off the device, then writes in the background.
+        """Copies the state to the host, then writes a checkpoint in the background.
 
-        When the checkpoint is complete, those of other steps are deleted, but for `keep` and the
-        newest of them. The state may be donated to the next step as soon as this returns.
+        The state may be donated to the next step as soon as this returns. Once the checkpoint is
+        complete, those of other steps are deleted, except `keep` and the newest of them.
+
+        Args:
+          step: step of the checkpoint.
+          state: pytree of arrays.
+          record: entries of `RECORD` other than `leaves` and `state_sha256`.
+          log: text of the run's log so far.
+          keep: steps whose checkpoints are kept.
 
         Raises:
-          TrainingError: the save before this one failed.
+          TrainingError: the previous save failed.
         """
         self.wait()
         flat = sharding.on_host(state)
@@ -81,10 +94,13 @@ class Checkpoints:
         self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
 
     def wait(self, patiently: bool = True) -> None:
-        """Returns when the last save is on disk; not `patiently`: at once if it still goes on.
+        """Waits until the last save is on disk.
+
+        Args:
+          patiently: if False, returns at once while the save is still in progress.
 
         Raises:
-          TrainingError: it failed.
+          TrainingError: the save failed.
         """
         if self._pending is None or not (patiently or self._pending.done()):
             return
@@ -93,18 +109,21 @@ class Checkpoints:
             pending.result()
         except TrainingError:
             raise
-        except Exception as error:  # orbax and tensorstore raise what they like
-            self._check()  # else it failed because the folder is not there any more
+        except Exception as error:  # orbax and tensorstore raise errors of any type
+            self._check()  # raises if the cause is that the run folder is gone
             raise TrainingError(
-                f"a checkpoint in {self.folder} was not written ({reason(error)}): mend that, and "
+                f"a checkpoint in {self.folder} was not written ({reason(error)}): fix that, and "
                 "the same command goes on from the one before"
             ) from error
 
     def read(self, step: int) -> tuple[dict[str, Any], str]:
-        """A checkpoint's record and log, after every file was held against the manifest.
+        """Reads the record and the log of a checkpoint; verifies all its files.
+
+        Args:
+          step: one of `steps()`.
 
         Raises:
-          DamagedError: it is not what was written.
+          DamagedError: a file differs from what was written.
         """
         folder = self.folder / str(step)
         with _reading(folder):
@@ -113,10 +132,10 @@ class Checkpoints:
         return self.record(step), log
 
     def record(self, step: int) -> dict[str, Any]:
-        """A checkpoint's record alone, held against the manifest.
+        """Reads and verifies the record of a checkpoint, not its other files; arguments as `read`.
 
         Raises:
-          DamagedError: it is not what was written.
+          DamagedError: the record differs from what was written.
         """
         folder = self.folder / str(step)
         with _reading(folder):
@@ -130,7 +149,7 @@ class Checkpoints:
                     raise ValueError(f"record.json has no {name}")
             for name, is_valid in WITHIN.items():
                 if not is_valid(record[name]):
-                    raise ValueError(f"record.json has a {name} that no run has written")
+                    raise ValueError(f"record.json has an invalid {name}")
             if record["step"] != step:
                 raise ValueError(f"it is of step {record['step']}")
             for name, kinds in BEST.items():
@@ -139,84 +158,76 @@ class Checkpoints:
             return record
 
     def restore(self, step: int, like: Any, part: str = "") -> Saved:
-        """A checkpoint's content, its state in the structure and shardings of `like`.
+        """Restores a checkpoint, with its state in the structure and shardings of `like`.
 
-        Where a run has several processes, it is on this one's first device.
+        If the run has several processes, the arrays are on the first device of this one.
 
         Args:
           step: one of `steps()`.
-          like: any state of that structure, or the shapes and shardings of one.
-          part: the path that `like` has in the state, `.state`; empty: it is all of it.
+          like: a state of the same structure, or the shapes and shardings of one.
+          part: path of `like` within the state, such as `.state`; empty for all of the state.
 
         Raises:
-          DamagedError: it is not what was written.
-          UserError: it is of another model.
+          DamagedError: a file differs from what was written.
+          UserError: the checkpoint is of another model.
         """
         folder = self.folder / str(step)
         record, log = self.read(step)
         leaves: dict[str, str] = record["leaves"]
         target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
-        here = {path: tree.shape(leaf) for path, leaf in target.items()}
-        begins = (f"{part}.", f"{part}[") if part else ""
-        inside = {path for path in leaves if path == part or path.startswith(begins)}
-        for path in sorted(inside | here.keys()):
-            there = leaves.get(path)
-            if there != here.get(path):
-                raise UserError(
-                    f"checkpoint {folder} is of another model ({path}: {there} there, "
-                    f"{here.get(path)} here): give another --workdir, or the code that wrote it"
-                )
-        own = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        given = target if jax.process_count() == 1 else {}
+        _check_same_model(folder, leaves, target, part)
+        local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        alone = jax.process_count() == 1
+        shardings = {path: leaf.sharding for path, leaf in target.items()} if alone else {}
         try:
             stored = {
-                path: tree.of_shape(text, given[path].sharding if path in given else own)
+                path: tree.of_shape(text, shardings.get(path, local))
                 for path, text in leaves.items()
             }
             needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
             if needed > memory.installed():
                 raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
-            found = read_arrays(folder / "state", stored)
-            if tree.flat_digest({path: found[path] for path in leaves}) != record["state_sha256"]:
-                raise ValueError("the state's SHA-256 is another")
-            state = tree.unflatten(like, {path[len(part) :]: found[path] for path in target})
-        except Exception as error:  # as in wait
+            arrays = read_arrays(folder / "state", stored)
+            if tree.flat_digest({path: arrays[path] for path in leaves}) != record["state_sha256"]:
+                raise ValueError("the SHA-256 of the state differs from the record's")
+            state = tree.unflatten(like, {path[len(part) :]: arrays[path] for path in target})
+        except Exception as error:  # as in `wait`
             raise damaged_error(folder, error) from error
         return Saved(step, state, record, log)
 
     def set_aside(self, step: int) -> None:
-        """Renames a checkpoint that is of no use any more, so that no step has it."""
+        """Renames a damaged checkpoint, so that it is no longer among `steps()`."""
         aside = self.folder / f"damaged-{step}"
         delete_path(aside)
         (self.folder / str(step)).rename(aside)
 
     def delete(self, step: int) -> None:
         """Deletes a checkpoint."""
-        # Renamed first: a half-deleted folder must not have a number for a name.
-        doomed = self.folder / f"old-{step}"
-        delete_path(doomed)
-        (self.folder / str(step)).rename(doomed)
-        delete_path(doomed)
+        # Renamed first: a half-deleted folder must not look like a checkpoint.
+        old = self.folder / f"old-{step}"
+        delete_path(old)
+        (self.folder / str(step)).rename(old)
+        delete_path(old)
 
     def clear_leftovers(self) -> None:
-        """Deletes what a killed process left half-written or half-deleted."""
+        """Deletes checkpoints that a killed process left half-written or half-deleted."""
         for path in (*self.folder.glob("old-*"), *self.folder.parent.glob(self._part("*"))):
             delete_path(path)
 
-    def _part(self, step: str) -> str:
-        """The name, beside the folder, of a checkpoint that is being written."""
-        return f".{self.folder.name}-part-{step}"
-
     def close(self) -> None:
-        """Waits for the last save.
+        """Waits for the last save and ends the writer.
 
         Raises:
-          TrainingError: it failed.
+          TrainingError: the save failed.
         """
         try:
             self.wait()
         finally:
             self._writer.shutdown()
+
+    def _part(self, step: str) -> str:
+        """Returns the name of a checkpoint that is being written, in the run folder."""
+        return f".{self.folder.name}-part-{step}"
 
     def _write(
         self,
@@ -226,16 +237,16 @@ class Checkpoints:
         log: str,
         keep: set[int],
     ) -> None:
-        """In the background: writes a checkpoint whole, then deletes what is not kept."""
+        """Writes a checkpoint, renames it into place and deletes older ones; runs in the thread."""
         part = self.folder.parent / self._part(str(step))
         try:
             self._check()
             delete_path(part)
-            part.mkdir()  # not its parents: a run folder that was moved is not made again
+            part.mkdir()  # without parents: a run folder that was moved must not be created again
             write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
             leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
-            known = {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
-            (part / "record.json").write_text(json.dumps(record | known), encoding="utf-8")
+            record = record | {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
+            (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
             (part / "metrics.jsonl").write_text(log, encoding="utf-8")
             checksums.seal(part)
             self._check()
@@ -244,17 +255,42 @@ class Checkpoints:
                 self.delete(step)
             part.rename(self.folder / str(step))
         except BaseException:
-            delete_path(part)  # makes room again
+            delete_path(part)  # frees its disk space
             raise
         checksums.sync(self.folder)
         others = [other for other in self.steps() if other != step]
-        for other in set(others[:-1]) - keep:
+        for other in set(others[:-1]) - keep:  # the newest of the others is kept too
             self.delete(other)
+
+
+def _check_same_model(
+    folder: Path, stored: dict[str, str], target: dict[str, Any], part: str
+) -> None:
+    """Checks that a checkpoint has the arrays of a state.
+
+    Args:
+      folder: the checkpoint.
+      stored: type and shape of its arrays by path.
+      target: arrays of the state, or their shapes, by path.
+      part: path of the state within the checkpoint; only arrays below it are compared.
+
+    Raises:
+      UserError: an array is missing in one of them, or differs in type or shape.
+    """
+    shapes = {path: tree.shape(leaf) for path, leaf in target.items()}
+    below = (f"{part}.", f"{part}[") if part else ""
+    stored_below = {path for path in stored if path == part or path.startswith(below)}
+    for path in sorted(stored_below | shapes.keys()):
+        if stored.get(path) != shapes.get(path):
+            raise UserError(
+                f"checkpoint {folder} is of another model ({path}: {stored.get(path)} there, "
+                f"{shapes.get(path)} here): give another --workdir, or the code that wrote it"
+            )
 
 
 @contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Within it whatever is wrong with a checkpoint's files is a DamagedError."""
+    """Context that turns any error in reading a checkpoint's files into a DamagedError."""
     try:
         yield
     except (OSError, ValueError, TypeError, RecursionError) as error:

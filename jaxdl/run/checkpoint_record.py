@@ -1,24 +1,28 @@
-"""The record of a checkpoint: its fields, and the checks of a record that is read."""
+"""Record of a checkpoint: its fields, their checks when it is read, and the restored content.
+
+`train.resume` makes the record and `checkpoint.Checkpoints` stores it in `record.json`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxdl.errors import UserError
 
+# Types of the entries of a record.
 RECORD: dict[str, type] = {
     "step": int,
-    "identity": dict,  # the config and the data's fingerprint: all that decides the bits
-    "versions": dict,  # of packages, and the devices: what may change the last of them
-    "data": str,  # SHA-256 of data.json; empty of a run from before there was one
+    "identity": dict,  # the config and the data's fingerprint: everything that decides the bits
+    "versions": dict,  # versions of packages, and the devices: they may change the last bits
+    "data": str,  # SHA-256 of data.json; empty for a run from before that file existed
     "best": dict,  # see BEST
-    "anchor": list,  # the last step at which a checkpoint was due, and the best one then
-    "detours": list,  # pairs of the step that the run went back to and the bad one
-    "seconds": float,  # since the run began
-    "timed": list,  # steps and seconds that the rate counts
-    "leaves": dict,  # type and shape by path
+    "anchor": list,  # the last step at which a checkpoint was due, and the best step then
+    "detours": list,  # pairs of the step that the run went back to and the bad step
+    "seconds": float,  # seconds since the run began
+    "timed": list,  # steps and seconds that the rates count
+    "leaves": dict,  # type and shape of each array by path
     "state_sha256": str,
 }
-# What is in those that are lists or dictionaries: a record may be one that a stranger has sealed.
+# Checks of the content of lists and dictionaries. A stranger may have sealed the record.
 WITHIN: dict[str, Callable[[Any], bool]] = {
     "identity": lambda value: all(type(v) in (str, int, float, bool) for v in value.values()),
     "anchor": lambda value: [type(v) for v in value] == [int, int],
@@ -28,16 +32,24 @@ WITHIN: dict[str, Callable[[Any], bool]] = {
     "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
     "leaves": lambda value: all(type(v) is str for v in value.values()),
 }
+# Types of the entries of `best`, a `train.early_stopping.BestTracker`.
 BEST: dict[str, tuple[type, ...]] = {
-    "step": (int,),  # of the best evaluation
-    "value": (float, int, type(None)),  # what it found; None: there was none yet
+    "step": (int,),  # step of the best evaluation
+    "value": (float, int, type(None)),  # its metric; None before the first evaluation
     "since": (int,),  # the step from which patience counts
-    "than": (float, int, type(None)),  # the value that an improvement has to top
+    "than": (float, int, type(None)),  # the metric that an improvement has to exceed
 }
 
 
 class Saved(NamedTuple):
-    """A checkpoint's content."""
+    """Content of a checkpoint.
+
+    Attributes:
+      step: its step.
+      state: the state that was saved.
+      record: entries as in `RECORD`.
+      log: text of the run's log so far.
+    """
 
     step: int
     state: Any
@@ -46,4 +58,4 @@ class Saved(NamedTuple):
 
 
 class DamagedError(UserError):
-    """A checkpoint is not what was written."""
+    """A checkpoint's files differ from what was written."""

@@ -1,4 +1,7 @@
-"""Learning curves of runs, and a metric against each flag of a sweep."""
+"""Learning curves of runs, and plots of a metric against the hyperparameters of a sweep.
+
+`plots` has the figures of a single evaluation, and the helpers for figures and labels used here.
+"""
 
 import contextlib
 import math
@@ -12,26 +15,27 @@ from jaxdl.errors import printable, shortened
 from jaxdl.run.metrics_log import metric_names
 from jaxdl.run.plots import Lines, new_figure, no_backend, plain_label, save_figure, word_label
 
-LETTER = 0.075  # inches, of a legend
-STEEP = 30  # times the median: a value beyond that has a logarithmic axis drawn
-PANEL = (4.6, 3.3)  # inches: width and height, with its margins
-LARGEST = 1e100  # value that is drawn: matplotlib fails near the largest float
-STYLES: dict[str, dict[str, Any]] = {  # by split
+LETTER = 0.075  # width of a letter in a legend, in inches
+STEEP = 30  # ratio of maximum to median above which the axis is logarithmic
+PANEL = (4.6, 3.3)  # width and height of a panel with its margins, in inches
+LARGEST = 1e100  # largest value drawn: matplotlib fails near the largest float
+STYLES: dict[str, dict[str, Any]] = {  # line styles by split
     "train": {"linestyle": "-", "linewidth": 1.0, "alpha": 0.55},
     "validation": {"linestyle": "-", "linewidth": 1.6, "marker": "o", "markersize": 3.5},
     "test": {"linestyle": "none", "marker": "*", "markersize": 9},
 }
-MOST_PANELS = 60  # of a picture; a log may be a stranger's
+MOST_PANELS = 60  # largest number of panels in a picture: a log may be a stranger's
 
 
 def curves(runs: dict[str, Lines], path: Path) -> None:
-    """Draws one panel a metric: training as a thin line, evaluations with markers.
+    """Draws learning curves, one panel per metric.
+
+    Training is a thin line; evaluations have markers. Only the first `MOST_PANELS` metrics are
+    drawn.
 
     Args:
-      runs: the lines of `metrics.jsonl` by the run's name; the legend names them if there are many.
-      path: of the PNG.
-
-    Of more than `MOST_PANELS` metrics the first ones are drawn.
+      runs: lines of `metrics.jsonl` by the run's name. The legend shows the names of several runs.
+      path: path of the PNG.
     """
     lines = [line for run in runs.values() for line in run]
     names = list(dict.fromkeys(k for line in lines for k in metric_names(line)))[:MOST_PANELS]
@@ -39,53 +43,101 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     rows = -(-len(names) // columns) or 1
     labels = _labels(list(runs))
     longest = max(map(len, (*labels, "validation")))
-    beside = max(1, int(PANEL[0] * columns / (LETTER * longest + 0.6)))
+    legend_columns = max(1, int(PANEL[0] * columns / (LETTER * longest + 0.6)))
     entries = len(STYLES) + (len(runs) if len(runs) > 1 else 0)
-    figure = _panels(rows, columns, legend=0.2 * math.ceil(entries / beside) + 0.1)
+    figure = _panels(rows, columns, legend=0.2 * math.ceil(entries / legend_columns) + 0.1)
     colors = _colors(len(runs))
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
-        drawn: list[float] = []
-        for color, run_lines in zip(colors, runs.values(), strict=True):
-            for shade, (split, style) in enumerate(STYLES.items()):
+        values: list[float] = []
+        for run_color, run_lines in zip(colors, runs.values(), strict=True):
+            for number, (split, style) in enumerate(STYLES.items()):
                 points = _points(run_lines, split, name)
-                drawn += [value for _, value in points]
+                values += [value for _, value in points]
                 if points:
-                    own = color if len(runs) > 1 else f"C{shade}"
-                    dot = {} if points[1:] else {"marker": "."}  # else a line of one is none
-                    axes.plot(*zip(*points, strict=True), color=own, **dot | style)
-        if _steep(drawn):
+                    color = run_color if len(runs) > 1 else f"C{number}"
+                    # A line of a single point would be invisible.
+                    dot = {} if points[1:] else {"marker": "."}
+                    axes.plot(*zip(*points, strict=True), color=color, **dot | style)
+        if _is_steep(values):
             axes.set_yscale("log")
         else:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-        axes.set_title(plain_label(name.replace("_", " ")), y=1.0)  # given: not measured
+        axes.set_title(
+            plain_label(name.replace("_", " ")), y=1.0
+        )  # a fixed position: measuring one is slow
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
-    _legend(figure, labels, colors, beside)
+    _legend(figure, labels, colors, legend_columns)
+    save_figure(figure, path)
+
+
+def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
+    """Draws a metric against each hyperparameter of a sweep, one panel each.
+
+    A point is a combination of hyperparameters: the mean over its seeds, with the standard error. A
+    line joins the means at each value. The axis of a numeric hyperparameter is logarithmic if the
+    values span a factor of ten. Other values stand side by side.
+
+    Args:
+      panels: by the hyperparameter's name, pairs of its value and the metric of each seed.
+      title: name of the metric.
+      path: path of the PNG.
+    """
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    for number, (name, pairs) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.set_ylabel(plain_label(title.replace("_", " ")))
+        axes.set_xlabel(plain_label(name.replace("_", " ")))
+        axes.grid(alpha=0.25)
+        pairs = [(value, seeds) for value, seeds in pairs if seeds]
+        values = sorted({value for value, _ in pairs})
+        numbers = _numbers(values)
+        if numbers is None:
+            positions = {value: float(n) for n, value in enumerate(values)}
+            axes.set_xticks(list(positions.values()), [plain_label(value) for value in values])
+            axes.set_xlim(-0.5, len(values) - 0.5)
+        else:
+            positions = dict(zip(values, numbers, strict=True))
+            if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+                axes.set_xscale("log")
+            elif len(numbers) <= 8:
+                axes.set_xticks(numbers, values)
+        means: dict[float, list[float]] = {}
+        for value, seeds in pairs:
+            x, mean = positions[value], np.mean(seeds)
+            error = np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0
+            axes.errorbar(x, mean, error, fmt="o", markersize=4, color="C0", alpha=0.6)
+            means.setdefault(x, []).append(float(mean))
+        if numbers is not None and len(means) > 1:
+            line = [(x, np.mean(means[x])) for x in sorted(means)]
+            axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
     save_figure(figure, path)
 
 
 def _points(lines: Lines, split: str, name: str) -> list[tuple[int, float]]:
-    """Steps and values of a metric on a split, without those that cannot be drawn."""
+    """Returns the steps and values of a metric on a split that can be drawn."""
     values = [(x["step"], x.get(name)) for x in lines if x["split"] == split]
     return [(step, v) for step, v in values if v is not None and abs(v) < LARGEST]
 
 
-def _steep(values: list[float]) -> bool:
-    """True for positive values of which one dwarfs the rest, so that the others show nothing."""
+def _is_steep(values: list[float]) -> bool:
+    """Returns True for positive values with an outlier that would flatten a linear axis."""
     return bool(values) and min(values) > 0 and max(values) > STEEP * float(np.median(values))
 
 
 def _labels(names: list[str]) -> list[str]:
-    """Names for a legend: without the folder that all of them are in."""
+    """Returns the names of runs for a legend, relative to the folder that holds all of them."""
     common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
-    with contextlib.suppress(ValueError):  # on other drives
+    with contextlib.suppress(ValueError):  # paths on different drives
         names = [os.path.relpath(name, common) if common else name for name in names]
     return [word_label(printable(shortened(name))) for name in names]
 
 
 def _colors(count: int) -> list[Any]:
-    """Returns one color a run; of more than twenty, neighbours are similar."""
+    """Returns one color per run; if there are more than twenty, neighbours are similar."""
     with no_backend():
         import matplotlib
 
@@ -97,14 +149,14 @@ def _colors(count: int) -> list[Any]:
 
 
 def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> None:
-    """One legend below all panels, where it covers no curve: the splits, and the runs if many."""
+    """Draws a legend of the splits, and of the runs if there are several, below all panels."""
     with no_backend():
         from matplotlib.lines import Line2D
 
     several = len(labels) > 1
     handles, texts = [], []
-    for shade, (split, style) in enumerate(STYLES.items()):
-        handles.append(Line2D([], [], color="0.3" if several else f"C{shade}", **style))
+    for number, (split, style) in enumerate(STYLES.items()):
+        handles.append(Line2D([], [], color="0.3" if several else f"C{number}", **style))
         texts.append(split)
     if several:
         handles += [Line2D([], [], color=color, linewidth=3) for color in colors]
@@ -115,11 +167,16 @@ def _legend(figure: Any, labels: list[str], colors: list[Any], columns: int) -> 
 
 
 def _panels(rows: int, columns: int, legend: float) -> Any:
-    """A figure with room for panels, and below them for a legend of so many inches.
+    """Creates a figure with room for panels, and for a legend below them.
 
-    Margins are given, wide enough for six digits: to measure them takes as long as to draw.
+    The margins are fixed and fit labels of six digits. Measuring them takes as long as drawing.
+
+    Args:
+      rows: rows of panels.
+      columns: columns of panels.
+      legend: height of the legend, in inches.
     """
-    left, right, top, bottom = 0.65, 0.2, 0.4, 0.5  # inches, of each panel
+    left, right, top, bottom = 0.65, 0.2, 0.4, 0.5  # margins of each panel, in inches
     width, height = PANEL[0] * columns, PANEL[1] * rows + legend
     figure = new_figure(figsize=(width, height))
     figure.subplots_adjust(
@@ -133,52 +190,9 @@ def _panels(rows: int, columns: int, legend: float) -> Any:
     return figure
 
 
-def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
-    """Draws a metric against each hyperparameter: a point a combination, over it its seeds' spread.
-
-    Numbers stand on an axis of numbers, a logarithmic one where they span a factor of ten; words
-    stand side by side. A line goes through the mean of the combinations at each value.
-
-    Args:
-      panels: by the hyperparameter's name, pairs of its value and the metric of each seed.
-      title: of the metric.
-      path: of the PNG.
-    """
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure = new_figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    for number, (name, pairs) in enumerate(panels.items()):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.set_ylabel(plain_label(title.replace("_", " ")))
-        axes.set_xlabel(plain_label(name.replace("_", " ")))
-        axes.grid(alpha=0.25)
-        pairs = [(value, seeds) for value, seeds in pairs if seeds]
-        words = sorted({value for value, _ in pairs})
-        numbers = _numbers(words)
-        if numbers is None:
-            places = {word: float(n) for n, word in enumerate(words)}
-            axes.set_xticks(list(places.values()), [plain_label(word) for word in words])
-            axes.set_xlim(-0.5, len(words) - 0.5)
-        else:
-            places = dict(zip(words, numbers, strict=True))
-            if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
-                axes.set_xscale("log")
-            elif len(numbers) <= 8:
-                axes.set_xticks(numbers, words)
-        means: dict[float, list[float]] = {}
-        for value, seeds in pairs:
-            mean = np.mean(seeds)
-            spread = np.std(seeds, ddof=1) / len(seeds) ** 0.5 if seeds[1:] else 0
-            axes.errorbar(places[value], mean, spread, fmt="o", markersize=4, color="C0", alpha=0.6)
-            means.setdefault(places[value], []).append(float(mean))
-        if numbers is not None and len(means) > 1:
-            line = [(x, np.mean(means[x])) for x in sorted(means)]
-            axes.plot(*zip(*line, strict=True), color="C1", linewidth=1.2)
-    save_figure(figure, path)
-
-
-def _numbers(words: list[str]) -> list[float] | None:
+def _numbers(texts: list[str]) -> list[float] | None:
+    """Returns the texts as numbers, or None if one is not a number."""
     try:
-        return [float(word) for word in words]
+        return [float(text) for text in texts]
     except ValueError:
         return None

@@ -1,4 +1,8 @@
-"""Versions, devices and commit of a run: enough to say later why two runs differ."""
+"""Environment of a run: versions, devices and commit, to explain later why two runs differ.
+
+`logger` writes `describe` to environment.json. Checkpoints hold `versions`, and a run that
+continues from one passes `check_settings`.
+"""
 
 import os
 import platform
@@ -15,15 +19,16 @@ from jaxdl.errors import UserError, shortened
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
 scikit-learn pillow""".split()  # noqa: SIM905
 
+# Packages whose version may change the last bits of a result.
 NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
-# Of JAX: they decide which numbers are drawn, or of what type numbers are.
+# Settings of JAX that decide which random numbers are drawn, or the types of numbers.
 DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
 jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
 SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
 
 
 def describe() -> dict[str, Any]:
-    """Versions, git commit, devices and settings, as `environment.json` holds them."""
+    """Returns versions, git commit, devices and settings, the content of `environment.json`."""
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -41,7 +46,11 @@ def describe() -> dict[str, Any]:
 
 
 def hardware(described: dict[str, Any]) -> str:
-    """Hardware that figures are of, from `describe`: `2 cores, Intel Xeon`, `8 x TPU v4`."""
+    """Returns a short name of the hardware, such as `2 cores, Intel Xeon` or `8 x TPU v4`.
+
+    Args:
+      described: result of `describe`.
+    """
     if described["backend"] == "cpu":
         name = described["processor"].replace("(R)", "").replace("(TM)", "")
         return f"{described['cpus']} cores, {name}"
@@ -49,21 +58,29 @@ def hardware(described: dict[str, Any]) -> str:
 
 
 def versions(devices: int) -> dict[str, str]:
-    """Programs and devices that may change a result's last bits, beside the config."""
+    """Returns everything beside the config that may change the last bits of a result.
+
+    Args:
+      devices: number of devices.
+
+    Returns:
+      Versions of packages, settings of JAX and the devices, by name.
+    """
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
     return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}
 
 
 def check_settings(then: dict[str, str], where: str) -> None:
-    """Holds the settings of JAX that decide numbers against those of a run.
+    """Checks that the decisive settings of JAX are those of a run.
 
     Args:
-      then: `versions` of the run; of the last version's runs some are missing.
-      where: the run, for the error.
+      then: `versions` of the run. Settings that it lacks are not checked: a run of an older version
+        may not have recorded all.
+      where: name of the run, for the message.
 
     Raises:
-      UserError: one is another.
+      UserError: a setting differs.
     """
     for name in DECISIVE:
         now = str(jax.config.values[name])
@@ -71,11 +88,42 @@ def check_settings(then: dict[str, str], where: str) -> None:
             value = shortened(then[name])
             raise UserError(
                 f"{where} was made with {name.upper()}={value}; with {now}, which is set here, "
-                f"numbers are drawn otherwise: set {name.upper()}={value}"
+                f"other numbers would be drawn: set {name.upper()}={value}"
             )
 
 
+def git(*, apart_from: str = "") -> dict[str, Any] | None:
+    """Returns the git commit of the current directory, and whether files differ from it.
+
+    Args:
+      apart_from: relative path whose files are ignored; empty for none.
+
+    Returns:
+      `commit` and `dirty`, or None outside a repository or without git.
+    """
+
+    def run_git(*arguments: str) -> str:
+        result = subprocess.run(
+            # A lock of the index would stay in the repository if the run were killed now.
+            ["git", "--no-optional-locks", *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # file names may be in any encoding
+            check=True,
+            timeout=5,
+        )
+        return result.stdout.strip()
+
+    try:
+        paths = [".", f":(exclude){apart_from}"] if apart_from else []
+        changed = run_git("status", "--porcelain", "--", *paths)
+        return {"commit": run_git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _version(name: str) -> str | None:
+    """Returns the version of a package, or None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -83,36 +131,10 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    """The CPU's own name, where the system tells it."""
+    """Returns the CPU's model name, or its architecture if the system does not report the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def git(*, apart_from: str = "") -> dict[str, Any] | None:
-    """Commit of the folder the run was started in, and whether files differed from it.
-
-    Files under `apart_from` do not count: a path from there, empty for none.
-    """
-
-    def ask(*words: str) -> str:
-        answer = subprocess.run(
-            # No lock of the index, which a run that is killed now would leave in the repository.
-            ["git", "--no-optional-locks", *words],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",  # names of files may be in any encoding
-            check=True,
-            timeout=5,
-        )
-        return answer.stdout.strip()
-
-    try:
-        others = [".", f":(exclude){apart_from}"] if apart_from else []
-        changed = ask("status", "--porcelain", "--", *others)
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.SubprocessError):
-        return None

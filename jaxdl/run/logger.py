@@ -1,9 +1,12 @@
-"""The run folder: config, environment, metrics, summary. `metrics.jsonl` is the one true log.
+"""Logger: writes and reads the config, environment, metrics and summary in a run folder.
 
-`config.json` is a plain file: a bit of it may flip, a hand may change it, and nothing would show. A
-checkpoint holds the same config under SHA-256. So with a checkpoint its config is the one that
-counts, and the file decides only what changes no bit of a result, such as --data_dir, or the place
-of a folder of images, whose bytes have a fingerprint.
+`metrics.jsonl` is the authoritative log. TensorBoard's events are written again from it at each
+start. `metrics_log` has the format of its lines.
+
+`config.json` is a plain file: a bit may flip or somebody may edit it, and nothing would show. A
+checkpoint holds the same config under SHA-256. So once there is a checkpoint, its config counts.
+The file then decides only what changes no bit of a result, such as --data_dir, or the place of a
+folder of images, whose bytes have a fingerprint. `workdir.read_config` applies this rule.
 """
 
 import contextlib
@@ -23,15 +26,27 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, writing
 from jaxdl.run import environment, metrics_log
 
-FLUSH_EVERY = 10.0  # seconds until TensorBoard sees a new line
+FLUSH_EVERY = 10.0  # seconds between two flushes of TensorBoard's events
 
 
 class Record:
-    """Writes one run's folder, going on after the lines that its log has so far."""
+    """Writer of a run folder's config, environment, log and summary.
+
+    Attributes:
+      folder: the run folder.
+    """
 
     def __init__(
         self, folder: Path, config: RunConfig, data: DataSpec, lines: list[dict[str, Any]]
     ):
+        """Writes the config and the environment, and opens the log.
+
+        Args:
+          folder: the run folder.
+          config: the run's config.
+          data: description of the data.
+          lines: lines of the log so far, after which it continues.
+        """
         self.folder = folder
         files.clear_parts(folder)
         files.write_text(
@@ -47,39 +62,47 @@ class Record:
         self._open(lines)
 
     def go_back(self, lines: list[dict[str, Any]]) -> None:
-        """Makes `lines` all that the log has."""
+        """Replaces the log by `lines`."""
         self.close()
         self._open(lines)
 
     def log(self, line: dict[str, Any]) -> None:
-        """Appends a line with `step`, `epoch`, `split`, metrics and `seconds`.
+        """Appends a line to the log and to TensorBoard.
 
-        A number that is not finite is written as null, for JSON has none.
+        Args:
+          line: `step`, `epoch`, `split`, metrics and `seconds`. A number that is not finite is
+            written as null, because JSON lacks it.
         """
         line = metrics_log.finite(line)
         self._lines.append(line)
         with writing(self.folder / "metrics.jsonl"):
             self._log.write(metrics_log.to_text([line]))
-            self._log.flush()  # who follows the file sees the line now
+            self._log.flush()  # visible at once to whoever follows the file
         self._to_tensorboard(line)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
+        """Returns the lines of the log so far."""
         return self._lines.copy()
 
     def text(self) -> str:
-        """The log so far, for a checkpoint to hold."""
+        """Returns the text of the log so far, which a checkpoint holds."""
         return metrics_log.to_text(self._lines)
 
     def sync(self) -> None:
-        """Brings all that was written to the disk."""
+        """Syncs the log and TensorBoard's events to disk."""
         with writing(self.folder / "metrics.jsonl"):
             os.fsync(self._log.fileno())
         with writing(self.folder / "tensorboard"):
             self._tensorboard.flush()
 
     def picture(self, path: Path, step: int, name: str = "") -> None:
-        """Shows a PNG in TensorBoard too, by a name; by the file's, if there is none."""
+        """Shows a PNG in TensorBoard.
+
+        Args:
+          path: path of the PNG.
+          step: step of the picture.
+          name: name in TensorBoard; default: the file's name.
+        """
         import numpy as np
         from PIL import Image
         from tensorboardX import summary
@@ -89,35 +112,37 @@ class Record:
         self._show(summary.image(name or path.stem, pixels, dataformats="HWC"), step)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Writes `summary.json`, with a SHA-256 of itself: what is published must be what was."""
+        """Writes `summary.json` with its own SHA-256, so that published results can be verified."""
         values = metrics_log.finite(values)
         text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
         files.write_text(self.folder / "summary.json", text)
 
     def close(self) -> None:
-        """Closes all files; what a full disk does not take was not promised to anybody."""
+        """Closes all files; errors are ignored, because only `sync` promises data on disk."""
         for file in (self._log, self._tensorboard):
             with contextlib.suppress(OSError):
                 file.close()
 
     def _open(self, lines: list[dict[str, Any]]) -> None:
+        """Writes `lines` to the log and to TensorBoard, and opens both for more."""
         from tensorboardX.event_file_writer import EventsWriter
 
         self._lines = lines.copy()
         files.write_text(self.folder / "metrics.jsonl", self.text())
         self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
-        # Written anew from the log, so that it shows no step twice.
+        # Written again from the log, so that TensorBoard shows no step twice.
         events = self.folder / "tensorboard"
         shutil.rmtree(events, ignore_errors=True)
         events.mkdir()
-        # The writer beneath SummaryWriter: that one's thread would die on a full disk, and wait.
+        # Not SummaryWriter: on a full disk its thread would die, and the run would wait for it.
         self._tensorboard = EventsWriter(str(events / "events"))
         self._flushed = time.monotonic()
         last = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
-        for line in lines:  # as far apart as they were
+        for line in lines:  # with the original intervals between their wall times
             self._to_tensorboard(line, time.time() - last + (line.get("seconds") or last))
 
     def _to_tensorboard(self, line: dict[str, Any], when: float | None = None) -> None:
+        """Writes a line's numbers to TensorBoard, at the wall time `when` or now."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [
@@ -128,6 +153,7 @@ class Record:
         self._show(Summary(value=values), line["step"], when)
 
     def _show(self, values: Any, step: int, when: float | None = None) -> None:
+        """Writes an event to TensorBoard, and flushes if `FLUSH_EVERY` has passed."""
         from tensorboardX.proto.event_pb2 import Event
 
         with writing(self.folder / "tensorboard"):
@@ -139,12 +165,15 @@ class Record:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The figures of a finished run.
+    """Reads the summary of a finished run.
 
-    Figures without a SHA-256, which those of version 0.1.0 lack, are named on stderr.
+    A summary without a SHA-256 is reported on stderr: version 0.1.0 wrote none.
+
+    Args:
+      folder: the run folder.
 
     Raises:
-      UserError: `summary.json` is missing or not what the run wrote.
+      UserError: `summary.json` is missing, or is not what the run wrote.
     """
     path = folder / "summary.json"
     values = files.read_json(path)
@@ -162,43 +191,50 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def before(step: int, log: str) -> list[dict[str, Any]]:
-    """The lines of a checkpoint's log that stand: those of earlier steps, which are final.
+    """Returns the lines of a checkpoint's log from before its step.
 
-    What was logged at the checkpoint's own step is logged again by the run that goes on from it,
-    with the same values; and the line of the final test belongs to the end alone.
+    The events of the checkpoint's own step are logged again by the run that continues from it, with
+    the same values. The line of the final test belongs to the end of a run, so it is dropped too.
+
+    Args:
+      step: step of the checkpoint.
+      log: text of the log in the checkpoint.
 
     Raises:
-      UserError: it is no log, which somebody must have sealed.
+      UserError: the text is not a valid log. Its SHA-256 is right, so a run did not write it.
     """
-    lines, whole = metrics_log.parse(log)
-    if not whole:
+    lines, is_valid = metrics_log.parse(log)
+    if not is_valid:
         raise UserError(
-            f"the log in the checkpoint of step {step} is none that a run has written: give "
-            "another --workdir"
+            f"the log in the checkpoint of step {step} is not a valid log: give another --workdir"
         )
     return [line for line in lines if line["step"] < step and line["split"] != "test"]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` up to the first that is torn, as the last one is by a kill.
+    """Reads the lines of `metrics.jsonl` up to the first invalid one.
 
-    A log that cannot be read, or is no regular file, has none. Where the run is finished, and so
-    its log whole, a line on stderr says that it is not.
+    A kill may tear the last line. A log that cannot be read, or is not a regular file, yields no
+    lines. If the run is finished, an incomplete log is reported on stderr.
+
+    Args:
+      folder: the run folder.
     """
     path = folder / "metrics.jsonl"
     lines: list[dict[str, Any]] = []
     try:
         content = files.read_bytes(path, files.LARGEST_LOG)
     except OSError as error:
-        why = f"cannot be read ({error.strerror})"
+        problem = f"cannot be read ({error.strerror})"
     else:
-        lines, whole = metrics_log.parse(content.decode(errors="replace"))
-        why = "" if whole else f"is not what the run wrote after its line {len(lines)}"
-    if why and (folder / "summary.json").exists():
-        say(f"{path} {why}: its command, with --workdir={folder}, writes it again")
+        lines, is_valid = metrics_log.parse(content.decode(errors="replace"))
+        problem = "" if is_valid else f"is not what the run wrote after its line {len(lines)}"
+    if problem and (folder / "summary.json").exists():
+        say(f"{path} {problem}: its command, with --workdir={folder}, writes it again")
     return lines
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Returns the SHA-256 of a summary's values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

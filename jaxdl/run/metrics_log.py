@@ -1,30 +1,44 @@
-"""The lines of `metrics.jsonl`: a step, a split, and numbers."""
+"""Lines of `metrics.jsonl`: a step, a split and metrics, as dictionaries and as text.
+
+`logger` writes and reads the file. A run folder may be a stranger's, so lines are checked here.
+"""
 
 import json
 import math
 from typing import Any
 
 Line = dict[str, Any]
-PLACES = ("step", "epoch", "split", "seconds")  # of a line: all but its metrics
-LAST_STEP = 2**31 - 1
+PLACES = ("step", "epoch", "split", "seconds")  # fields of a line that are not metrics
+LAST_STEP = 2**31 - 1  # the greatest int32
 
 
 def metric_names(line: Line) -> list[str]:
-    """The metrics of a line."""
+    """Returns the names of a line's metrics.
+
+    >>> metric_names({"step": 3, "split": "train", "loss": 0.5, "seconds": 1.0})
+    ['loss']
+    """
     return [name for name in line if name not in PLACES]
 
 
 def to_text(lines: list[Line]) -> str:
-    """The lines as the file has them."""
+    """Returns the text of a log, one JSON object per line."""
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def parse(text: str) -> tuple[list[Line], bool]:
-    """The lines of a log up to the first that is none.
+    r"""Parses a log up to the first invalid line.
+
+    A kill may tear the last line, and a stranger's file may hold anything.
+
+    Args:
+      text: content of the file.
 
     Returns:
-      The lines, and whether they are all of the text: a kill tears the last one, and a stranger's
-      file may hold anything.
+      The lines, and whether all of the text is valid.
+
+    >>> parse('{"step": 1, "split": "train", "loss": 0.5}\n{"step": 2, "sp')
+    ([{'step': 1, 'split': 'train', 'loss': 0.5}], False)
     """
     lines: list[Line] = []
     for row in text.splitlines():
@@ -39,14 +53,19 @@ def parse(text: str) -> tuple[list[Line], bool]:
 
 
 def finite(values: Line) -> Line:
-    """The same with None for numbers that are not finite, which JSON has not."""
+    """Replaces numbers that are not finite by None, because JSON lacks them.
+
+    >>> finite({"loss": math.inf, "accuracy": 0.5})
+    {'loss': None, 'accuracy': 0.5}
+    """
     return {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
 
 
 def _is_line(line: Any) -> bool:
+    """Returns True if a JSON value is a line of a log."""
     if not isinstance(line, dict) or not isinstance(line.get("split"), str):
         return False
-    if not all(text.isprintable() for text in (*line, line["split"])):  # no lone surrogate, say
+    if not all(text.isprintable() for text in (*line, line["split"])):  # such as a lone surrogate
         return False
     step = line.get("step")
     if type(step) is not int or not 0 <= step <= LAST_STEP:
@@ -55,4 +74,5 @@ def _is_line(line: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
+    """Returns True for None, floats and integers of up to 64 bits."""
     return value is None or type(value) is float or (type(value) is int and abs(value) <= 2**63)

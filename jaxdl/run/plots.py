@@ -1,4 +1,8 @@
-"""Pictures of runs: curves, matrices. Matplotlib's objects only, no global figure."""
+"""Plots of an evaluation: confusion matrices, decision boundaries, attention.
+
+It uses matplotlib's objects and no global figure. `curves` draws with the helpers at the end of
+this module. `pictures` has images and animations, which need no matplotlib.
+"""
 
 import contextlib
 import os
@@ -13,46 +17,24 @@ from jaxdl import files
 from jaxdl.errors import printable, shortened
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
-MOST_LABELS = 20  # classes of a matrix that are named and whose shares are written
-LONGEST_CLASS = 24  # characters of a class's name on an axis
-
-
-@contextlib.contextmanager
-def no_backend() -> Iterator[None]:
-    """Around each import of matplotlib, which reads MPLBACKEND at the first one.
-
-    It is not obeyed: it may name a notebook's backend, which is not installed here. Figures are
-    drawn by Agg.
-    """
-    named = os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        if named is not None:
-            os.environ["MPLBACKEND"] = named
-
-
-def new_figure(**options: Any) -> Any:
-    """A `matplotlib.figure.Figure`, which Agg draws."""
-    with no_backend():
-        from matplotlib.figure import Figure
-    return Figure(**options)
+MOST_LABELS = 20  # classes up to which a matrix shows their names and shares
+LONGEST_CLASS = 24  # characters to which a class's name on an axis is cut
 
 
 def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
-    """Draws a confusion matrix [C, C]: rows are the true classes, columns the predicted ones.
+    """Draws a confusion matrix.
 
     Args:
-      values: shares of the true classes.
-      title: of the picture.
-      path: of the PNG.
-      names: of the classes, C; another number of them: the axes have the classes' numbers.
+      values: [C, C], shares of the true classes. Rows are true classes, columns predicted ones.
+      title: title of the picture.
+      path: path of the PNG.
+      names: names of the C classes. If there are not C of them, the axes show numbers.
     """
     classes = len(values)
     labels = [word_label(shortened(name, LONGEST_CLASS)) for name in names]
     if len(labels) != classes or classes > MOST_LABELS:
         labels = []
-    room = 0.075 * max(map(len, labels), default=0)  # inches, beside and below
+    room = 0.075 * max(map(len, labels), default=0)  # inches for labels at the left and bottom
     side = min(max(4.0, 0.55 * classes + 1.5), 14.0)
     inner = side - 1.0
     width, height = side + 0.9 + room, side + room
@@ -86,14 +68,14 @@ def boundary(
     classes: tuple[str, ...],
     path: Path,
 ) -> None:
-    """Draws a classifier of two columns: shades of its probability, its boundary, the examples.
+    """Draws the probabilities and the decision boundary of a binary classifier of two features.
 
     Args:
-      probability: of the second class, from float32 [N, 2] to [N].
-      split: {"x": [N, 2], "y": [N]}, y 0 or 1.
-      names: of the two columns.
-      classes: of y.
-      path: of the PNG.
+      probability: function from features, float32 [N, 2], to probabilities of class 1, [N].
+      split: examples to draw, `x` [N, 2] and `y` [N], which is 0 or 1.
+      names: names of the two features.
+      classes: names of the two classes.
+      path: path of the PNG.
     """
     x, y = split["x"], split["y"]
     margin = 0.15 * (x.max(0) - x.min(0))
@@ -101,15 +83,17 @@ def boundary(
         np.linspace(a, b, 120) for a, b in zip(x.min(0) - margin, x.max(0) + margin, strict=True)
     ]
     grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
-    height = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
+    probabilities = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
     figure = new_figure(figsize=(5.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    shades = axes.contourf(*sides, height, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.6)
-    figure.colorbar(shades, ax=axes, label=f"probability of {classes[1]}")
-    axes.contour(*sides, height, levels=[0.5], colors="black", linewidths=1.2)
-    for value, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
-        across, up = x[y == value].T
-        axes.scatter(across, up, 28, color, marker=marker, edgecolors="white", label=classes[value])
+    levels = np.linspace(0, 1, 11)
+    contours = axes.contourf(*sides, probabilities, levels=levels, cmap="RdBu", alpha=0.6)
+    figure.colorbar(contours, ax=axes, label=f"probability of {classes[1]}")
+    axes.contour(*sides, probabilities, levels=[0.5], colors="black", linewidths=1.2)
+    for label, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
+        horizontal, vertical = x[y == label].T
+        style = {"marker": marker, "edgecolors": "white", "label": classes[label]}
+        axes.scatter(horizontal, vertical, 28, color, **style)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
@@ -117,15 +101,15 @@ def boundary(
 
 
 def attention(weights: np.ndarray, source: list[str], target: list[str], path: Path) -> None:
-    """Draws where a decoder looks: a row for each target token, a column for each source token.
+    """Draws attention weights of a decoder, target tokens as rows and source tokens as columns.
 
-    A space is shown as a box, and what the font lacks by its code.
+    A space is shown as a box, and a character that the font lacks by its code.
 
     Args:
-      weights: [T, S] or larger; what is beyond the tokens is padding.
-      source: tokens, S.
-      target: tokens, T.
-      path: of the PNG.
+      weights: [T, S] or larger. Entries beyond the tokens are padding, and not drawn.
+      source: S source tokens.
+      target: T target tokens.
+      path: path of the PNG.
     """
     size = (0.32 * len(source) + 2.2, 0.28 * len(target) + 2.0)
     figure = new_figure(figsize=size, layout="constrained")
@@ -137,38 +121,64 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
-    axes.set_ylabel("each token of the target, and where it looks")
+    axes.set_ylabel("target")
     save_figure(figure, path)
 
 
-def _legible(token: str) -> str:
-    """A token as a label that matplotlib's own font can write."""
+@contextlib.contextmanager
+def no_backend() -> Iterator[None]:
+    """Context around each import of matplotlib, in which MPLBACKEND is not set.
+
+    Matplotlib reads it at its first import. It may name a notebook's backend that is not installed
+    here. Figures are drawn by Agg.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
+def new_figure(**options: Any) -> Any:
+    """Creates a `matplotlib.figure.Figure`, which Agg draws.
+
+    Args:
+      **options: arguments of the figure.
+    """
     with no_backend():
-        from matplotlib import font_manager
-
-    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-
-    def shown(character: str) -> str:
-        if ord(character) in known and character.isprintable() and character != " ":
-            return r"\$" if character == "$" else character  # which else would begin a formula
-        return "\N{OPEN BOX}" if character == " " else character.encode("unicode_escape").decode()
-
-    return "".join(map(shown, token)).replace("\\n", "\N{RETURN SYMBOL}")
+        from matplotlib.figure import Figure
+    return Figure(**options)
 
 
 def word_label(text: str) -> str:
-    """Words as a label that matplotlib's own font can write."""
+    """Returns words as a label in characters that matplotlib's own font has."""
     return " ".join(map(_legible, text.split(" ")))
 
 
 def plain_label(text: str) -> str:
-    """A name as a label: short, with no formula and no control character in it."""
+    """Returns a name as a label that is short and has no formula and no control character."""
     return printable(shortened(text)).replace("$", r"\$")
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Writes a figure as PNG at 110 dots per inch, whole or not at all."""
+    """Writes a figure as a PNG of 110 dots per inch, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=110)
+
+
+def _legible(token: str) -> str:
+    """Returns a token as a label in characters that matplotlib's own font has."""
+    with no_backend():
+        from matplotlib import font_manager
+
+    characters = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+
+    def escape(character: str) -> str:
+        if ord(character) in characters and character.isprintable() and character != " ":
+            return r"\$" if character == "$" else character  # a bare dollar begins a formula
+        return "\N{OPEN BOX}" if character == " " else character.encode("unicode_escape").decode()
+
+    return "".join(map(escape, token)).replace("\\n", "\N{RETURN SYMBOL}")

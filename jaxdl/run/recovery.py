@@ -1,4 +1,8 @@
-"""Recovery: the newest checkpoint that is whole, on every process of a run."""
+"""Recovery: restores the newest checkpoint that is whole, on every process of a run.
+
+`checkpoint.Checkpoints` restores one given step in one process. This module chooses the step, and
+sends what the first process has read to the others.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +18,20 @@ from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
 
 
-def restore_latest_valid(checkpoints: Checkpoints, like: Any, wanted: Any) -> Saved | None:
-    """The newest checkpoint that is whole and `wanted(step, record)`; None where there is none.
+def restore_latest_valid(
+    checkpoints: Checkpoints, like: Any, accept: Callable[[int, dict[str, Any]], bool]
+) -> Saved | None:
+    """Restores the newest checkpoint that is whole and accepted.
 
-    Others that are newer are set aside where they are damaged, and deleted where not wanted.
+    Newer checkpoints are set aside if they are damaged, and deleted if they are not accepted.
+
+    Args:
+      checkpoints: the run's checkpoints.
+      like: a state, or the shapes and shardings of one.
+      accept: function from (step, record) to whether that checkpoint may be restored.
+
+    Returns:
+      The checkpoint, or None if there is none.
 
     Raises:
       UserError: there are checkpoints, but all are damaged.
@@ -26,40 +40,50 @@ def restore_latest_valid(checkpoints: Checkpoints, like: Any, wanted: Any) -> Sa
     for step in reversed(checkpoints.steps()):
         try:
             record, _ = checkpoints.read(step)
-            if not wanted(step, record):
+            if not accept(step, record):
                 checkpoints.delete(step)
                 continue
             saved = checkpoints.restore(step, like)
         except DamagedError as error:
             damaged.append((step, error))
             continue
-        for other, why in damaged:
-            say(f"{why}; going on from step {step}")
-            checkpoints.set_aside(other)
+        for damaged_step, damage in damaged:
+            say(f"{damage}; going on from step {step}")
+            checkpoints.set_aside(damaged_step)
         return saved
     if damaged:
-        raise UserError(f"{damaged[0][1]}, and no other is whole: give another --workdir")
+        _, newest_damage = damaged[0]
+        raise UserError(f"{newest_damage}, and no other is whole: give another --workdir")
     return None
 
 
-def restore_on_all(find: Callable[[], Saved | None], like: Any) -> Saved | None:
-    """Gives all processes what the first one finds, in the shardings of `like`."""
+def restore_on_all(restore: Callable[[], Saved | None], like: Any) -> Saved | None:
+    """Restores a checkpoint in the first process and sends it to all the others.
+
+    Args:
+      restore: function that restores the checkpoint; called in the first process only.
+      like: a state, or the shapes and shardings of one.
+
+    Returns:
+      The checkpoint in the shardings of `like`, or None if `restore` returned None.
+    """
     if jax.process_count() == 1:
-        return find()
-    found: list[Saved | None] = []
+        return restore()
+    restored: list[Saved | None] = []  # stays empty in all processes but the first
 
-    def look() -> Any:
-        found.append(find())
-        return found[0] and [found[0].step, found[0].record, found[0].log]
+    def restore_on_host0() -> Any:
+        saved = restore()
+        restored.append(saved)
+        return saved and [saved.step, saved.record, saved.log]
 
-    told = collectives.host0_value(look)
-    if told is None:
+    header = collectives.host0_value(restore_on_host0)
+    if header is None:
         return None
     target = tree.flatten(like)
     arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in target.items()}
-    if found and found[0] is not None:
-        arrays = sharding.on_host(found[0].state)
+    if restored and restored[0] is not None:
+        arrays = sharding.on_host(restored[0].state)
     arrays = collectives.broadcast_from_host0(arrays)
     placed = {path: sharding.put(arrays[path], leaf.sharding) for path, leaf in target.items()}
-    step, record, log = told
+    step, record, log = header
     return Saved(step, tree.unflatten(like, placed), record, log)

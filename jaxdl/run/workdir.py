@@ -1,6 +1,11 @@
-"""A run's folder: where it is, and that it is this run's to write."""
+"""Workdir: chooses the run folder, locks it, and refuses a folder that this run may not write.
+
+A folder is refused if it holds the run of another config or anything that is not a run. The config
+in a checkpoint counts, not the one in config.json; `logger` explains why.
+"""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -19,9 +24,9 @@ from jaxdl.lock import Lock, check_free
 from jaxdl.run.checkpoint import Checkpoints
 
 CONFIG = "config.json"
-DATA = "data"  # the entry of a checkpoint's identity that is the data's fingerprint
+DATA = "data"  # entry of a checkpoint's identity with the fingerprint of the data
 LOCK = ".lock"
-# All that is written into a run folder, beside what an experiment names itself.
+# Everything that is written to a run folder, except files that an experiment names itself.
 FILES = (
     *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
     *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
@@ -30,21 +35,70 @@ FOLDERS = ("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "p
 WRITTEN = (*FILES, *FOLDERS)
 
 
-def choose_workdir(config: RunConfig) -> Path:
-    """The run's folder: --workdir, or a new one by experiment and time.
+class Claim(NamedTuple):
+    """A run folder that only this run may write.
+
+    Attributes:
+      folder: folder to write to. In all processes but the first it is a temporary folder, which is
+        deleted at the end.
+      named: path of the run folder, the same in all processes.
+      check: function that raises a TrainingError if the folder no longer belongs to the run.
+    """
+
+    folder: Path
+    named: str
+    check: Callable[[], None]
+
+
+@contextmanager
+def claimed(config: RunConfig) -> Iterator[Claim]:
+    """Context that holds the lock of the run folder.
 
     Raises:
-      UserError: as of `files.check_encoding`.
+      UserError: the folder may not be written by this run. It is raised in all processes.
+    """
+    folder = choose_workdir(config)
+    locks: list[Lock] = []  # stays empty in all processes but the first
+    with ExitStack() as stack:
+
+        def lock() -> str:
+            locks.append(stack.enter_context(lock_folder(folder, config)))
+            return str(folder)
+
+        named = collectives.host0_value(lock)
+        if not collectives.is_host0():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def check() -> None:
+            for held in locks:
+                held.check()
+
+        yield Claim(folder, named, check)
+
+
+def choose_workdir(config: RunConfig) -> Path:
+    """Returns --workdir, or the path of a new folder named by experiment and time.
+
+    Raises:
+      UserError: as in `files.check_encoding`.
     """
     name = configs.experiment_name(config).rpartition(".")[2]
     started = datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
-    folder = Path(os.path.expanduser(config.workdir or f"runs/{name}/{started}"))  # Path's raises
-    files.check_encoding(folder.absolute(), "workdir")  # the folder that it is started in, too
+    # Not `Path.expanduser`, which raises for an unknown user.
+    folder = Path(os.path.expanduser(config.workdir or f"runs/{name}/{started}"))
+    files.check_encoding(folder.absolute(), "workdir")  # includes the current directory
     return folder
 
 
 def lock_folder(folder: Path, config: RunConfig) -> Lock:
-    """Makes sure that this run, and no other process, may write here; only then makes the folder.
+    """Creates and locks a run folder, after checking that this run may write it.
+
+    Args:
+      folder: the run folder.
+      config: the run's config.
+
+    Returns:
+      The lock, to be closed at the end of the run.
 
     Raises:
       UserError: the folder cannot be written, is in use, holds the run of another config, holds a
@@ -52,11 +106,11 @@ def lock_folder(folder: Path, config: RunConfig) -> Lock:
     """
     with contextlib.ExitStack() as stack:
         try:
-            _check_place(folder, config)
+            _check_folder(folder, config)
             folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(Lock(folder / LOCK))
-            # Again: another run may have come and gone before.
-            notice = _check_place(folder, config)
+            # Once more: another run may have written the folder before it was locked.
+            notice = _check_folder(folder, config)
         except OSError as error:
             text = f"--workdir={folder} cannot be written ({error.strerror}): give one that can"
             raise UserError(text) from error
@@ -67,59 +121,27 @@ def lock_folder(folder: Path, config: RunConfig) -> Lock:
 
 
 def refuse_if_used(config: RunConfig) -> None:
-    """Says early, before anything slow, that another process writes the run's folder.
+    """Checks early, before anything slow, that no other process holds the run folder's lock.
 
     Raises:
-      UserError: one does, or as of `files.check_encoding`.
+      UserError: another process holds it, or as in `files.check_encoding`.
     """
     check_free(choose_workdir(config) / LOCK)
-
-
-def _check_place(folder: Path, config: RunConfig) -> str:
-    """Raises where a run may not be here; returns what its user should know where it may."""
-    there: dict[str, Any] | None = None
-    notice = ""
-    files.refuse_links(folder, WRITTEN)
-    files.refuse_kinds(folder, FILES, FOLDERS)
-    saved, checkpoints = folder / "config.json", folder / "checkpoints"
-    if saved.exists() or checkpoints.is_dir():
-        if config.resume == "never":
-            raise UserError(
-                f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
-                "--resume=auto to go on with it"
-            )
-        if config.resume == "auto":
-            known = config_in_checkpoints(folder)
-            try:
-                there, notice = read_config(folder, known, saved_config.runtime_fields(config))
-            except UserError as error:
-                if not checkpoints.is_dir():
-                    raise
-                notice = f"{error} Its checkpoints decide, and it is written anew"
-        if there:
-            ignored = saved_config.runtime_fields(config) | saved_config.new_defaults(config, there)
-            check_same(folder, saved_config.identity(config), there, ignored)
-    elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
-        raise UserError(
-            f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
-        )
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise NotADirectoryError(20, "not a folder")
-    with tempfile.TemporaryFile(dir=nearest):
-        pass
-    return notice
 
 
 def check_same(
     folder: Path, here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> None:
-    """Holds what decides the bits of a run here against what did there.
+    """Checks that two runs have the same config, as far as it decides the bits.
+
+    Args:
+      folder: the run folder, for the message.
+      here: identity of this run.
+      there: identity of the run in the folder.
+      ignored: fields that may differ.
 
     Raises:
-      UserError: they differ; it names each field.
+      UserError: they differ. The message names each field.
     """
     differing = saved_config.differences(here, there, ignored)
     if differing:
@@ -130,31 +152,32 @@ def check_same(
 
 
 def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
-    """The config in the newest checkpoint of a run folder whose record is intact; None: no such.
+    """Returns the config in the newest intact record of a run folder, or None if there is none.
 
     It lacks the runtime fields (`saved_config.runtime_fields`).
     """
-    known = Checkpoints(folder / "checkpoints").newest_record()
-    return None if known is None else config_of_record(known)
+    record = Checkpoints(folder / "checkpoints").newest_record()
+    return None if record is None else config_of_record(record)
 
 
 def config_of_record(record: dict[str, Any]) -> dict[str, Any]:
-    """The config in a checkpoint's record, without the fields that are places."""
+    """Returns the config in a checkpoint's record, which lacks the runtime fields."""
     return {name: value for name, value in record["identity"].items() if name != DATA}
 
 
 def read_config(
-    folder: Path, known: dict[str, Any] | None, places: Collection[str]
+    folder: Path, checkpointed: dict[str, Any] | None, runtime_fields: Collection[str]
 ) -> tuple[dict[str, Any], str]:
-    """The config of a run: every field that decides bits, and those of `places` that the file has.
+    """Reads the config of a run from its checkpoint and config.json.
 
     Args:
-      folder: of the run.
-      known: its config in a checkpoint; None: it has none, and config.json is all there is.
-      places: the fields that config.json may decide.
+      folder: the run folder.
+      checkpointed: the config in a checkpoint; None if there is none, so that config.json counts.
+      runtime_fields: names of the fields that config.json may decide.
 
     Returns:
-      The fields, and a line about a config.json that is not as it was written; empty: it is.
+      The fields by name, and a notice if config.json differs from the checkpoint or cannot be read;
+      the notice is empty otherwise.
 
     Raises:
       UserError: config.json cannot be read, and there is no checkpoint either.
@@ -162,50 +185,71 @@ def read_config(
     try:
         written = files.read_json(folder / CONFIG)
     except UserError as error:
-        if known is None:
+        if checkpointed is None:
             raise
-        return known, f"{error} The config in its checkpoints counts"
-    if known is None:
+        return checkpointed, f"{error} The config in its checkpoints counts"
+    if checkpointed is None:
         return written, ""
-    if saved_config.is_moved(known, written):
-        places = {*places, "dataset"}
-    merged = known | {name: written[name] for name in places if name in written}
-    differing = saved_config.differences(known, {n: v for n, v in written.items() if n in known})
+    if saved_config.is_moved(checkpointed, written):  # its bytes have a fingerprint
+        runtime_fields = {*runtime_fields, "dataset"}
+    merged = checkpointed | {name: written[name] for name in runtime_fields if name in written}
+    differing = saved_config.differences(
+        checkpointed, {n: v for n, v in written.items() if n in checkpointed}
+    )
     if not differing:
         return merged, ""
     listed = "; ".join(differing)
     return merged, f"{folder / CONFIG} differs from the run's checkpoint ({listed}), which counts"
 
 
-class Claim(NamedTuple):
-    """A folder to write, which is nobody else's."""
+def _check_folder(folder: Path, config: RunConfig) -> str:
+    """Checks that a run may write a folder.
 
-    folder: Path  # of another process than the first: one that is gone at its end
-    named: str  # the run's folder, the same on all processes
-    check: Callable[[], None]  # raises a TrainingError where it is not the run's any more
+    Args:
+      folder: the run folder, which need not exist.
+      config: the run's config.
 
-
-@contextmanager
-def claimed(config: RunConfig) -> Iterator[Claim]:
-    """Claims the run's folder.
+    Returns:
+      A notice for the user if config.json cannot be trusted; empty otherwise.
 
     Raises:
-      UserError: the folder is not the run's to write; on all processes.
+      UserError: the folder holds another run, or something else.
+      OSError: the folder cannot be written.
     """
-    folder = choose_workdir(config)
-    locks: list[Lock] = []
-    with ExitStack() as stack:
-
-        def claim() -> str:
-            locks.append(stack.enter_context(lock_folder(folder, config)))
-            return str(folder)
-
-        named = collectives.host0_value(claim)
-        if not collectives.is_host0():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-
-        def check() -> None:
-            for lock in locks:
-                lock.check()
-
-        yield Claim(folder, named, check)
+    notice = ""
+    files.refuse_links(folder, WRITTEN)
+    files.refuse_kinds(folder, FILES, FOLDERS)
+    checkpoints = folder / "checkpoints"
+    if (folder / CONFIG).exists() or checkpoints.is_dir():
+        if config.resume == "never":
+            raise UserError(
+                f"--workdir={folder} holds a run and --resume=never: give another --workdir, or "
+                "--resume=auto to go on with it"
+            )
+        stored: dict[str, Any] | None = None
+        if config.resume == "auto":
+            checkpointed = config_in_checkpoints(folder)
+            try:
+                stored, notice = read_config(
+                    folder, checkpointed, saved_config.runtime_fields(config)
+                )
+            except UserError as error:
+                if not checkpoints.is_dir():
+                    raise
+                notice = f"{error} Its checkpoints decide, and it is written again"
+        if stored:
+            new = saved_config.new_defaults(config, stored)
+            ignored = saved_config.runtime_fields(config) | new
+            check_same(folder, saved_config.identity(config), stored, ignored)
+    elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
+        raise UserError(
+            f"--workdir={folder} is not empty and not a run folder: give a new or empty one"
+        )
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder")
+    with tempfile.TemporaryFile(dir=nearest):  # raises if the folder is not writable
+        pass
+    return notice

@@ -1,4 +1,8 @@
-"""Cost of a run before it begins: layers, operations, memory, time and disk."""
+"""Dry run: estimates a run's cost in operations, memory, time and disk before it begins.
+
+`loop.train` calls `estimate` for --dry_run, in place of the run. It times the run's own compiled
+program, feed, evaluation and checkpoints.
+"""
 
 import shutil
 import statistics
@@ -26,18 +30,27 @@ from jaxdl.train.feed import Feed, Resident, open_feed
 from jaxdl.train.step_spec import Operands, StepSpec, operands
 from jaxdl.train.train_step import LoopState, compile_step
 
-TIMED = 2.0  # seconds of steps, and of evaluation batches, that are timed
-SHOWN = 0.005  # share of a step's operations for which a layer without parameters is listed
+TIMED = 2.0  # seconds of steps that are timed
+SHOWN = 0.005  # least share of a step's operations for which a layer without parameters is listed
 CHECKPOINTS = 4  # the newest, the one before it, the best, and one being written
 
 
+# Long: the stages of an estimate share the program, the feed and the times measured so far.
 def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]:
-    """Prints the table of layers and any warning to stderr; returns the figures.
+    """Estimates the cost of a run; prints the table of layers and warnings to stderr.
 
-    The run's own program is compiled, and makes some steps and evaluations that nothing keeps. Of
-    checkpoints those that are due are counted, not those of an evaluation that is the best so far.
-    Nothing is written but compiled programs to JAX's cache, and checkpoints, soon deleted, to the
-    system's folder for temporary files.
+    The run's own program is compiled. It takes some steps and evaluations whose results are
+    discarded. The estimate counts the checkpoints that are due, but not those of an evaluation that
+    is the best so far. Nothing is written except compiled programs to JAX's cache, and checkpoints
+    to the system's temporary folder, which are deleted at once.
+
+    Args:
+      config: the run's config.
+      spec: the constants of the compiled program.
+      data: the dataset.
+
+    Returns:
+      The estimates by name, with their units in the names.
     """
     program, mesh = compile_step(spec), spec.mesh
     numbers, key = operands(config, mesh), jax.random.key(config.seed)
@@ -49,43 +62,45 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
             say(line)
         size = sum(leaf.nbytes for leaf in tree.flatten(carry).values())
 
-        began = time.monotonic()
+        start = time.monotonic()
         if isinstance(feed, Resident):
             peak = peak_memory(program.compiled(numbers, carry, feed.epoch))
         else:
             consume: Any = program.consume
             peak = peak_memory(consume.lower(numbers, carry, feed.batch(0)).compile())
         carry = jax.block_until_ready(feed.advance(numbers, carry, 0, 1))
-        compiling = time.monotonic() - began
-        memory.keep()  # as the run does
-        each = _seconds_a_step(feed, numbers, carry)
+        compile_seconds = time.monotonic() - start
+        memory.keep()  # as in a run
+        step_seconds = _seconds_per_step(feed, numbers, carry)
     finally:
         feed.close()
-    evaluating = _seconds_to_evaluate(spec, numbers, data, program.start(numbers, key))
+    eval_seconds = _seconds_to_evaluate(spec, numbers, data, program.start(numbers, key))
     steps = config.total_steps(data.spec.num_train)
     per_epoch = config.steps_per_epoch(data.spec.num_train)
     evaluations = -(-steps // (config.eval_every or per_epoch))
-    tests = batches.size(data.test) / max(batches.size(data.validation), 1)
-    training = steps * each + evaluating * evaluations
+    test_ratio = batches.size(data.test) / max(batches.size(data.validation), 1)
+    training = steps * step_seconds + eval_seconds * evaluations
     saves = -(-steps // (config.checkpoint_every or per_epoch))
-    saving = _seconds_to_save(program.start(numbers, key), size, mesh, training / saves)
-    total = compiling + training + saves * saving + evaluating * (1 + 2 * tests)
+    save_seconds = _seconds_to_save(program.start(numbers, key), size, mesh, training / saves)
+    # At the end the best state is evaluated on validation, and both states on test.
+    final_seconds = eval_seconds * (1 + 2 * test_ratio)
+    total = compile_seconds + training + saves * save_seconds + final_seconds
 
-    for what, needed, there in (
+    for resource, needed, free in (
         ("memory", peak, _free_memory(mesh)),
-        ("disk", size * CHECKPOINTS, shutil.disk_usage(_standing(config)).free),
+        ("disk", size * CHECKPOINTS, shutil.disk_usage(_existing_folder(config)).free),
     ):
-        if needed > there:
-            say(f"warning: {what}: {needed / 1e9:.2f} GB needed, {there / 1e9:.2f} GB free")
+        if needed > free:
+            say(f"warning: {resource}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
     per_step = program.flops.total()
     return {
         "parameters": sum(leaf.size for leaf in params.values()),
         "flops_per_step": per_step,
         "peak_memory_mb": round(peak / 1e6, 3),
-        "compile_seconds": round(compiling, 1),
-        "seconds_per_step": each,
-        "examples_per_second": round(config.batch_size * data.spec.per_row / each, 1),
-        **flops.share(per_step / each, mesh.devices.flat[0], mesh.size),
+        "compile_seconds": round(compile_seconds, 1),
+        "seconds_per_step": step_seconds,
+        "examples_per_second": round(config.batch_size * data.spec.per_row / step_seconds, 1),
+        **flops.share(per_step / step_seconds, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
         "checkpoints_mb": round(size * CHECKPOINTS / 1e6, 3),
@@ -93,36 +108,37 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
 
 
 def layers(counts: Counter[str], params: dict[str, Any]) -> list[str]:
-    """A table: each layer's parameters, and its part of the operations of a step.
+    """Returns the lines of a table of layers, with their parameters and share of the operations.
 
-    A layer without parameters of its own, such as attention's products, has a row if it takes a
-    share of `SHOWN`.
+    A layer without parameters of its own, such as the products of attention, has a row if it takes
+    at least a share of `SHOWN`. Smaller ones are summed in the last row.
 
     Args:
       counts: FLOPs of a step by scope, `Model/Layer`.
-      params: by path, `params['Layer']['kernel']`.
+      params: arrays by path, `params['Layer']['kernel']`.
     """
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for path, leaf in params.items():
-        names = [part.strip("]'\"") for part in path.split("[")[1:]]
-        shapes.setdefault("/".join(names[:-1]), []).append(leaf.shape)
-    parts: Counter[str] = Counter()
+        parts = [part.strip("]'\"") for part in path.split("[")[1:]]
+        shapes.setdefault("/".join(parts[:-1]), []).append(leaf.shape)
+    layer_counts: Counter[str] = Counter()
     for scope, count in counts.items():
         inside = scope.split("/", 1)[-1] if "/" in scope else ""
-        known = [name for name in shapes if name and f"{inside}/".startswith(f"{name}/")]
-        parts[max(known, key=len, default=inside)] += count
+        enclosing = [name for name in shapes if name and f"{inside}/".startswith(f"{name}/")]
+        layer_counts[max(enclosing, key=len, default=inside)] += count
     rows = [("layer", "shapes", "parameters", "MFLOP a step", "%")]
-    everything = max(counts.total(), 1)
-    for name in [name for name in parts if name and name not in shapes]:
-        if parts[name] < SHOWN * everything:
-            parts[""] += parts.pop(name)
-    names = sorted({*shapes, *parts} - {""}, key=lambda name: name.split("/"))
-    for name in [*names, *([""] if parts[""] or "" in shapes else [])]:
-        own = shapes.get(name, [])
-        count = sum(int(np.prod(shape)) for shape in own)
-        text = " ".join("x".join(map(str, shape)) or "1" for shape in own)
-        mega, share = f"{parts[name] / 1e6:,.1f}", f"{100 * parts[name] / everything:.1f}"
-        rows.append((name or "(the rest)", text, f"{count:,}", mega, share))
+    total = max(counts.total(), 1)
+    for name in [name for name in layer_counts if name and name not in shapes]:
+        if layer_counts[name] < SHOWN * total:
+            layer_counts[""] += layer_counts.pop(name)
+    names = sorted({*shapes, *layer_counts} - {""}, key=lambda name: name.split("/"))
+    for name in [*names, *([""] if layer_counts[""] or "" in shapes else [])]:
+        layer_shapes = shapes.get(name, [])
+        parameters = sum(int(np.prod(shape)) for shape in layer_shapes)
+        text = " ".join("x".join(map(str, shape)) or "1" for shape in layer_shapes)
+        megaflops = f"{layer_counts[name] / 1e6:,.1f}"
+        share = f"{100 * layer_counts[name] / total:.1f}"
+        rows.append((name or "(the rest)", text, f"{parameters:,}", megaflops, share))
     widths = [max(len(row[n]) for row in rows) for n in range(5)]
     return [
         "  ".join(
@@ -134,26 +150,26 @@ def layers(counts: Counter[str], params: dict[str, Any]) -> list[str]:
 
 
 def peak_memory(program: jax.stages.Compiled) -> int:
-    """Bytes that a call takes of each device: what goes in and out, and what stands between."""
-    found: Any = program.memory_analysis()
-    own = found.argument_size_in_bytes + found.output_size_in_bytes
-    return own - found.alias_size_in_bytes + found.temp_size_in_bytes
+    """Returns the bytes that a call takes on each device: arguments, results and temporaries."""
+    analysis: Any = program.memory_analysis()
+    arrays = analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+    return arrays - analysis.alias_size_in_bytes + analysis.temp_size_in_bytes
 
 
-def _seconds_a_step(feed: Feed, numbers: Operands, carry: LoopState) -> float:
-    """The least of three calls, of as many steps each as fill a third of TIMED.
+def _seconds_per_step(feed: Feed, numbers: Operands, carry: LoopState) -> float:
+    """Times three calls, each long enough to fill a third of `TIMED`; returns the minimum.
 
-    The first step is done. Of a feed that reads ahead, what it has made meanwhile is used up while
-    the number of steps is sought.
+    The first step has been taken, so nothing compiles. While the number of steps is doubled, the
+    batches that a feed had prepared ahead are used up.
     """
-    first, steps, best = 1, 1, float("inf")
+    step, steps, best = 1, 1, float("inf")
 
     def call() -> float:
-        nonlocal first, carry
-        began = time.monotonic()
-        carry = jax.block_until_ready(feed.advance(numbers, carry, first, steps))
-        first += steps
-        return time.monotonic() - began
+        nonlocal step, carry
+        start = time.monotonic()
+        carry = jax.block_until_ready(feed.advance(numbers, carry, step, steps))
+        step += steps
+        return time.monotonic() - start
 
     while call() < TIMED / 6 and steps <= 1e6:
         steps *= 2
@@ -165,51 +181,59 @@ def _seconds_a_step(feed: Feed, numbers: Operands, carry: LoopState) -> float:
 def _seconds_to_evaluate(
     spec: StepSpec, numbers: Operands, data: Dataset, carry: LoopState
 ) -> float:
-    """Seconds of an evaluation on validation, from some of its batches."""
-    size = spec.config.batch_size
-    rows = np.arange(min(8 * size, batches.size(data.validation)))
-    few = batches.part(data.validation, rows)
-    evaluate_split(spec, numbers, carry.state, few)  # compiles
-    began = time.monotonic()
-    evaluate_split(spec, numbers, carry.state, few)
-    spent = time.monotonic() - began
-    return spent * -(-batches.size(data.validation) // size) / -(-batches.size(few) // size)
+    """Estimates the seconds of an evaluation on validation from at most eight of its batches."""
+    batch_size = spec.config.batch_size
+    rows = np.arange(min(8 * batch_size, batches.size(data.validation)))
+    subset = batches.part(data.validation, rows)
+    evaluate_split(spec, numbers, carry.state, subset)  # compiles
+    start = time.monotonic()
+    evaluate_split(spec, numbers, carry.state, subset)
+    seconds = time.monotonic() - start
+    all_batches = -(-batches.size(data.validation) // batch_size)
+    return seconds * all_batches / -(-batches.size(subset) // batch_size)
 
 
 def _seconds_to_save(carry: LoopState, size: int, mesh: Mesh, interval: float) -> float:
-    """Seconds that each checkpoint costs a run, where one begins every `interval` seconds.
+    """Estimates the seconds by which each checkpoint delays a run.
 
-    On a CPU all of it, for its writing takes cores from the steps; else until its copy is made, and
-    until the one before it is written. Timed in the system's folder for temporary files.
+    On a CPU that is the whole save, because writing takes cores from the steps. On other devices it
+    is the time of the copy, and of waiting until the save before it is written. It is timed in the
+    system's temporary folder.
+
+    Args:
+      carry: the loop state.
+      size: its bytes.
+      mesh: the devices.
+      interval: seconds between two checkpoints.
     """
     if jax.process_count() > 1:
-        say("of several processes: seconds_to_finish counts no checkpoints")
+        say("several processes: seconds_to_finish counts no checkpoints")
         return 0.0
     record = {name: kind() for name, kind in checkpoint_record.RECORD.items()}
-    copying, writing = [], []
+    copy_seconds, write_seconds = [], []
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < CHECKPOINTS * size:
             raise OSError(f"no room in {tempfile.gettempdir()} (TMPDIR names another folder)")
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = checkpoint.Checkpoints(Path(folder))
             for step in range(4):
-                began = time.monotonic()
+                start = time.monotonic()
                 checkpoints.save(step, carry, record, "", ())
-                copying.append(time.monotonic() - began)
+                copy_seconds.append(time.monotonic() - start)
                 checkpoints.wait()
-                writing.append(time.monotonic() - began)
+                write_seconds.append(time.monotonic() - start)
             checkpoints.close()
     except (OSError, TrainingError) as error:
         say(f"warning: {error}: seconds_to_finish counts no checkpoints")
         return 0.0
-    # The first one imports what writes.
-    copied, written = (statistics.median(times[1:]) for times in (copying, writing))
+    # The first save is left out: it imports the writer's packages.
+    copying, writing = (statistics.median(times[1:]) for times in (copy_seconds, write_seconds))
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return written if on_cpu else max(copied, written - interval)
+    return writing if on_cpu else max(copying, writing - interval)
 
 
 def _free_memory(mesh: Mesh) -> float:
-    """Bytes that a device has, or on a CPU those that the system would give."""
+    """Returns the memory of a device in bytes; on a CPU, the memory that is available."""
     limits = sharding.memory(mesh)
     if limits:
         return min(limits)
@@ -217,11 +241,11 @@ def _free_memory(mesh: Mesh) -> float:
         lines = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return float("inf")
-    found = [line for line in lines if line.startswith("MemAvailable")]
-    return 1024.0 * int(found[0].split()[1]) if found else float("inf")
+    available = [line for line in lines if line.startswith("MemAvailable")]
+    return 1024.0 * int(available[0].split()[1]) if available else float("inf")
 
 
-def _standing(config: RunConfig) -> Path:
-    """The nearest folder above the workdir that is there already."""
-    folder = Path(config.workdir or "runs").absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+def _existing_folder(config: RunConfig) -> Path:
+    """Returns the workdir if it exists, else the nearest folder above it that exists."""
+    workdir = Path(config.workdir or "runs").absolute()
+    return next(folder for folder in (workdir, *workdir.parents) if folder.exists())

@@ -1,4 +1,7 @@
-"""The best evaluation of a run, and how long ago it improved."""
+"""Best evaluation of a run, and the step of its last improvement, for early stopping.
+
+`trainer` updates the tracker after each evaluation; `jaxdl.train.resume` stores it in checkpoints.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -7,13 +10,13 @@ import numpy as np
 
 
 class BestTracker(NamedTuple):
-    """The best evaluation so far. Its fields are numbers, or arrays [N] of N runs.
+    """The best evaluation so far. The fields are numbers, or arrays [N] for N runs.
 
     Attributes:
-      step: of the best evaluation; 0 before the first.
-      value: its metric; nan before the first.
-      since: step of the last improvement that counts, by more than the least one.
-      than: the metric then, which the next improvement has to top.
+      step: step of the best evaluation; 0 before the first.
+      value: metric of the best evaluation; nan before the first.
+      since: step of the last improvement over `than` by more than `min_improvement`.
+      than: metric at `since`, which the next improvement has to exceed.
     """
 
     step: Any = 0
@@ -24,29 +27,33 @@ class BestTracker(NamedTuple):
     def update(
         self, step: Any, value: Any, sign: float, min_improvement: float = 0.0
     ) -> "BestTracker":
-        """The tracker after one more evaluation.
+        """Returns the tracker after one more evaluation.
 
         Args:
-          step: of the evaluation.
-          value: its metric.
-          sign: 1 where a greater metric is better, -1 where a smaller one is.
-          min_improvement: by which a metric has to be better for `since` to move.
+          step: step of the evaluation.
+          value: metric of the evaluation.
+          sign: 1 if a greater metric is better, -1 if a smaller one is.
+          min_improvement: margin by which a metric has to be better for `since` to move.
+
+        >>> tracker = BestTracker().update(10, 0.8, sign=1.0, min_improvement=0.05)
+        >>> tracker.update(20, 0.82, sign=1.0, min_improvement=0.05)
+        BestTracker(step=20, value=0.82, since=10, than=0.8)
         """
 
-        def tops(old: Any, margin: float) -> Any:
-            with np.errstate(invalid="ignore"):  # of two infinities
+        def exceeds(old: Any, margin: float) -> Any:
+            with np.errstate(invalid="ignore"):  # the difference of two infinities
                 return np.isnan(old) | (sign * (np.float64(value) - old) > margin)
 
-        improves, best = tops(self.than, min_improvement), tops(self.value, 0.0)
+        improves, is_best = exceeds(self.than, min_improvement), exceeds(self.value, 0.0)
         return BestTracker(
-            _where(best, step, self.step),
-            _where(best, value, self.value),
+            _where(is_best, step, self.step),
+            _where(is_best, value, self.value),
             _where(improves, step, self.since),
             _where(improves, value, self.than),
         )
 
     def to_record(self) -> dict[str, Any]:
-        """The tracker as a checkpoint's record has it: JSON has no nan."""
+        """Returns the tracker for a checkpoint's record, with None for nan, which JSON lacks."""
         return {name: None if x != x else x for name, x in self._asdict().items()}
 
     @classmethod
@@ -56,7 +63,7 @@ class BestTracker(NamedTuple):
 
 
 def _where(condition: Any, new: Any, old: Any) -> Any:
-    """`numpy.where`; of one run it gives back the number itself."""
+    """Same as `numpy.where`, except that a scalar condition returns the number itself."""
     if np.ndim(condition) == 0:
         return new if condition else old
     return np.where(condition, new, old)

@@ -1,4 +1,7 @@
-"""Exact evaluation: every example counts once, whatever the batch size."""
+"""Exact evaluation: every example counts once, whatever the batch size.
+
+`trainer` evaluates with `evaluate_split` during a run, `jaxdl evaluate` does so afterwards.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,23 +24,26 @@ def evaluate_split(
     split: Split,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """Metrics of a state on a split, by name.
+    """Computes the metrics of a state on a split.
 
-    The totals stay on the device until the last batch; then one transfer and one division.
+    The totals stay on the device until the last batch. Then there is one transfer and one division.
 
     Args:
-      spec: of the program.
-      numbers: its operands.
-      state: of the task.
-      split: {name: array [N, ...]}.
-      poll: called before every batch; ends the evaluation where it raises.
+      spec: the constants of the compiled program.
+      numbers: the operands of the program.
+      state: the task's state.
+      split: arrays [N, ...] by name.
+      poll: function called before every batch. An exception that it raises ends the evaluation.
+
+    Returns:
+      The metrics by name.
     """
-    measure, shards = compile_evaluate(spec), sharding.sharded(spec.mesh)
+    metrics_fn, sharded = compile_evaluate(spec), sharding.sharded(spec.mesh)
     totals = None
     for batch in padded_batches(split, spec.config.batch_size):
         poll()
-        found = measure(numbers, state, sharding.put(batch, shards))
-        totals = found if totals is None else _add(totals, found)
+        batch_metrics = metrics_fn(numbers, state, sharding.put(batch, sharded))
+        totals = batch_metrics if totals is None else _add(totals, batch_metrics)
     assert totals is not None
     return metrics.divide(totals)
 
@@ -46,9 +52,9 @@ _add = jax.jit(metrics.add, donate_argnums=0)
 
 
 def metric_names(spec: StepSpec, batch: Any) -> list[str]:
-    """Names of the metrics that evaluation gives for a batch."""
+    """Returns the names of the metrics that evaluation yields for a batch, without running it."""
     numbers, state = state_shapes(spec)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
-    # Placed as in a run, so that it is not traced again there.
-    placed = sharding.placed(shapes, sharding.sharded(spec.mesh))
-    return list(jax.eval_shape(compile_evaluate(spec), numbers, state, placed))
+    # Sharded as in a run, so that the function is not traced again there.
+    batch_shapes = sharding.placed(shapes, sharding.sharded(spec.mesh))
+    return list(jax.eval_shape(compile_evaluate(spec), numbers, state, batch_shapes))

@@ -1,4 +1,8 @@
-"""Events of a run: the steps at which it logs, evaluates and saves, and those of a profile."""
+"""Schedule of a run: the steps at which it logs, evaluates and saves, and the profiled steps.
+
+`trainer.Trainer` asks the schedule how many steps it may take in one call, and which events are due
+afterwards.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +13,15 @@ from jaxdl.console import say
 
 
 class EventSchedule(NamedTuple):
-    """Steps at which something is due."""
+    """Steps at which events are due.
+
+    Attributes:
+      total: number of steps of the run.
+      per_epoch: steps per epoch.
+      log_every: steps between two lines of training metrics.
+      eval_every: steps between two evaluations.
+      checkpoint_every: steps between two checkpoints.
+    """
 
     total: int
     per_epoch: int
@@ -18,33 +30,50 @@ class EventSchedule(NamedTuple):
     checkpoint_every: int
 
     def is_due(self, step: int, every: int) -> bool:
-        """True at each multiple of `every`, and at the end of the run."""
+        """Returns True at each multiple of `every`, and at the end of the run."""
         return step == self.total or step % every == 0
 
     def next_stop(self, step: int, others: list[int]) -> int:
-        """The first step after this one at which the host has something to do."""
-        everys = (self.log_every, self.eval_every, self.checkpoint_every)
-        dues = [(step // every + 1) * every for every in everys]
-        return min(self.total, *dues, *(other for other in others if other > step))
+        """Returns the first later step at which the host has something to do.
+
+        Args:
+          step: the current step.
+          others: steps outside the schedule at which the host must also stop.
+
+        >>> schedule = EventSchedule(100, 40, log_every=15, eval_every=40, checkpoint_every=40)
+        >>> schedule.next_stop(30, others=[])
+        40
+        """
+        intervals = (self.log_every, self.eval_every, self.checkpoint_every)
+        scheduled = [(step // every + 1) * every for every in intervals]
+        return min(self.total, *scheduled, *(other for other in others if other > step))
 
 
 class Profiler:
-    """The trace of the steps that --profile names."""
+    """Profiler trace of the steps that --profile names."""
 
     def __init__(self, steps: tuple[int, int] | None, folder: Path):
-        self.steps, self._folder, self._runs = list(steps or ()), folder, False
+        """Creates a profiler; no trace is started yet.
+
+        Args:
+          steps: first step of the trace and the step at which it ends; None for no trace.
+          folder: the run folder. The trace goes into its subfolder profile/.
+        """
+        self.steps = list(steps or ())
+        self._folder = folder
+        self._is_tracing = False
 
     def follow(self, step: int) -> None:
-        """Begins or ends the trace, where it is its turn."""
+        """Starts or ends the trace if it is due at `step`."""
         if step in self.steps[:1]:
             jax.profiler.start_trace(self._folder / "profile")
-            self._runs = True
-        elif self._runs and step >= self.steps[1]:
+            self._is_tracing = True
+        elif self._is_tracing and step >= self.steps[1]:
             self.end()
 
     def end(self) -> None:
-        """Ends the trace, if there is one."""
-        if self._runs:
+        """Ends the trace if one is active."""
+        if self._is_tracing:
             jax.profiler.stop_trace()
-            self._runs = False
+            self._is_tracing = False
             say(f"trace in {self._folder / 'profile'}: tensorboard --logdir={self._folder}")

@@ -1,8 +1,10 @@
-"""Feeds: the batch of every step, from the device, the host's memory or Grain's workers.
+"""Feeds: the batch of each step, from the devices, the host's memory or Grain's workers.
 
-All give the same batches, each a function of the seed and the step, and keep no iterator state.
+All feeds yield the same batches. A batch is a function of the seed and the step, so there is no
+iterator state to save. A feed also takes the steps, with the functions of `train_step.Program`:
+`Resident` many in one call, `Streamed` one per call.
 
-Shapes: N examples of a split, B of a batch.
+Shapes: N examples of a split, B examples of a batch.
 """
 
 from collections.abc import Callable
@@ -22,39 +24,49 @@ from jaxdl.task import Batch, Key
 from jaxdl.train.step_spec import Operands, StepSpec
 from jaxdl.train.train_step import Epoch, LoopState, Program
 
-AHEAD = 2  # batches that are made and sent while one is used
+AHEAD = 2  # batches that are prepared while one is used
 
 
 class Feed(Protocol):
     """Source of a run's batches."""
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+        """Returns the batch of a step."""
         ...
 
     def advance(self, numbers: Operands, carry: LoopState, step: int, steps: int) -> LoopState:
-        """Makes `steps` steps from `step` on, through as many epochs as they take."""
+        """Takes `steps` steps from `step` on, across the ends of epochs.
+
+        Args:
+          numbers: the operands of the program.
+          carry: the loop state at `step`, which is donated.
+          step: the current step.
+          steps: number of steps.
+
+        Returns:
+          The loop state after the steps.
+        """
         ...
 
     def close(self) -> None:
-        """Ends what the feed has begun."""
+        """Ends the feed's workers."""
         ...
 
 
 def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
-    """The feed of a training split: on the devices; where it is too large there, from the host.
+    """Opens the feed of a training split: on the devices if it fits there, else from the host.
 
     Args:
-      program: that takes its batches.
-      spec: of the program.
-      split: of training.
-      key: of the orders of all epochs.
+      program: the compiled program that takes the steps.
+      spec: the constants of the program.
+      split: the training split.
+      key: key of the orders of all epochs.
     """
-    size, shards = spec.config.batch_size, sharding.sharded(spec.mesh)
+    batch_size, sharded = spec.config.batch_size, sharding.sharded(spec.mesh)
     if isinstance(split, Records):
         from jaxdl.data.pipeline import Pipeline
 
-        return Streamed(program, Pipeline(split, key, size, shards))
+        return Streamed(program, Pipeline(split, key, batch_size, sharded))
     lengths = {name: split[name] for name in split if name == "length"}
 
     def order(epoch: int) -> jax.Array:
@@ -62,76 +74,88 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
 
     needed, room = sum(array.nbytes for array in split.values()), sharding.room(spec.mesh)
     if needed <= room:
-        placed = sharding.put(split, sharding.replicated(spec.mesh))
-        per_epoch = full_batches(spec.data.num_train, size)
-        return Resident(program, Epoch(placed, key, order(0)), order, per_epoch)
+        on_devices = sharding.put(split, sharding.replicated(spec.mesh))
+        per_epoch = full_batches(spec.data.num_train, batch_size)
+        return Resident(program, Epoch(on_devices, key, order(0)), order, per_epoch)
     say(
-        f"{needed / 1e9:.1f} GB of training data: batches stream from the host, for a device has "
-        f"{room / 1e9:.1f} GB to spare"
+        f"{needed / 1e9:.1f} GB of training data: batches stream from the host, because a device "
+        f"has only {room / 1e9:.1f} GB to spare"
     )
-    return Streamed(program, Host(split, order, size, shards))
+    return Streamed(program, Host(split, order, batch_size, sharded))
 
 
 class Resident:
-    """A split on the devices: many steps are one call of a loop inside XLA."""
+    """Feed of a split on the devices: many steps are one call of a loop inside XLA.
+
+    Attributes:
+      epoch: the split, and the order of the current epoch.
+    """
 
     def __init__(
         self, program: Program, epoch: Epoch, order: Callable[[int], jax.Array], per_epoch: int
     ):
+        """Creates the feed.
+
+        Args:
+          program: the compiled program.
+          epoch: the split on the devices, and the order of epoch 0.
+          order: function from an epoch's number to its order, int32 [N].
+          per_epoch: steps per epoch.
+        """
         self.epoch = epoch
         self._program, self._order, self._per_epoch = program, order, per_epoch
-        self._held = 0  # number of the epoch whose order is there
+        self._epoch_number = 0  # number of the epoch whose order `self.epoch` has
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+        """Returns the batch of a step."""
         self._seek(step)
         return self._program.batch(self.epoch, jnp.int32(step))
 
     def advance(self, numbers: Operands, carry: LoopState, step: int, steps: int) -> LoopState:
-        """Makes `steps` steps from `step` on."""
+        """Takes `steps` steps from `step` on."""
         if step % self._per_epoch:  # else the loop draws the order with its first step
             self._seek(step)
         carry, self.epoch = self._program.advance(numbers, carry, self.epoch, steps)
-        self._held = (step + steps - 1) // self._per_epoch
+        self._epoch_number = (step + steps - 1) // self._per_epoch
         return carry
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there are no workers."""
 
     def _seek(self, step: int) -> None:
-        """Finds the order of a step's epoch."""
-        epoch = step // self._per_epoch
-        if epoch != self._held:
-            self.epoch = self.epoch._replace(order=self._order(epoch))
-            self._held = epoch
+        """Computes the order of a step's epoch, unless the feed has it already."""
+        number = step // self._per_epoch
+        if number != self._epoch_number:
+            self.epoch = self.epoch._replace(order=self._order(number))
+            self._epoch_number = number
 
 
 class Batches(Protocol):
-    """Batches by the number of the step, made ahead."""
+    """Source of batches by step, prepared ahead."""
 
     def batch(self, step: int) -> Split:
-        """The batch of a step."""
+        """Returns the batch of a step."""
         ...
 
     def close(self) -> None:
-        """Ends its workers."""
+        """Ends the workers."""
         ...
 
 
 class Streamed:
-    """Batches from the host, a step a call."""
+    """Feed of batches from the host, one step per call."""
 
     def __init__(self, program: Program, source: Batches):
         self._program, self._source = program, source
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+        """Returns the batch of a step."""
         return self._source.batch(step)
 
     def advance(self, numbers: Operands, carry: LoopState, step: int, steps: int) -> LoopState:
-        """Makes `steps` steps from `step` on."""
-        for number in range(step, step + steps):
-            carry = self._program.consume(numbers, carry, self._source.batch(number))
+        """Takes `steps` steps from `step` on."""
+        for current in range(step, step + steps):
+            carry = self._program.consume(numbers, carry, self._source.batch(current))
         return carry
 
     def close(self) -> None:
@@ -140,7 +164,7 @@ class Streamed:
 
 
 class Host:
-    """The batches of arrays in the host's memory, for data that a device's cannot hold."""
+    """Batches of arrays in the host's memory, for data that do not fit on a device."""
 
     def __init__(
         self,
@@ -149,7 +173,14 @@ class Host:
         batch_size: int,
         placement: jax.sharding.Sharding,
     ):
-        """Visits `split` in epoch e in the order `order(e)` [N]; puts batches by `placement`."""
+        """Creates the source and its worker thread.
+
+        Args:
+          split: arrays [N, ...] by name.
+          order: function from an epoch's number to its order, int32 [N].
+          batch_size: examples per batch, B.
+          placement: sharding of the batches.
+        """
         self._split = split
         self._order, self._batch_size, self._sharding = order, batch_size, placement
         self._per_epoch = full_batches(len(next(iter(split.values()))), batch_size)
@@ -158,34 +189,35 @@ class Host:
         self._ahead: dict[int, Future[Split]] = {}
 
     def batch(self, step: int) -> Split:
-        """The batch of a step; those of the next ones are begun."""
-        wanted = range(step, step + 1 + AHEAD)
-        self._ahead = {n: batch for n, batch in self._ahead.items() if n in wanted}
-        for n in wanted:
+        """Returns the batch of a step, and begins to prepare those of the next steps."""
+        window = range(step, step + 1 + AHEAD)
+        self._ahead = {n: batch for n, batch in self._ahead.items() if n in window}
+        for n in window:
             if n not in self._ahead:
-                self._ahead[n] = self._worker.submit(self._make, n)
+                self._ahead[n] = self._worker.submit(self._gather, n)
         return self._ahead.pop(step).result()
 
     def close(self) -> None:
         """Ends the worker."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _make(self, step: int) -> Split:
+    def _gather(self, step: int) -> Split:
+        """Gathers the batch of a step; called by the worker thread."""
         epoch, position = divmod(step, self._per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = epoch, np.asarray(self._order(epoch))
         start = position * self._batch_size
         rows = self._epoch[1][start : start + self._batch_size]
 
-        def placed(column: Any, rows: np.ndarray) -> jax.Array:
+        def put(column: Any, rows: np.ndarray) -> jax.Array:
             shape = (len(rows), *column.shape[1:])
 
-            def held(index: Any) -> np.ndarray:  # only what this process's devices hold is read
+            def shard(index: Any) -> np.ndarray:  # reads only what this process's devices hold
                 return np.asarray(column[rows[index[0]]])
 
-            return jax.make_array_from_callback(shape, self._sharding, held)
+            return jax.make_array_from_callback(shape, self._sharding, shard)
 
-        batch = {name: placed(column, rows) for name, column in self._split.items()}
-        every = np.arange(len(rows))
-        batch["index"] = placed(rows.astype(np.int32), every)
-        return batch | {"mask": placed(np.ones(len(rows), np.float32), every)}
+        batch = {name: put(column, rows) for name, column in self._split.items()}
+        positions = np.arange(len(rows))
+        batch["index"] = put(rows.astype(np.int32), positions)
+        return batch | {"mask": put(np.ones(len(rows), np.float32), positions)}

@@ -1,11 +1,15 @@
-"""The loop: carries a task's state through its steps, and logs, evaluates and saves on the way.
+"""The training loop: advances a task, and logs, evaluates and saves at scheduled steps.
 
-It knows nothing of models, losses or labels. Between two events nothing is brought to the host:
-many steps are one call of a loop inside XLA, which gathers their batches from the split on the
-device and adds up their metrics. A call takes about half a second, however short a step is.
+The loop knows nothing of models, losses or labels: `task.py` has the contract. `trainer.Trainer`
+carries out each stage of the story that `train` tells here.
 
-A checkpoint is of the moment between a step and its events: who goes on from it does the events of
-that step again, with the same results. So a run can be left anywhere, in an evaluation too.
+Between two events nothing is transferred to the host. Many steps are one call of a loop inside XLA,
+which gathers their batches from the split on the device and accumulates their metrics. A call takes
+about half a second, however short a step is.
+
+A checkpoint is taken between a step and that step's events. A run that continues from it repeats
+the events of that step, with the same results. So a run may be interrupted anywhere, even within an
+evaluation.
 """
 
 from contextlib import ExitStack
@@ -22,7 +26,7 @@ from jaxdl.task import Build
 from jaxdl.train.evaluate import metric_names
 from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
 from jaxdl.train.step_spec import StepSpec, step_spec
-from jaxdl.train.trainer import begin_run
+from jaxdl.train.trainer import begin_run, poll
 
 
 def train(
@@ -33,27 +37,30 @@ def train(
     final_eval: FinalEval = no_final_eval,
     figures: Figures = no_figures,
 ) -> dict[str, Any]:
-    """Trains a task to its end, from where its workdir's run stopped if there is one.
+    """Trains a task to the end, continuing the run in the workdir if there is one.
 
     Args:
-      config: of the run.
-      build: (config, description of the data) -> task. The floats of that config are traced.
-      data: its splits; evaluation is on validation, the final report on test.
-      best: the metric that chooses the best checkpoint on validation, and which of two is better.
-      final_eval: (task, final state, run folder) -> figures for the summary: called at the end, and
-        again where a signal came meanwhile. It makes what only the experiment can, such as pictures
-        in plots/.
-      figures: (task, state) -> pictures, which each evaluation puts into plots/ and TensorBoard.
+      config: the run's config.
+      build: function from (config, description of the data) to a task. The config's floats may be
+        tracers.
+      data: the dataset. Evaluation uses the validation split, the final report the test split.
+      best: name of the validation metric that selects the best checkpoint, and `max` or `min`.
+      final_eval: function from (task, final state, run folder) to extra numbers for the summary. It
+        is called at the end of the run, and called again if a signal interrupted it. It may also
+        write files, such as pictures in plots/.
+      figures: function from (task, state) to pictures by name. Each evaluation writes them to
+        plots/ and TensorBoard.
 
     Returns:
-      The content of `summary.json`; with --dry_run what the run would cost, and no run is begun.
+      The content of `summary.json`. With --dry_run, the estimated cost of the run, and no run is
+      started.
 
     Raises:
-      UserError: the config does not fit the data, the devices or the workdir; nothing is written.
-      TrainingError: a step is not finite, or the run folder cannot be written.
-      Stopped: a signal ended the run, after its checkpoint was made.
+      UserError: the config does not fit the data, the devices or the workdir. Nothing is written.
+      TrainingError: a step was not finite, or the run folder cannot be written.
+      Stopped: a signal ended the run, after a checkpoint was saved.
     """
-    # Refuses before anything is written.
+    # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
     mesh = sharding.mesh(config)
@@ -63,29 +70,32 @@ def train(
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    ways = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
-    collectives.check_same(saved_config.identity(config) | {"data": data.spec.fingerprint} | ways)
-    with signals.graceful() as request, workdir.claimed(config) as place:
+    _check_same_on_all(config, data)
+    with signals.graceful() as request, workdir.claimed(config) as claim:
         try:
-            with ExitStack() as opened:
-                run = begin_run(config, spec, data, best, figures, place, request, opened)
+            with ExitStack() as resources:
+                trainer = begin_run(config, spec, data, best, figures, claim, request, resources)
                 try:
-                    run.train()
-                    return run.finish(final_eval)
+                    poll(request)
+                    stops_early = trainer.pending_events()
+                    while trainer.has_steps_left() and not stops_early:
+                        trainer.advance()
+                        stops_early = trainer.handle_events()
+                    return trainer.finish(final_eval)
                 except signals.Asked as asked:
-                    raise run.stop(asked.number) from None
+                    raise trainer.stop(asked.number) from None
         except OSError as error:
             raise TrainingError(
-                f"cannot write {error.filename or place.folder} ({error.strerror}): mend that, and "
-                f"the same command with --workdir={place.named} goes on"
+                f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
+                f"the same command with --workdir={claim.named} goes on"
             ) from error
 
 
 def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
-    """Holds the metric that chooses the best checkpoint against those that evaluation gives.
+    """Checks that evaluation yields the metric that selects the best checkpoint.
 
     Raises:
-      UserError: it is none of them.
+      UserError: it does not, or the validation or test split is empty.
     """
     for split in ("validation", "test"):
         if not batches.size(getattr(data, split)):
@@ -96,3 +106,14 @@ def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
         raise UserError(
             f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"
         )
+
+
+def _check_same_on_all(config: RunConfig, data: Dataset) -> None:
+    """Checks that all processes of the run have the same config and data.
+
+    Raises:
+      UserError: they differ. It is raised on all processes.
+    """
+    runtime = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
+    identity = saved_config.identity(config) | {"data": data.spec.fingerprint}
+    collectives.check_same(identity | runtime)

@@ -1,8 +1,11 @@
-"""Steps whose numbers are not finite: noticed inside the compiled step, and traced to a layer.
+"""Steps that are not finite: detection inside the compiled step, and the layer at fault.
 
-A step is bad where one of its metrics is not finite. The norm of the gradient is among the metrics
-of `supervised`, so one bad gradient makes a bad step; it costs nothing, for the norm is there
-already, and a choice between new and old values fuses with the update that made the new ones.
+A step is bad if one of its metrics is not finite. The gradient norm is among the metrics of
+`supervised`, so one bad gradient makes a bad step. The check costs nothing: the norm is computed
+anyway, and the choice between new and old values fuses with the update that computes the new ones.
+
+`train_step` uses `all_finite`, `choose` and `skip_over` inside the step. `trainer` uses the other
+functions, on the host. `rewind` has the detours of --on_nonfinite=rewind.
 """
 
 import re
@@ -22,38 +25,40 @@ from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.task import Batch, State, Task
 
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
+# Transformations around a layer's name in a name stack.
 WRAPPERS = re.compile(r"\b(jvp|transpose|vmap|checkpoint|rematted_computation)\(|\)")
 
 
 def all_finite(metrics: Metrics) -> jax.Array:
-    """Returns a bool scalar: every total and count is finite."""
+    """Returns a bool scalar, True if every total and count is finite."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics)]).all()
 
 
 def choose(good: jax.Array, new: Any, old: Any) -> Any:
-    """The pytree `new` where `good` is true, else `old`, in which nothing was changed."""
+    """Selects the pytree `new` if the bool scalar `good` is True, else `old`."""
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
 def skip_over(good: jax.Array, new: Any, old: Any) -> Any:
-    """Like `choose`, for a state; but its `step` moves on, so that another batch comes next."""
+    """Like `choose` for a state, except that `step` is always new: the next batch differs."""
     return jax.tree_util.tree_map_with_path(
         lambda path, a, b: a if tree.field(path) == "step" else jnp.where(good, a, b), new, old
     )
 
 
 def locate_nonfinite(function: Callable[..., Any], *arguments: Any) -> str | None:
-    """Finds the first operation whose result made one of a program's results not finite.
+    """Finds the first operation that made a result of a function not finite.
 
-    Runs the program once more, with every intermediate value looked at. A value that is not finite
-    and is masked away later leads to no result, and is not blamed.
+    Runs the function once more and checks every intermediate value. A value that is not finite but
+    is masked out later reaches no result, and is not reported.
 
     Args:
-      function: arrays -> pytree of arrays.
-      *arguments: pytrees; where one of them is itself not finite, it is named by its path.
+      function: function from arrays to a pytree of arrays.
+      *arguments: pytrees of arrays. If one of them is not finite itself, its path is reported.
 
     Returns:
-      Such as `VGG/Conv3x3_1 (conv_general_dilated, forward)`; None where all results are finite.
+      The layer and the operation, such as `VGG/Conv3x3_1 (conv_general_dilated, forward)`. None if
+      all results are finite.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(arguments)
     program = jax.make_jaxpr(function)(*arguments)
@@ -62,10 +67,14 @@ def locate_nonfinite(function: Callable[..., Any], *arguments: Any) -> str | Non
 
 
 def check_skipped(in_a_row: int, step: int) -> None:
-    """Ends a run that skips one step after the other.
+    """Checks that a run does not skip too many steps in a row.
+
+    Args:
+      in_a_row: steps skipped since the last good one.
+      step: the current step.
 
     Raises:
-      TrainingError: it has skipped too many.
+      TrainingError: it has skipped `MOST_SKIPPED` steps or more.
     """
     if in_a_row >= MOST_SKIPPED:
         raise TrainingError(
@@ -77,86 +86,104 @@ def check_skipped(in_a_row: int, step: int) -> None:
 def abort(
     task: Task, state: State, batch: Batch, step: int, named: str, keep: Callable[[Any], None]
 ) -> TrainingError:
-    """Keeps what makes a bad step happen again; returns how the run ends.
+    """Saves the state and batch of a bad step for `jaxdl replay`, and locates its cause.
 
     Args:
-      task: of the run.
-      state: before the step.
-      batch: of the step.
-      step: its number.
-      named: the run folder.
-      keep: writes the pair of state and batch.
+      task: the run's task.
+      state: the state before the step.
+      batch: the batch of the step.
+      step: the bad step.
+      named: path of the run folder, for the message.
+      keep: function that saves the pair of state and batch.
+
+    Returns:
+      The error with which the run ends.
     """
-    say(f"step {step} is not finite: looking for the place where that began")
-    place = locate_nonfinite(lambda *given: task.step(*given)[1], state, batch)
+    say(f"step {step} is not finite: looking for the operation that caused it")
+    place = locate_nonfinite(lambda *arguments: task.step(*arguments)[1], state, batch)
     keep((state, batch))
     return TrainingError(
         f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
-        f"`jaxdl replay {named}` makes it again: lower --learning_rate, or give "
+        f"`jaxdl replay {named}` repeats it: lower --learning_rate, or give "
         "--on_nonfinite=skip (with --resume=force to go on from here)"
     )
 
 
 def keep(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:
-    """Writes state and batch of a bad step into `nonfinite/` of a run folder."""
-    kept = Checkpoints(folder / "nonfinite")
-    kept.save(record["step"], pair, record, log, ())
-    kept.close()
+    """Saves a bad step as a checkpoint in `nonfinite/` of a run folder.
+
+    Args:
+      folder: the run folder.
+      record: the record of a checkpoint.
+      log: the log so far.
+      pair: the state before the step, and its batch.
+    """
+    checkpoints = Checkpoints(folder / "nonfinite")
+    checkpoints.save(record["step"], pair, record, log, ())
+    checkpoints.close()
 
 
 def _search(
     program: core.ClosedJaxpr, values: list[jax.Array], inputs: list[str], scope: str
 ) -> str | None:
-    """`locate_nonfinite` in a program whose equations stand in a scope of that name."""
+    """Implements `locate_nonfinite` for a jaxpr.
+
+    Args:
+      program: the jaxpr.
+      values: values of its inputs.
+      inputs: descriptions of its inputs.
+      scope: name stack of the equation that calls it.
+    """
     jaxpr = program.jaxpr
-    made_by = {variable: e for e in jaxpr.eqns for variable in e.outvars}
-    names = dict(zip(jaxpr.invars, inputs, strict=True))
-    seen = [variable for variable in (*names, *made_by) if _is_inexact(variable)]
+    producers = {variable: e for e in jaxpr.eqns for variable in e.outvars}
+    descriptions = dict(zip(jaxpr.invars, inputs, strict=True))
+    # In order of execution, so that the first one that is blamed is the earliest.
+    variables = [variable for variable in (*descriptions, *producers) if _is_inexact(variable)]
 
     @jax.jit
-    def look(values: list[jax.Array]) -> list[jax.Array]:
-        return [~jnp.isfinite(value).all() for value in _values(program, seen, values)]
+    def find_bad(values: list[jax.Array]) -> list[jax.Array]:
+        return [~jnp.isfinite(value).all() for value in _values(program, variables, values)]
 
-    flags = jax.device_get(look(values))
-    bad = {variable for variable, flag in zip(seen, flags, strict=True) if flag}
-    # From the results that are bad, back along values that are: the earliest is where it began.
-    chain: set[Any] = set()
-    waiting = _variables(jaxpr.outvars) & bad
-    while waiting:
-        variable = waiting.pop()
-        chain.add(variable)
-        equation = made_by.get(variable)
+    flags = jax.device_get(find_bad(values))
+    bad = {variable for variable, flag in zip(variables, flags, strict=True) if flag}
+    # From the bad results back along bad values: the earliest value reached is the cause.
+    reached: set[Any] = set()
+    pending = _variables(jaxpr.outvars) & bad
+    while pending:
+        variable = pending.pop()
+        reached.add(variable)
+        equation = producers.get(variable)
         if equation is not None:
-            waiting |= (_variables(equation.invars) & bad) - chain
-    first = next((variable for variable in seen if variable in chain), None)
-    if first is None:
+            pending |= (_variables(equation.invars) & bad) - reached
+    cause = next((variable for variable in variables if variable in reached), None)
+    if cause is None:
         return None
-    if first in names:
-        return names[first]
-    equation = made_by[first]
+    if cause in descriptions:
+        return descriptions[cause]
+    equation = producers[cause]
     name = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
     inner = next((v for v in equation.params.values() if isinstance(v, core.ClosedJaxpr)), None)
     if inner is not None and len(inner.jaxpr.invars) == len(equation.invars):
-        # It calls another program: the place is somewhere inside.
-        given = iter(jax.jit(lambda v: _values(program, _ordered(equation.invars), v))(values))
-        arguments = [a.val if isinstance(a, core.Literal) else next(given) for a in equation.invars]
-        unknown = [f"{_where(name)} (an operand)"] * len(arguments)
-        return _search(inner, arguments, unknown, name) or _describe(name, equation)
+        # The equation calls another jaxpr: the cause is inside it.
+        operands = iter(jax.jit(lambda v: _values(program, _ordered(equation.invars), v))(values))
+        arguments = [
+            atom.val if isinstance(atom, core.Literal) else next(operands)
+            for atom in equation.invars
+        ]
+        operand_names = [f"{_layer(name)} (an operand)"] * len(arguments)
+        return _search(inner, arguments, operand_names, name) or _describe(name, equation)
     return _describe(name, equation)
 
 
 def _values(program: core.ClosedJaxpr, variables: list[Any], inputs: list[Any]) -> list[jax.Array]:
-    """The values of some variables of a program, run on these inputs."""
-    other = program.replace(jaxpr=program.jaxpr.replace(outvars=variables))
-    return list(core.jaxpr_as_fun(other)(*inputs))
-
-
-def _is_literal(atom: Any) -> bool:
-    return isinstance(atom, core.Literal)
+    """Returns the values of some variables of a jaxpr for the given inputs."""
+    with_outputs = program.replace(jaxpr=program.jaxpr.replace(outvars=variables))
+    return list(core.jaxpr_as_fun(with_outputs)(*inputs))
 
 
 def _ordered(atoms: Any) -> list[Any]:
-    return [atom for atom in atoms if not _is_literal(atom)]
+    """Returns the variables among atoms, which are variables or literals."""
+    return [atom for atom in atoms if not isinstance(atom, core.Literal)]
 
 
 def _variables(atoms: Any) -> set[Any]:
@@ -167,10 +194,12 @@ def _is_inexact(variable: Any) -> bool:
     return jnp.issubdtype(getattr(variable.aval, "dtype", int), jnp.inexact)
 
 
-def _where(scope: str) -> str:
+def _layer(scope: str) -> str:
+    """Returns the path of layers in a name stack."""
     return WRAPPERS.sub("", scope).strip("/") or "outside every layer"
 
 
 def _describe(scope: str, equation: Any) -> str:
-    way = "backward" if "transpose(" in scope else "forward"
-    return f"{_where(scope)} ({equation.primitive.name}, {way})"
+    """Describes an equation by its layer, its primitive and its pass."""
+    direction = "backward" if "transpose(" in scope else "forward"
+    return f"{_layer(scope)} ({equation.primitive.name}, {direction})"

@@ -1,4 +1,8 @@
-"""Progress of a run as a checkpoint's record, and the checkpoint that a run goes on from."""
+"""Resuming: the progress stored in a checkpoint's record, and the checkpoint a run continues from.
+
+`trainer` restores through this module at a start and at a rewind. `run.recovery` skips damaged
+checkpoints; here `rewind.on_course` rejects those of a course that the run has left.
+"""
 
 import hashlib
 import shutil
@@ -25,24 +29,38 @@ from jaxdl.train.train_step import LoopState, Program
 
 
 class Identity(NamedTuple):
-    """Everything that decides the bits of a run."""
+    """Everything that decides the bits of a run.
 
-    config: dict[str, Any]  # its fields that are no places, and the fingerprint of the data
-    versions: dict[str, str]  # of packages, and the devices: they may change the last bits
-    data: str  # the description of the data, as JSON
+    Attributes:
+      config: the fields that are not runtime fields, and the fingerprint of the data.
+      versions: versions of packages, and the devices. They may change the last bits.
+      data: the description of the data, as JSON.
+    """
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+    data: str
 
 
 class LoopProgress(NamedTuple):
-    """Progress of a run, beside its state: with an `Identity` it is a checkpoint's record."""
+    """Progress of a run, beside its state. With an `Identity` it makes a checkpoint's record.
+
+    Attributes:
+      step: the current step.
+      best: the best evaluation so far.
+      anchor: the last step at which a checkpoint was due, and the step of the best one then.
+      detours: the detours of the run. The list is never changed in place.
+      timed: steps and seconds that the rates count.
+    """
 
     step: int = 0
     best: BestTracker = BestTracker()
-    anchor: tuple[int, int] = (0, 0)  # the last step a checkpoint was due at, and the best then
-    detours: Detours = []  # noqa: RUF012  # never changed in place
-    timed: tuple[int, float] = (0, 0.0)  # steps and seconds that the rate counts
+    anchor: tuple[int, int] = (0, 0)
+    detours: Detours = []  # noqa: RUF012
+    timed: tuple[int, float] = (0, 0.0)
 
     def to_record(self, identity: Identity, seconds: float) -> dict[str, Any]:
-        """The record; `checkpoint.RECORD` says what each entry is."""
+        """Returns the record of a checkpoint; `checkpoint_record.RECORD` describes its entries."""
         return {
             "step": self.step,
             "identity": identity.config,
@@ -57,46 +75,49 @@ class LoopProgress(NamedTuple):
 
 
 def progress(saved: Saved | None, detours: Detours) -> LoopProgress:
-    """The progress at a checkpoint; at the start of a run, where there is none.
+    """Returns the progress at a checkpoint; if `saved` is None, at the start of a run.
 
     Args:
       saved: the checkpoint.
-      detours: of the run: a checkpoint from before the last of them knows fewer.
+      detours: the detours of the run. A checkpoint from before the last of them has fewer.
     """
     if saved is None:
         return LoopProgress(detours=detours)
-    known = saved.record
-    best = BestTracker.from_record(known["best"])
-    last, then = known["anchor"]
-    steps, seconds = known["timed"]
-    return LoopProgress(saved.step, best, (last, then), detours, (steps, seconds))
+    record = saved.record
+    best = BestTracker.from_record(record["best"])
+    anchor_step, anchor_best = record["anchor"]
+    steps, seconds = record["timed"]
+    return LoopProgress(saved.step, best, (anchor_step, anchor_best), detours, (steps, seconds))
 
 
 def restore(
     checkpoints: Checkpoints, like: LoopState, detours: Detours, force: bool
 ) -> tuple[Saved | None, Detours]:
-    """The newest checkpoint that is whole and on course, and all detours that are known.
+    """Restores the newest checkpoint that is whole and on course.
 
     Args:
-      checkpoints: of the run.
-      like: shapes and shardings of the state.
-      detours: that the run folder knows of; its file may be lost, and then the newest checkpoint
-        has the list of its time.
-      force: take one that was made under other settings of JAX.
+      checkpoints: the run's checkpoints.
+      like: shapes and shardings of the loop state.
+      detours: the detours in the run folder. That file may be lost. The newest checkpoint then has
+        the list of its time.
+      force: whether to restore a checkpoint that was made under other settings of JAX.
+
+    Returns:
+      The checkpoint, or None if there is none, and the longest list of detours found.
 
     Raises:
-      UserError: all are damaged, or numbers would be drawn otherwise than before.
+      UserError: all checkpoints are damaged, or random numbers would differ from those of the run.
     """
     longest = [detours]
 
-    def on_course(step: int, known: dict[str, Any]) -> bool:
-        longest.append(max(longest[-1], known["detours"], key=len))
-        return rewind.on_course(longest[-1], step, known["detours"])
+    def on_course(step: int, record: dict[str, Any]) -> bool:
+        longest.append(max(longest[-1], record["detours"], key=len))
+        return rewind.on_course(longest[-1], step, record["detours"])
 
     def newest() -> Saved | None:
-        known = checkpoints.newest_record()
-        if known and not force:
-            environment.check_settings(known["versions"], f"--workdir={checkpoints.folder.parent}")
+        record = checkpoints.newest_record()
+        if record and not force:
+            environment.check_settings(record["versions"], f"--workdir={checkpoints.folder.parent}")
         return restore_latest_valid(checkpoints, like, on_course)
 
     saved = restore_on_all(newest, like)
@@ -104,45 +125,47 @@ def restore(
 
 
 def best_state(checkpoints: Checkpoints, best: int, step: int, carry: LoopState) -> Any:
-    """The task's state at the best step; None where its checkpoint is damaged.
+    """Returns the task's state at the best step, or None if its checkpoint is damaged.
 
     Args:
-      checkpoints: of the run.
-      best: the step.
-      step: at which the run stands.
-      carry: its state there.
+      checkpoints: the run's checkpoints.
+      best: the best step.
+      step: the current step.
+      carry: the loop state at the current step.
     """
     if best == step:
         return carry.state
 
-    def restored() -> Saved | None:
+    def restore_best() -> Saved | None:
         try:
             return checkpoints.restore(best, carry)
         except DamagedError as error:
             say(f"{error}; it was the best, so the summary has no figures of the best")
             return None
 
-    saved = restore_on_all(restored, carry)
+    saved = restore_on_all(restore_best, carry)
     return saved and saved.state.state
 
 
 def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, total: int) -> None:
-    """Holds the checkpoint that a process starts from against this run.
+    """Checks that a run may continue from a checkpoint.
+
+    Versions that differ are reported on stderr, not refused.
 
     Args:
       saved: the checkpoint.
-      config: of this run.
-      identity: of this run.
-      named: the run folder.
-      total: steps of this run.
+      config: the run's config.
+      identity: the run's identity.
+      named: path of the run folder.
+      total: number of steps of the run.
 
     Raises:
-      UserError: it is of another config or other data, or beyond this run's end.
+      UserError: the checkpoint has another config, other data or more steps than the run.
     """
     if config.resume != "force":
-        there = saved.record["identity"]
-        newer = saved_config.new_defaults(config, there)
-        workdir.check_same(Path(named), identity.config, there, newer)
+        saved_identity = saved.record["identity"]
+        newer = saved_config.new_defaults(config, saved_identity)
+        workdir.check_same(Path(named), identity.config, saved_identity, newer)
     then, now = saved.record["versions"], identity.versions
     changed = [f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]]
     if changed:
@@ -155,14 +178,23 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
 
 
 def kept_lines(saved: Saved | None) -> list[dict[str, Any]]:
-    """The lines of the log that a run which goes on from a checkpoint does not write again."""
+    """Returns the log lines before a checkpoint, which a resumed run does not write again."""
     return logger.before(saved.step, saved.log) if saved else []
 
 
 def announce(
     program: Program, data: Dataset, devices: int, total: int, step: int, folder: Path
 ) -> None:
-    """Prints what a run is about to do, on what, and where."""
+    """Prints the data, model, devices and folder of a run to stderr, and warns of a full disk.
+
+    Args:
+      program: the compiled program.
+      data: the dataset.
+      devices: number of devices.
+      total: number of steps of the run.
+      step: the step that the run starts at.
+      folder: the run folder.
+    """
     counts = data.spec.num_train, *map(batches.size, (data.validation, data.test))
     sizes = "/".join(f"{count:,}" for count in counts)
     source = f" ({data.spec.source})" if data.spec.source else ""
@@ -173,12 +205,12 @@ def announce(
     if program.branches > 2:
         say(
             f"compiling a step of {program.branches} branches, such as one for each of --widths; "
-            "they are kept for the next start"
+            "the compiled program is cached for the next start"
         )
     if not program.loops:
         say(
-            "one step a call: the model has convolutions that XLA would run slowly on a CPU inside "
-            "a loop (jaxdl.nn.conv has those that it does not)"
+            "one step per call: XLA on a CPU runs the model's convolutions slowly inside a loop "
+            "(those of jaxdl.nn.conv stay fast)"
         )
     say(f"run folder: {folder}{f', going on from step {step:,}' if step else ''}")
     leaves = tree.flatten(program.like).values()

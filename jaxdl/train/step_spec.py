@@ -1,4 +1,9 @@
-"""Constants of a compiled step, and the task that they describe, as functions of its operands."""
+"""Constants of a compiled step, and the task's functions as functions of its operands.
+
+A `StepSpec` has everything that is a constant of the compiled program. The operands, which are the
+seed and most floats of a config, are its arguments. Runs that differ in operands alone share a
+program. `train_step` compiles the functions that are built here, and `evaluate` uses their shapes.
+"""
 
 import contextlib
 import functools
@@ -17,47 +22,92 @@ from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.task import Batch, Build, Key, Metrics, State, Task
 
-KEPT = 8  # programs of a process that another run of the same constants takes up
+KEPT = 8  # programs that a process keeps, for runs with equal constants
 Operands = dict[str, Any]  # numbers of a config by field: arguments of every compiled function
 
 
 class StepSpec(NamedTuple):
-    """The constants of a program. Equal ones share it."""
+    """Constants of a compiled program. Runs with equal specs share the program.
+
+    Attributes:
+      build: function from (config, description of the data) to a task.
+      config: the run's config, with its operands replaced by one.
+      data: description of the data.
+      mesh: the devices.
+      fsdp: whether large parameters and their optimizer state are sharded over the `data` axis.
+      columns: names of the arrays of the training split. If `length` is among them, the batches
+        have examples of similar length.
+    """
 
     build: Build
-    config: RunConfig  # its operands do not count
+    config: RunConfig
     data: DataSpec
     mesh: Mesh
     fsdp: bool
-    columns: tuple[str, ...]  # of the training split; with `length`, batches are of like length
-
-
-def operands(config: RunConfig, mesh: Mesh) -> Operands:
-    """The numbers of a config that its program takes as arguments, on the devices.
-
-    They stay weakly typed, as Python's numbers: bfloat16 times one of them is bfloat16.
-    """
-    whole = sharding.replicated(mesh)
-    numbers = hyperparameters.operands(config)
-    if jax.process_count() > 1:
-        return {n: jax.jit(lambda x: x, out_shardings=whole)(v) for n, v in numbers.items()}
-    return {name: jax.device_put(value, whole) for name, value in numbers.items()}
+    columns: tuple[str, ...]
 
 
 def step_spec(build: Build, config: RunConfig, data: batches.Dataset, mesh: Mesh) -> StepSpec:
-    """The constants of a run's program."""
+    """Returns the constants of a run's compiled program."""
     constants = hyperparameters.without_operands(config)
     columns = tuple(data.train)
     return StepSpec(build, constants, data.spec, mesh, config.fsdp, columns)
 
 
+def operands(config: RunConfig, mesh: Mesh) -> Operands:
+    """Returns the operands of a config, replicated on the devices.
+
+    They stay weakly typed, as Python's numbers are: bfloat16 times an operand is bfloat16.
+    """
+    replicated = sharding.replicated(mesh)
+    numbers = hyperparameters.operands(config)
+    if jax.process_count() > 1:
+        return {n: jax.jit(lambda x: x, out_shardings=replicated)(v) for n, v in numbers.items()}
+    return {name: jax.device_put(value, replicated) for name, value in numbers.items()}
+
+
 def build_task(spec: StepSpec, numbers: Operands) -> Task:
-    """The task of a program with these numbers, which may be traced."""
+    """Builds the task of a program with the given operands, which may be tracers."""
     return spec.build(hyperparameters.with_operands(spec.config, numbers), spec.data)
 
 
+class TaskFunctions(NamedTuple):
+    """A task's functions, with the operands as their first argument.
+
+    Each is traced once, for all programs that call it.
+    """
+
+    init: Callable[[Operands, Key], State]
+    step: Callable[[Operands, State, Batch], tuple[State, Metrics]]
+    evaluate: Callable[[Operands, State, Batch], Metrics]
+
+
+@functools.lru_cache(maxsize=KEPT)
+def task_functions(spec: StepSpec) -> TaskFunctions:
+    """Returns the functions of a program's task; `jax.vmap` may map them over operands and keys."""
+
+    def with_operands(name: str) -> Any:
+        def function(numbers: Operands, *arguments: Any) -> Any:
+            with _naming_constants(spec, name, arguments):
+                return getattr(build_task(spec, numbers), name)(*arguments)
+
+        return jax.jit(function, inline=True)
+
+    return TaskFunctions(*map(with_operands, TaskFunctions._fields))
+
+
+def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
+    """Returns the shapes and shardings of a program's operands, of a key and of a batch."""
+    numbers = {name: _operand_shape(name) for name in hyperparameters.operands(spec.config)}
+    example = spec.data.example(spec.config.batch_size)
+    batch = {name: example[name] for name in (*spec.columns, "index", "mask")}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    replicated, sharded = sharding.replicated(spec.mesh), sharding.sharded(spec.mesh)
+    return sharding.placed(numbers, replicated), key, sharding.placed(batch, sharded)
+
+
 def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
-    """Shapes of a program's operands and of the task's state, whole on each device.
+    """Returns the shapes of a program's operands and of the task's state, both replicated.
 
     Raises:
       UserError: the model cannot be built.
@@ -67,58 +117,31 @@ def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
     return numbers, sharding.placed(state, sharding.replicated(spec.mesh))
 
 
-# The functions of a program, given its constants.
-
-
-class TaskFunctions(NamedTuple):
-    """A task's functions of its operands too. Each is traced once for all of the programs."""
-
-    init: Callable[[Operands, Key], State]
-    step: Callable[[Operands, State, Batch], tuple[State, Metrics]]
-    evaluate: Callable[[Operands, State, Batch], Metrics]
-
-
-@functools.lru_cache(maxsize=KEPT)
-def task_functions(spec: StepSpec) -> TaskFunctions:
-    """Functions of the task of a program, to be mapped over operands and keys, too."""
-
-    def of_operands(name: str) -> Any:
-        def function(numbers: Operands, *given: Any) -> Any:
-            with _naming_constants(spec, name, given):
-                return getattr(build_task(spec, numbers), name)(*given)
-
-        return jax.jit(function, inline=True)
-
-    return TaskFunctions(*map(of_operands, TaskFunctions._fields))
-
-
-def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
-    """Shapes of a program's operands, of a key and of a batch."""
-    whole, shards = sharding.replicated(spec.mesh), sharding.sharded(spec.mesh)
-    numbers = {name: _like(name) for name in hyperparameters.operands(spec.config)}
-    example = spec.data.example(spec.config.batch_size)
-    example = {name: example[name] for name in (*spec.columns, "index", "mask")}
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return sharding.placed(numbers, whole), key, sharding.placed(example, shards)
-
-
 @contextlib.contextmanager
-def _naming_constants(spec: StepSpec, function: str, given: tuple[Any, ...]) -> Iterator[None]:
-    """Names the flag whose value a task asks for while a function of it is traced.
+def _naming_constants(spec: StepSpec, function: str, arguments: tuple[Any, ...]) -> Iterator[None]:
+    """Turns the error of a task that needs an operand's value while traced into one for the user.
+
+    JAX's error does not say which flag the tracer came from. So the function is traced again with
+    Python numbers, then with one operand after the other as a tracer, to find the flag that fails.
+
+    Args:
+      spec: the constants of the program.
+      function: name of the task's function that is being traced.
+      arguments: its arguments after the operands.
 
     Raises:
-      UserError: there is one.
+      UserError: a single operand is the cause; the error names its flag.
     """
     try:
         yield
-    except (TypeError, ValueError) as error:  # JAX's own, and those of what Python makes of it
+    except (TypeError, ValueError) as error:  # JAX's own, and those that Python raises on a tracer
         numbers: Operands = {
-            n: 1 if n == "seed" else 1.0 for n in hyperparameters.operands(spec.config)
+            name: 1 if name == "seed" else 1.0 for name in hyperparameters.operands(spec.config)
         }
 
-        def fails(traced: dict[str, Any]) -> bool:
-            def call(traced: dict[str, Any]) -> Any:
-                return getattr(build_task(spec, numbers | traced), function)(*given)
+        def fails(traced: Operands) -> bool:
+            def call(traced: Operands) -> Any:
+                return getattr(build_task(spec, numbers | traced), function)(*arguments)
 
             try:
                 jax.eval_shape(call, traced)
@@ -127,8 +150,8 @@ def _naming_constants(spec: StepSpec, function: str, given: tuple[Any, ...]) -> 
             return False
 
         if not fails({}):
-            for name, one in numbers.items():
-                if fails({name: one}):
+            for name, number in numbers.items():
+                if fails({name: number}):
                     raise UserError(
                         f"the task needs the value of --{name} while its {function} is compiled: "
                         "use jax.numpy on it, layers that do (jaxdl.nn.dropout), or declare "
@@ -137,7 +160,7 @@ def _naming_constants(spec: StepSpec, function: str, given: tuple[Any, ...]) -> 
         raise
 
 
-def _like(name: str) -> jax.ShapeDtypeStruct:
-    """Shape of an operand: a weakly typed scalar, as Python's numbers are."""
+def _operand_shape(name: str) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an operand: a weakly typed scalar, as Python's numbers are."""
     dtype = jnp.int32 if name == "seed" else jnp.float32
     return jax.ShapeDtypeStruct((), dtype, weak_type=True)

@@ -1,4 +1,8 @@
-"""The end of a run: the figures of its summary, its pictures, and what its experiment adds."""
+"""Summary of a finished run: its numbers, its plots, and the experiment's final evaluation.
+
+`trainer.Trainer.finish` calls `figures`, `conclude`, `draw` and `check` in this order. An error in
+`conclude` or `draw` is reported only by `check`, after `summary.json` is written.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,34 +21,47 @@ from jaxdl.train.resume import LoopProgress
 
 
 class End(NamedTuple):
-    """The end of a run."""
+    """The end of a run.
+
+    Attributes:
+      task: the run's task.
+      state: the final state.
+      final: metrics of the final state on the test split.
+      best: metrics of the best state by split.
+      at: progress of the run.
+      metric: name of the metric that selected the best state, and `max` or `min`.
+    """
 
     task: Task
-    state: State  # the final one
-    final: dict[str, np.ndarray]  # its metrics on the test split
-    best: dict[str, dict[str, np.ndarray]]  # metrics of the best state, by split
+    state: State
+    final: dict[str, np.ndarray]
+    best: dict[str, dict[str, np.ndarray]]
     at: LoopProgress
-    metric: tuple[str, Callable[[float, float], float]]  # that chose the best
+    metric: tuple[str, Callable[[float, float], float]]
 
 
 def figures(
     end: End, lines: list[dict[str, Any]], seconds: float, rates: dict[str, float]
 ) -> dict[str, Any]:
-    """The summary: last metrics of each split, of the final and the best state, and the rates.
+    """Collects the numbers of the summary.
 
     Args:
-      end: of the run.
-      lines: of its log.
-      seconds: of all its starts.
-      rates: examples and operations a second.
+      end: the end of the run.
+      lines: the lines of its log.
+      seconds: seconds of all its starts.
+      rates: examples and floating-point operations per second.
+
+    Returns:
+      The last logged metrics of each split, the test metrics of the final state, the metrics of the
+      best state, the rates, and the SHA-256 of the final state.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for line in lines:
-        found |= {f"{line['split']}/{k}": line[k] for k in metrics_log.metric_names(line)}
-    found |= {f"test/{k}": v for k, v in metrics.scalars(end.final).items()}
-    for split, values in end.best.items():
-        found |= {f"best/{split}/{k}": v for k, v in metrics.scalars(values).items()}
-    return found | {
+        values |= {f"{line['split']}/{k}": line[k] for k in metrics_log.metric_names(line)}
+    values |= {f"test/{k}": v for k, v in metrics.scalars(end.final).items()}
+    for split, best_metrics in end.best.items():
+        values |= {f"best/{split}/{k}": v for k, v in metrics.scalars(best_metrics).items()}
+    return values | {
         "step": end.at.step,
         "best_step": end.at.best.step,
         "best_metric": end.metric[0],
@@ -58,29 +75,41 @@ def figures(
 
 def conclude(
     end: End,
-    found: dict[str, Any],
-    conclusion: Callable[[Task, State, Path], dict[str, float]],
+    values: dict[str, Any],
+    final_eval: Callable[[Task, State, Path], dict[str, float]],
     folder: Path,
     request: signals.Request | None,
 ) -> list[str]:
-    """Adds what the experiment measures to the figures; returns what failed.
+    """Runs the experiment's final evaluation and adds its numbers to the summary.
 
     Args:
-      end: of the run.
-      found: the figures, to which some are added.
-      conclusion: of the experiment.
-      folder: of the run.
-      request: a signal, which then ends the conclusion at once; None where a run has several
+      end: the end of the run.
+      values: the numbers of the summary, updated in place.
+      final_eval: the experiment's final evaluation.
+      folder: the run folder.
+      request: pending signal, which ends the final evaluation at once. None if the run has several
         processes, which have to leave it together.
+
+    Returns:
+      One message for each failure.
     """
     failures: list[str] = []
     with request.at_once() if request else nullcontext(), _deferred(failures):
-        found |= conclusion(end.task, end.state, folder)
+        values |= final_eval(end.task, end.state, folder)
     return failures
 
 
 def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
-    """Draws curves and matrices into plots/ and TensorBoard; returns what failed."""
+    """Draws learning curves and confusion matrices into plots/ and TensorBoard.
+
+    Args:
+      end: the end of the run.
+      log: the run's log.
+      classes: names of the classes.
+
+    Returns:
+      One message for each failure.
+    """
     failures: list[str] = []
     folder = log.folder / "plots"
     with _deferred(failures):
@@ -95,15 +124,20 @@ def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
 
 
 def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None:
-    """Says what failed at the end, when the summary is written.
+    """Raises the failures of the end of a run, after the summary is written.
+
+    Args:
+      failures: messages of `conclude` and `draw`.
+      final: metrics of the final state on the test split.
+      named: path of the run folder, for the message.
 
     Raises:
-      TrainingError: something did, or a metric of the test split is not finite.
+      TrainingError: there is a failure, or a metric of the test split is not finite.
     """
     if failures:
         raise TrainingError(
             f"the run is at its end and its summary is written, but: {'; '.join(failures)}: "
-            f"mend that, and the same command with --workdir={named} makes the rest"
+            f"fix that, and the same command with --workdir={named} makes the rest"
         )
     for name, value in metrics.scalars(final).items():
         if not math.isfinite(value):
@@ -115,7 +149,7 @@ def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None
 
 @contextmanager
 def _deferred(failures: list[str]) -> Iterator[None]:
-    """Adds an error to a list: what fails at the end must not cost the figures of the whole run."""
+    """Appends an error to `failures`: it must not cost the numbers of the whole run."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,8 @@
-"""The compiled functions of a run: a task's own, and what carries a state through its steps.
+"""Compiled step of a run: many steps in one XLA loop, evaluation, and edits of the loop's state.
 
-A program belongs to a task's constants: every value of a hyperparameter is an argument of it, so a
-sweep compiles once, and a start of another learning rate takes the program from JAX's cache.
+`compile_step` turns a `step_spec.StepSpec` into a `Program`, the jitted functions that `feed` and
+`trainer` call. A program depends on the constants of a task alone. Hyperparameters are arguments,
+so a sweep compiles once, and a run with another learning rate takes the program from JAX's cache.
 """
 
 import functools
@@ -29,68 +30,111 @@ from jaxdl.train.step_spec import (
 
 
 class LoopState(NamedTuple):
-    """Carry of the loop over steps, and the content of checkpoints."""
+    """Carry of the loop over steps, and the content of checkpoints.
+
+    Attributes:
+      state: the task's state.
+      metrics: totals and counts since the last line of the log.
+      bad: int32 scalar, the step that was not finite, or -1.
+      skipped: int32 [2], steps skipped in a row, and steps skipped since the last line of the log.
+    """
 
     state: State
-    metrics: Metrics  # since the last line of the log
-    bad: jax.Array  # int32: the step that was not finite, or -1
-    skipped: jax.Array  # int32 [2]: steps skipped in a row, and since the last line of the log
+    metrics: Metrics
+    bad: jax.Array
+    skipped: jax.Array
 
 
 class Epoch(NamedTuple):
-    """A training split on the device, and the order of the epoch that the next step is in."""
+    """A training split on the devices, and the order of its examples in the current epoch.
+
+    Attributes:
+      split: the training split, arrays [N, ...] by name.
+      key: key of the orders of all epochs.
+      order: int32 [N], the order in the epoch of the next step.
+    """
 
     split: batches.Split
-    key: Key  # of the orders of all epochs
-    order: jax.Array  # int32 [N]
+    key: Key
+    order: jax.Array
 
 
 class Program(NamedTuple):
-    """The compiled functions of a run. Those that take a loop state donate it.
+    """Compiled functions of a run.
 
-    Each takes the operands first.
+    Most take the operands first. Functions that take a loop state donate it.
+
+    Attributes:
+      start: (operands, key) -> the loop state at step 0.
+      like: shapes and shardings of the loop state, without any array.
+      advance: (operands, loop state, epoch, steps) -> the loop state and epoch after the steps.
+      consume: (operands, loop state, batch) -> the loop state after one step.
+      evaluate: (operands, state, batch) -> metrics.
+      order: (split, key, epoch number) -> order of the examples in that epoch, int32 [N].
+      batch: (epoch, step) -> the batch of that step of the epoch.
+      reset: loop state -> the same with the metrics and counts since the last log line at zero.
+      leave_out: loop state -> the same with the step counter moved on by one.
+      fold_key: (loop state, number) -> the same with the number folded into the state's key.
+      compiled: (operands, loop state, epoch) -> the compiled function that `advance` calls.
+      flops: floating-point operations of one step by scope.
+      branches: number of alternative forms of the step, of which each step executes one.
+      loops: whether the steps of a call are a loop inside XLA.
     """
 
-    start: Callable[[Operands, Key], LoopState]  # the state of step 0
-    like: LoopState  # its shapes and shardings, without any array
-    advance: Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]  # so many steps
-    consume: Callable[[Operands, LoopState, Batch], LoopState]  # one step of a batch
+    start: Callable[[Operands, Key], LoopState]
+    like: LoopState
+    advance: Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
+    consume: Callable[[Operands, LoopState, Batch], LoopState]
     evaluate: Callable[[Operands, State, Batch], Metrics]
-    order: Callable[[batches.Split, Key, int], jax.Array]  # of an epoch: int32 [N]
-    batch: Callable[[Epoch, jax.Array], Batch]  # of a step of the epoch
-    reset: Callable[[LoopState], LoopState]  # with metrics of zero
-    leave_out: Callable[[LoopState], LoopState]  # one step that changes nothing but the step
-    fold_key: Callable[[LoopState, int], LoopState]  # with another key, made from a number
-    compiled: Callable[[Operands, LoopState, Epoch], jax.stages.Compiled]  # what `advance` calls
-    flops: Counter[str]  # of one step, by scope
-    branches: int  # forms of the step in the program, of which each step takes one
-    loops: bool  # the steps of a call are a loop inside XLA
+    order: Callable[[batches.Split, Key, int], jax.Array]
+    batch: Callable[[Epoch, jax.Array], Batch]
+    reset: Callable[[LoopState], LoopState]
+    leave_out: Callable[[LoopState], LoopState]
+    fold_key: Callable[[LoopState, int], LoopState]
+    compiled: Callable[[Operands, LoopState, Epoch], jax.stages.Compiled]
+    flops: Counter[str]
+    branches: int
+    loops: bool
 
 
-# Long: it names each function of a program once.
+# Long: each function of a program is defined or named here once.
 @functools.lru_cache(maxsize=KEPT)
 def compile_step(spec: StepSpec) -> Program:
-    """Jits a task's functions: the state donated, the batch sharded over the mesh.
+    """Jits a task's functions, with the state donated and the batch sharded over the mesh.
 
     Steps are the iterations of a loop inside XLA, which draws the order of each epoch and gathers
-    each batch. However many of them a call of `advance` makes, their bits are the same: all go
-    through one compiled body. On a CPU it lets go of the loop where a task has convolutions that
-    are not `jaxdl.nn.convolution`'s: their gradients are up to 60 times slower inside one.
+    each batch. The bits do not depend on how many steps a call of `advance` takes: all steps go
+    through one compiled body.
+
+    On a CPU the loop is avoided if a task has convolutions other than those of
+    `jaxdl.nn.convolution`: their gradients are up to 60 times slower inside a loop.
+
+    Args:
+      spec: the constants of the program.
+
+    Raises:
+      UserError: the model cannot be built.
     """
     config, mesh, data = spec.config, spec.mesh, spec.data
     per_epoch = config.steps_per_epoch(data.num_train)
-    whole = sharding.replicated(mesh)
+    replicated = sharding.replicated(mesh)
     functions = task_functions(spec)
-    # As the compiled step will call it, mesh and all: so it is not traced again there.
+    # Shapes with the shardings of the compiled step, so that it is not traced again there.
     _, key, batch = argument_shapes(spec)
     numbers, state = state_shapes(spec)
-    traced, (_, found) = jax.make_jaxpr(functions.step, return_shape=True)(numbers, state, batch)
+    jaxpr, (_, step_metrics) = jax.make_jaxpr(functions.step, return_shape=True)(
+        numbers, state, batch
+    )
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    loops = not (on_cpu and "conv_general_dilated" in flops.primitives(traced))
+    loops = not (on_cpu and "conv_general_dilated" in flops.primitives(jaxpr))
 
     def start(numbers: Operands, key: Key) -> LoopState:
-        nothing = jnp.int32(-1), jnp.zeros(2, jnp.int32)
-        return LoopState(functions.init(numbers, key), _zeros(found), *nothing)
+        return LoopState(
+            state=functions.init(numbers, key),
+            metrics=_zeros(step_metrics),
+            bad=jnp.int32(-1),
+            skipped=jnp.zeros(2, jnp.int32),
+        )
 
     consume = functools.partial(_consume, config.on_nonfinite, functions.step)
     step = functools.partial(_step, spec, consume)
@@ -99,36 +143,41 @@ def compile_step(spec: StepSpec) -> Program:
         return jax.lax.fori_loop(0, steps, lambda _, now: step(numbers, now, split, key), now)
 
     shapes = jax.eval_shape(start, numbers, key)
-    where = sharding.of_state(mesh, shapes, spec.fsdp)
-    jit = functools.partial(jax.jit, out_shardings=where)
-    moving = functools.partial(jax.jit, donate_argnums=1, out_shardings=(where, whole))
-    many, one = moving(loop), moving(step)
+    shardings = sharding.of_state(mesh, shapes, spec.fsdp)
+    jit = functools.partial(jax.jit, out_shardings=shardings)
+    jit_donating = functools.partial(
+        jax.jit, donate_argnums=1, out_shardings=(shardings, replicated)
+    )
+    many_steps, one_step = jit_donating(loop), jit_donating(step)
 
     def advance(
         numbers: Operands, carry: LoopState, epoch: Epoch, steps: int
     ) -> tuple[LoopState, Epoch]:
         now = carry, epoch.order
         if loops:
-            now = many(numbers, now, epoch.split, epoch.key, np.int32(steps))
+            now = many_steps(numbers, now, epoch.split, epoch.key, np.int32(steps))
         else:
             for _ in range(steps):
-                now = one(numbers, now, epoch.split, epoch.key)
-        return now[0], epoch._replace(order=now[1])
+                now = one_step(numbers, now, epoch.split, epoch.key)
+        carry, order = now
+        return carry, epoch._replace(order=order)
 
     def compiled(numbers: Operands, carry: LoopState, epoch: Epoch) -> jax.stages.Compiled:
-        given = numbers, (carry, epoch.order), epoch.split, epoch.key
-        return (many.lower(*given, np.int32(1)) if loops else one.lower(*given)).compile()
+        arguments = numbers, (carry, epoch.order), epoch.split, epoch.key
+        if loops:
+            return many_steps.lower(*arguments, np.int32(1)).compile()
+        return one_step.lower(*arguments).compile()
 
     return Program(
         start=jit(start),
-        like=sharding.placed(shapes, where),
+        like=sharding.placed(shapes, shardings),
         advance=advance,
         consume=jit(consume, donate_argnums=1),
         evaluate=compile_evaluate(spec),
-        order=jax.jit(functools.partial(_order, spec), out_shardings=whole),
+        order=jax.jit(functools.partial(_order, spec), out_shardings=replicated),
         batch=jax.jit(lambda epoch, step: _batch(spec, epoch.split, epoch.order, step % per_epoch)),
         reset=jit(
-            lambda c: c._replace(metrics=_zeros(found), skipped=c.skipped.at[1].set(0)),
+            lambda c: c._replace(metrics=_zeros(step_metrics), skipped=c.skipped.at[1].set(0)),
             donate_argnums=0,
         ),
         leave_out=jit(lambda c: _unless_bad(c, step=c.state.step + 1), donate_argnums=0),
@@ -137,19 +186,20 @@ def compile_step(spec: StepSpec) -> Program:
             donate_argnums=0,
         ),
         compiled=compiled,
-        flops=flops.count(traced),
-        branches=flops.branches(traced),
+        flops=flops.count(jaxpr),
+        branches=flops.branches(jaxpr),
         loops=loops,
     )
 
 
 @functools.lru_cache(maxsize=KEPT)
 def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metrics]:
-    """Jits a task's evaluation alone, for (operands, state, batch) -> metrics."""
+    """Jits a task's evaluation, a function from (operands, state, batch) to metrics."""
     return jax.jit(task_functions(spec).evaluate, out_shardings=sharding.replicated(spec.mesh))
 
 
 def _order(spec: StepSpec, split: batches.Split, key: Key, epoch: int | jax.Array) -> jax.Array:
+    """Returns the order of a split's examples in an epoch, int32 [N]."""
     lengths = jnp.asarray(split["length"]) if "length" in spec.columns else None
     size = spec.config.batch_size
     return batches.epoch_order(key, epoch, spec.data.num_train, size, lengths)
@@ -158,25 +208,26 @@ def _order(spec: StepSpec, split: batches.Split, key: Key, epoch: int | jax.Arra
 def _batch(
     spec: StepSpec, split: batches.Split, order: jax.Array, position: jax.Array | int
 ) -> Batch:
-    shards = sharding.sharded(spec.mesh)
-    taken = batches.take(split, order, position, spec.config.batch_size, shards)
-    return jax.lax.with_sharding_constraint(taken, shards)
+    """Gathers the batch at a position of an epoch, sharded over the mesh."""
+    sharded = sharding.sharded(spec.mesh)
+    batch = batches.take(split, order, position, spec.config.batch_size, sharded)
+    return jax.lax.with_sharding_constraint(batch, sharded)
 
 
 def _consume(
     on_nonfinite: str, step: Any, numbers: Operands, carry: LoopState, batch: Batch
 ) -> LoopState:
-    """One step, which changes nothing where one of its metrics is not finite."""
-    state, found = step(numbers, carry.state, batch)
-    good = nonfinite.all_finite(found)
+    """Takes one step, which changes nothing if one of its metrics is not finite."""
+    state, step_metrics = step(numbers, carry.state, batch)
+    good = nonfinite.all_finite(step_metrics)
     if on_nonfinite == "skip":
-        found = nonfinite.choose(good, found, _zeros(found))
+        step_metrics = nonfinite.choose(good, step_metrics, _zeros(step_metrics))
         state = nonfinite.skip_over(good, state, carry.state)
         skipped = jnp.where(good, carry.skipped.at[0].set(0), carry.skipped + 1)
-        return LoopState(state, metrics.add(carry.metrics, found), jnp.int32(-1), skipped)
-    # After a bad step all stands still, until the host looks: the state is that before it.
+        return LoopState(state, metrics.add(carry.metrics, step_metrics), jnp.int32(-1), skipped)
+    # After a bad step nothing changes until the host looks: the state stays that before the step.
     bad = jnp.where((carry.bad < 0) & ~good, carry.state.step, carry.bad)
-    new = LoopState(state, metrics.add(carry.metrics, found), bad, carry.skipped)
+    new = LoopState(state, metrics.add(carry.metrics, step_metrics), bad, carry.skipped)
     return nonfinite.choose(bad < 0, new, carry._replace(bad=bad))
 
 
@@ -188,7 +239,19 @@ def _step(
     split: batches.Split,
     key: Key,
 ) -> tuple[LoopState, jax.Array]:
-    """One step of the next batch of a split that is on the device, and the order it was in."""
+    """Takes one step on the next batch of a split on the devices.
+
+    Args:
+      spec: the constants of the program.
+      consume: (operands, loop state, batch) -> the loop state after the batch.
+      numbers: the operands.
+      now: the loop state, and the order int32 [N] of the current epoch.
+      split: the training split on the devices.
+      key: key of the orders of all epochs.
+
+    Returns:
+      The loop state after the step, and the order of the step's epoch.
+    """
     carry, order = now
     per_epoch = spec.config.steps_per_epoch(spec.data.num_train)
     epoch, position = carry.state.step // per_epoch, carry.state.step % per_epoch
@@ -197,10 +260,11 @@ def _step(
 
 
 def _unless_bad(carry: LoopState, **changes: jax.Array) -> LoopState:
-    """The loop state with changes to its state, but for one that stands still after a bad step."""
+    """Replaces fields of the task's state, except after a bad step, when nothing may change."""
     changed = carry._replace(state=tree.replace(carry.state, **changes))
     return nonfinite.choose(carry.bad < 0, changed, carry)
 
 
 def _zeros(like: Any) -> Any:
+    """Returns arrays of zeros with the shapes and types of `like`."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)

@@ -1,4 +1,4 @@
-"""TFDS folders made by hand, whole or spoilt."""
+"""TFDS folders and image folders written by hand, valid or damaged."""
 
 import io
 import json
@@ -11,7 +11,7 @@ TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
 def png(size=(8, 8), seed=0, mode="RGB", **options):
-    """An encoded picture of noise."""
+    """Returns a PNG of noise, as bytes."""
     shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
     pixels = np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
     file = io.BytesIO()
@@ -35,32 +35,32 @@ def text_feature():
 
 
 def features(**named):
-    """Content of `features.json`."""
+    """Returns the content of `features.json`."""
     named = {"image": image_feature(), "label": label_feature()} | named
     name = f"{CORE}.features_dict.FeaturesDict"
     return {"featuresDict": {"features": named}, "pythonClassName": name}
 
 
 def info(lengths=("4",), **changes):
-    """Content of `dataset_info.json`."""
-    listed = [
+    """Returns the content of `dataset_info.json`."""
+    splits = [
         {"name": name, "numBytes": "9", "shardLengths": list(lengths), "filepathTemplate": TEMPLATE}
         for name in ("train", "test")
     ]
     basic = {"name": "pictures", "version": "1.0.0", "fileFormat": "array_record"}
-    return basic | {"splits": listed} | changes
+    return basic | {"splits": splits} | changes
 
 
 def example(image=None, label=0, text=None):
-    """A record."""
+    """Returns a serialised record."""
     from tensorflow_datasets.proto import tf_example_pb2
 
-    made = tf_example_pb2.Example()
-    made.features.feature["label"].int64_list.value.append(label)
+    record = tf_example_pb2.Example()
+    record.features.feature["label"].int64_list.value.append(label)
     for name, data in (("image", image), ("text", text)):
         if data is not None:
-            made.features.feature[name].bytes_list.value.append(data)
-    return made.SerializeToString()
+            record.features.feature[name].bytes_list.value.append(data)
+    return record.SerializeToString()
 
 
 def write_records(path, records):
@@ -73,7 +73,7 @@ def write_records(path, records):
 
 
 def pictures(data_dir, records=None, info=None, features=None, place="pictures/1.0.0"):
-    """Writes a data set, of two splits with the same records, into a TFDS folder."""
+    """Writes a data set with two equal splits into a TFDS folder; returns its path."""
     folder = data_dir / place
     folder.mkdir(parents=True)
     if records is None:
@@ -92,7 +92,7 @@ def pictures(data_dir, records=None, info=None, features=None, place="pictures/1
 
 
 def image_folder(folder, count=2):
-    """Writes train/{ant,bee}/*.png and test/{ant,bee}/*.png."""
+    """Writes train/{ant,bee}/*.png and test/{ant,bee}/*.png; returns `folder`."""
     for split in ("train", "test"):
         for label, name in enumerate(("ant", "bee")):
             (folder / split / name).mkdir(parents=True)

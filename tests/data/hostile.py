@@ -1,9 +1,9 @@
-"""Crafted data folders, each tried by an experiment; an audit hook sees what that leads to.
+"""Malicious data folders, each read by an experiment while an audit hook records the effects.
 
     python -m tests.data.hostile RESULT.json FOLDER
 
-All are tried in one process, whose imports, programs and files are recorded. Each is a function
-that fills a folder `data` in the folder where it is called, and returns the flags to try.
+All cases run in one process, whose imports, started programs and changed files are recorded. A case
+is a function that fills the folder `data` in the working directory and returns the flags to run.
 """
 
 import contextlib
@@ -33,28 +33,29 @@ EVIL = "data.payload.evil.Feature"
 CODE = "open('MARK', 'w').write('evil')\nclass Feature: pass\n"
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 DEEP = "[" * 100_000
-SECRET = "secret-outside"  # a folder beside `data` that nothing may open
-SECONDS = 60
-# Events that start a program, and those that change files.
+SECRET = "secret-outside"  # a folder beside `data` that no case may open
+SECONDS = 60  # time limit of a case
+# Audit events that start a program, and those that change files.
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.chmod")
 CASES = {}
 
 
 def case(make):
+    """Adds a function as a case, whose name is that of the function."""
     CASES[make.__name__.replace("_", " ")] = make
     return make
 
 
 def cases(table):
-    """Cases that differ in what they give to one function."""
+    """Adds a case for each name and argument of a function in `table`."""
 
-    def enter(make):
+    def register(make):
         for name, value in table.items():
             CASES[name] = lambda data, value=value: make(data, value)
         return make
 
-    return enter
+    return register
 
 
 def nested(name):
@@ -187,9 +188,9 @@ def put_loop(path):
 
 def put_socket(path):
     with socket.socket(socket.AF_UNIX) as server:
-        here = os.open(path.parent, os.O_RDONLY)
-        server.bind(f"/proc/self/fd/{here}/{path.name}")
-        os.close(here)
+        parent = os.open(path.parent, os.O_RDONLY)
+        server.bind(f"/proc/self/fd/{parent}/{path.name}")
+        os.close(parent)
 
 
 def put_nothing(path):
@@ -207,8 +208,8 @@ PUTS = {
     for kind, put in PUTS.items()
     for name in ("features.json", "dataset_info.json", "pictures-train.array_record-00000-of-00001")
 })  # fmt: skip
-def _no_files(data, chosen):
-    put, name = chosen
+def _no_files(data, argument):
+    put, name = argument
     path = folders.pictures(data) / name
     path.unlink()
     put(path)
@@ -222,8 +223,8 @@ def _no_files(data, chosen):
         for flags in ([], ["--stream", "--workers=1"])
     }
 )
-def _no_images(data, chosen):
-    put, flags = chosen
+def _no_images(data, argument):
+    put, flags = argument
     path = folders.image_folder(data) / "train" / "bee" / "1.png"
     path.unlink()
     put(path)
@@ -236,7 +237,7 @@ def chunk(kind, data):
 
 
 def png_of(width, height, *chunks):
-    """A PNG that says it has that size, with other chunks and hardly any pixels."""
+    """Returns a PNG whose header claims this size, with extra chunks and almost no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     pixels = chunk(b"IDAT", zlib.compress(bytes(100)))
@@ -292,8 +293,8 @@ IMAGES = {
     }
     | {"PostScript, streamed": (EPS, "--stream"), "PostScript in a record, streamed": (EPS, "both")}
 )
-def _images(data, chosen):
-    content, kind = chosen
+def _images(data, argument):
+    content, kind = argument
     flags = [] if kind in ("an image", "a record") else ["--stream", "--workers=1"]
     if kind in ("an image", "--stream"):
         folders.image_folder(data)
@@ -383,10 +384,11 @@ TEXTS = features(text=folders.text_feature())
     "reviews of another name": (info(name="../x"), TEXTS, b"good"),
     "reviews of no UTF-8": (IMDB, TEXTS, b"\xff\xfe"),
 })  # fmt: skip
-def _reviews(data, chosen):
-    content, named, text = chosen
+def _reviews(data, argument):
+    dataset_info, feature_spec, text = argument
     records = [example(png(), n % 2, text) for n in range(4)]
-    folders.pictures(data, records, content, named, "imdb_reviews/plain_text/1.0.0")
+    place = "imdb_reviews/plain_text/1.0.0"
+    folders.pictures(data, records, dataset_info, feature_spec, place)
     return ["imdb_rnn", "--dataset=imdb_reviews", "--data_dir=data"]
 
 
@@ -407,7 +409,7 @@ def _plays(data, content):
 
 def put_large(path):
     with path.open("wb") as file:
-        file.truncate(100 << 30)  # a hole
+        file.truncate(100 << 30)  # a sparse file
 
 
 @cases({f"{kind} as sentences": put for kind, put in {**PUTS, "a large file": put_large}.items()})
@@ -445,7 +447,7 @@ def a_data_folder_with_an_escape(data):
 
 
 def flags_of(make, folder):
-    """Fills the folder of a case, in which it is tried; returns its flags."""
+    """Creates and fills the folder of a case and enters it; returns the case's flags."""
     folder.mkdir()
     os.chdir(folder)
     Path(SECRET).mkdir()
@@ -459,13 +461,16 @@ def flags_of(make, folder):
 
 
 def whole(data):
-    """A folder in which nothing is wrong."""
+    """Fills a valid folder; the only error is then the batch size."""
     folders.pictures(data)
-    return [*TFDS, "--validation_fraction=0.5", "--batch_size=9999"]  # so far it comes
+    return [*TFDS, "--validation_fraction=0.5", "--batch_size=9999"]
 
 
 def attempt(flags, seen):
-    """Outcome of a try of flags."""
+    """Runs an experiment with these flags; returns what it did.
+
+    `seen` is the list of recorded events, which is cleared first.
+    """
     from jaxdl import cli
 
     name = flags.pop(0) if not flags[0].startswith("--") else "cifar_vgg"
@@ -474,14 +479,14 @@ def attempt(flags, seen):
     tiny += ["--num_steps=1", "--workdir=run"]
     out, err = io.StringIO(), io.StringIO()
 
-    def late(*_):
+    def time_out(*_):
         seen.append(f"not done in {SECONDS} s")
         raise AssertionError(f"not done in {SECONDS} s")
 
     def command():
         experiment.run(parse_flags(experiment.Config, [*tiny, *flags]))
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGALRM, time_out)
     signal.alarm(SECONDS)
     sys.path.insert(0, os.getcwd())  # as `python -m` does
     seen.clear()
@@ -494,7 +499,7 @@ def attempt(flags, seen):
     signal.alarm(0)
     sys.path.pop(0)
     for module in [name for name in sys.modules if name.split(".")[0] in ("data", "payload")]:
-        del sys.modules[module]  # so that the next case would import it anew
+        del sys.modules[module]  # so that the next case would import it again
     return {
         "status": status,
         "out": out.getvalue(),
@@ -506,7 +511,7 @@ def attempt(flags, seen):
 
 
 def listen(seen, cache):
-    """Adds to `seen` what an audit hook is told that no data set may lead to."""
+    """Installs an audit hook that adds to `seen` all events that no data set may cause."""
 
     def hook(event, arguments):
         text = None
@@ -536,21 +541,21 @@ def no_network(*_, **__):
 
 
 def main(result, root):
-    """Tries all cases, and writes what they led to."""
+    """Runs all cases and writes their outcomes as JSON."""
     root = Path(root).absolute()
     (root / "bin").mkdir()
     (root / "bin" / "gs").write_text("#!/bin/sh\ntouch MARK\n", encoding="utf-8")
     (root / "bin" / "gs").chmod(0o755)
     os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
     os.environ["XDG_CACHE_HOME"] = str(root / "cache")
-    seen, found = [], {}
+    seen, outcomes = [], {}
     listen(seen, str(root / "cache"))
     socket.getaddrinfo = no_network
-    attempt(flags_of(whole, root / "first"), seen)  # imports what every case does
+    attempt(flags_of(whole, root / "first"), seen)  # imports the modules that all cases use
     for number, (name, make) in enumerate({"whole": whole, **CASES}.items()):
-        found[name] = attempt(flags_of(make, root / str(number)), seen)
-    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    Path(result).write_text(json.dumps(found), encoding="utf-8")
+        outcomes[name] = attempt(flags_of(make, root / str(number)), seen)
+    outcomes["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path(result).write_text(json.dumps(outcomes), encoding="utf-8")
 
 
 if __name__ == "__main__":

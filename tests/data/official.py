@@ -1,4 +1,4 @@
-"""Small archives in the official formats, and a slow server of them."""
+"""Small archives in the official formats, and a slow server for them."""
 
 import functools
 import gzip
@@ -23,15 +23,16 @@ def idx_bytes(array):
 
 
 def mnist_files(folder, train=30, test=10):
-    made = {}
+    files, arrays = {}, {}
     for prefix, n in (("train", train), ("t10k", test)):
         image = RANDOM.randint(0, 256, (n, 28, 28)).astype(np.uint8)
         label = RANDOM.randint(0, 10, n).astype(np.uint8)
         for kind, array in (("images-idx3", image), ("labels-idx1", label)):
             path = folder / f"{prefix}-{kind}-ubyte.gz"
             path.write_bytes(idx_bytes(array))
-            made[path.name] = (path, array)
-    return {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}
+            files[path.name] = path
+            arrays[path.name] = array
+    return files, arrays
 
 
 def cifar_file(folder, name, records=6):
@@ -88,7 +89,7 @@ def plays_file(folder, lines=100):
 
 
 def multi30k_files(folder, lines=50):
-    """Gzipped texts as Multi30k's server has them, and their pins: unpacked bytes and SHA-256."""
+    """Writes gzipped texts like Multi30k's server; returns name -> (unpacked bytes, SHA-256)."""
     pinned = {}
     for number, name in enumerate(prepare.MULTI30K):
         text = f"line {number}\n".encode() * lines
@@ -98,13 +99,13 @@ def multi30k_files(folder, lines=50):
 
 
 def pins(files, base):
-    """Addresses of files below `base` as `tfds.downloads` has them: URL -> (bytes, SHA-256)."""
+    """Returns the pins of files below `base`, like `tfds.downloads`: URL -> (bytes, SHA-256)."""
     data = {f"{base}/{name}": path.read_bytes() for name, path in files.items()}
     return {url: (len(b), hashlib.sha256(b).hexdigest()) for url, b in data.items()}
 
 
 class Slow(http.server.SimpleHTTPRequestHandler):
-    """Serves files in sixteen pieces with a pause after each, so that downloads overlap."""
+    """Handler that serves files in sixteen pieces with pauses, so that downloads overlap."""
 
     def copyfile(self, source, outputfile):
         data = source.read()
@@ -118,7 +119,7 @@ class Slow(http.server.SimpleHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `Slow` on a free port of 127.0.0.1; clients that are killed are no news."""
+    """Server of `Slow` on a free port of 127.0.0.1; ignores clients that are killed."""
 
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), functools.partial(Slow, directory=str(folder)))

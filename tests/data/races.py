@@ -1,8 +1,9 @@
-"""Pairs of processes that prepare and load the same data at once, from nothing.
+"""Race test: pairs of processes prepare and load the same data set at once, from an empty folder.
 
     python -m tests.data.races --pairs=200
 
-Of every four pairs one has a process killed on its way. Prints each failure, and their number.
+In every fourth round of the data sets one process of each pair is killed after a random time.
+Prints each failure and the number of pairs with a failure.
 """
 
 import argparse
@@ -23,38 +24,40 @@ from jaxdl.data import images, prepare, tfds
 from jaxdl.text import characters, reviews
 from tests.data import official
 
-FORK = multiprocessing.get_context("fork")  # TFDS is imported once, not by each of them
+FORK = multiprocessing.get_context("fork")  # TFDS is imported once, not by each process
 SIZES = {"mnist": 28, "cifar10": 32}
 NAMES = (*SIZES, "imdb_reviews", "tiny_shakespeare", "multi30k")
 TOO_LONG = 120  # seconds
 
 
 def main(arguments):
-    """Runs the pairs; returns the number of failures."""
+    """Runs the pairs; returns the number of pairs with a failure."""
     parser = argparse.ArgumentParser("python -m tests.data.races")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     tfds.folder("")  # imports TFDS
-    draw = random.Random(chosen.seed)
+    rng = random.Random(options.seed)
     failures = []
     with tempfile.TemporaryDirectory() as root, served(Path(root) / "server") as sources:
-        wanted = {name: alone(name, sources[name], Path(root) / f"alone-{name}") for name in NAMES}
-        for number in range(chosen.pairs):
+        expected = {
+            name: alone(name, sources[name], Path(root) / f"alone-{name}") for name in NAMES
+        }
+        for number in range(options.pairs):
             name = NAMES[number % len(NAMES)]
-            killed = draw.uniform(0, 0.5) if number // len(NAMES) % 4 == 3 else None
+            kill_after = rng.uniform(0, 0.5) if number // len(NAMES) % 4 == 3 else None
             folder = Path(root) / f"{number}-{name}"
-            for text in pair(name, sources[name], folder, wanted[name], killed):
+            for text in pair(name, sources[name], folder, expected[name], kill_after):
                 failures.append(number)
                 print(f"pair {number}, {name}: {text}", flush=True)
-    bad = len(set(failures))
-    print(f"{chosen.pairs} pairs, {bad} of them with a failure (seed {chosen.seed})")
-    return bad
+    failed = len(set(failures))
+    print(f"{options.pairs} pairs, {failed} of them with a failure (seed {options.seed})")
+    return failed
 
 
 @contextlib.contextmanager
 def served(folder):
-    """Serves small archives on 127.0.0.1: what stands in the place of each data set's pins."""
+    """Serves small archives on 127.0.0.1; yields the replacement for each data set's pins."""
     folder.mkdir()
     files = {
         "mnist": official.mnist_files(folder, 1500, 300)[0],
@@ -75,7 +78,7 @@ def served(folder):
 
 
 def alone(name, source, folder):
-    """The digest and the files that one process leaves."""
+    """Returns the digest of the data of one process, and the digests of the files that it wrote."""
     outcome = FORK.Queue()
     process = start(name, source, folder, None, outcome)
     digest = outcome.get(timeout=TOO_LONG)
@@ -84,13 +87,16 @@ def alone(name, source, folder):
     return digest, left(folder)
 
 
-def pair(name, source, folder, wanted, killed):
-    """Description of a fault of two processes at once; empty if there is none."""
+def pair(name, source, folder, expected, kill_after):
+    """Runs two processes at once; yields a description of each fault.
+
+    `kill_after` is the time in seconds after which the first process is killed, or None.
+    """
     outcome, barrier = FORK.Queue(), FORK.Barrier(3)
     processes = [start(name, source, folder, barrier, outcome) for _ in range(2)]
     barrier.wait(TOO_LONG)
-    if killed is not None:
-        time.sleep(killed)
+    if kill_after is not None:
+        time.sleep(kill_after)
         os.kill(processes[0].pid, signal.SIGKILL)
     for process in processes:
         process.join(TOO_LONG)
@@ -99,34 +105,37 @@ def pair(name, source, folder, wanted, killed):
             yield f"not done after {TOO_LONG} s"
     done = [process.exitcode == 0 for process in processes]
     digests = [outcome.get(timeout=10) for _ in range(sum(done))]
-    if not done[1] or (killed is None and not done[0]):
+    if not done[1] or (kill_after is None and not done[0]):
         yield f"exit statuses {[process.exitcode for process in processes]}"
     for digest in digests:
         if digest.startswith("error"):
             yield digest
-        elif digest != wanted[0]:
+        elif digest != expected[0]:
             yield "other data than of a process alone"
-    there = left(folder)
-    for path in sorted(set(there) | set(wanted[1])):
-        if killed is not None and path.endswith((".lock", ".part")):
-            continue  # of the one that was killed; the next claim deletes it
-        if there.get(path) != wanted[1].get(path):
-            kind = "missing" if path not in there else "left" if path not in wanted[1] else "other"
-            yield f"{kind}: {path}"
+    files, expected_files = left(folder), expected[1]
+    for path in sorted(set(files) | set(expected_files)):
+        if kill_after is not None and path.endswith((".lock", ".part")):
+            continue  # left by the killed process; the next claim deletes it
+        if path not in files:
+            yield f"missing: {path}"
+        elif path not in expected_files:
+            yield f"left: {path}"
+        elif files[path] != expected_files[path]:
+            yield f"other: {path}"
 
 
 def start(name, source, folder, barrier, outcome):
-    """A process that prepares and loads a data set, when the other one is ready too."""
+    """Starts a process that prepares and loads a data set as soon as the other one is ready."""
     process = FORK.Process(target=work, args=(name, source, folder, barrier, outcome))
     process.start()
     return process
 
 
 def work(name, source, folder, barrier, outcome):
-    """Puts the digest of what it has loaded into `outcome`, or a line that says what failed."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    """Puts the digest of the loaded data into `outcome`, or a line with the error."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     if name == "multi30k":
         prepare.MULTI30K, prepare.MULTI30K_URL = source
@@ -141,7 +150,7 @@ def work(name, source, folder, barrier, outcome):
 
 
 def load(name, data_dir):
-    """SHA-256 of a data set as it is trained on."""
+    """Returns the SHA-256 of a data set as it is used for training."""
     if name in SIZES:
         data = images.load(name, data_dir=data_dir, image_size=SIZES[name])
     elif name == "imdb_reviews":
@@ -161,14 +170,17 @@ def load(name, data_dir):
 
 
 def left(folder):
-    """SHA-256 of every file in a folder; of the cache, whose files have dates, the names."""
-    found = {}
+    """Returns the SHA-256 of each file in a folder.
+
+    Cached .npz files contain dates, so that they count as empty and only their names matter.
+    """
+    digests = {}
     for path in folder.rglob("*"):
         if path.is_file():
             cached = path.suffix == ".npz"
             data = b"" if cached else path.read_bytes()
-            found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
-    return found
+            digests[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return digests
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every experiment predicts from its run folder alone: the data are gone."""
+"""Check that an experiment predicts from its run folder alone, without its data."""
 
 import importlib
 
@@ -14,7 +14,7 @@ from jaxdl.text.vocabulary import FIRST
 from jaxdl.tools.generate import generate
 
 AGENTS = ("grid_qlearning", "cartpole_reinforce", "cartpole_ppo", "cartpole_dqn")
-# Entries of a batch that `predict` reads: no label, no mask.
+# Entries of a batch that `predict` reads; label and mask are not among them.
 READ = {
     "diabetes_regression": ("x",),
     "iris_mlp": ("x",),
@@ -28,7 +28,7 @@ B = 3
 
 
 def drawn(name, config, spec):
-    """Random values of the shapes and types of a batch [B, ...]."""
+    """Returns a batch [B, ...] of random values."""
     random, example = np.random.default_rng(0), spec.example(B)
     example["latents"] = jax.ShapeDtypeStruct((B, getattr(config, "latents", 0)), np.float32)
     batch = {}
@@ -43,33 +43,33 @@ def drawn(name, config, spec):
 
 
 def check(name, folder, sha256, monkeypatch):
-    """Predicts by a run folder alone: a whole batch gives what its examples give one by one."""
+    """Checks the predictions of a run folder: a batch and its single examples give the same."""
     module = importlib.import_module(f"experiments.{name}")
 
-    def gone(config):
-        raise AssertionError("the data are asked for")
+    def unavailable(config):
+        raise AssertionError("the prediction loads the data")
 
     config = restore.open_run(folder).config
-    described = module.load(config).spec
-    monkeypatch.setattr(module, "load", gone)
+    expected_spec = module.load(config).spec
+    monkeypatch.setattr(module, "load", unavailable)
     run = restore.open_run(folder, "best" if config.final == "best" else "newest")
     task, saved, spec = restore.restore(run)
-    assert spec == described
+    assert spec == expected_spec
     assert tree.digest(saved.state) == sha256
     batch = drawn(name, run.config, spec)
     predict = jax.jit(task.predict)
-    together = predict(saved.state, batch)
-    each = [
+    batched = predict(saved.state, batch)
+    single = [
         predict(saved.state, {entry: array[n : n + 1] for entry, array in batch.items()})
         for n in range(B)
     ]
-    apart = jax.tree.map(lambda *rows: np.concatenate(rows), *each)
-    assert jax.tree.leaves(together)
-    for one, other in zip(*map(jax.tree.leaves, (together, apart)), strict=True):
-        assert one.shape == other.shape
-        assert one.shape[0] == B
-        assert np.isfinite(one).all()
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows), *single)
+    assert jax.tree.leaves(batched)
+    for outputs, expected in zip(*map(jax.tree.leaves, (batched, joined)), strict=True):
+        assert outputs.shape == expected.shape
+        assert outputs.shape[0] == B
+        assert np.isfinite(outputs).all()
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
     if name == "shakespeare_lm":
         text = generate(run, "the ", Options(length=20))

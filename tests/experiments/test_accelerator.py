@@ -141,11 +141,13 @@ def test_what_is_chosen():
     assert [(p.name, p.share) for p in command.parts("", shares)] == list(shares.items())
     assert shares.keys() == command.IN_SMALL.keys()
     assert [p.name for p in command.parts("steps/vgg16,loop", shares)] == ["steps", "loop"]
-    with pytest.raises(UserError, match="--only=stairs/vgg16: no part begins so; there are"):
+    with pytest.raises(
+        UserError, match="--only=stairs/vgg16: no part begins with that; the parts are"
+    ):
         command.parts("loop,stairs/vgg16", shares)
     assert [p.name for p in command.parts(" checks/att , loop,", shares)] == ["loop", "checks"]
     for only in (",", "run/grid", "/grid", "steps/vgg16,r/"):
-        with pytest.raises(UserError, match="no part begins so"):
+        with pytest.raises(UserError, match="no part begins with that"):
             command.parts(only, shares)
     assert report.chosen("steps/vgg16-512-bfloat16", "steps/vgg16, loop,")
     assert report.chosen("any/thing", "")
@@ -158,7 +160,7 @@ def test_a_folder_with_results_is_not_written_again(tmp_path):
     with pytest.raises(UserError, match=r"--output=.* has results: name a new folder"):
         command.run(config)
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match=r"--output=.*file/in cannot be made"):
+    with pytest.raises(UserError, match=r"--output=.*file/in cannot be created"):
         command.folder(parse_flags(command.Config, [f"--output={tmp_path / 'file' / 'in'}"]))
 
 

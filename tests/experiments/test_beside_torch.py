@@ -25,7 +25,7 @@ def test_cases():
     ]  # fmt: skip
     assert {case.steps for case in (one, two, plain)} == {3}
     assert cases.select("lenet5-128-float32-epoch", steps=3)[0].steps == 0
-    with pytest.raises(UserError, match="--only=alexnet: no case begins so"):
+    with pytest.raises(UserError, match="--only=alexnet: no case begins with that"):
         cases.select("vgg16,alexnet")
 
 
@@ -156,5 +156,5 @@ def test_no_figures_leave_the_page_as_it_is(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match=r"--results=.*file/in cannot be made"):
+    with pytest.raises(UserError, match=r"--results=.*file/in cannot be created"):
         performance.origin(tmp_path / "file" / "in")

@@ -34,7 +34,7 @@ def test_spread():
     ("code", "error"),
     [
         ("raise ValueError('no such model')", "ended with status 1: ValueError: no such model"),
-        ("pass", "ended with status 0: no word"),
+        ("pass", "ended with status 0: no message"),
         ("print('{}', flush=True); input(); exit('lost')", "ended with status 1: lost"),
         ("print('{}', flush=True); print('[1]', flush=True); input()", r"said '\[1\]'"),
         ("print('Welcome', flush=True); input()", "said 'Welcome'"),

@@ -1,4 +1,4 @@
-"""Every model, as small as it can be, and inputs for it."""
+"""All models in their smallest forms, and inputs for them."""
 
 import math
 from typing import Any, NamedTuple
@@ -30,7 +30,10 @@ BLOCKS = {"vocabulary": V, "layers": 1, "heads": 2, "features": 4, "hidden": 6, 
 
 
 class Case(NamedTuple):
-    """A model and the shapes of its inputs, each without the examples' axis; tokens are of one."""
+    """Model, its options, and the shapes of its inputs without the axis of examples.
+
+    Inputs with one axis are tokens, for the models in OF_TOKENS.
+    """
 
     model: type
     options: dict[str, Any]
@@ -95,22 +98,22 @@ OF_TOKENS = (LanguageModel, Translator, SequenceClassifier, RecurrentLanguageMod
 
 
 def inputs(case: Case, examples: int, seed: int = 0) -> Any:
-    """The inputs of so many examples: one array, or a pair of them."""
+    """Returns random inputs of so many examples: one array, or a tuple of arrays."""
     random = np.random.RandomState(seed)
-    found = []
+    arrays = []
     for shape in ((examples, *shape) for shape in case.shapes):
         if case.model in OF_TOKENS:
-            # Of different lengths.
+            # Sequences of different lengths, padded with 0.
             rows = random.randint(1, V, shape)
             lengths = random.randint(1, shape[1] + 1, (examples, 1))
-            found.append(np.where(np.arange(shape[1]) < lengths, rows, 0).astype(np.int32))
+            arrays.append(np.where(np.arange(shape[1]) < lengths, rows, 0).astype(np.int32))
         else:
-            found.append(random.normal(size=shape).astype(np.float32))
-    return found[0] if len(found) == 1 else tuple(found)
+            arrays.append(random.normal(size=shape).astype(np.float32))
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
 
 def built(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
-    """The model and its variables, drawn at random: to initialise takes a compilation."""
+    """Returns a model and random variables; initialising it would need a compilation."""
     case = CASES[name]
     model = case.model(**case.options, dtype=dtype)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs(case, 2), **told(case)))
@@ -128,5 +131,5 @@ def built(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
 
 
 def told(case: Case) -> dict[str, bool]:
-    """Options of a call, beside its inputs."""
+    """Returns the options of a call besides its inputs."""
     return {} if case.model is ActorCritic else {"train": False}

@@ -112,7 +112,7 @@ def test_no_run_is_bricked_and_no_checkpoint_harmed(found):
 
 def test_each_ends_well_or_in_one_line(found):
     for case in found:
-        assert case["ended"] == "done" or "mend that" in case["ended"] or (
+        assert case["ended"] == "done" or "fix that" in case["ended"] or (
             "cannot be written" in case["ended"]
         ), case  # fmt: skip
         assert "\n" not in case["ended"]
@@ -144,4 +144,4 @@ def test_a_limit_of_a_files_size_is_one_line(kilobytes, tmp_path):
     assert "Traceback" not in said
     last = said.splitlines()[-1]
     assert last.startswith("error: a checkpoint in ")
-    assert "was not written (File too large): mend that, and the same command goes on" in last
+    assert "was not written (File too large): fix that, and the same command goes on" in last

@@ -65,8 +65,8 @@ PLACES = {
     "before the list is written": around(rewind, "write"),
     "before going back": around(resume, "restore", 2),
     "before the log goes back": around(logger.Record, "go_back", 2),
-    "before the folder goes back": around(trainer.Trainer, "settle", 3),
-    "before the events": around(trainer.Trainer, "_pending_events", 3),
+    "before the folder goes back": around(trainer.Trainer, "sync_folder", 3),
+    "before the events": around(trainer.Trainer, "pending_events", 3),
     "in the events": around(trainer.Trainer, "_evaluate", 2),
     "before the first checkpoint": at_step(17),
     "at the end": around(resume, "best_state"),
@@ -180,7 +180,7 @@ def test_pictures_of_a_course_that_was_left_are_gone(small, tmp_path, monkeypatc
     def scripted(self, state, split):
         values = evaluate(self, state, split)
         first = split is self.parts.data.validation and int(state.step) <= 8
-        first = first and self.at.best.step < 9
+        first = first and self.progress.best.step < 9
         return values | ({"accuracy": np.float64(next(scores, 0.1))} if first else {})
 
     monkeypatch.setattr(trainer.Trainer, "_evaluate", scripted)

@@ -1,1 +1,1 @@
-"""Measures an accelerator in a given number of minutes; see `__main__`."""
+"""Measurement of an accelerator in a given number of minutes; see `__main__`."""

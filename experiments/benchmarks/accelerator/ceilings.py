@@ -1,8 +1,8 @@
-"""A card's ceilings: large matrix products, and a large copy. A side of `pair` that only reports.
+"""Peak rates of an accelerator, measured by large matrix products and a large copy.
 
     python -m experiments.benchmarks.accelerator.ceilings '{"size": 8192, "bytes": 1073741824}'
 
-It is a child of `steps`, and gives the card back at its end.
+This is a side of `pair` that only reports. `steps` starts this process, whose end frees the device.
 """
 
 import functools
@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from experiments.benchmarks import pair, performance
 from jaxdl import cli
 
-REPEATS = 20  # products, or copies, of a call
-CALLS = 5  # that are timed, after one that is not
+REPEATS = 20  # products or copies in a call
+CALLS = 5  # timed calls, after one that is not timed
 COMMAND = "python -m experiments.benchmarks.accelerator --only=steps/ceilings"
 
 
 def seconds(call: Callable[[jax.Array], jax.Array], x: jax.Array) -> list[float]:
-    """Seconds of one of the REPEATS in each call."""
+    """Returns the seconds per repeat of each timed call."""
     x = jax.block_until_ready(call(x))
     times = []
     for _ in range(CALLS):
@@ -36,32 +36,35 @@ def seconds(call: Callable[[jax.Array], jax.Array], x: jax.Array) -> list[float]
 
 @functools.partial(jax.jit, donate_argnums=0)
 def products(x: jax.Array, w: jax.Array) -> jax.Array:
-    """REPEATS products of x [N, N] with w [N, N], one after the other."""
+    """Multiplies x [N, N] by w [N, N] REPEATS times, one after the other."""
     return jax.lax.fori_loop(0, REPEATS, lambda _, x: x @ w, x)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def copies(x: jax.Array) -> jax.Array:
-    """REPEATS passes over x [N], each of which reads and writes all of it."""
+    """Passes over x [N] REPEATS times; each pass reads and writes all of it."""
 
-    def once(n: jax.Array, x: jax.Array) -> jax.Array:
-        return jax.lax.optimization_barrier(x + n.astype(x.dtype))  # two are not made one
+    def one_pass(n: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.optimization_barrier(x + n.astype(x.dtype))  # keeps passes from merging
 
-    return jax.lax.fori_loop(0, REPEATS, once, x)
+    return jax.lax.fori_loop(0, REPEATS, one_pass, x)
 
 
 def measure(size: int, amount: int) -> dict[str, Any]:
-    """Peaks in operations and bytes a second, and the figures to publish.
+    """Measures the peak rates.
 
     Args:
-      size: N of products of [N, N].
-      amount: bytes that are copied.
+      size: N of the products of [N, N].
+      amount: the number of bytes to copy.
+
+    Returns:
+      `peaks`, in operations or bytes per second, and `entries`, the figures to publish.
     """
     rates = {}
     for dtype in (jnp.bfloat16, jnp.float32):
         keys = jax.random.split(jax.random.key(0))
         x, w = (jax.random.normal(key, (size, size), dtype) for key in keys)
-        w = w / jnp.sqrt(size).astype(dtype)  # results as large as x
+        w = w / jnp.sqrt(size).astype(dtype)  # keeps the scale of x
         times = seconds(functools.partial(products, w=w), x)
         rates[jnp.dtype(dtype).name] = [2 * size**3 / time for time in times]
     times = seconds(copies, jnp.zeros(amount // 4, jnp.float32))

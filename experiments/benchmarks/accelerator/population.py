@@ -1,4 +1,4 @@
-"""Many small models as one program beside one after the other: a part of `accelerator`."""
+"""Training of many small models, as one program and one after the other: part of `accelerator`."""
 
 import functools
 import json
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments import mnist_lenet
 from experiments.benchmarks import pair, performance
@@ -16,28 +17,34 @@ from experiments.benchmarks.accelerator.report import Report
 from jaxdl import cli
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError
+from jaxdl.task import State
 
 MEMBERS, STEPS, TURNS = 64, 100, 5
 IN_SMALL = 4, 2, 2
-SAME = 0.02  # relative, of all parameters of a member after one step
+SAME = 0.02  # allowed relative difference of a member's parameters after one step
 COMMAND = "python -m experiments.benchmarks.accelerator --only=population"
 
 
 def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
-    """Trains LeNet-5 with so many seeds, by `vmap` and in turn.
+    """Times the training of LeNet-5 with several seeds, by `vmap` and one after the other.
+
+    Args:
+      members: the number of seeds.
+      steps: the number of steps of each training.
+      turns: the number of times that each way is timed.
 
     Raises:
-      TrainingError: a member of the one is not that of the other.
+      TrainingError: a member differs from the same training alone.
     """
     config = mnist_lenet.Config(dataset="embedded")
     data = mnist_lenet.load(config)
     task, examples = mnist_lenet.build(config, data.spec), data.spec.num_train
     per_epoch = config.steps_per_epoch(examples)
 
-    def train(seed: jax.Array, split: batches.Split, steps: jax.Array) -> Any:
+    def train(seed: jax.Array, split: batches.Split, steps: jax.Array) -> optax.Params:
         state_key, data_key = jax.random.split(jax.random.key(seed))
 
-        def step(n: jax.Array, state: Any) -> Any:
+        def step(n: jax.Array, state: State) -> State:
             order = batches.epoch_order(data_key, n // per_epoch, examples, config.batch_size)
             batch = batches.take(split, order, n % per_epoch, config.batch_size)
             return task.step(state, batch)[0]
@@ -47,7 +54,7 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     alone, together = jax.jit(train), jax.jit(jax.vmap(train, in_axes=(0, None, None)))
     split, seeds = jax.device_put(data.train), jnp.arange(members)
 
-    def in_turn(count: int) -> list[Any]:
+    def in_turn(count: int) -> list[optax.Params]:
         return [alone(seed, split, jnp.int32(count)) for seed in seeds]
 
     check(together(seeds, split, jnp.int32(1)), in_turn(1))
@@ -69,19 +76,23 @@ def compare(members: int, steps: int, turns: int) -> tuple[str, dict[str, Any]]:
     return text, {"entries": [["costs", entry]]}
 
 
-def check(together: Any, in_turn: list[Any]) -> None:
-    """Holds members against the same ones alone."""
+def check(together: optax.Params, in_turn: list[optax.Params]) -> None:
+    """Checks that each member has nearly the same parameters as the same training alone.
+
+    Raises:
+      TrainingError: a member differs.
+    """
     for n, params in enumerate(in_turn):
         ours, theirs = (
             np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
             for tree in (jax.tree.map(lambda leaf, n=n: leaf[n], together), params)
         )
         if not np.linalg.norm(ours - theirs) <= SAME * np.linalg.norm(theirs):
-            raise TrainingError(f"member {n} by vmap is not the one alone")
+            raise TrainingError(f"member {n} by vmap differs from the same training alone")
 
 
 def main(report: Report) -> None:
-    """Measures."""
+    """Measures the population."""
     members, steps, turns = IN_SMALL if report.rehearse else (MEMBERS, STEPS, TURNS)
     report.attempt(
         f"population/{members} LeNet-5", functools.partial(compare, members, steps, turns)

@@ -1,9 +1,9 @@
-"""Adds an accelerator's results to the published figures, of which `performance` makes the table.
+"""Adds the results of an accelerator to the published figures.
 
     python -m experiments.benchmarks.accelerator.publish --add=FOLDER/results.jsonl
-    python -m experiments.benchmarks.performance
+    python -m experiments.benchmarks.performance      # makes the tables
 
-They are published as those of --commit, whose code they must be of.
+The results are published as those of --commit; they must have been measured with its code.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ CHECKED = {"runs": "does everything run", "checks": "numerics, parallelism and c
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """From which file to which folder."""
+    """File of results to read, its commit, and the folder to write."""
 
-    add: str = flag("", "results.jsonl of an accelerator", runtime=True)
+    add: str = flag("", "results.jsonl of an accelerator, or its folder", runtime=True)
     commit: str = flag("HEAD", "commit whose code was measured")
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Adds the figures; returns the folder that has them."""
+    """Adds the figures; returns their folder and number."""
     if not config.add:
         raise UserError("--add is missing: name a results.jsonl of the accelerator, or its folder")
     performance.make_folder(Path(config.results), "results")
@@ -39,12 +39,18 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def add(path: Path, folder: Path, commit: str = "HEAD") -> int:
-    """Adds the figures in `path` to the files in `folder`, as those of a commit; returns how many.
+    """Adds the figures of a file of results; returns their number.
 
-    A machine to which the code was only copied knows no commit, but the digest of its code.
+    A machine to which the code was only copied has no commit. The results therefore have the digest
+    of the code, which must be that of `commit`.
+
+    Args:
+      path: the file of results, or its folder.
+      folder: the folder of the published figures.
+      commit: the commit whose code was measured.
 
     Raises:
-      UserError: they are of other code than the commit's, of a rehearsal, or there are none.
+      UserError: the results are of other code, of a rehearsal, or there are none.
     """
     path = path / "results.jsonl" if path.is_dir() else path
     results = report.read(path)
@@ -52,26 +58,26 @@ def add(path: Path, folder: Path, commit: str = "HEAD") -> int:
     if origin is None:
         raise UserError(f"--add={path} has no results: name a results.jsonl of the accelerator")
     if any(line.get("rehearsal") for line in results):
-        raise UserError(f"--add={path} is of a rehearsal, whose figures are of no use: measure")
+        raise UserError(f"--add={path} is of a rehearsal: measure again without --rehearse")
     measured = performance.committed(commit)
     if origin.get("source") != measured["source"]:
         raise UserError(
             f"--add={path} was measured with other code than that of --commit={commit}: name the "
             "commit that was measured"
         )
-    of = {"commit": measured["commit"], "dirty": False, "date": origin["date"]}
+    source = {"commit": measured["commit"], "dirty": False, "date": origin["date"]}
     entries = [(kind, entry) for line in results for kind, entry in _entries(line)]
     entries += _checks(results, entries)
     if not entries:
         raise UserError(f"--add={path} has no figure of a known device: nothing is published")
     for kind, entry in entries:
-        performance.keep(folder, entry | of, kind)
+        performance.keep(folder, entry | source, kind)
     return len(entries)
 
 
 def _entries(line: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The figures of a result, with the seconds of all kernels of a step."""
-    kernels = {side: found[0][1] for side, found in line.get("kernels", {}).items() if found}
+    """Yields the figures of a result, with the total seconds of the kernels in a step."""
+    kernels = {side: rows[0][1] for side, rows in line.get("kernels", {}).items() if rows}
     for kind, entry in line.get("entries", []):
         yield kind, entry | ({"kernel_seconds": kernels} if kernels else {})
 
@@ -79,7 +85,7 @@ def _entries(line: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _checks(
     results: list[dict[str, Any]], entries: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The states of each part's checks, where all that is in the file is of one hardware."""
+    """Yields the states of the checks of each part, if all results are of the same hardware."""
     hardware = {line["hardware"] for line in results if "hardware" in line}
     hardware |= {entry["hardware"] for _, entry in entries}
     for part, case in CHECKED.items():

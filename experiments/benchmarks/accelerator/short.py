@@ -1,11 +1,11 @@
-"""A short run of every experiment: flags that end it within seconds, on embedded data."""
+"""Short run of every experiment: flags with which it ends within seconds, on embedded data."""
 
 THIN = ["--dataset=embedded", "--num_epochs=1", "--batch_size=450", "--width_multiplier=0.04"]
 TINY = ["--batch_size=200", "--layers=1", "--features=8"]
 DIGITS = ["--dataset=embedded", "--num_epochs=1", "--image_size=8"]
 TEXT = ["--dataset=embedded", "--num_steps=2"]
 AGENT = ["--num_steps=2", "--hidden=4"]
-SHORT = {  # those that compile in the least time first
+SHORT = {  # ordered by compile time, the shortest first
     "grid_qlearning": AGENT[:1],
     "diabetes_regression": ["--num_epochs=1"],
     "iris_mlp": ["--num_epochs=1"],

@@ -1,7 +1,7 @@
-"""CIFAR-10 in the least time beside PyTorch, over as many seeds as fit: a part of `accelerator`.
+"""CIFAR-10 speedrun compared with PyTorch: a part of `accelerator`.
 
-Seconds are those of a training without compiling. Both sides train in turns, each in a process of
-its own, by the recipe of `experiments.cifar_speedrun`.
+Both sides train in turns by the recipe of `experiments.cifar_speedrun`, each in its own process,
+with new seeds until the time is over. The time of a training does not include compiling.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from jaxdl.flags import parse_flags
 
 DATA = Path(".accelerator/tfds")
 COMMAND = "python -m experiments.benchmarks.accelerator --only=speedrun"
-# Of 50,000 images 1,000 are kept apart, as every data set must have a validation split.
+# Every data set must have a validation split: here 1,000 of the 50,000 images.
 CIFAR = ("--dataset=cifar10", f"--data_dir={DATA}", "--validation_fraction=0.02")
 DIGITS = ("--dataset=embedded", "--image_size=16", "--batch_size=100", "--width_multiplier=0.25")
 IN_SMALL = (*DIGITS[:3], "--width_multiplier=0.04", "--num_epochs=1")
-LEARNED = 0.2  # accuracy of ten classes, below which a side has learned nothing
-DOUBLE = 2  # results are written when there are twice as many trainings as before
+LEARNED = 0.2  # accuracy on ten classes that a side must exceed
+DOUBLE = 2  # results are written whenever the number of trainings has grown by this factor
 
 
 def flags(rehearse: bool) -> list[str]:
@@ -41,7 +41,7 @@ def flags(rehearse: bool) -> list[str]:
 
 
 def write(config: Config, folder: Path) -> dict[str, Any]:
-    """Writes the images into a folder; returns what `torch_speedrun` is told."""
+    """Writes the images into a folder; returns the spec of `torch_speedrun`."""
     data = cifar_speedrun.load(config)
     mean, std = data.spec.statistics()
     arrays = {
@@ -50,7 +50,7 @@ def write(config: Config, folder: Path) -> dict[str, Any]:
         for entry in ("image", "label")
     }
     np.savez(folder / "images.npz", allow_pickle=False, **arrays)
-    same = """batch_size learning_rate bias_rate head_rate momentum rest_momentum weight_decay
+    shared = """batch_size learning_rate bias_rate head_rate momentum rest_momentum weight_decay
     label_smoothing translate whitening_epochs dtype"""
     return {
         "data": str(folder / "images.npz"),
@@ -60,22 +60,22 @@ def write(config: Config, folder: Path) -> dict[str, Any]:
         "mirrored": config.flip and data.spec.mirrored,
         "epochs": config.num_epochs,
         "width": config.width_multiplier,
-        **{name: getattr(config, name) for name in same.split()},
+        **{name: getattr(config, name) for name in shared.split()},
     }
 
 
 def race(report: Report) -> tuple[str, dict[str, Any]]:
-    """Trains in turns until the time is over.
+    """Trains both sides in turns until the time is over; see `trainings`.
 
     Raises:
-      UserError: a side fails, or they have other numbers of parameters.
+      UserError: a side fails, or the sides differ in their number of parameters.
     """
-    given = flags(report.rehearse)
-    config = parse_flags(Config, given)
+    recipe = flags(report.rehearse)
+    config = parse_flags(Config, recipe)
     assert config is not None
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        side = [sys.executable, "-m", "experiments.benchmarks.speedrun_side", *given]
+        side = [sys.executable, "-m", "experiments.benchmarks.speedrun_side", *recipe]
         sides = [stack.enter_context(pair.started("jaxdl", side))]
         spec = json.dumps(write(config, folder))
         try:
@@ -85,61 +85,62 @@ def race(report: Report) -> tuple[str, dict[str, Any]]:
         else:
             sides.append(stack.enter_context(pair.started("torch", command)))
         if len({side.report["parameters"] for side in sides}) > 1:
-            raise UserError(f"parameters: {[side.report['parameters'] for side in sides]}")
+            counts = [side.report["parameters"] for side in sides]
+            raise UserError(f"the sides have different numbers of parameters: {counts}")
         return trainings(report, sides, config)
 
 
 def trainings(report: Report, sides: list[pair.Side], config: Config) -> tuple[str, dict[str, Any]]:
-    """Turns while there is time; what two and more of each have shown.
+    """Trains in turns while there is time, at least twice; returns a line of text and figures.
 
     Raises:
-      UserError: a side fails, or learns nothing.
+      UserError: a side fails, or its accuracy is not above chance.
     """
-    found: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
-    written, longest = 2, 0.0
-    while len(found["jaxdl"]) < 2 or report.left() > 1.5 * longest:
+    results: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+    next_report, longest = 2, 0.0
+    while len(results["jaxdl"]) < 2 or report.left() > 1.5 * longest:
         before = report.left()
-        for side in sides if len(found["jaxdl"]) % 2 else reversed(sides):
+        for side in sides if len(results["jaxdl"]) % 2 else reversed(sides):
             answer = side.ask(dict)
             if not (report.rehearse or answer["accuracy"] > LEARNED):
                 raise UserError(f"{side.name} has learned nothing: accuracy {answer['accuracy']}")
-            found[side.name].append(answer)
+            results[side.name].append(answer)
         longest = max(longest, before - report.left())
-        if len(found["jaxdl"]) == written:
-            text, fields = summary(found, sides, config)
+        if len(results["jaxdl"]) == next_report:
+            text, fields = summary(results, sides, config)
             report.add("speedrun/training", text, **fields)
-            written *= DOUBLE
+            next_report *= DOUBLE
             if report.rehearse:
                 break
-    return summary(found, sides, config)
+    return summary(results, sides, config)
 
 
 def summary(
-    found: dict[str, list[dict[str, float]]], sides: list[pair.Side], config: Config
+    results: dict[str, list[dict[str, float]]], sides: list[pair.Side], config: Config
 ) -> tuple[str, dict[str, Any]]:
-    """A line, and figures."""
-    what = f"{config.dataset}, {config.num_epochs} epochs, {config.dtype}"
-    on, texts, entries = sides[0].report, [], []
+    """Returns a line of text, and the figures of all trainings so far."""
+    recipe = f"{config.dataset}, {config.num_epochs} epochs, {config.dtype}"
+    machine, texts, entries = sides[0].report, [], []
     for side in sides:
-        versions = on["versions"] | side.report["versions"]
-        runs = found[side.name]
+        versions = machine["versions"] | side.report["versions"]
+        runs = results[side.name]
         name = performance.NAMES.get(side.name, side.name)
         for entry, unit, label in (
             ("seconds", "s", "training"),
             ("accuracy", "of the test split", "accuracy"),
         ):
             values = [run[entry] for run in runs]
-            case = f"{name}, {label}: {what}"
-            cost = performance.cost(case, values, unit, COMMAND, on | {"versions": versions})
+            case = f"{name}, {label}: {recipe}"
+            cost = performance.cost(case, values, unit, COMMAND, machine | {"versions": versions})
             entries.append(["costs", cost])
         seconds = statistics.median(run["seconds"] for run in runs)
         accuracy = statistics.mean(run["accuracy"] for run in runs)
         texts.append(f"{name} {seconds:.3g} s to {accuracy:.4f} over {len(runs)} seeds")
-    return f"{what}: {'; '.join(texts)}", {"entries": entries}
+    return f"{recipe}: {'; '.join(texts)}", {"entries": entries}
 
 
 def main(report: Report) -> None:
-    """Trains."""
+    """Runs the speedrun."""
     report.attempt("speedrun/training", lambda: race(report))
 
 

@@ -1,4 +1,4 @@
-"""Results in a short table, for a terminal of 100 columns."""
+"""Short table of the results, for a terminal of 100 columns."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from typing import Any
 from experiments.benchmarks.accelerator import report
 
 WIDTH = 100
-COUNTED = ("runs", "checks")  # parts of which only what is not well has a row of its own
+COUNTED = ("runs", "checks")  # parts whose successful results are only counted
 
 
 def render(results: Sequence[dict[str, Any]]) -> str:
-    """A row for each figure and each thing that is not well, under its part's."""
+    """Returns the table: a row for each part, and below it for each figure and each failure."""
     lines = []
     for part in [line for line in results if "/" not in line["name"] and "state" in line]:
-        last = {line["name"]: line for line in results}  # of a result written again, the last
-        own = [line for name, line in last.items() if name.startswith(f"{part['name']}/")]
-        well = sum(line["state"] == report.DONE for line in own)
+        latest = {line["name"]: line for line in results}  # a later result replaces an earlier one
+        own = [line for name, line in latest.items() if name.startswith(f"{part['name']}/")]
+        done = sum(line["state"] == report.DONE for line in own)
         lines.append(
-            f"{part['name']}: {well} of {len(own)} done in {part['seconds']:.0f} s, {part['text']}"
+            f"{part['name']}: {done} of {len(own)} done in {part['seconds']:.0f} s, {part['text']}"
         )
-        late = sum(line["text"] == report.NO_TIME for line in own)
+        no_time = sum(line["text"] == report.NO_TIME for line in own)
         lines += [
             _row(line, part["name"])
             for line in own
             if line["text"] != report.NO_TIME
             and (line["state"] != report.DONE or part["name"] not in COUNTED)
         ]
-        lines += [f"  and {late} more, for which {report.NO_TIME}"] if late else []
+        lines += [f"  and {no_time} more, for which {report.NO_TIME}"] if no_time else []
     return "\n".join(lines)
 
 
