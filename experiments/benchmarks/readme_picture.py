@@ -9,7 +9,8 @@
       --attention=runs/add
 
 Left: learning curves of VGG-16 on handwritten digits. Middle: digits that a variational autoencoder
-draws from its prior. Right: attention of a recurrent network that adds two numbers, last digit first.
+draws from its prior. Right: attention of a recurrent network that adds two numbers, last digit
+first.
 """
 
 import dataclasses
