@@ -1,1 +1,1 @@
-"""Experiments: one file, one run. Copy one to write the next."""
+"""Experiments: one file trains one model. Copy one to write the next."""

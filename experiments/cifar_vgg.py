@@ -3,9 +3,10 @@
     python -m experiments.cifar_vgg --learning_rate=0.1
     python -m experiments.cifar_vgg --width_multiplier=0.25 --num_epochs=5
     python -m experiments.cifar_vgg --dataset=embedded --width_multiplier=0.25 --batch_size=64
-        --num_epochs=15
+        --num_epochs=15    # scikit-learn's digits
 
-The first has not been measured; what the others reach stands in the README's table of results.
+Test accuracy on two CPU cores: 0.776 for the second command (CIFAR-10 re-compressed as JPEG,
+9 minutes) and 1.0 for the third (less than a minute). Full width has not been measured.
 """
 
 import dataclasses
@@ -25,16 +26,16 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.NormalizedConfig):
-    """VGG-16 with batch normalisation, as it is usually trained on CIFAR-10."""
+    """VGG-16 with batch normalisation and a common recipe for CIFAR-10."""
 
     dataset: str = "cifar10"
-    image_size: int = flag(32, "pixels a side; other images are resized", low=32, high=1024)
+    image_size: int = flag(32, "pixels per side; other images are resized", low=32, high=1024)
     num_epochs: int = 30
-    depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
+    depth: str = flag("16", "number of layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
     width_multiplier: float = flag(
-        1.0, "scales the number of channels", low=0.01, high=8.0, static=True
+        1.0, "factor of the number of channels", low=0.01, high=8.0, static=True
     )
-    dropout: float = flag(0.3, "rate before the last layer", low=0.0, high=0.99)
+    dropout: float = flag(0.3, "dropout rate before the last layer", low=0.0, high=0.99)
     optimizer: str = "nesterov"
     learning_rate: float = 0.1
     warmup_epochs: float = 1.0
@@ -42,11 +43,11 @@ class Config(vision.NormalizedConfig):
     label_smoothing: float = 0.1
     crop_padding: int = 4
     flip: bool = True
-    remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
+    remat: bool = flag(False, "rematerialise layers in the backward pass: less memory, more time")
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     model = VGG(
         spec.num_classes,
         depth=int(config.depth),
@@ -60,7 +61,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains and returns what `summary.json` holds."""
+    """Trains the model and returns the content of `summary.json`."""
     data = load(config)
     return loop.train(config, build, data, best=("accuracy", max))
 

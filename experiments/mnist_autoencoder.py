@@ -1,10 +1,12 @@
-"""Codes of handwritten digits, learnt without labels (Hinton & Salakhutdinov, 2006).
+"""Autoencoder of handwritten digits (Hinton & Salakhutdinov, 2006).
 
     python -m experiments.mnist_autoencoder
     python -m experiments.mnist_autoencoder --noise=0.3      # denoising (Vincent et al., 2008)
 
-At the end labels judge the codes beside the pixels: a linear classifier of each, and the purity of
-clusters. What it reaches stands in the README's table of results.
+It learns codes of 32 numbers without labels. The final evaluation compares codes with raw pixels by
+a linear probe and by the purity of clusters. Test results, without and with noise: squared error
+0.0057 and 0.0114, probe of codes 0.889 and 0.898 (pixels 0.898), purity of codes 0.586 and 0.645
+(pixels 0.594).
 """
 
 import dataclasses
@@ -30,43 +32,43 @@ from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_conf
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
-PROBED = 10_000  # training examples that the probe is fitted to, at most
-SHOWN = 32  # reconstructions
+PROBED = 10_000  # largest number of training examples of the linear probe
+SHOWN = 32  # number of reconstructions in the figure
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.ImageConfig, SupervisedConfig):
-    """Two perceptrons; a pixel is a probability."""
+    """Perceptrons as encoder and decoder, with Bernoulli pixels."""
 
     dataset: str = "mnist"
-    image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
-    latents: int = flag(32, "numbers that an image is coded by", low=1, high=65536)
-    noise: float = flag(0.0, "share of pixels that are blackened", low=0.0, high=1.0)
+    image_size: int = flag(28, "pixels per side; other images are resized", low=4, high=1024)
+    latents: int = flag(32, "numbers in the code of an image", low=1, high=65536)
+    noise: float = flag(0.0, "probability that a pixel is set to black", low=0.0, high=1.0)
     num_epochs: int = 10
     learning_rate: float = 1e-3
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, whose outputs are reconstructions [B, S, S, C] of brightness from 0 to 1."""
+    """Builds the task, whose outputs are reconstructions [B, S, S, C] with pixels in [0, 1]."""
     model = Autoencoder(spec.shape("image"), config.latents, dtype=jnp.dtype(config.dtype))
 
     def preprocess(batch: Batch) -> Batch:
         image = batch["image"].astype(jnp.float32) / 255
-        seen = image * (1 - batch["black"]) if "black" in batch else image
-        return batch | {"image": image, "seen": seen}
+        inputs = image * (1 - batch["black"]) if "black" in batch else image
+        return batch | {"image": image, "inputs": inputs}
 
     def blacken(key: Key, batch: Batch) -> Batch:
         black = jax.random.bernoulli(key, config.noise, batch["image"].shape)
         return batch | {"black": black.astype(jnp.float32)}
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        each = optax.sigmoid_binary_cross_entropy(logits, batch["image"])
-        return jnp.sum(each.reshape(len(each), -1), axis=-1)
+        nats = optax.sigmoid_binary_cross_entropy(logits, batch["image"])
+        return jnp.sum(nats.reshape(len(nats), -1), axis=-1)
 
     def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         error = jnp.square(jax.nn.sigmoid(logits) - batch["image"])
-        each = jnp.mean(error.reshape(len(error), -1), axis=-1)
-        return {"squared_error": metrics.mean(each, batch["mask"])}
+        error = jnp.mean(error.reshape(len(error), -1), axis=-1)
+        return {"squared_error": metrics.mean(error, batch["mask"])}
 
     return supervised_from_config(
         config,
@@ -77,33 +79,32 @@ def build(config: Config, spec: DataSpec) -> Task:
         preprocess=preprocess,
         finish=jax.nn.sigmoid,
         augment=blacken,
-        inputs="seen",
+        inputs="inputs",
     )
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, judges the codes and returns what `summary.json` holds."""
+    """Trains, evaluates the codes and returns the content of `summary.json`."""
     data = load(config)
-    few = {name: array[:PROBED] for name, array in data.train.items()}
+    probed = {name: array[:PROBED] for name, array in data.train.items()}
 
     def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         x = jnp.asarray(data.validation["image"][:SHOWN])
-        made = 255 * task.predict(state, {"image": x})
-        pairs = jnp.stack([x, made], axis=1).reshape(-1, *x.shape[1:])
+        reconstructions = 255 * task.predict(state, {"image": x})
+        pairs = jnp.stack([x, reconstructions], axis=1).reshape(-1, *x.shape[1:])
         caption = "validation images, each followed by its reconstruction"
         return {"reconstructions": pictures.Picture(pictures.grid(np.asarray(pairs)), caption)}
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         del folder
-        codes = [codes_of(task, state, split, config) for split in (few, data.test)]
-        pixels = [split["image"].reshape(size(split), -1) / 255 for split in (few, data.test)]
-        figures = {}
+        splits, labels = (probed, data.test), data.test["label"]
+        codes = [codes_of(task, state, split, config) for split in splits]
+        pixels = [split["image"].reshape(size(split), -1) / 255 for split in splits]
+        figures: dict[str, float] = {}
         for name, (train, test) in (("codes", codes), ("pixels", pixels)):
-            wanted = data.test["label"]
-            figures[f"test/probe_{name}"] = linear_probe.linear(train, few["label"], test, wanted)
-            figures[f"test/purity_{name}"] = linear_probe.purity(
-                test, wanted, data.spec.num_classes
-            )
+            accuracy = linear_probe.linear(train, probed["label"], test, labels)
+            purity = linear_probe.purity(test, labels, data.spec.num_classes)
+            figures |= {f"test/probe_{name}": accuracy, f"test/purity_{name}": purity}
         return figures
 
     best: Any = ("loss", min)
@@ -111,7 +112,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def codes_of(task: Task, state: TrainState, split: Split, config: Config) -> np.ndarray:
-    """The codes of a split's images: [N, L]."""
+    """Encodes the images of a split: codes [N, L]."""
 
     @jax.jit
     def encode(batch: Batch) -> jax.Array:
@@ -119,8 +120,8 @@ def codes_of(task: Task, state: TrainState, split: Split, config: Config) -> np.
         return codes
 
     batches = padded_batches(split, config.batch_size)
-    found = [np.asarray(encode({"image": batch["image"]})) for batch in batches]
-    return np.concatenate(found)[: size(split)]
+    codes = [np.asarray(encode({"image": batch["image"]})) for batch in batches]
+    return np.concatenate(codes)[: size(split)]
 
 
 if __name__ == "__main__":

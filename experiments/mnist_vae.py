@@ -1,11 +1,12 @@
-"""The variational autoencoder (Kingma & Welling, 2014) of handwritten digits.
+"""Variational autoencoder (Kingma & Welling, 2014) of handwritten digits.
 
     python -m experiments.mnist_vae
     python -m experiments.mnist_vae --dataset=embedded --latents=2
 
-The negative of the evidence's lower bound, in nats an image, is a reconstruction's term and a KL
-divergence; `nll_bound` is the tighter one of importance weights (Burda et al., 2016). What it
-reaches stands in the README's table of results.
+The loss is the negative evidence lower bound in nats per image: a reconstruction term and a KL
+divergence. `nll_bound` is the tighter importance-weighted bound (Burda et al., 2016). Test results:
+negative ELBO 103.2 and bound 99.6 in less than a minute on two CPU cores; 97.1 and 93.7 after
+60 epochs.
 """
 
 import dataclasses
@@ -31,40 +32,40 @@ from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_conf
 from jaxdl.tasks.vision import load
 from jaxdl.train import loop
 
-SHOWN = 32  # reconstructions, and twice as many samples
-WALK = 8  # latents to walk along, of as many steps
+SHOWN = 32  # number of reconstructions; twice as many samples
+WALK = 8  # number of latents in the latent traversal, and of steps along each
 CAPTIONS = {
     "samples": "samples of the prior, decoded; the same latents at every step",
     "reconstructions": "validation images, each followed by its reconstruction",
-    "walk": "a latent a row, from -2 to 2, all others 0",
+    "walk": "one latent per row, from -2 to 2, all others 0",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(vision.ImageConfig, SupervisedConfig):
-    """Pixels as means of Bernoulli variables; two perceptrons."""
+    """Perceptrons as encoder and decoder, with Bernoulli pixels."""
 
     dataset: str = "mnist"
-    image_size: int = flag(28, "pixels a side; other images are resized", low=4, high=1024)
-    latents: int = flag(20, "numbers that an image is coded by", low=1, high=65536)
-    beta: float = flag(1.0, "times the KL divergence (Higgins et al., 2017)", low=0.0, high=1e6)
-    draws: int = flag(50, "latents an image, for `nll_bound`", low=1, high=1000)
+    image_size: int = flag(28, "pixels per side; other images are resized", low=4, high=1024)
+    latents: int = flag(20, "dimension of the latent space", low=1, high=65536)
+    beta: float = flag(1.0, "weight of the KL divergence (Higgins et al., 2017)", low=0.0, high=1e6)
+    draws: int = flag(50, "samples per image for `nll_bound`", low=1, high=1000)
     num_epochs: int = 10
     learning_rate: float = 1e-3
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, whose outputs are reconstructions [B, S, S, C] by the mean latents, from 0 to 1."""
+    """Builds the task; its outputs are reconstructions [B, S, S, C] in [0, 1] from mean latents."""
     model = VAE(spec.shape("image"), config.latents, dtype=jnp.dtype(config.dtype))
 
-    def noisy(key: Key, batch: Batch) -> Batch:
+    def add_noise(key: Key, batch: Batch) -> Batch:
         shape = len(batch["index"]), config.latents
         return batch | {"noise": jax.random.normal(key, shape)}
 
     def preprocess(batch: Batch) -> dict[str, Any]:
         x = batch["image"].astype(jnp.float32) / 255
-        drawn = "noise" in batch  # in training; else an image always has the same
-        noise = batch["noise"] if drawn else vision.latents(batch["index"], config.latents)
+        is_training = "noise" in batch  # in evaluation, the noise of an image is fixed
+        noise = batch["noise"] if is_training else vision.latents(batch["index"], config.latents)
         return batch | {"image": x, "inputs": (x, noise)}
 
     def prepare(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -78,8 +79,8 @@ def build(config: Config, spec: DataSpec) -> Task:
     def metrics_fn(drawn: Drawn, batch: Batch) -> metrics.Metrics:
         reconstruction, divergence = vae.terms(drawn, batch["image"])
         total = reconstruction + divergence
-        found = {"reconstruction": reconstruction, "kl": divergence, "negative_elbo": total}
-        return {name: metrics.mean(value, batch["mask"]) for name, value in found.items()}
+        terms = {"reconstruction": reconstruction, "kl": divergence, "negative_elbo": total}
+        return {name: metrics.mean(value, batch["mask"]) for name, value in terms.items()}
 
     return supervised_from_config(
         config,
@@ -90,51 +91,51 @@ def build(config: Config, spec: DataSpec) -> Task:
         preprocess=preprocess,
         prepare=prepare,
         finish=lambda drawn: jax.nn.sigmoid(drawn.logits),
-        augment=noisy,
+        augment=add_noise,
         inputs="inputs",
     )
 
 
 def nll_bound(config: Config, task: Task, state: TrainState, data: Dataset) -> float:
-    """The importance-weighted bound of the negative log-likelihood: nats an image of the test."""
+    """Importance-weighted bound on the negative log-likelihood, in nats per test image."""
 
     @jax.jit
-    def each(image: jax.Array, number: jax.Array) -> jax.Array:
+    def bound(image: jax.Array, index: jax.Array) -> jax.Array:
         x = image.astype(jnp.float32) / 255
 
-        def once(draw: jax.Array) -> jax.Array:
-            noise = vision.latents(number, config.latents, draw)
+        def log_weight(draw: jax.Array) -> jax.Array:
+            noise = vision.latents(index, config.latents, draw)
             return vae.log_weight(task.predict.apply(state, (x, noise)), x, noise)
 
-        weights = jax.lax.map(once, jnp.arange(config.draws))
-        return jnp.log(float(config.draws)) - jax.nn.logsumexp(weights, axis=0)
+        log_weights = jax.lax.map(log_weight, jnp.arange(config.draws))
+        return jnp.log(float(config.draws)) - jax.nn.logsumexp(log_weights, axis=0)
 
     batches = padded_batches(data.test, config.batch_size)
-    found = np.concatenate([np.asarray(each(b["image"], b["index"])) for b in batches])
-    return float(found[: size(data.test)].mean(dtype=np.float64))
+    bounds = np.concatenate([np.asarray(bound(b["image"], b["index"])) for b in batches])
+    return float(bounds[: size(data.test)].mean(dtype=np.float64))
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, with pictures at each evaluation, and returns what `summary.json` holds."""
+    """Trains, draws figures at each evaluation and returns the content of `summary.json`."""
     data = load(config)
     images = jnp.asarray(data.validation["image"][:SHOWN])
-    # Along each of some latents from -2 to 2, the others being 0.
-    along = jnp.eye(config.latents)[: min(WALK, config.latents), None]
-    walk = (along * jnp.linspace(-2, 2, WALK)[None, :, None]).reshape(-1, config.latents)
+    # A traversal of the first latents: one varies from -2 to 2, the others are 0.
+    axes = jnp.eye(config.latents)[: min(WALK, config.latents), None]
+    walk = (axes * jnp.linspace(-2, 2, WALK)[None, :, None]).reshape(-1, config.latents)
 
     @functools.partial(jax.jit, static_argnums=0)
     def draw(predict: Predict, state: TrainState) -> dict[str, jax.Array]:
-        def decoded(z: jax.Array) -> jax.Array:
+        def decode(z: jax.Array) -> jax.Array:
             return jax.nn.sigmoid(predict.apply(state, z, method="decode"))
 
-        made = predict(state, {"image": images})
-        beside = jnp.stack([images / 255, made], axis=1).reshape(-1, *images.shape[1:])
-        samples = decoded(vision.latents(jnp.arange(2 * SHOWN), config.latents))
-        return {"samples": samples, "reconstructions": beside, "walk": decoded(walk)}
+        outputs = predict(state, {"image": images})
+        pairs = jnp.stack([images / 255, outputs], axis=1).reshape(-1, *images.shape[1:])
+        samples = decode(vision.latents(jnp.arange(2 * SHOWN), config.latents))
+        return {"samples": samples, "reconstructions": pairs, "walk": decode(walk)}
 
     def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
-        drawn = draw(task.predict, state)
-        grids = {name: pictures.grid(np.asarray(255 * x)) for name, x in drawn.items()}
+        drawings = draw(task.predict, state)
+        grids = {name: pictures.grid(np.asarray(255 * x)) for name, x in drawings.items()}
         return {name: pictures.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:

@@ -1,12 +1,12 @@
-"""English to German with recurrent networks and attention, on captions of Multi30k.
+"""English to German translation of Multi30k captions, with recurrent networks and attention.
 
     python -m experiments.multi30k_seq2seq --data_dir=FOLDER    # jaxdl prepare multi30k
     python -m experiments.multi30k_seq2seq --attention=multiplicative --cell=lstm
-    python -m experiments.multi30k_seq2seq --dataset=reverse    # or sort, addition: made up
+    python -m experiments.multi30k_seq2seq --dataset=reverse    # or sort, addition: puzzles
 
-An encoder that reads both ways, and a decoder that attends to it: additively (Bahdanau et al.,
-2015) or multiplicatively (Luong et al., 2015). Where it looks is drawn for some sentences. What it
-reaches stands in the README's table of results; BLEU is sacrebleu's.
+A bidirectional encoder, and a decoder with additive (Bahdanau et al., 2015) or multiplicative
+(Luong et al., 2015) attention, which is plotted for some test sentences. With --dtype=bfloat16:
+34.5 BLEU (sacrebleu, test 2016) after 29 minutes on two CPU cores.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl import cli
 from jaxdl.config import flag
@@ -28,17 +29,19 @@ from jaxdl.tasks.translation import load
 from jaxdl.text.vocabulary import BEGIN, END
 from jaxdl.train import loop
 
-DRAWN = 4  # sentences of the test split
+PLOTTED = 4  # number of test sentences whose attention is plotted
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(translation.TranslationConfig):
-    """GRUs of 256 units."""
+    """Encoder and decoder GRUs of 256 units."""
 
-    cell: str = flag("gru", "of encoder and decoder", choices=tuple(CELLS))
-    attention: str = flag("additive", "of Bahdanau or Luong", choices=ATTENTIONS)
-    features: int = flag(256, "of embeddings and of each layer", low=1, high=65536)
-    dropout: float = flag(0.3, "rate of embeddings and outputs", low=0.0, high=0.99)
+    cell: str = flag("gru", "recurrent cell of encoder and decoder", choices=tuple(CELLS))
+    attention: str = flag(
+        "additive", "additive: Bahdanau; multiplicative: Luong", choices=ATTENTIONS
+    )
+    features: int = flag(256, "features of embeddings and of each layer", low=1, high=65536)
+    dropout: float = flag(0.3, "dropout rate of embeddings and outputs", low=0.0, high=0.99)
     vocabulary: int = 4000
     num_epochs: int = 10
     batch_size: int = 64
@@ -48,7 +51,7 @@ class Config(translation.TranslationConfig):
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     model = Seq2Seq(
         spec.vocabulary,
         cell=config.cell,
@@ -61,20 +64,24 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, translates and draws attention, and returns what `summary.json` holds."""
+    """Trains, plots attention, scores translations and returns the content of `summary.json`."""
     data = load(config)
-    score, tokenizer = translation.final_eval_of(config, data), data.spec.tokenizer
+    translate_and_score = translation.final_eval_of(config, data)
+    tokenizer = data.spec.tokenizer
     assert tokenizer is not None
 
-    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
-        few = {side: data.test[side][:DRAWN] for side in ("source", "target")}
-        source, target = few.values()
-        weights = task.predict.apply(state, task.predict.prepare(few), method="weights")
+    def words(tokens: np.ndarray) -> list[str]:
         names = {BEGIN: "[begin]", END: "[end]"}
-        for number, (a, x, y) in enumerate(zip(weights, source, target, strict=True)):
-            marks = [[names.get(n) or tokenizer.decode([n]) for n in row if n] for row in (x, y)]
-            plots.attention(a, marks[0], marks[1][1:], folder / "plots" / f"attention_{number}.png")
-        return score(task, state, folder)
+        return [names.get(n) or tokenizer.decode([n]) for n in tokens if n]
+
+    def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
+        batch = {side: data.test[side][:PLOTTED] for side in ("source", "target")}
+        weights = task.predict.apply(state, task.predict.prepare(batch), method="weights")
+        rows = zip(weights, batch["source"], batch["target"], strict=True)
+        for number, (attention, source, target) in enumerate(rows):
+            path = folder / "plots" / f"attention_{number}.png"
+            plots.attention(attention, words(source), words(target)[1:], path)
+        return translate_and_score(task, state, folder)
 
     return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 

@@ -1,11 +1,11 @@
-"""English to German with the Transformer (Vaswani et al., 2017), on captions of Multi30k.
+"""English to German translation of Multi30k captions with a Transformer (Vaswani et al., 2017).
 
     python -m experiments.multi30k_transformer --data_dir=FOLDER    # jaxdl prepare multi30k
     python -m experiments.multi30k_transformer --dataset=files --source_file=a.en --target_file=a.de
-    python -m experiments.multi30k_transformer --dataset=addition   # or reverse, sort: made up
+    python -m experiments.multi30k_transformer --dataset=addition   # or reverse, sort: puzzles
 
-By its defaults, with --dtype=bfloat16, 35.1 BLEU (sacrebleu, test 2016) after 18 minutes on two CPU
-cores; 39.35 by the other row of the README's table of results, whose flags take longer.
+The defaults with --dtype=bfloat16 reach 35.1 BLEU (sacrebleu, test 2016) after 18 minutes on two
+CPU cores. A longer run reaches 39.35; its flags are in the README's table of results.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(translation.TranslationConfig):
-    """A small one, for minutes on a CPU: Multi30k has 29,000 captions.
+    """Small Transformer that trains in minutes on a CPU; Multi30k has 29,000 captions.
 
-    The paper's rates are --schedule=inverse_sqrt --warmup_epochs=4.
+    For the paper's schedule, give --schedule=inverse_sqrt --warmup_epochs=4.
     """
 
-    layers: int = flag(3, "blocks of the encoder, and of the decoder", low=1, high=100)
-    heads: int = flag(4, "of attention; divides --features", low=1, high=1024)
-    features: int = flag(256, "of each token's representation", low=1, high=65536)
-    positions: str = flag("sinusoidal", "how places are told apart", choices=POSITIONS)
-    norm: str = flag("pre", "before or after each branch", choices=NORMS)
-    dropout: float = flag(0.1, "rate on each branch", low=0.0, high=0.99)
-    tie: bool = flag(True, "embeddings of source, target and output are one matrix")
+    layers: int = flag(3, "number of encoder blocks and of decoder blocks", low=1, high=100)
+    heads: int = flag(4, "attention heads; divides --features", low=1, high=1024)
+    features: int = flag(256, "features of each token", low=1, high=65536)
+    positions: str = flag("sinusoidal", "positional encoding", choices=POSITIONS)
+    norm: str = flag("pre", "normalisation before (pre) or after (post) each branch", choices=NORMS)
+    dropout: float = flag(0.1, "dropout rate of each residual branch", low=0.0, high=0.99)
+    tie: bool = flag(True, "share one matrix between source, target and output embeddings")
     vocabulary: int = 4000
     num_epochs: int = 6
     batch_size: int = 64
@@ -49,7 +49,7 @@ class Config(translation.TranslationConfig):
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     model = Translator(
         spec.vocabulary,
         layers=config.layers,
@@ -68,7 +68,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, translates the test split and returns what `summary.json` holds."""
+    """Trains, translates the test split and returns the content of `summary.json`."""
     data = load(config)
     final_eval = translation.final_eval_of(config, data)
     return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)

@@ -1,4 +1,4 @@
-"""Hyperparameters as frozen dataclasses: a field is a flag with a help text and a range."""
+"""Configs as frozen dataclasses: every field is a flag with a type, a help text and a range."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ from typing import Any
 from jaxdl import files
 from jaxdl.errors import UserError, printable, shortened
 
-# Which process of several this is, and the values that say it is alone.
+# Fields that identify a process of a distributed run, with their values for a single process.
 ALONE: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
 
 
@@ -26,17 +26,17 @@ def flag(
     runtime: bool = False,
     static: bool = False,
 ) -> Any:
-    """A field of a config, and so a flag of the same name.
+    """Declares a config field and the command-line flag of the same name.
 
     Args:
-      default: its value where the flag is not given; its type is the flag's type.
-      help: one line, with the unit.
-      low: the smallest value allowed.
-      high: the largest value allowed.
+      default: default value; its type is the flag's type.
+      help: help text of one line, with the unit.
+      low: smallest value allowed.
+      high: largest value allowed.
       choices: the only values allowed.
-      runtime: says where or how to run, not what: it changes no bit of the result, a run may be
-        resumed under another value, and configs that differ in it alone are equal.
-      static: a number that decides shapes, and so is a constant of the compiled program.
+      runtime: True if the field says where or how to run, and does not change the result. A run may
+        be resumed with another value, and configs that differ only in such fields are equal.
+      static: True for a number that determines shapes: it is a constant of the compiled program.
     """
     limits = {"low": low, "high": high, "choices": choices}
     about = {"help": help, "runtime": runtime, "static": static, **limits}
@@ -45,87 +45,92 @@ def flag(
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """Place and devices of a run, which change no bit of its result.
+    """Place and devices of a run.
 
-    An experiment adds fields of this kind by `flag(..., runtime=True)`.
+    They do not change its result. An experiment adds such fields by `flag(..., runtime=True)`.
     """
 
     workdir: str = flag("", "run folder; default: runs/<experiment>/<time>", runtime=True)
     resume: str = flag(
         "auto",
-        "auto: go on where the workdir's run stopped; never: refuse a workdir that holds a run; "
-        "force: go on under another config or other data",
+        "auto: continue the run in the workdir, if there is one; never: refuse a workdir that "
+        "holds a run; force: continue even with another config or other data",
         choices=("auto", "never", "force"),
         runtime=True,
     )
-    data_dir: str = flag("", "TFDS folder; default: TFDS's own", runtime=True)
+    data_dir: str = flag("", "folder of TFDS data sets; default: TFDS's own", runtime=True)
     dry_run: bool = flag(
-        False, "print layers, memory, time and disk that the run would take, and stop", runtime=True
+        False, "print the run's layers, memory, time and disk space, then stop", runtime=True
     )
     profile: str = flag(
-        "", "START:STOP: steps to trace, into the run folder's profile/", runtime=True
+        "", "START:STOP: steps to trace; the trace goes to profile/ in the run folder", runtime=True
     )
     mesh: str = flag(
         "",
-        "how devices share the work: data:8, or data:4,model:2; default: all on data",
+        "device mesh, such as data:8 or data:4,model:2; default: data parallel on all devices",
         runtime=True,
     )
     fsdp: bool = flag(
-        False, "each device keeps a part of large parameters and of their optimizer", runtime=True
+        False, "shard large parameters and their optimizer state over the devices", runtime=True
     )
     coordinator: str = flag(
-        "", "HOST:PORT of the first of several processes; Slurm and TPU slices tell", runtime=True
+        "", "HOST:PORT of process 0 of several; automatic on Slurm and TPU slices", runtime=True
     )
-    num_processes: int = flag(0, "of the run; with --coordinator", low=0, high=2**20, runtime=True)
-    process_id: int = flag(-1, "of this one; 0 logs and writes", low=-1, high=2**20, runtime=True)
+    num_processes: int = flag(
+        0, "processes in total; with --coordinator", low=0, high=2**20, runtime=True
+    )
+    process_id: int = flag(
+        -1, "number of this process; process 0 logs and writes", low=-1, high=2**20, runtime=True
+    )
     join_timeout: int = flag(
-        300, "seconds in which all processes have to meet", low=1, high=86400, runtime=True
+        300, "seconds to wait for all processes to join", low=1, high=86400, runtime=True
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Runtime):
-    """Every run.
+    """Flags of every run.
 
     An experiment's Config adds its own fields, and may give these another default.
     """
 
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
-    dataset: str = flag("embedded", "name of a data set, or embedded")
+    dataset: str = flag("embedded", "name of a data set; embedded: a small built-in one")
     num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
-    num_steps: int = flag(0, "updates; 0: as many as --num_epochs makes", low=0, high=2**31 - 1)
-    batch_size: int = flag(128, "examples an update", low=1)
+    num_steps: int = flag(0, "number of updates; 0: from --num_epochs", low=0, high=2**31 - 1)
+    batch_size: int = flag(128, "examples per update", low=1)
     learning_rate: float = flag(1e-3, "peak learning rate", low=0.0, high=1e6)
     dtype: str = flag(
-        "float32", "of computation; parameters are float32", choices=("float32", "bfloat16")
+        "float32", "compute dtype; parameters are float32", choices=("float32", "bfloat16")
     )
-    log_every: int = flag(50, "steps between two lines of training metrics", low=1)
-    eval_every: int = flag(0, "steps between two evaluations; 0: one an epoch", low=0)
-    checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one an epoch", low=0)
+    log_every: int = flag(50, "steps between two logs of training metrics", low=1)
+    eval_every: int = flag(0, "steps between two evaluations; 0: one epoch", low=0)
+    checkpoint_every: int = flag(0, "steps between two checkpoints; 0: one epoch", low=0)
     patience: int = flag(
         0,
-        "evaluations without a better one until the run ends, as by --final=best; 0: no limit",
+        "evaluations without improvement after which the run stops; implies --final=best; 0: none",
         low=0,
     )
     final: str = flag(
         "last",
-        "parameters that the run ends with: the last, or those of the best evaluation",
+        "state that the run ends with: the last, or the one of the best evaluation",
         choices=("last", "best"),
     )
     min_improvement: float = flag(
-        0.0, "by which one counts as better for --patience", low=0.0, high=1e9
+        0.0, "smallest change of the metric that --patience counts", low=0.0, high=1e9
     )
     on_nonfinite: str = flag(
         "abort",
-        "a step whose metrics are not finite changes nothing, and: abort: ends the run; skip: the "
-        "next batch follows; rewind: back to the last checkpoint, another key, without this batch",
+        "action after a step with non-finite metrics, which changes nothing: abort: end the run; "
+        "skip: go on with the next batch; rewind: go back to the last checkpoint, with another key "
+        "and without this batch",
         choices=("abort", "skip", "rewind"),
     )
-    deterministic: bool = flag(False, "only operations with the same bits each time, on a GPU")
+    deterministic: bool = flag(False, "use only deterministic operations on a GPU")
 
     def __init_subclass__(cls) -> None:
-        """Lets `name: type = value` give an inherited flag another default, and keep its limits."""
-        # Dataclasses know their own fields and those above them: of several parents all are asked.
+        """Lets `name: type = value` change the default of an inherited flag and keep its limits."""
+        # The class is not yet a dataclass here: search the fields of all its parents, in order.
         above = [vars(base).get("__dataclass_fields__", {}) for base in cls.__mro__[1:]]
         for name in inspect.get_annotations(cls):
             inherited = next((fields[name] for fields in above if name in fields), None)
@@ -137,13 +142,14 @@ class RunConfig(Runtime):
                 setattr(cls, name, changed)
 
     def __post_init__(self) -> None:
-        """Makes the data folder absolute, as runs are opened from others, and validates the config.
+        """Normalises values and validates the config.
 
-        Numbers of NumPy become Python's, and paths become text. A config with traced numbers, as it
-        is inside a compiled step, was validated before they were traced.
+        NumPy numbers become Python numbers, and paths become absolute text, as a run may be opened
+        from another folder. A config with traced numbers, as inside a compiled step, was validated
+        before tracing and is not validated again.
 
         Raises:
-          UserError: as of `validate`, or the folder as of `absolute`.
+          UserError: see `validate` and `absolute`.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -156,9 +162,9 @@ class RunConfig(Runtime):
             self.validate()
 
     def validate(self) -> None:
-        """Holds every field against its type and limits, and fields against each other.
+        """Checks the type and range of every field, and rules between fields.
 
-        A subclass with rules of its own calls this first.
+        A subclass with its own rules calls this method first.
 
         Raises:
           UserError: a field has the wrong type or is out of its range, or --profile is not
@@ -168,10 +174,10 @@ class RunConfig(Runtime):
         self.profiled_steps()
 
     def profiled_steps(self) -> tuple[int, int] | None:
-        """The first step that --profile traces, and the one after the last; None: it traces none.
+        """Returns the range (START, STOP) of steps that --profile traces, or None without it.
 
         Raises:
-          UserError: it is not START:STOP.
+          UserError: --profile is not START:STOP.
         """
         if not self.profile:
             return None
@@ -179,14 +185,14 @@ class RunConfig(Runtime):
         if start.isdecimal() and stop.isdecimal() and int(start) < int(stop):
             return int(start), int(stop)
         raise UserError(
-            f"--profile={self.profile}: give START:STOP, two steps of which the first is smaller"
+            f"--profile={self.profile}: give START:STOP, two steps with START less than STOP"
         )
 
     def steps_per_epoch(self, examples: int) -> int:
-        """Full batches in `examples`; what is left over is drawn in other epochs.
+        """Returns the number of full batches in `examples`, see `full_batches`.
 
         Raises:
-          UserError: not even one batch can be filled.
+          UserError: there are fewer examples than --batch_size.
         """
         if self.batch_size > examples:
             raise UserError(
@@ -196,10 +202,11 @@ class RunConfig(Runtime):
         return full_batches(examples, self.batch_size)
 
     def check_steps(self, examples: int) -> None:
-        """Holds batch size and --profile against a training split of so many `examples`.
+        """Checks --batch_size and --profile against the number of training examples.
 
         Raises:
-          UserError: not even one batch can be filled, or the run ends before --profile begins.
+          UserError: there are fewer examples than --batch_size, or --profile begins after the end
+            of the run.
         """
         self.steps_per_epoch(examples)
         first, total = (self.profiled_steps() or (0, 0))[0], self.total_steps(examples)
@@ -210,28 +217,29 @@ class RunConfig(Runtime):
             )
 
     def total_steps(self, examples: int) -> int:
-        """Updates that the whole run makes on a training split of so many `examples`."""
+        """Returns the number of updates of the whole run, for a training split of `examples`."""
         return self.num_steps or self.num_epochs * self.steps_per_epoch(examples)
 
 
 def full_batches(examples: int, batch_size: int) -> int:
-    """Steps of an epoch; the examples left over are drawn in other epochs."""
+    """Returns the steps of an epoch. Examples that do not fill a batch appear in other epochs."""
     return examples // batch_size
 
 
 def absolute(path: str, flag: str = "") -> str:
-    """Makes a path mean the same from every folder, with `~` replaced where it is a known home.
+    """Makes a path absolute, with `~` and `~user` expanded for existing users.
 
     Raises:
-      UserError: as of `files.check_encoding`; it names the flag.
+      UserError: see `files.check_encoding`; the message names `flag`.
     """
-    full = str(Path(os.path.expanduser(path)).absolute())  # Path.expanduser raises on others
+    # Path.expanduser would raise for an unknown user.
+    full = str(Path(os.path.expanduser(path)).absolute())
     files.check_encoding(full, flag)
     return full
 
 
 def experiment_name(config: RunConfig | type[RunConfig]) -> str:
-    """The module a config is from, by its import name even where it runs as `__main__`."""
+    """Returns the import name of a config's module, even when it runs as `__main__`."""
     cls = config if isinstance(config, type) else type(config)
     if cls.__module__ != "__main__":
         return cls.__module__
@@ -241,17 +249,17 @@ def experiment_name(config: RunConfig | type[RunConfig]) -> str:
 
 
 def is_traced(value: Any) -> bool:
-    """Returns True for a number that a compiled program takes as an argument, or its shape."""
+    """Returns True for a traced number inside a compiled function, not for a concrete array."""
     return hasattr(value, "aval") and not _is_known_array(value)
 
 
 def _is_known_array(value: Any) -> bool:
-    """Returns True for an array of JAX that has values: not for one that is traced."""
+    """Returns True for a concrete JAX array, not for a tracer."""
     return type(value).__module__.partition(".")[0] == "jaxlib" and hasattr(value, "aval")
 
 
 def _as_flag(value: Any, kind: type) -> Any:
-    """A value as that kind of flag has it, where it means the same: NumPy's numbers, paths."""
+    """Converts a value to a flag's type if it means the same: NumPy and JAX numbers, and paths."""
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
     known = type(value).__module__ == "numpy" or _is_known_array(value)
@@ -261,11 +269,11 @@ def _as_flag(value: Any, kind: type) -> Any:
 
 
 def check(config: RunConfig) -> None:
-    """Holds every field against its type and limits.
+    """Checks the type, range and choices of every field.
 
     Raises:
-      UserError: a value is of another type, out of its range or not among its choices, or a path as
-        of `files.check_encoding`.
+      UserError: a value has the wrong type, is out of its range or not among its choices, or is a
+        path that `files.check_encoding` refuses.
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
@@ -294,19 +302,23 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuses what no line and no JSON file could hold as it stands.
+    """Refuses text that a flag file or a JSON file cannot hold.
 
     Raises:
-      UserError: a flag's value has control characters, or bytes that are no UTF-8.
+      UserError: a flag's value has control characters, or bytes that are not UTF-8.
     """
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
         raise UserError(
-            f"--{name}={value!r}: control characters, and bytes that are no UTF-8, are not allowed"
+            f"--{name}={value!r}: remove control characters and bytes that are not UTF-8"
         )
 
 
 def limits(low: float | None, high: float | None) -> str:
-    """The limits of a flag in words; empty where there are none."""
+    """Formats the limits of a flag; empty if there are none.
+
+    >>> limits(0, 1), limits(1, None)
+    ('from 0 to 1', 'at least 1')
+    """
     if low is None:
         return "" if high is None else f"at most {high}"
     return f"at least {low}" if high is None else f"from {low} to {high}"

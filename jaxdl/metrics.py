@@ -1,6 +1,6 @@
 """Metrics as (total, count) pairs, which add up exactly over batches, devices and hosts.
 
-A value is total / count, and that division happens once, on the host, when it is logged.
+The value of a metric is total / count. The division happens once, on the host, when it is logged.
 Shapes: B examples, C classes.
 """
 
@@ -15,112 +15,139 @@ Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Exponential(NamedTuple):
-    """A pair whose value is exp(total / number), such as the perplexity of a mean of nats."""
+    """Metric with value exp(total / number), such as the perplexity of a loss in nats."""
 
     total: jax.Array
     number: jax.Array
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Exponential of the mean."""
+        """Exponential of the mean.
+
+        >>> float(Exponential.value(np.log(8.0)).round(6))
+        8.0
+        """
         return np.exp(mean)
 
 
 class Entropy(NamedTuple):
-    """A pair of counts [K] and their sum, whose value is the entropy of the shares, in nats."""
+    """Metric with the entropy of a histogram as its value, in nats.
+
+    Attributes:
+      total: counts [K] of each class.
+      number: sum of the counts.
+    """
 
     total: jax.Array
     number: jax.Array
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Entropy of the shares, in nats."""
-        return np.sum(mean * -np.log(np.where(mean > 0, mean, 1))) + 0.0  # not -0
+        """Entropy of the frequencies [K], in nats.
+
+        >>> bool(np.isclose(Entropy.value(np.array([0.5, 0.5])), np.log(2)))
+        True
+        """
+        return np.sum(mean * -np.log(np.where(mean > 0, mean, 1))) + 0.0  # turns -0 into 0
 
 
 class Frechet(NamedTuple):
-    """Moments of real and generated features, whose value is the Fréchet distance of normals.
+    """Metric with the Fréchet distance between real and generated features as its value.
 
     |m - n|**2 + tr(C + D - 2 (C D)**(1/2)) for means m, n and covariances C, D (Heusel et al.,
-    2017); over all examples at once, however many batches they came in.
+    2017). The moments add up, so the value is that of all examples, not a mean over batches.
+
+    Attributes:
+      total: [2, F, F + 1] for real and generated features x, relative to a centre: the sum of
+        x x^T, with the sum of x in the last column.
+      number: number of examples.
     """
 
-    total: jax.Array  # [2, F, F + 1]: sums of x x^T, and in the last column of x, about a centre
+    total: jax.Array
     number: jax.Array
 
     @staticmethod
     def value(mean: np.ndarray) -> np.ndarray:
-        """Fréchet distance from the moments."""
-        (second, m), (other, n) = ((a[:, :-1], a[:, -1]) for a in mean)
+        """Fréchet distance from the mean moments [2, F, F + 1]; NaN if they are not finite."""
+        (real_square, m), (generated_square, n) = ((a[:, :-1], a[:, -1]) for a in mean)
         if not np.all(np.isfinite(mean)):
             return np.asarray(np.nan)
-        C, D = second - np.outer(m, m), other - np.outer(n, n)
-        values, vectors = np.linalg.eigh(C)
-        root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+        C, D = real_square - np.outer(m, m), generated_square - np.outer(n, n)
+        eigenvalues, eigenvectors = np.linalg.eigh(C)
+        root = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0)) @ eigenvectors.T
         cross = np.sum(np.sqrt(np.maximum(np.linalg.eigvalsh(root @ D @ root), 0)))
         distance = np.sum((m - n) ** 2) + np.trace(C) + np.trace(D) - 2 * cross
         return np.asarray(distance)
 
 
-def frechet(real: jax.Array, made: jax.Array, mask: jax.Array, centre: jax.Array) -> Frechet:
-    """Moments of features of real and of generated examples about a centre.
+def frechet(real: jax.Array, generated: jax.Array, mask: jax.Array, centre: jax.Array) -> Frechet:
+    """Moments of real and generated features about a centre, for the Fréchet distance.
 
     Args:
-      real: [B, F].
-      made: [B, F], of generated examples.
+      real: features of real examples [B, F].
+      generated: features of generated examples [B, F].
       mask: [B], 1 for examples and 0 for padding.
-      centre: [F], the same for all batches. The distance does not depend on it; but about one that
-        is thousands of deviations away, float32 moments have nothing left of the covariance.
+      centre: [F], the same for all batches. The distance does not depend on it. But float32 moments
+        lose the covariance when the centre is thousands of standard deviations away.
     """
 
     def moments(x: jax.Array) -> jax.Array:
         x = x - centre[None]
-        kept = x * mask[:, None]
-        return jnp.concatenate([kept.T @ x, jnp.sum(kept, axis=0)[:, None]], axis=1)
+        masked = x * mask[:, None]
+        return jnp.concatenate([masked.T @ x, jnp.sum(masked, axis=0)[:, None]], axis=1)
 
-    return Frechet(jnp.stack([moments(real), moments(made)]), jnp.sum(mask))
+    return Frechet(jnp.stack([moments(real), moments(generated)]), jnp.sum(mask))
 
 
 def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mean of `values` over where `mask` is 1; padding counts nothing.
+    """Masked mean.
 
-    Both are [B], or of one shape for what there is several of in an example, [B, T].
+    Args:
+      values: [B], or [B, T] with several values per example.
+      mask: array of the same shape, 1 for values that count and 0 for padding.
+
+    Returns:
+      The sum of the values and their number.
 
     Raises:
-      AssertionError: they have other shapes, such as [B, 1] and [B], which would broadcast.
+      AssertionError: the shapes differ, such as [B, 1] and [B], which would broadcast.
+
+    >>> total, count = mean(jnp.array([2.0, 4.0, 9.0]), jnp.array([1.0, 1.0, 0.0]))
+    >>> float(total), float(count)
+    (6.0, 2.0)
     """
     chex.assert_equal_shape([values, mask])
     return jnp.sum(jnp.where(mask > 0, values, 0)), jnp.sum(mask)
 
 
 def scalar(value: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A number that describes a whole step; its mean is taken over steps."""
+    """Metric of a whole step, such as a gradient norm; it is averaged over steps."""
     return value, jnp.ones((), jnp.float32)
 
 
 def r_squared(
     predictions: jax.Array, targets: jax.Array, centre: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Coefficient of determination, 1 - sum (t - y)**2 / sum (t - c)**2, over many batches exact.
+    """Coefficient of determination, 1 - sum (t - y)**2 / sum (t - c)**2; exact over many batches.
 
     Args:
       predictions: y [B].
       targets: t [B].
-      centre: c [B], for every example the mean target of its whole split.
+      centre: c [B], the mean target of the whole split, repeated for every example.
       mask: [B], 1 for examples and 0 for padding.
     """
-    around = jnp.square(targets - centre)
-    total, _ = mean(around - jnp.square(targets - predictions), mask)
-    return total, mean(around, mask)[0]
+    deviation = jnp.square(targets - centre)
+    total, _ = mean(deviation - jnp.square(targets - predictions), mask)
+    return total, mean(deviation, mask)[0]
 
 
 def explained_variance(
     predictions: jax.Array, targets: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Share of the targets' variance that predictions explain, 1 - Var(t - y) / Var(t).
+    """Explained variance, 1 - Var(t - y) / Var(t).
 
-    Unlike `r_squared`, an error that is the same for all examples costs nothing. Variances are
-    those within a batch; over many batches each counts as its targets vary.
+    Unlike `r_squared`, it ignores an error that is the same for all examples. The variances are
+    those within a batch; over many batches, each is weighted by the variance of its targets.
 
     Args:
       predictions: y [B].
@@ -128,30 +155,38 @@ def explained_variance(
       mask: [B], 1 for examples and 0 for padding.
     """
 
-    def spread(x: jax.Array) -> jax.Array:
+    def squared_deviation(x: jax.Array) -> jax.Array:
         total, count = mean(x, mask)
         return mean(jnp.square(x - total / count), mask)[0]
 
-    around = spread(targets)
-    return around - spread(targets - predictions), around
+    total = squared_deviation(targets)
+    return total - squared_deviation(targets - predictions), total
 
 
 def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """[...], 1 where the largest of `logits` [..., C], or the first such, is the label's; else 0.
+    """Top-1 correctness: 1 where the argmax of the logits is the label, else 0.
 
-    Labels are indices, integer [...], or probabilities, floating [..., C].
+    Args:
+      logits: [..., C]; of equal logits the first counts as the argmax, and a NaN is never right.
+      labels: class indices, integer [...], or probabilities, floating [..., C].
+
+    Returns:
+      Array [...], float32.
+
+    >>> correct(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
+    Array([1., 0.], dtype=float32)
     """
     indices = jnp.issubdtype(labels.dtype, jnp.integer)
-    wanted = (labels if indices else jnp.argmax(labels, axis=-1))[..., None]
-    own = jnp.take_along_axis(logits, wanted, axis=-1)
-    classes = jax.lax.broadcasted_iota(wanted.dtype, logits.shape, logits.ndim - 1)
-    # The argmax in a quarter of its time on a CPU; nothing is right beside a NaN.
-    behind = (logits < own) | ((logits == own) & (classes >= wanted))
+    label = (labels if indices else jnp.argmax(labels, axis=-1))[..., None]
+    label_logit = jnp.take_along_axis(logits, label, axis=-1)
+    classes = jax.lax.broadcasted_iota(label.dtype, logits.shape, logits.ndim - 1)
+    # Comparisons take a quarter of the time of an argmax on a CPU. They are false beside a NaN.
+    behind = (logits < label_logit) | ((logits == label_logit) & (classes >= label))
     return jnp.all(behind, axis=-1).astype(jnp.float32)
 
 
 def confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Confusion matrix: of the examples of class i [row], the share taken for class j [column].
+    """Confusion matrix: entry (i, j) is the share of class i that is predicted as class j.
 
     Args:
       logits: [B, C].
@@ -159,7 +194,8 @@ def confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[ja
       mask: [B], 1 for examples and 0 for padding.
 
     Returns:
-      The pair of total [C, C] (examples of class i taken for class j) and count [C, 1].
+      Total [C, C], the number of examples of class i predicted as class j, and count [C, 1], the
+      number of examples of each class.
     """
     num_classes = logits.shape[-1]
     true = jax.nn.one_hot(labels, num_classes) * mask[:, None]
@@ -168,14 +204,17 @@ def confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[ja
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:
-    """Adds totals to totals and counts to counts."""
+    """Adds the totals and the counts of two batches."""
     return jax.tree.map(jnp.add, left, right)
 
 
 def divide(metrics: Metrics) -> dict[str, np.ndarray]:
-    """Brings the metrics to the host in one transfer and divides there, in float64.
+    """Transfers the metrics to the host at once and divides total by count there, in float64.
 
-    A count of zero gives NaN: nothing was measured.
+    A count of zero gives NaN.
+
+    >>> {name: float(value) for name, value in divide({"loss": (6.0, 4.0)}).items()}
+    {'loss': 1.5}
     """
     values = {}
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -187,5 +226,9 @@ def divide(metrics: Metrics) -> dict[str, np.ndarray]:
 
 
 def scalars(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """The entries of `values` that are single numbers."""
+    """Selects the values that are single numbers, not arrays.
+
+    >>> scalars({"loss": np.float64(1.5), "confusion": np.eye(2)})
+    {'loss': 1.5}
+    """
     return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}

@@ -1,8 +1,9 @@
-"""Optimizers by name, each one optax chain: clip, direction, weight decay, rate.
+"""Optimizers by name, each an optax chain: clipping, direction, weight decay, learning rate.
 
-Weight decay is decoupled from the gradient, but in `lamb` and `lars`, as their papers have it.
+Weight decay is decoupled from the gradient, except in `lamb` and `lars`, which follow their papers.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,117 +16,114 @@ Rate = float | jax.Array
 
 
 class Parts(NamedTuple):
-    """Parts of an optimizer; each puts them in its own order."""
+    """Hyperparameters and transformations that an optimizer is composed of."""
 
     momentum: Rate
-    second_decay: Rate  # of the mean squared gradient of Adam's kin
-    epsilon: Rate  # added to the root of it
+    second_decay: Rate  # decay of the mean squared gradient in Adam-like optimizers
+    epsilon: Rate  # added to the root of the mean squared gradient
     weight_decay: Rate
     decay: optax.GradientTransformation  # adds `weight_decay` times the kernels
-    rate: optax.GradientTransformation  # times minus the rate of the step
-    schedule: optax.Schedule  # step -> that rate
+    rate: optax.GradientTransformation  # multiplies by minus the learning rate of the step
+    schedule: optax.Schedule  # function from step to learning rate
 
 
 def sgd(parts: Parts) -> optax.GradientTransformation:
-    """The gradient itself (Robbins & Monro, 1951)."""
+    """Stochastic gradient descent (Robbins & Monro, 1951)."""
     return optax.chain(parts.decay, parts.rate)
 
 
 def momentum(parts: Parts) -> optax.GradientTransformation:
-    """A sum of past gradients, each `momentum` times the one after it (Polyak, 1964)."""
+    """Heavy-ball momentum: a decaying sum of past gradients (Polyak, 1964)."""
     return optax.chain(optax.trace(parts.momentum), parts.decay, parts.rate)
 
 
 def nesterov(parts: Parts) -> optax.GradientTransformation:
-    """Momentum that looks ahead (Nesterov, 1983; Sutskever et al., 2013)."""
-    trace = optax.trace(parts.momentum, nesterov=True)
-    return optax.chain(trace, parts.decay, parts.rate)
+    """Nesterov momentum (Nesterov, 1983; Sutskever et al., 2013)."""
+    return optax.chain(optax.trace(parts.momentum, nesterov=True), parts.decay, parts.rate)
 
 
 def adagrad(parts: Parts) -> optax.GradientTransformation:
-    """Over the root of the sum of all squared gradients, plus 1e-10 (Duchi et al., 2011)."""
+    """Adagrad (Duchi et al., 2011): g / (sqrt(sum of all g**2) + 1e-10)."""
 
     def update(gradient: Any, sums: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         sums = jax.tree.map(lambda g, s: s + jnp.square(g), gradient, sums)
         return jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + 1e-10), gradient, sums), sums
 
-    # optax.scale_by_rss has epsilon inside the root, where it is the root of it, 1e-5.
+    # optax.scale_by_rss adds epsilon inside the root, where it acts like sqrt(1e-10) = 1e-5.
     direction = optax.GradientTransformation(optax.tree.zeros_like, update)
     return optax.chain(direction, parts.decay, parts.rate)
 
 
 def adadelta(parts: Parts) -> optax.GradientTransformation:
-    """Steps in units of the parameters' own past steps (Zeiler, 2012), rho 0.95; a rate near 1."""
+    """Adadelta (Zeiler, 2012) with rho 0.95; use a learning rate near 1."""
     return optax.chain(optax.scale_by_adadelta(0.95, eps=1e-6), parts.decay, parts.rate)
 
 
 def rmsprop(parts: Parts) -> optax.GradientTransformation:
-    """Over the root of the mean squared gradient, decayed by 0.9, plus 1e-8 (Hinton, 2012)."""
+    """RMSProp (Hinton, 2012): g / (sqrt(mean of g**2) + 1e-8), with decay 0.9."""
     direction = optax.scale_by_rms(0.9, eps=1e-8, eps_in_sqrt=False)
     return optax.chain(direction, parts.decay, parts.rate)
 
 
 def adam(parts: Parts) -> optax.GradientTransformation:
-    """First moment over the root of the second (Kingma & Ba, 2015); decay is adamw's."""
+    """Adam (Kingma & Ba, 2015). Weight decay is decoupled, as in AdamW."""
     return optax.chain(_adam(parts), parts.decay, parts.rate)
 
 
 def adamw(parts: Parts) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as `adam` has it here, too."""
+    """AdamW (Loshchilov & Hutter, 2019); the same as `adam` here."""
     return adam(parts)
 
 
 def nadam(parts: Parts) -> optax.GradientTransformation:
-    """Adam with a first moment that looks ahead (Dozat, 2016)."""
+    """NAdam: Adam with Nesterov momentum (Dozat, 2016)."""
     return optax.chain(_adam(parts, nesterov=True), parts.decay, parts.rate)
 
 
 def lamb(parts: Parts) -> optax.GradientTransformation:
-    """Adam's direction plus weight decay, as long as its layer's parameters (You et al., 2020).
+    """LAMB (You et al., 2020): Adam's step plus weight decay, scaled to the norm of each layer.
 
-    Epsilon is the paper's 1e-6. Decay changes the direction of a step, not its length.
+    Epsilon is the paper's 1e-6. Weight decay changes the direction of a step, not its norm.
     """
     direction = optax.scale_by_adam(b1=parts.momentum, b2=parts.second_decay, eps=1e-6)
     return optax.chain(direction, parts.decay, optax.scale_by_trust_ratio(), parts.rate)
 
 
 def lars(parts: Parts) -> optax.GradientTransformation:
-    """Momentum of gradients a 1000th as long as their layer's kernel (You et al., 2017).
+    """LARS (You et al., 2017): momentum of gradients scaled to the norm of each layer's kernel.
 
-    A kernel w of gradient g, weight decay d: 0.001 |w| / (|g| + d |w|) times g + d w. So decay is
-    scaled by that ratio, and shortens the gradient's part. Biases follow their gradient.
+    A kernel w with gradient g and weight decay d contributes g + d w times the trust ratio
+    0.001 |w| / (|g| + d |w|). Biases use their plain gradient.
     """
 
-    def local(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def one(g: jax.Array, w: jax.Array) -> jax.Array:
-            size = jnp.linalg.norm(w.ravel())
-            total = jnp.linalg.norm(g.ravel()) + parts.weight_decay * size
-            fits = (size > 0) & (total > 0)  # else the rate alone, or zeros would never move
-            ratio = jnp.where(fits, 0.001 * size / jnp.where(fits, total, 1), 1)
-            return ratio * (g + parts.weight_decay * w)
+    def scale(g: jax.Array, w: jax.Array) -> jax.Array:
+        w_norm = jnp.linalg.norm(w.ravel())
+        total = jnp.linalg.norm(g.ravel()) + parts.weight_decay * w_norm
+        # With a zero norm the ratio is 1: a ratio of 0 would keep a kernel of zeros at zero.
+        is_defined = (w_norm > 0) & (total > 0)
+        ratio = jnp.where(is_defined, 0.001 * w_norm / jnp.where(is_defined, total, 1), 1)
+        return ratio * (g + parts.weight_decay * w)
 
-        return jax.tree.map(one, gradient, params), state
-
-    ratio = optax.GradientTransformation(lambda params: optax.EmptyState(), local)
-    # The rate comes before the momentum, as in the paper: a step keeps the rate it was made with.
-    return optax.chain(optax.masked(ratio, kernels), parts.rate, optax.trace(parts.momentum))
+    trust_ratio = optax.stateless_with_tree_map(scale)
+    # The rate comes before the momentum, as in the paper: each gradient keeps its own step's rate.
+    return optax.chain(optax.masked(trust_ratio, kernels), parts.rate, optax.trace(parts.momentum))
 
 
 def lion(parts: Parts) -> optax.GradientTransformation:
-    """The sign of an interpolated momentum (Chen et al., 2023), b2 0.99; a tenth of Adam's rate."""
+    """Lion (Chen et al., 2023) with b2 0.99; use about a tenth of Adam's learning rate."""
     return optax.chain(optax.scale_by_lion(b1=parts.momentum), parts.decay, parts.rate)
 
 
 def muon(parts: Parts) -> optax.GradientTransformation:
-    """Momentum with all singular values near 1 for kernels, nadam for the rest (Jordan, 2024).
+    """Muon (Jordan, 2024): orthogonalised momentum for kernels, NAdam for other parameters.
 
-    A kernel of more than two axes is taken as the matrix [all but the last, last]. The momentum is
-    optax's, whose bias is corrected as Adam's is and the author's is not: in the first steps the
-    newest gradient weighs more than there.
+    A kernel with more than two axes is reshaped to the matrix [all axes but the last, last axis].
+    optax corrects the bias of the momentum, as in Adam. The author's code does not: here the newest
+    gradient has more weight in the first steps.
     """
     direction = contrib.muon(
-        -1.0,  # its sign: the rate comes after the decay
+        -1.0,  # gives the ascent direction: `parts.rate`, after the decay, has the minus sign
         beta=parts.momentum,
         adam_b1=parts.momentum,
         adam_b2=parts.second_decay,
@@ -135,50 +133,41 @@ def muon(parts: Parts) -> optax.GradientTransformation:
 
 
 def schedule_free(parts: Parts) -> optax.GradientTransformation:
-    """Adam averaged in place of a falling rate (Defazio et al., 2024); momentum interpolates.
+    """Schedule-Free AdamW (Defazio et al., 2024): an average replaces learning-rate decay.
 
-    The average is what is evaluated. Batch normalisation's running statistics are not of it, but of
-    the interpolated parameters that are trained.
+    `momentum` interpolates between the average and Adam's iterate. Evaluation uses the average, but
+    batch normalisation's running statistics are those of the interpolated, trained parameters.
     """
     direction = optax.scale_by_adam(b1=0.0, b2=parts.second_decay, eps=parts.epsilon)
     base = optax.chain(direction, parts.decay, parts.rate)
-    # It counts steps from 1, everything else here from 0.
+    # contrib.schedule_free counts steps from 1, everything else here from 0.
     rate = lambda count: parts.schedule(count - 1)  # noqa: E731
     return contrib.schedule_free(base, rate, b1=parts.momentum)
 
 
 def unit_muon(momentum: Rate, rate: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Muon for convolutions that a normalisation follows, of which only directions learn.
+    """Muon for convolutions that are followed by normalisation (Jordan, 2024, airbench94_muon).
 
-    Each step begins from the kernel brought back to where its filters have a mean square norm of 1,
-    and takes three iterations to even out singular values (Jordan, 2024, airbench94_muon). Unlike
-    that code's, the momentum has its bias corrected, see `muon`.
+    The scale of such kernels has no effect, so each step starts from the kernel rescaled to filters
+    with a mean squared norm of 1. Three Newton-Schulz iterations orthogonalise the momentum, whose
+    bias is corrected, unlike in the author's code, see `muon`.
 
     Args:
-      momentum: Nesterov's.
-      rate: multiplies each step by minus the rate.
+      momentum: decay of the Nesterov momentum.
+      rate: transformation that multiplies each step by minus the learning rate.
     """
+    axes = functools.partial(jax.tree.map, _matrix_axes)
 
-    def axes(kernels: optax.Params) -> optax.Params:
-        return jax.tree.map(
-            lambda w: contrib.MuonDimensionNumbers(tuple(range(w.ndim - 1)), w.ndim - 1), kernels
-        )
-
-    def begin(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def of_unit(step: jax.Array, w: jax.Array) -> jax.Array:
-            return step + w * (jnp.sqrt(w.shape[-1] / jnp.sum(jnp.square(w))) - 1)
-
-        return jax.tree.map(of_unit, updates, params), state
+    def rescale(step: jax.Array, w: jax.Array) -> jax.Array:
+        return step + w * (jnp.sqrt(w.shape[-1] / jnp.sum(jnp.square(w))) - 1)
 
     direction = contrib.scale_by_muon(ns_steps=3, beta=momentum, weight_dimension_numbers=axes)
-    unit = optax.GradientTransformation(lambda params: optax.EmptyState(), begin)
-    return optax.chain(direction, rate, unit)
+    return optax.chain(direction, rate, optax.stateless_with_tree_map(rescale))
 
 
-# From a flag's value to constructor.
 OPTIMIZERS: dict[str, Callable[[Parts], optax.GradientTransformation]] = {
-    make.__name__: make
-    for make in (
+    constructor.__name__: constructor
+    for constructor in (
         *(sgd, momentum, nesterov, adagrad, adadelta, rmsprop, adam, adamw),
         *(nadam, lamb, lars, lion, muon, schedule_free),
     )
@@ -199,33 +188,30 @@ def optimizer(
     clip_adaptive: Rate = float("inf"),
     plateau: optax.GradientTransformationExtraArgs | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of that name in `OPTIMIZERS`; every number may be a traced array.
+    """Builds an optimizer; every number may be a traced array.
 
     Args:
       name: a key of `OPTIMIZERS`.
-      learning_rate: peak rate.
-      schedule: step -> factor of the peak rate, see `schedules`.
-      momentum: of SGD, muon and lars; for Adam's kin and lion the decay of the first moment; for
-        schedule_free the interpolation, which may not be 0. The others have none.
-      adam_b2: decay of the mean squared gradient of adam, adamw, nadam, lamb, schedule_free and
-        muon's other parameters.
-      adam_epsilon: added to the root of it, but in lamb and muon.
-      weight_decay: each step takes `rate * weight_decay` of every kernel away, apart from the
-        gradient (Loshchilov & Hutter, 2019); lamb and lars scale it by their trust ratio. Under SGD
-        with momentum m, an L2 penalty of w does about as much as a decoupled decay of w / (1 - m).
-      clip_norm: gradients of a greater global norm are scaled down to it (Pascanu et al., 2013).
-      clip_value: greatest size of each entry of the gradient.
-      clip_adaptive: greatest norm of each unit's gradient, as a share of the norm of its weights
-        (Brock et al., 2021); a bias is one unit, and norms below 0.001 count as that. Of all three,
-        inf clips nothing.
-      plateau: multiplies the rate, from the loss that `update` is given as `value`, such as
-        `optax.contrib.reduce_on_plateau`.
+      learning_rate: peak learning rate.
+      schedule: function from step to a factor of the peak rate, see `schedules`.
+      momentum: momentum of `momentum`, nesterov, muon and lars; decay of the first moment of
+        Adam-like optimizers and lion; interpolation of schedule_free, not 0. Others ignore it.
+      adam_b2: decay of the mean squared gradient in Adam-like optimizers and muon's NAdam.
+      adam_epsilon: constant added to the root of it, except in lamb and muon.
+      weight_decay: each step subtracts `rate * weight_decay` times every kernel (Loshchilov &
+        Hutter, 2019); lamb and lars scale it by their trust ratio. Under SGD with momentum m, an L2
+        penalty of w is about equal to a decoupled decay of w / (1 - m).
+      clip_norm: greatest global norm of the gradient (Pascanu et al., 2013); inf clips nothing.
+      clip_value: greatest absolute value of an entry of the gradient; inf clips nothing.
+      clip_adaptive: greatest norm of a unit's gradient relative to the norm of its weights, where a
+        bias is one unit and norms are at least 0.001 (Brock et al., 2021); inf clips nothing.
+      plateau: scales the rate by the `value` of each `update`, as `contrib.reduce_on_plateau` does.
     """
 
-    def rate_of(count: jax.Array) -> jax.Array:
+    def step_rate(count: jax.Array) -> jax.Array:
         return learning_rate * schedule(count)
 
-    rate = optax.scale_by_learning_rate(rate_of)
+    rate = optax.scale_by_learning_rate(step_rate)
     parts = Parts(
         momentum,
         adam_b2,
@@ -233,11 +219,11 @@ def optimizer(
         weight_decay,
         optax.add_decayed_weights(weight_decay, mask=kernels),
         optax.chain(rate, plateau) if plateau else rate,
-        rate_of,
+        step_rate,
     )
     clips = [
-        make(limit)
-        for make, limit in (
+        clip(limit)
+        for clip, limit in (
             (optax.clip_by_global_norm, clip_norm),
             (optax.clip, clip_value),
             (optax.adaptive_grad_clip, clip_adaptive),
@@ -247,16 +233,13 @@ def optimizer(
     return optax.with_extra_args_support(optax.chain(*clips, OPTIMIZERS[name](parts)))
 
 
-def learning_rate(opt_state: Any, peak: Rate, schedule: optax.Schedule) -> jax.Array:
-    """Learning rate of the last update that an `optimizer` with this peak and schedule made.
+def learning_rate(opt_state: optax.OptState, peak: Rate, schedule: optax.Schedule) -> jax.Array:
+    """Learning rate of the last update of an `optimizer`, scaled by its plateau, if it has one.
 
     Args:
-      opt_state: the optimizer's state after that update; also a state that contains it.
-      peak: as for `optimizer`.
-      schedule: likewise.
-
-    Returns:
-      A float32 scalar, scaled down by a plateau where the optimizer has one.
+      opt_state: the optimizer's state after the update, or a pytree that contains it.
+      peak: the optimizer's peak learning rate.
+      schedule: the optimizer's schedule.
     """
     kinds = optax.ScaleByScheduleState | contrib.ReduceLROnPlateauState
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
@@ -271,18 +254,22 @@ def learning_rate(opt_state: Any, peak: Rate, schedule: optax.Schedule) -> jax.A
 def is_static(number: Rate, value: float) -> bool:
     """Returns True if a hyperparameter is the constant `value`, and not traced.
 
-    What a neutral value makes void is then left out of the program.
+    The term of a constant neutral value, such as a penalty of 0, is left out of the program.
     """
     return isinstance(number, int | float) and number == value
 
 
 def kernels(params: optax.Params) -> optax.Params:
-    """A mask over `params`: true for leaves named `kernel`, false for biases and norm scales."""
+    """Mask over `params`: true for leaves named `kernel`, false for biases and norm scales.
+
+    >>> kernels({"dense": {"bias": jnp.zeros(2), "kernel": jnp.zeros((3, 2))}})
+    {'dense': {'bias': False, 'kernel': True}}
+    """
     return jax.tree_util.tree_map_with_path(lambda path, _: _is_kernel(path), params)
 
 
-def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
-    """The parameters to evaluate: those trained, but schedule_free's average where it is used."""
+def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
+    """Returns the parameters to evaluate: schedule_free's average if it is used, else `params`."""
     is_average = lambda node: isinstance(node, contrib.ScheduleFreeState)  # noqa: E731
     for node in jax.tree.leaves(opt_state, is_leaf=is_average):
         if is_average(node):
@@ -299,9 +286,14 @@ def _is_kernel(path: tuple[Any, ...]) -> bool:
 
 
 def _matrices(params: optax.Params) -> optax.Params:
+    """Matrix axes of each kernel with at least two axes; None for other leaves."""
+
     def axes(path: tuple[Any, ...], leaf: jax.Array) -> contrib.MuonDimensionNumbers | None:
-        if not _is_kernel(path) or leaf.ndim < 2:
-            return None
-        return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+        return _matrix_axes(leaf) if _is_kernel(path) and leaf.ndim >= 2 else None
 
     return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _matrix_axes(kernel: jax.Array) -> contrib.MuonDimensionNumbers:
+    """Axes of a kernel as a matrix [all axes but the last, last axis]."""
+    return contrib.MuonDimensionNumbers(tuple(range(kernel.ndim - 1)), kernel.ndim - 1)

@@ -1,4 +1,4 @@
-"""A config as `config.json` and flags hold it, and the fields in which two configs differ."""
+"""Configs as `config.json` and as flags, and the fields in which two configs differ."""
 
 import dataclasses
 import math
@@ -10,9 +10,9 @@ from jaxdl.errors import UserError, shortened
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The experiment's name and every field, as `config.json` holds them.
+    """Converts a config to the content of `config.json`: the experiment's name and every field.
 
-    JSON has no infinity: it is written as the text "inf".
+    JSON has no infinity, so it becomes the text "inf".
     """
     fields = dataclasses.asdict(config)
     finite = {k: str(v) if v in (math.inf, -math.inf) else v for k, v in fields.items()}
@@ -20,7 +20,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
-    """Inverse of `to_dict` for a config class.
+    """Inverse of `to_dict`.
+
+    Args:
+      cls: the experiment's config class.
+      values: content of a `config.json`.
+
+    Returns:
+      A validated config.
 
     Raises:
       UserError: a field is unknown, has the wrong type or is out of its range.
@@ -33,16 +40,19 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
                 f"config has a field {name!r} that {cls.__module__} lacks: use the "
                 "version that wrote it (environment.json has its commit)"
             )
-        wanted = type(fields[name].default)
-        if wanted is float and (type(value) is int or value in ("inf", "-inf")):
+        kind = type(fields[name].default)
+        if kind is float and (type(value) is int or value in ("inf", "-inf")):
             value = values[name] = float(value)
-        if type(value) is not wanted:
-            raise UserError(f"config field {name}={value!r}: not a {wanted.__name__}")
+        if type(value) is not kind:
+            raise UserError(f"config field {name}={value!r}: not a {kind.__name__}")
     return cls(**values)
 
 
 def to_flags(config: RunConfig) -> str:
-    """One `--name=value` a line, for --flagfile; a replay is new, and of one process."""
+    """Converts a config to a flag file: one `--name=value` per line, for --flagfile.
+
+    The file names no run folder and no other processes: it starts a new run of one process.
+    """
     lines = [
         f"--{field.name}={_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
@@ -52,33 +62,44 @@ def to_flags(config: RunConfig) -> str:
 
 
 def runtime_fields(config: RunConfig | type[RunConfig]) -> set[str]:
-    """The fields that say where or how to run, and change no bit of the result."""
+    """Returns the names of the runtime fields, which do not change the result of a run."""
     return {field.name for field in dataclasses.fields(config) if field.metadata["runtime"]}
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Fields that decide the bits of a run: all of `to_dict` but those that are places."""
+    """Returns the entries of `to_dict` that determine the result: all but the runtime fields."""
     return {k: v for k, v in to_dict(config).items() if k not in runtime_fields(config)}
 
 
-def new_defaults(config: RunConfig, there: Collection[str]) -> set[str]:
-    """The flags at their defaults which a config with the fields `there` has not.
+def new_defaults(config: RunConfig, saved_fields: Collection[str]) -> set[str]:
+    """Returns the fields that an older saved config lacks and that have their default here.
 
-    They are newer than its run, and a new flag's default is what was done before.
+    The default of a new flag keeps the old behaviour, so these fields do not change the run.
     """
     return {
         field.name
         for field in dataclasses.fields(config)
-        if field.name not in there and getattr(config, field.name) == field.default
+        if field.name not in saved_fields and getattr(config, field.name) == field.default
     }
 
 
 def differences(
     here: dict[str, Any], there: dict[str, Any], ignored: Collection[str] = ()
 ) -> list[str]:
-    """A phrase for each field that has another value there than here, or is lacking in one.
+    """Describes each field that differs between two configs, or that one of them lacks.
 
-    A folder of images may be elsewhere: its bytes decide, which have a fingerprint.
+    A data set that is a folder of images may have moved: its fingerprint is compared elsewhere.
+
+    Args:
+      here: fields of the current config.
+      there: fields of the saved config.
+      ignored: names of fields that are not compared.
+
+    Returns:
+      One phrase per field, sorted by name.
+
+    >>> differences({"seed": 0, "batch_size": 32}, {"seed": 1, "batch_size": 32})
+    ['seed=1 there, 0 here']
     """
     missing = object()
     if is_moved(here, there):
@@ -92,7 +113,7 @@ def differences(
 
 
 def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """True if both data sets are folders of images, not necessarily the same one."""
+    """Returns True if both data sets are folders of images, not necessarily the same folder."""
     return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 

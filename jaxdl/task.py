@@ -13,18 +13,18 @@ Key = jax.Array
 # Arrays with a leading axis B; `index` [B]: rows of the split; `mask` [B]: 0 marks padding.
 Batch = dict[str, jax.Array]
 State = Any  # a pytree of arrays that carries `step` (int32 scalar) and `key`
-Build = Callable[[Any, Any], "Task"]  # (config, description of the data) -> task
+Build = Callable[[Any, Any], "Task"]  # (config, DataSpec) -> task
 Outputs = Any  # a pytree of arrays with a leading axis B
 
 
 class Decoder(NamedTuple):
-    """Decoding of sequences token by token, with a cache of what was read so far.
+    """Autoregressive decoding, one token at a time, with a cache of the tokens so far.
 
     Attributes:
-      start: (state, source) -> the cache before the first token. Of a translator `source` is tokens
-        [B, S]; of a language model it is B, a Python integer.
-      next: (state, tokens [B], cache, position) -> (logits of the token after [B, V], cache).
-      translates: decoding begins with a source.
+      start: (state, source) -> cache before the first token. `source` is tokens [B, S] for a
+        translation model, and the batch size B, a Python integer, for a language model.
+      next: (state, tokens [B], cache, position) -> (logits of the next token [B, V], cache).
+      translates: True if decoding starts from a source sequence.
     """
 
     start: Callable[[State, Any], Any]
@@ -32,66 +32,72 @@ class Decoder(NamedTuple):
     translates: bool = False
 
 
-def _as_they_are(outputs: Any) -> Outputs:
+def _identity(outputs: Any) -> Outputs:
     return outputs
 
 
-@dataclasses.dataclass(frozen=True)  # which jax.jit takes for a function, as no named tuple
+# A dataclass, not a named tuple: jax.jit accepts it as a function or as a static argument.
+@dataclasses.dataclass(frozen=True)
 class Predict:
-    """The outputs of a task's model: `predict(state, batch)`, pure, and nothing of it random.
+    """Deterministic, pure function `predict(state, batch)` to the outputs of a task's model.
 
     Attributes:
-      prepare: batch -> the model's input, normalised and floating. The batch has what the model
-        reads of an example, such as `image`; neither labels nor `mask` need be there.
-      apply: (state, input, **options) -> what the model returns in evaluation; the options are
+      prepare: batch -> the model's input, normalised and floating. The batch needs only the entries
+        that the model reads, such as `image`, not labels or `mask`.
+      apply: (state, input, **options) -> the model's result in evaluation mode. The options are
         those of a Flax module's `apply`, such as `method`.
-      finish: what the model returns -> outputs.
-      decoder: of a model of sequences that is read token by token.
+      finish: the model's result -> outputs.
+      decoder: autoregressive decoder of a sequence model; None for other models.
     """
 
     prepare: Callable[[Batch], Any]
     apply: Callable[..., Any]
-    finish: Callable[[Any], Outputs] = _as_they_are
+    finish: Callable[[Any], Outputs] = _identity
     decoder: Decoder | None = None
 
     def __call__(self, state: State, batch: Batch) -> Outputs:
-        """Outputs [B, ...] of a batch as the data set has it."""
+        """Outputs [B, ...] of a batch in the data set's own format."""
         return self.of_inputs(state, self.prepare(batch))
 
     def of_inputs(self, state: State, inputs: Any) -> Outputs:
-        """Outputs of normalised inputs, to differentiate by them."""
+        """Outputs [B, ...] of normalised inputs, which can be differentiated by these inputs."""
         return self.finish(self.apply(state, inputs))
 
     def features(self, state: State, inputs: Any) -> dict[str, jax.Array]:
-        """Results of every layer for normalised inputs, by its path, such as `Block_0/Dense_1`.
+        """Intermediate outputs of every layer for normalised inputs, for Flax modules only.
 
-        The model itself has the path "". A layer that is called several times has the result of the
-        first call. Of a model that is no Flax module there are none: it takes no such options.
+        Returns:
+          The outputs by the layer's path, such as `Block_0/Dense_1`, with the path "" for the model
+          itself. A layer that is called several times has the output of its first call.
         """
         options = {"capture_intermediates": True, "mutable": ["intermediates"]}
-        _, kept = self.apply(state, inputs, **options)
-        return dict(_calls(kept["intermediates"], ()))
+        _, variables = self.apply(state, inputs, **options)
+        return dict(_first_calls(variables["intermediates"], ()))
 
 
-def _calls(kept: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """The first result of each module in a collection that Flax captured."""
-    for name, inside in kept.items():
-        if isinstance(inside, Mapping):
-            yield from _calls(inside, (*path, name))
+def _first_calls(
+    intermediates: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the first output of each module in Flax's collection of intermediates."""
+    for name, value in intermediates.items():
+        if isinstance(value, Mapping):
+            yield from _first_calls(value, (*path, name))
         elif name == "__call__":
-            yield "/".join(path), inside[0]
+            yield "/".join(path), value[0]
 
 
-def _none(*given: Any, **options: Any) -> Any:
-    del given, options
+def _no_outputs(*args: Any, **options: Any) -> Any:
+    del args, options
     raise UserError("this task has no outputs: give its Task a `predict`")
 
 
-NO_OUTPUTS = Predict(_none, _none)
+NO_OUTPUTS = Predict(_no_outputs, _no_outputs)
 
 
 class Task(NamedTuple):
-    """An experiment's pure functions. Nothing but fold_in(key, step) is random.
+    """Pure functions of one state that define an experiment.
+
+    All randomness of a step comes from fold_in(state.key, state.step).
 
     Attributes:
       init: key -> state.

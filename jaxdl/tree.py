@@ -1,4 +1,4 @@
-"""Pytrees as flat dictionaries: naming and hashing their leaves."""
+"""Pytrees as flat dictionaries: names and hashes of their leaves."""
 
 import hashlib
 from typing import Any
@@ -9,59 +9,88 @@ import numpy as np
 
 
 def flatten(tree: object) -> dict[str, jax.Array]:
-    """Returns the leaves by path (`.params['head']['kernel']`), PRNG keys as raw uint32 data.
+    """Flattens a pytree into a dictionary from path to leaf.
 
-    They may be `jax.ShapeDtypeStruct`s.
+    Args:
+      tree: a pytree of arrays or of `jax.ShapeDtypeStruct`s.
+
+    Returns:
+      The leaves by path, such as `.params['head']['kernel']`; PRNG keys as raw uint32 data.
+
+    >>> flatten({"head": {"bias": jnp.zeros(2)}})
+    {"['head']['bias']": Array([0., 0.], dtype=float32)}
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): _raw(leaf) for path, leaf in leaves}
 
 
 def unflatten(like: object, flat: dict[str, jax.Array]) -> object:
-    """Inverse of `flatten`: puts the leaves of `flat` into the structure (and keys) of `like`.
+    """Inverse of `flatten`.
+
+    Args:
+      like: a pytree with the structure of the result; its PRNG keys give the implementation of
+        the new ones.
+      flat: leaves by path.
+
+    Returns:
+      A pytree with the structure of `like` and the leaves of `flat`.
 
     Raises:
       KeyError: a path of `like` is not in `flat`.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
-    new = []
+    values = []
     for path, leaf in leaves:
         value = flat[jax.tree_util.keystr(path)]
         if _is_key(leaf):
             value = jax.random.wrap_key_data(value, impl=_impl(leaf))
-        new.append(value)
-    return jax.tree.unflatten(treedef, new)
+        values.append(value)
+    return jax.tree.unflatten(treedef, values)
 
 
 def trained(state: object) -> dict[str, jax.Array]:
-    """The leaves of a state's fields named `params` or `..._params`, by path."""
+    """Returns the leaves of a state's fields named `params` or `..._params`, by path."""
     return {path: leaf for path, leaf in flatten(state).items() if "params" in path.split("[")[0]}
 
 
 def count(flat: dict[str, Any]) -> int:
-    """Number of scalars in some leaves."""
+    """Counts the scalars in a flat tree.
+
+    >>> count({"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)})
+    9
+    """
     return sum(leaf.size for leaf in flat.values())
 
 
 def shape(leaf: Any) -> str:
-    """Type and shape of a leaf, such as `float32[16,10]`."""
+    """Formats the dtype and shape of a leaf.
+
+    >>> shape(jnp.zeros((16, 10)))
+    'float32[16,10]'
+    """
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
 def of_shape(text: str, sharding: Any) -> jax.ShapeDtypeStruct:
-    """Inverse of `shape`."""
+    """Parses a dtype and shape as `shape` formats them, and adds a sharding."""
     dtype, sizes = text.rstrip("]").split("[")
     shape = tuple(int(size) for size in sizes.split(",") if size)
     return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
 
 
 def digest(tree: object) -> str:
-    """SHA-256 over every leaf's path, dtype, shape and bytes: equal digests mean equal bits."""
+    """Returns the SHA-256 digest of a pytree: equal digests mean equal bits.
+
+    It covers the path, dtype, shape and bytes of every leaf.
+
+    >>> digest({"w": jnp.zeros(2)}) == digest({"w": jnp.zeros(2)})
+    True
+    """
     return flat_digest(flatten(tree))
 
 
 def flat_digest(flat: dict[str, Any]) -> str:
-    """`digest` of a tree that was flattened."""
+    """Returns the `digest` of a tree that is already flattened."""
     sha = hashlib.sha256()
     for path, leaf in flat.items():
         array = np.ascontiguousarray(jax.device_get(leaf))
@@ -71,30 +100,40 @@ def flat_digest(flat: dict[str, Any]) -> str:
 
 
 def replace(tree: Any, **fields: Any) -> Any:
-    """The same tree with other values of top-level fields, which all kinds of state have.
+    """Replaces top-level fields of a pytree, whether it is a named tuple, dataclass or dictionary.
+
+    Args:
+      tree: a pytree, such as a training state.
+      fields: new values by field name.
+
+    Returns:
+      A pytree of the same structure.
 
     Raises:
-      KeyError: there is no such field, or it is not a single leaf.
+      KeyError: a field does not exist, or is not a single leaf.
+
+    >>> replace({"step": 1, "params": {"w": 2}}, step=5)
+    {'params': {'w': 2}, 'step': 5}
     """
-    left = set(fields)
+    missing = set(fields)
 
     def choose(path: tuple[Any, ...], leaf: Any) -> Any:
         name = field(path)
         if len(path) > 1 or name not in fields:
             return leaf
-        left.remove(name)
+        missing.remove(name)
         return fields[name]
 
     new = jax.tree_util.tree_map_with_path(choose, tree)
-    if left:
-        raise KeyError(f"a state of {type(tree).__name__} lacks {', '.join(sorted(left))}")
+    if missing:
+        raise KeyError(f"a state of {type(tree).__name__} lacks {', '.join(sorted(missing))}")
     return new
 
 
 def field(path: tuple[Any, ...]) -> str:
-    """The name of the top-level field that a leaf's path begins with."""
-    first = path[0]
-    return str(getattr(first, "name", getattr(first, "key", "")))
+    """Returns the name of the top-level field in a leaf's path."""
+    entry = path[0]
+    return str(getattr(entry, "name", getattr(entry, "key", "")))
 
 
 def _is_key(leaf: jax.Array) -> bool:
@@ -102,13 +141,17 @@ def _is_key(leaf: jax.Array) -> bool:
 
 
 def _impl(key: Any) -> Any:
-    """A key's kind; of a ShapeDtypeStruct, too, which JAX itself does not tell."""
-    found: list[Any] = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
-    return found[0]
+    """Returns the implementation of a PRNG key, which may be a `jax.ShapeDtypeStruct`.
+
+    `jax.random.key_impl` accepts no `ShapeDtypeStruct`, so it is called while tracing.
+    """
+    impls: list[Any] = []
+    jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), key)
+    return impls[0]
 
 
 def _raw(leaf: Any) -> Any:
+    """Returns a leaf with a PRNG key as its raw data."""
     if not _is_key(leaf):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):

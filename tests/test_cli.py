@@ -105,7 +105,7 @@ def test_help_groups_flags_the_experiments_own_first():
     text = flags_help(cifar_vgg.Config)
     places = [
         text.index(part)
-        for part in ("--depth", "loss:\n", "--mixup", "regularisation:\n", "--l1", "Every run:\n",
+        for part in ("--depth", "loss:\n", "--mixup", "regularisation:\n", "--l1", "every run:\n",
                      "--workdir", "--flagfile")
     ]  # fmt: skip
     assert places == sorted(places)

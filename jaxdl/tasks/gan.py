@@ -1,6 +1,6 @@
-"""Adversarial learning: a task of one network that makes and one that tells (GAN), and its flags.
+"""Generative adversarial networks (Goodfellow et al., 2014): the task and its flags.
 
-Goodfellow et al. (2014). Shapes: B examples, L latent numbers.
+Shapes: B examples, L latents.
 """
 
 import dataclasses
@@ -21,36 +21,54 @@ from jaxdl.tasks.supervised import Model
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig(RunConfig):
-    """Losses of both networks, and their optimizers."""
+    """Losses and optimizers of the two networks."""
 
-    loss: str = flag("non_saturating", "of both", choices=tuple(losses.ADVERSARIAL))
-    penalty: float = flag(0.0, "times the critic's slope minus 1, squared", low=0.0, high=1e6)
-    critic_steps: int = flag(1, "of the discriminator for one of the generator", low=1, high=1000)
-    latents: int = flag(64, "numbers that an example is drawn from", low=1, high=65536)
-    schedule: str = flag("constant", "of both rates", choices=tuple(schedules.SCHEDULES))
-    momentum: float = flag(0.5, "first decay of Adam", low=0.0, high=0.9999)
-    ema_decay: float = flag(0.999, "of the generator that is evaluated", low=0.0, high=0.999999)
+    loss: str = flag("non_saturating", "adversarial loss", choices=tuple(losses.ADVERSARIAL))
+    penalty: float = flag(0.0, "coefficient of the gradient penalty", low=0.0, high=1e6)
+    critic_steps: int = flag(1, "discriminator updates per generator update", low=1, high=1000)
+    latents: int = flag(64, "dimension of the latent space", low=1, high=65536)
+    schedule: str = flag(
+        "constant", "learning-rate schedule of both networks", choices=tuple(schedules.SCHEDULES)
+    )
+    momentum: float = flag(0.5, "first-moment decay of Adam", low=0.0, high=0.9999)
+    ema_decay: float = flag(
+        0.999, "decay of the generator's moving average, which is evaluated", low=0.0, high=0.999999
+    )
 
 
 class Network(NamedTuple):
-    """One of the two, and its optimizer's state."""
+    """State of one of the two networks.
 
-    params: Any
-    model_state: Any  # its other collections, such as running statistics
-    opt_state: Any
+    Attributes:
+      params: trained parameters.
+      model_state: other variable collections, such as running statistics.
+      opt_state: state of its optimizer.
+    """
+
+    params: optax.Params
+    model_state: Any
+    opt_state: optax.OptState
 
 
 class AdversarialState(NamedTuple):
-    """The state of adversarial learning."""
+    """State of adversarial learning.
 
-    step: jax.Array  # int32 scalar: updates of the discriminator
+    Attributes:
+      step: number of updates of the discriminator, an int32 scalar.
+      key: PRNG key; step n uses fold_in(key, n).
+      generator: state of the generator.
+      discriminator: state of the discriminator.
+      average: moving average of the generator's (params, model_state), evaluated in their place.
+    """
+
+    step: jax.Array
     key: Key
     generator: Network
     discriminator: Network
-    average: Any  # of the generator's (params, model_state), to evaluate in their place
+    average: Any
 
 
-# Long: closures over the two networks that it is given.
+# Long: the functions of the task are closures over the two networks.
 def adversarial(
     config: AdversarialConfig,
     generator: Model,
@@ -60,107 +78,118 @@ def adversarial(
     example: jax.ShapeDtypeStruct,
     real: Callable[[Batch], jax.Array],
     evaluate: Callable[[AdversarialState, Batch], Metrics],
-    finish: Callable[[jax.Array], jax.Array] = lambda made: made,
+    finish: Callable[[jax.Array], jax.Array] = lambda generated: generated,
 ) -> Task:
-    """A task in which a generator learns to make what a discriminator takes for the data.
+    """Builds the task of training a generator against a discriminator.
 
     Args:
-      config: the flags.
-      generator: latents [B, L] -> examples [B, ...]; an average of it is evaluated.
-      discriminator: examples -> [B], the greater, the more real; `losses.ADVERSARIAL` has what both
-        make small.
-      steps: of the discriminator, in which the rates follow their schedule.
-      example: data of the right shape, [1, ...]; only the shape is used.
-      real: a batch -> its examples, in the range of the generator's.
-      evaluate: as the contract has it.
+      config: the run's config.
+      generator: latents [B, L] -> examples [B, ...]; its moving average is evaluated.
+      discriminator: examples [B, ...] -> logits [B], greater for examples that look real. Both
+        networks minimise their loss of `losses.ADVERSARIAL`.
+      steps: number of discriminator updates, over which the learning rates follow their schedule.
+      example: shape of a batch of one example, [1, ...].
+      real: batch -> its examples, in the range of the generator's outputs.
+      evaluate: (state, batch) -> metrics.
       finish: examples of the generator -> outputs of `predict`, whose batches have `latents`.
+
+    Returns:
+      A task with an `AdversarialState`.
     """
     loss = losses.ADVERSARIAL[config.loss]
-
-    peak, rate = config.learning_rate, functools.partial(schedules.schedule, config.schedule)
+    peak, schedule = config.learning_rate, functools.partial(schedules.schedule, config.schedule)
 
     def optimizer(steps: int) -> optax.GradientTransformationExtraArgs:
-        return optim.optimizer("adam", peak, rate(steps, 0), momentum=config.momentum)
+        return optim.optimizer("adam", peak, schedule(steps, 0), momentum=config.momentum)
 
-    makers, tellers = optimizer(max(steps // config.critic_steps, 1)), optimizer(steps)
+    generator_optimizer = optimizer(max(steps // config.critic_steps, 1))
+    discriminator_optimizer = optimizer(steps)
 
-    def started(model: Model, rule: optax.GradientTransformation, key: Key, x: Any) -> Network:
+    def init_network(
+        model: Model, optimizer: optax.GradientTransformation, key: Key, x: jax.Array
+    ) -> Network:
         variables = dict(model.init(key, x, train=False))
         params = variables.pop("params")
-        return Network(params, variables, rule.init(params))
+        return Network(params, variables, optimizer.init(params))
 
     def init(key: Key) -> AdversarialState:
         key, *keys = jax.random.split(key, 3)
-        first = started(generator, makers, keys[0], jnp.zeros((1, config.latents)))
-        second = started(discriminator, tellers, keys[1], jnp.zeros(example.shape))
-        average = jax.tree.map(jnp.copy, first[:2])
-        return AdversarialState(jnp.int32(0), key, first, second, average)
+        z, x = jnp.zeros((1, config.latents)), jnp.zeros(example.shape)
+        networks = (
+            init_network(generator, generator_optimizer, keys[0], z),
+            init_network(discriminator, discriminator_optimizer, keys[1], x),
+        )
+        average = jax.tree.map(jnp.copy, networks[0][:2])
+        return AdversarialState(jnp.int32(0), key, *networks, average)
 
-    def apply(model: Model, params: Any, model_state: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+    def apply(
+        model: Model, params: optax.Params, model_state: Any, x: jax.Array
+    ) -> tuple[jax.Array, Any]:
         variables = {"params": params, **model_state}
-        found, new = model.apply(variables, x, train=True, mutable=list(model_state))
-        return found, dict(new)
+        outputs, model_state = model.apply(variables, x, train=True, mutable=list(model_state))
+        return outputs, dict(model_state)
 
-    def updated(
-        old: Network, rule: optax.GradientTransformation, gradient: Any, model_state: Any
+    def apply_gradient(
+        network: Network,
+        optimizer: optax.GradientTransformation,
+        gradient: optax.Updates,
+        model_state: Any,
     ) -> Network:
-        updates, opt_state = rule.update(gradient, old.opt_state, old.params)
-        return Network(optax.apply_updates(old.params, updates), model_state, opt_state)
+        updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
+        return Network(optax.apply_updates(network.params, updates), model_state, opt_state)
 
-    def told(
-        old: Network, real: jax.Array, made: jax.Array, key: Key
+    def update_discriminator(
+        network: Network, real: jax.Array, fake: jax.Array, key: Key
     ) -> tuple[Network, dict[str, jax.Array]]:
-        """The discriminator after a step."""
-
-        def objective(params: Any) -> Any:
-            of_real, rest = apply(discriminator, params, old.model_state, real)
-            of_made, rest = apply(discriminator, params, rest, made)
-            total = jnp.mean(loss.discriminator(of_real, of_made))
-            right = 0.5 * (jnp.mean(of_real > 0) + jnp.mean(of_made < 0))
-            found = {"discriminator_loss": total, "discriminator_accuracy": right}
+        def objective(params: optax.Params) -> Any:
+            real_logits, model_state = apply(discriminator, params, network.model_state, real)
+            fake_logits, model_state = apply(discriminator, params, model_state, fake)
+            total = jnp.mean(loss.discriminator(real_logits, fake_logits))
+            accuracy = 0.5 * (jnp.mean(real_logits > 0) + jnp.mean(fake_logits < 0))
+            values = {"discriminator_loss": total, "discriminator_accuracy": accuracy}
             if not optim.is_static(config.penalty, 0):
-                share = jax.random.uniform(key, (len(real), *[1] * (real.ndim - 1)))
-                slope = losses.gradient_penalty(
-                    lambda x: apply(discriminator, params, rest, x)[0],
-                    share * real + (1 - share) * made,
+                weight = jax.random.uniform(key, (len(real), *[1] * (real.ndim - 1)))
+                penalties = losses.gradient_penalty(
+                    lambda x: apply(discriminator, params, model_state, x)[0],
+                    weight * real + (1 - weight) * fake,
                 )
-                found["penalty"] = jnp.mean(slope)
-                total += config.penalty * found["penalty"]
-            return total, (rest, found)
+                values["penalty"] = jnp.mean(penalties)
+                total += config.penalty * values["penalty"]
+            return total, (model_state, values)
 
-        gradient, (rest, found) = jax.grad(objective, has_aux=True)(old.params)
-        found["discriminator_gradient_norm"] = optax.tree.norm(gradient)
-        return updated(old, tellers, gradient, rest), found
+        gradient, (model_state, values) = jax.grad(objective, has_aux=True)(network.params)
+        values["discriminator_gradient_norm"] = optax.tree.norm(gradient)
+        return apply_gradient(network, discriminator_optimizer, gradient, model_state), values
 
-    def made_better(
-        old: Network, judge: Network, z: jax.Array
+    def update_generator(
+        network: Network, critic: Network, z: jax.Array
     ) -> tuple[Network, dict[str, jax.Array]]:
-        """The generator after a step."""
+        def objective(params: optax.Params) -> Any:
+            fake, model_state = apply(generator, params, network.model_state, z)
+            logits, _ = apply(discriminator, critic.params, critic.model_state, fake)
+            return jnp.mean(loss.generator(logits)), model_state
 
-        def objective(params: Any) -> Any:
-            made, rest = apply(generator, params, old.model_state, z)
-            return jnp.mean(loss.generator(apply(discriminator, *judge[:2], made)[0])), rest
-
-        (value, rest), gradient = jax.value_and_grad(objective, has_aux=True)(old.params)
-        found = {"generator_loss": value, "generator_gradient_norm": optax.tree.norm(gradient)}
-        return updated(old, makers, gradient, rest), found
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (value, model_state), gradient = differentiate(network.params)
+        values = {"generator_loss": value, "generator_gradient_norm": optax.tree.norm(gradient)}
+        return apply_gradient(network, generator_optimizer, gradient, model_state), values
 
     def step(state: AdversarialState, batch: Batch) -> tuple[AdversarialState, Metrics]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
         x, old = real(batch), state.generator
         z = [jax.random.normal(key, (len(x), config.latents)) for key in keys[:2]]
-        made, _ = apply(generator, old.params, old.model_state, z[0])
-        second, found = told(state.discriminator, x, made, keys[2])
-        first, more = made_better(old, second, z[1])
-        # Its turn comes once in so many steps; between them its loss is only measured.
-        turn = (state.step + 1) % config.critic_steps == 0
-        first = jax.tree.map(lambda new, old: jnp.where(turn, new, old), first, old)
+        fake, _ = apply(generator, old.params, old.model_state, z[0])
+        critic, values = update_discriminator(state.discriminator, x, fake, keys[2])
+        new, generator_values = update_generator(old, critic, z[1])
+        # The generator is updated every `critic_steps` steps; otherwise only its loss is logged.
+        is_due = (state.step + 1) % config.critic_steps == 0
+        new = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), new, old)
         decay = config.ema_decay
-        average = regularizers.moving_average(state.average, first[:2], decay, state.step)
-        found |= more
-        found["learning_rate"] = optim.learning_rate(second.opt_state, peak, rate(steps, 0))
-        shown = {name: metrics.scalar(value) for name, value in found.items()}
-        return AdversarialState(state.step + 1, state.key, first, second, average), shown
+        average = regularizers.moving_average(state.average, new[:2], decay, state.step)
+        values |= generator_values
+        values["learning_rate"] = optim.learning_rate(critic.opt_state, peak, schedule(steps, 0))
+        logged = {name: metrics.scalar(value) for name, value in values.items()}
+        return AdversarialState(state.step + 1, state.key, new, critic, average), logged
 
     def generate(state: AdversarialState, z: jax.Array, **options: Any) -> Any:
         return generated(generator, state, z, **options)
@@ -169,6 +198,6 @@ def adversarial(
 
 
 def generated(generator: Model, state: AdversarialState, z: jax.Array, **options: Any) -> Any:
-    """Examples that the generator's average makes of latents z [B, L]."""
+    """Applies the moving average of the generator to latents z [B, L]: examples [B, ...]."""
     params, model_state = state.average
     return generator.apply({"params": params, **model_state}, z, train=False, **options)

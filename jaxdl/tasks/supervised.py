@@ -1,4 +1,4 @@
-"""Supervised learning: a task from a model, a loss and an optimizer, and the flags that it has.
+"""Supervised learning: a task from a model, a loss and an optimizer.
 
 Shapes: B examples.
 """
@@ -21,14 +21,23 @@ from jaxdl.tasks.accumulation import accumulate_gradients
 
 
 class TrainState(NamedTuple):
-    """The state of supervised learning."""
+    """State of supervised learning.
 
-    step: jax.Array  # int32 scalar: updates made
+    Attributes:
+      step: number of updates so far, an int32 scalar.
+      key: PRNG key; step n uses fold_in(key, n).
+      params: trained parameters.
+      model_state: the model's other variable collections, such as running statistics.
+      opt_state: state of the optimizer.
+      average: moving average of (params, model_state), evaluated in their place; None without one.
+    """
+
+    step: jax.Array
     key: Key
-    params: Any
-    model_state: Any  # the model's other collections, such as running statistics
-    opt_state: Any
-    average: Any  # (params, model_state) to evaluate in the place of the last; None: there is none
+    params: optax.Params
+    model_state: Any
+    opt_state: optax.OptState
+    average: Any
 
 
 class Model(Protocol):
@@ -39,12 +48,12 @@ class Model(Protocol):
 
 
 class Views(NamedTuple):
-    """A model whose outputs, but in training, are a mean of those for several views of its inputs.
+    """A model with test-time augmentation: in evaluation, it averages its outputs over views.
 
-    Called with any option beside `train`, it is the model itself.
+    In training, and when called with options other than `train`, it is the model itself.
 
     Attributes:
-      model: what is trained, and sees each view.
+      model: the model that is trained and applied to each view.
       views: x [B, ...] -> pairs of a weight and a view of x, such as `augment.views`.
     """
 
@@ -60,7 +69,7 @@ class Views(NamedTuple):
         return sum(w * self.model.apply(variables, view, **kwargs) for w, view in self.views(x))
 
 
-# Long: closures over the model, the loss and the optimizer that it is given.
+# Long: the functions of the task are closures over the model, the loss and the optimizer.
 def supervised(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -80,58 +89,60 @@ def supervised(
     accumulate: int = 1,
     reduce_gradient: Callable[[sharding.Gradient], sharding.Gradient] = lambda gradient: gradient,
 ) -> Task:
-    """A task that fits a model's outputs to its batches.
+    """Builds a supervised task.
 
     Args:
-      model: called as `model(batch[inputs], train=...)`, with a `dropout` key while training; its
-        inputs may be several arrays in one tuple.
-      optimizer: gradient -> update; it is given the mean loss as `value`.
-      loss: (outputs, batch) -> [B], per example; its masked mean is what the gradient is of. Where
-        `preprocess` gives the batch a mask [B, T], the loss is [B, T], such as that of each token.
-      metrics_fn: (outputs, batch) -> metrics of evaluation, beside the loss.
-      example: one batch of the right shapes, of any size, such as `DataSpec.example`; only shapes
-        are used.
-      preprocess: applied to every batch, in training and evaluation.
+      model: called as `model(batch[inputs], train=...)`, with a `dropout` key in training; its
+        inputs may be a tuple of arrays.
+      optimizer: optax optimizer; its `update` gets the mean loss as `value`.
+      loss: (outputs, batch) -> loss per example [B]; the gradient is that of its masked mean. If
+        `preprocess` gives the batch a mask [B, T], the loss is [B, T], such as one per token.
+      metrics_fn: (outputs, batch) -> metrics of evaluation, in addition to the loss.
+      example: a batch with the right shapes and any batch size, such as `DataSpec.example`; only
+        its shapes are used.
+      preprocess: batch -> batch, applied in training and evaluation.
       prepare: batch -> the model's inputs, for `predict`; None: `preprocess(batch)[inputs]`.
-      finish: the model's outputs -> those of `predict`.
-      augment: applied before it, in training only.
-      train_metrics_fn: like `metrics_fn`, for training; None: the same.
-      inputs: the entry of the batch that the model is given.
-      penalty: params -> scalar, added to the loss for the gradient; the metrics have the loss
-        alone.
-      ema_decay: of the average of parameters and running statistics that is evaluated in their
-        place, see `regularizers.moving_average`; 0: the last ones are, or schedule_free's average.
-      learning_rate: optimizer's state -> rate of its last update, such as `optim.learning_rate`, to
-        be among the metrics of training.
-      accumulate: parts of a batch whose gradients are added up before the one update. The update is
-        that of the whole batch, to rounding, but for what looks over examples (batch norm sees a
-        part at a time) and dropout, which is drawn for each part.
-      reduce_gradient: computes a gradient on several devices, such as `sharding.on_each_device`;
-        by default the compiler places the sums.
+      finish: the model's outputs -> the outputs of `predict`.
+      augment: (key, batch) -> batch, applied before `preprocess`, in training only.
+      train_metrics_fn: like `metrics_fn`, for training; None: the same metrics.
+      inputs: name of the batch entry that is the model's input.
+      penalty: params -> scalar, added to the loss in the gradient only; the logged loss is without
+        it.
+      ema_decay: decay of the moving average of parameters and running statistics that is evaluated
+        in their place, see `regularizers.moving_average`. 0: evaluates the last ones, or
+        schedule_free's average.
+      learning_rate: optimizer state -> learning rate of its last update, for the training metrics,
+        such as `optim.learning_rate`.
+      accumulate: number of parts of a batch whose gradients are accumulated before one update. The
+        update equals that of the whole batch, to rounding, except that batch normalisation sees
+        one part at a time, and dropout draws a mask for each part.
+      reduce_gradient: wraps the gradient function to run on several devices, such as
+        `sharding.on_each_device`; by default the compiler inserts the sums over devices.
+
+    Returns:
+      A task with a `TrainState`.
 
     Raises:
-      UserError: the model takes no `train`; in `step` and `evaluate`: the loss has another shape
-        than the mask.
+      UserError: the model does not take `train`; in `step` and `evaluate`: the shapes of the loss
+        and the mask differ.
     """
     _check_model(model)
     train_metrics_fn = train_metrics_fn or metrics_fn
     optimizer = optax.with_extra_args_support(optimizer)
-    averages = not optim.is_static(ema_decay, 0)
+    use_average = not optim.is_static(ema_decay, 0)
 
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
-        shaped = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
-        if inputs not in shaped:
-            raise UserError(
-                f"inputs={inputs!r}: a batch has {', '.join(shaped)}: name one of these"
-            )
-        variables = dict(model.init({"params": params_key}, shaped[inputs], train=False))
+        batch = preprocess(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example))
+        if inputs not in batch:
+            raise UserError(f"inputs={inputs!r}: a batch has {', '.join(batch)}: name one of these")
+        variables = dict(model.init({"params": params_key}, batch[inputs], train=False))
         params = variables.pop("params")
-        # A copy: the compiled step gives away its state's buffers, each of them once.
-        average = jax.tree.map(jnp.copy, (params, variables)) if averages else None
+        # A copy: the compiled step donates the buffers of its state, and may donate each only once.
+        average = jax.tree.map(jnp.copy, (params, variables)) if use_average else None
         return TrainState(jnp.int32(0), key, params, variables, optimizer.init(params), average)
 
-    def apply(params: Any, model_state: Any, x: jax.Array, key: Key) -> Any:
+    def apply(params: optax.Params, model_state: Any, x: jax.Array, key: Key) -> Any:
         return model.apply(
             {"params": params, **model_state},
             x,
@@ -141,21 +152,23 @@ def supervised(
         )
 
     def mean_loss(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        each, mask = loss(outputs, batch), batch["mask"]
-        if each.shape != mask.shape:
+        values, mask = loss(outputs, batch), batch["mask"]
+        if values.shape != mask.shape:
             raise UserError(
-                f"the loss has the shape {each.shape} for a mask of {mask.shape}: give one number "
-                "for each of its entries"
+                f"the loss has shape {values.shape}, but the mask has shape {mask.shape}: return "
+                "one loss for each entry of the mask"
             )
-        return metrics.mean(each, mask)
+        return metrics.mean(values, mask)
 
-    def objective(params: Any, model_state: Any, part: Batch, key: Key, examples: jax.Array) -> Any:
-        """The part's share of the mean loss of a batch of so many examples."""
+    def objective(
+        params: optax.Params, model_state: Any, part: Batch, key: Key, examples: jax.Array
+    ) -> Any:
+        """Contribution of a part of a batch to the mean loss over all `examples` of the batch."""
         outputs, model_state = apply(params, model_state, part[inputs], key)
         total, count = mean_loss(outputs, part)
-        found = {"loss": (total, count), **train_metrics_fn(outputs, part)}
+        values = {"loss": (total, count), **train_metrics_fn(outputs, part)}
         share = count / examples
-        return total / examples + penalty(params) * share, (dict(model_state), found)
+        return total / examples + penalty(params) * share, (dict(model_state), values)
 
     differentiate = jax.grad(objective, has_aux=True)
     if accumulate > 1:
@@ -167,58 +180,58 @@ def supervised(
         batch = preprocess(augment(augment_key, batch))
         examples = jnp.sum(batch["mask"])
 
-        gradient, (model_state, found) = differentiate(
+        gradient, (model_state, values) = differentiate(
             state.params, state.model_state, batch, dropout_key, examples
         )
-        total, count = found["loss"]
+        total, count = values["loss"]
         updates, opt_state = optimizer.update(
             gradient, state.opt_state, state.params, value=total / count
         )
         params = optax.apply_updates(state.params, updates)
         average = state.average
-        if averages:
+        if use_average:
             new = optim.eval_params(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
-        found |= {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
+        values |= {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
         if learning_rate is not None:
-            found |= {"learning_rate": metrics.scalar(learning_rate(opt_state))}
-        return new_state, found
+            values |= {"learning_rate": metrics.scalar(learning_rate(opt_state))}
+        return new_state, values
 
-    def apply_trained(state: TrainState, *inputs: Any, **options: Any) -> Any:
+    def apply_eval(state: TrainState, *inputs: Any, **options: Any) -> Any:
         train = {} if "method" in options else {"train": False}
         return model.apply(eval_variables(state), *inputs, **train, **options)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
-        outputs = apply_trained(state, batch[inputs])
+        outputs = apply_eval(state, batch[inputs])
         return {"loss": mean_loss(outputs, batch), **metrics_fn(outputs, batch)}
 
-    def preprocessed(batch: Batch) -> Any:
+    def model_input(batch: Batch) -> Any:
         return preprocess(batch)[inputs]
 
-    return Task(init, step, evaluate, Predict(prepare or preprocessed, apply_trained, finish))
+    return Task(init, step, evaluate, Predict(prepare or model_input, apply_eval, finish))
 
 
 def _check_model(model: Model) -> None:
-    """Refuses early a model that cannot be called as `supervised` calls it.
+    """Checks that a model's `__call__` takes `train`.
 
     Raises:
-      UserError: it takes no `train`.
+      UserError: it does not.
     """
     if isinstance(model, Views):
         _check_model(model.model)
     elif (call := getattr(type(model), "__call__", None)) is not None:  # noqa: B004
-        taken = inspect.signature(call).parameters.values()
-        if not any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in taken):
+        parameters = inspect.signature(call).parameters.values()
+        if not any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters):
             raise UserError(
-                f"{type(model).__name__}.__call__ takes no `train`, by which dropout and running "
-                "statistics know training from evaluation: define `__call__(self, x, *, train)`"
+                f"{type(model).__name__}.__call__ takes no `train`, which switches dropout and "
+                "running statistics to training: define `__call__(self, x, *, train)`"
             )
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
-    """The variables that a state is evaluated by: its average's, where it has one."""
+    """Returns the variables to evaluate: the moving average if there is one, else the last ones."""
     if state.average is None:
         params, model_state = optim.eval_params(state.opt_state, state.params), state.model_state
     else:
@@ -227,6 +240,6 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
 
 
 def classification(outputs: jax.Array, batch: Batch) -> Metrics:
-    """Accuracy of logits [B, C], for `supervised`'s measures."""
+    """Accuracy of logits [B, C], as a `metrics_fn` of `supervised`."""
     correct = metrics.correct(outputs, batch["label"])
     return {"accuracy": metrics.mean(correct, batch["mask"])}

@@ -1,4 +1,4 @@
-"""Flags of supervised learning, and the optimizer and the task that they describe."""
+"""Flags of supervised learning, and the schedule, optimizer and task built from them."""
 
 import dataclasses
 import functools
@@ -24,35 +24,34 @@ from jaxdl.tasks.supervised import Model, supervised
 class SupervisedConfig(RunConfig):
     """Optimizer and regularisation."""
 
-    optimizer: str = flag("adam", "optimizer", choices=tuple(optim.OPTIMIZERS))
+    optimizer: str = flag("adam", "optimization algorithm", choices=tuple(optim.OPTIMIZERS))
     momentum: float = flag(
         0.9,
-        "of momentum, nesterov, lars and muon; first decay of Adam's kin and lion; interpolation "
-        "of schedule_free",
+        "momentum of momentum, nesterov, lars and muon; first-moment decay of Adam-like optimizers "
+        "and lion; interpolation of schedule_free",
         low=0.0,
         high=0.9999,
     )
     schedule: str = flag(
         "cosine",
-        "of the rate; plateau: a tenth of it whenever --plateau_epochs bring no training loss "
-        "lower by 0.01 %",
+        "learning-rate schedule; plateau: divides the rate by 10 when the training loss has not "
+        "improved by 0.01 percent for --plateau_epochs",
         choices=(*schedules.SCHEDULES, "plateau"),
     )
     warmup_epochs: float = flag(
         0.0,
-        "epochs of linear learning-rate warm-up, at most half of the run; parts of one count",
+        "epochs of linear learning-rate warm-up, also fractions; at most half of the run",
         low=0.0,
         high=1e6,
     )
     warmup_steps: int = flag(
         0,
-        "steps of warm-up, at most half of the run, in the place of --warmup_epochs; 0: as many as "
-        "that makes",
+        "steps of linear warm-up, at most half of the run; 0: uses --warmup_epochs",
         low=0,
     )
     adam_b2: float = flag(
         0.999,
-        "decay of the mean squared gradient in Adam's kin and muon's Adam",
+        "decay of the mean squared gradient in Adam-like optimizers and muon's NAdam",
         low=0.0,
         high=0.999999,
     )
@@ -63,73 +62,78 @@ class SupervisedConfig(RunConfig):
         low=1e-30,
         high=1.0,
     )
-    plateau_epochs: int = flag(5, "epochs that --schedule=plateau waits", low=1, high=1e6)
+    plateau_epochs: int = flag(5, "patience of --schedule=plateau, epochs", low=1, high=1e6)
     weight_decay: float = flag(
         0.0,
-        "decoupled, on kernels only; lamb and lars scale it by their trust ratio, as their papers",
+        "decoupled weight decay of kernels; lamb and lars scale it by their trust ratio",
         low=0.0,
         high=1.0,
     )
-    l1: float = flag(0.0, "times the sum of |w| of kernels, added to the loss", low=0.0, high=1e6)
+    l1: float = flag(
+        0.0, "coefficient of the L1 penalty, sum of |w| over kernels", low=0.0, high=1e6
+    )
     l2: float = flag(
-        0.0, "times half the sum of w**2 of kernels; with --l1: elastic net", low=0.0, high=1e6
+        0.0,
+        "coefficient of the L2 penalty, sum of w**2 / 2 over kernels; with --l1: elastic net",
+        low=0.0,
+        high=1e6,
     )
     clip_norm: float = flag(float("inf"), "greatest global norm of the gradient", low=1e-9)
-    clip_value: float = flag(float("inf"), "greatest size of its entries", low=1e-9)
+    clip_value: float = flag(float("inf"), "greatest absolute gradient entry", low=1e-9)
     clip_adaptive: float = flag(
-        float("inf"), "greatest norm of a unit's gradient, as a share of its weights'", low=1e-9
+        float("inf"), "greatest norm of a unit's gradient relative to its weights", low=1e-9
     )
     ema_decay: float = flag(
         0.0,
-        "of an average of the parameters, evaluated in their place; 0: none",
+        "decay of a moving average of the parameters, evaluated in their place; 0: none",
         low=0.0,
         high=0.999999,
     )
     accumulate: int = flag(
         1,
-        "equal parts of a batch, one after the other in memory, with one update; batch norm's "
-        "statistics are then those of each part",
+        "gradient accumulation: equal parts of a batch that are computed one after the other "
+        "before one update; batch norm then uses the statistics of each part",
         low=1,
     )
 
     parallel: str = flag(
         "jit",
-        "jit: the compiler spreads a step over the devices; pmap: each makes the gradient of its "
-        "share of the batch, and these are summed",
+        "jit: the compiler distributes a step over the devices; pmap: each device computes the "
+        "gradient of its share of the batch, and the gradients are summed",
         choices=("jit", "pmap"),
     )
 
     def validate(self) -> None:
-        """Refuses parts of a batch that are not equal, what pmap does not do, and a division by 0.
+        """Checks rules between flags.
 
         Raises:
-          UserError: --accumulate does not divide --batch_size; --parallel=pmap with a state that is
-            split; schedule_free with hardly any momentum.
+          UserError: --accumulate does not divide --batch_size; --parallel=pmap with a sharded
+            state; schedule_free with a momentum near 0.
         """
         super().validate()
         if self.optimizer == "schedule_free" and self.momentum < 1e-3:
             raise UserError(
                 f"--momentum={self.momentum} with --optimizer=schedule_free, which divides by it: "
-                "give one of at least 0.001"
+                "give at least 0.001"
             )
         if self.parallel == "pmap" and (self.fsdp or sharding.MODEL in self.mesh):
             raise UserError(
                 "--parallel=pmap keeps the whole state on each device: leave out --fsdp and the "
-                "mesh's model axis, or give --parallel=jit"
+                "model axis of --mesh, or give --parallel=jit"
             )
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"--accumulate={self.accumulate} does not divide --batch_size={self.batch_size}: "
-                "give one that does"
+                "give a divisor"
             )
 
 
 def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
-    """The schedule that the flags describe: step -> factor of the peak rate.
+    """Builds the learning-rate schedule: step -> factor of the peak rate.
 
     Args:
-      config: the flags.
-      examples: of the training split.
+      config: the run's config.
+      examples: number of training examples.
     """
     total = config.total_steps(examples)
     warmup: Any = config.warmup_steps and min(config.warmup_steps, total // 2)
@@ -141,7 +145,12 @@ def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
 
 
 def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
-    """The optimizer that the flags describe, for a training split of so many examples."""
+    """Builds the optimizer.
+
+    Args:
+      config: the run's config.
+      examples: number of training examples.
+    """
     plateau = None
     if config.schedule == "plateau":
         plateau = contrib.reduce_on_plateau(
@@ -163,7 +172,7 @@ def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransfor
 
 
 def penalty(config: SupervisedConfig) -> Callable[[optax.Params], jax.Array]:
-    """Penalty that --l1 and --l2 add to the loss."""
+    """Builds the penalty of --l1 and --l2: params -> scalar."""
     return lambda params: regularizers.elastic_net(params, config.l1, config.l2)
 
 
@@ -174,21 +183,24 @@ def supervised_from_config(
     *,
     loss: Callable[[Any, Batch], jax.Array],
     metrics_fn: Callable[[Any, Batch], Metrics],
-    **rest: Any,
+    **options: Any,
 ) -> Task:
-    """`supervised`, with the optimizer and the regularisation that the flags describe.
+    """Builds a `supervised` task with the optimizer and regularisation of a config.
 
     Args:
-      config: the flags.
-      model: what is fitted.
-      spec: of the data.
-      loss: see `supervised`, as for `metrics_fn`.
-      metrics_fn: of evaluation.
-      rest: `preprocess`, `prepare`, `finish`, `augment`, `train_metrics_fn` and `inputs` of
+      config: the run's config.
+      model: the model to train.
+      spec: description of the data.
+      loss: (outputs, batch) -> loss per example, see `supervised`.
+      metrics_fn: (outputs, batch) -> metrics of evaluation, see `supervised`.
+      options: `preprocess`, `prepare`, `finish`, `augment`, `train_metrics_fn` and `inputs` of
         `supervised`.
 
+    Returns:
+      A task with a `TrainState`.
+
     Raises:
-      UserError: parts of a batch that are not equal.
+      UserError: with --parallel=pmap, --accumulate does not divide a device's share of the batch.
     """
     reduce_gradient: dict[str, Any] = {}
     if config.parallel == "pmap":
@@ -197,7 +209,7 @@ def supervised_from_config(
         if (config.batch_size // mesh.size) % config.accumulate:
             raise UserError(
                 f"--accumulate={config.accumulate} does not divide a device's share of "
-                f"--batch_size={config.batch_size} on {mesh.size} devices: give one that does"
+                f"--batch_size={config.batch_size} on {mesh.size} devices: give a divisor"
             )
     peak, factor = config.learning_rate, schedule(config, spec.num_train)
     return supervised(
@@ -211,5 +223,5 @@ def supervised_from_config(
         learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
         accumulate=config.accumulate,
         **reduce_gradient,
-        **rest,
+        **options,
     )

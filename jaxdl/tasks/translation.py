@@ -1,4 +1,4 @@
-"""Translation: flags, the task of predicting each next token, and what is measured at the end.
+"""Translation: flags, the next-token prediction task, and the final evaluation by beam search.
 
 Shapes: B pairs, S source and T target positions, V tokens of a vocabulary.
 """
@@ -29,55 +29,62 @@ from jaxdl.text.vocabulary import BEGIN, END, PAD
 
 @dataclasses.dataclass(frozen=True)
 class TranslationConfig(SupervisedConfig):
-    """Every model that turns one sequence into another."""
+    """Data, loss and beam search of sequence-to-sequence models."""
 
     dataset: str = flag(
         "multi30k",
-        "English to German; files: --source_file and --target_file; embedded: the puzzle reverse",
+        "multi30k: English to German; files: --source_file and --target_file; reverse, sort and "
+        "addition: generated puzzles; embedded: reverse",
         choices=("multi30k", "files", "embedded", *pairs.PUZZLES),
     )
-    source_file: str = flag("", "with --dataset=files: one sentence a line, UTF-8", runtime=True)
-    target_file: str = flag("", "line n is the translation of line n", runtime=True)
+    source_file: str = flag(
+        "", "text file for --dataset=files, one sentence per line, UTF-8", runtime=True
+    )
+    target_file: str = flag(
+        "", "text file whose line n is the translation of line n of --source_file", runtime=True
+    )
     vocabulary: int = flag(
-        8000, "byte pairs, of both languages; puzzles have letters", low=260, high=10**6
+        8000, "byte-pair tokens shared by both languages; puzzles use letters", low=260, high=10**6
     )
     length: int = flag(
-        64, "most tokens of a sentence; longer ones are left out, or cut", low=4, high=4096
+        64, "most tokens of a sentence; longer ones are left out or cut", low=4, high=4096
     )
     widths: int = flag(
         6,
-        "widths that sentences are padded to: more waste less, and each is compiled",
+        "number of widths that sentences are padded to: more waste less, but each is compiled",
         low=1,
         high=64,
     )
-    label_smoothing: float = flag(0.1, "share of each label given to all tokens", low=0.0, high=1.0)
-    beam: int = flag(5, "sequences that the search at the end follows", low=1, high=1000)
-    length_penalty: float = flag(1.0, "of that search, see decoding.beam_search", low=0.0, high=9.0)
+    label_smoothing: float = flag(
+        0.1, "probability of each label that is spread over all tokens", low=0.0, high=1.0
+    )
+    beam: int = flag(5, "beam width of the final beam search", low=1, high=1000)
+    length_penalty: float = flag(1.0, "length penalty of the beam search", low=0.0, high=9.0)
 
     def __post_init__(self) -> None:
-        """Makes the files' paths absolute: a run is opened again from other folders."""
+        """Makes the paths of the files absolute, as a run may be opened from another folder."""
         super().__post_init__()
         for name in ("source_file", "target_file"):
             if getattr(self, name):
                 object.__setattr__(self, name, absolute(getattr(self, name), name))
 
     def validate(self) -> None:
-        """Refuses files that are not asked for.
+        """Checks that --source_file and --target_file are set with --dataset=files, and only then.
 
         Raises:
-          UserError: files are named but not asked for, or the other way round.
+          UserError: a file is missing, or is given for another data set.
         """
         super().validate()
-        named = [bool(self.source_file), bool(self.target_file)]
-        if named != [self.dataset == "files"] * 2:
+        has_file = [bool(self.source_file), bool(self.target_file)]
+        if has_file != [self.dataset == "files"] * 2:
             raise UserError(
                 f"--dataset={self.dataset} with --source_file={self.source_file!r} and "
-                f"--target_file={self.target_file!r}: --dataset=files takes both, others none"
+                f"--target_file={self.target_file!r}: give both with --dataset=files, else none"
             )
 
 
 def load(config: TranslationConfig) -> Pairs:
-    """The pairs that --dataset names."""
+    """Loads the sentence pairs of --dataset."""
     options = {name: getattr(config, name) for name in ("vocabulary", "length", "widths")}
     if config.dataset == "multi30k":
         return pairs.multi30k(config.data_dir, **options)
@@ -88,27 +95,33 @@ def load(config: TranslationConfig) -> Pairs:
 
 
 def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
-    """The task of fitting a model ((source [B, S], target [B, T]) -> logits [B, T, V]) to pairs.
+    """Builds the translation task: next-token prediction with teacher forcing.
 
-    The model is given the target up to each position (teacher forcing). Compiled for each width.
+    Args:
+      config: the run's config.
+      model: (source [B, S], target [B, T]) -> logits [B, T, V] of the token after each position.
+      spec: description of the data.
+
+    Returns:
+      A task whose step is compiled once for each padded width.
     """
 
     def preprocess(batch: Batch) -> dict[str, Any]:
-        given, wanted = batch["target"][:, :-1], batch["target"][:, 1:]
-        mask = batch["mask"][:, None] * (wanted != PAD)
-        return {"inputs": (batch["source"], given), "wanted": wanted, "mask": mask}
+        target, next_token = batch["target"][:, :-1], batch["target"][:, 1:]
+        mask = batch["mask"][:, None] * (next_token != PAD)
+        return {"inputs": (batch["source"], target), "next_token": next_token, "mask": mask}
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
-        return losses.cross_entropy(logits, batch["wanted"], config.label_smoothing)
+        return losses.cross_entropy(logits, batch["next_token"], config.label_smoothing)
 
     def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
-        mask, correct = batch["mask"], metrics.correct(logits, batch["wanted"])
-        nats = metrics.mean(losses.cross_entropy(logits, batch["wanted"]), mask)
-        # Every token right, given those before it: then greedy search finds the whole.
-        whole = jnp.all((correct > 0) | (mask == 0), axis=1).astype(jnp.float32)
+        mask, correct = batch["mask"], metrics.correct(logits, batch["next_token"])
+        nats = metrics.mean(losses.cross_entropy(logits, batch["next_token"]), mask)
+        # If every token is right given the reference prefix, greedy decoding is right as well.
+        exact = jnp.all((correct > 0) | (mask == 0), axis=1).astype(jnp.float32)
         return {
             "accuracy": metrics.mean(correct, mask),
-            "exact": metrics.mean(whole, jnp.max(mask, axis=1)),
+            "exact": metrics.mean(exact, jnp.max(mask, axis=1)),
             "perplexity": metrics.Exponential(*nats),
         }
 
@@ -127,50 +140,62 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
 
 
 def search(config: TranslationConfig, task: Task, state: TrainState, split: Any) -> np.ndarray:
-    """The best translation of each source that a beam finds: int32 [N, L], PAD after its end."""
+    """Translates a split by beam search.
+
+    Args:
+      config: the run's config.
+      task: the translation task.
+      state: trained state.
+      split: a split with `source` [N, S] and `target` [N, L].
+
+    Returns:
+      The best translation of each source: int32 [N, L], PAD after its end.
+    """
     assert task.predict.decoder is not None
     decoder = task.predict.decoder
 
     @functools.partial(jax.jit, static_argnums=2)
-    def best(state: TrainState, source: jax.Array, length: int) -> jax.Array:
-        following = functools.partial(decoder.next, state)
-        first = jnp.full(source.shape[0], BEGIN, jnp.int32)
+    def translate_batch(state: TrainState, source: jax.Array, length: int) -> jax.Array:
+        next_logits = functools.partial(decoder.next, state)
+        begin = jnp.full(source.shape[0], BEGIN, jnp.int32)
         cache = decoder.start(state, source)
-        made, _ = decoding.beam_search(
-            following, cache, first, length, END, width=config.beam, penalty=config.length_penalty
+        tokens, _ = decoding.beam_search(
+            next_logits, cache, begin, length, END, width=config.beam, penalty=config.length_penalty
         )
-        return made[:, 0]
+        return tokens[:, 0]
 
     batches = list(padded_batches(split, min(config.batch_size, size(split))))
     length = split["target"].shape[1]
-    found = [
-        np.asarray(best(state, batch["source"], length)) for batch in track(batches, "translating")
+    translations = [
+        np.asarray(translate_batch(state, batch["source"], length))
+        for batch in track(batches, "translating")
     ]
-    return np.concatenate(found)[: size(split)]
+    return np.concatenate(translations)[: size(split)]
 
 
 def final_eval_of(
     config: TranslationConfig, data: Pairs
 ) -> Callable[[Task, TrainState, Path], dict[str, float]]:
-    """The end of a run for `loop.train`: translates the test split, keeps and scores that.
+    """Builds the final evaluation for `loop.train`: translates the test split and scores it.
 
-    `translations.txt` has a line each; the summary `test/bleu` (sacrebleu's defaults, of the text
-    as it was before tokens; of no puzzle) and `test/search_exact`, the share that is the reference.
+    It writes one translation per line to `translations.txt`. Its figures are `test/bleu` (with
+    sacrebleu's defaults, on the original text; not for puzzles) and `test/search_exact`, the share
+    of translations that equal the reference.
     """
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         from sacrebleu.metrics import BLEU
 
-        found, tokenizer = search(config, task, state, data.test), data.spec.tokenizer
+        tokens, tokenizer = search(config, task, state, data.test), data.spec.tokenizer
         assert tokenizer is not None
-        # Byte pairs can make a new line, and each text has one.
-        texts = [" ".join(tokenizer.decode(row).splitlines()) for row in found]
-        wanted = data.references
+        # Byte pairs can decode to line breaks, but the file has one line per translation.
+        texts = [" ".join(tokenizer.decode(row).splitlines()) for row in tokens]
+        references = data.references
         files.write_text(folder / "translations.txt", "".join(f"{text}\n" for text in texts))
-        exact = np.mean([text == other for text, other in zip(texts, wanted, strict=True)])
+        exact = np.mean([text == ref for text, ref in zip(texts, references, strict=True)])
         figures = {"test/search_exact": float(exact)}
-        if data.spec.name in pairs.PUZZLES:  # of one word, where BLEU asks for four
+        if data.spec.name in pairs.PUZZLES:  # puzzles have one word, BLEU needs four
             return figures
-        return {"test/bleu": round(BLEU().corpus_score(texts, [wanted]).score, 2), **figures}
+        return {"test/bleu": round(BLEU().corpus_score(texts, [references]).score, 2), **figures}
 
     return final_eval

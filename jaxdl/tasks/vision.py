@@ -1,6 +1,6 @@
-"""Images, as several experiments have them: flags and data; and what classifies them.
+"""Vision: flags and data of images, and the image classification task.
 
-Shapes: B images of S by S pixels with C channels, of K classes; L latent numbers.
+Shapes: B images of S by S pixels with C channels, K classes, L latents.
 """
 
 import dataclasses
@@ -22,23 +22,23 @@ from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_conf
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(RunConfig):
-    """Everything that learns from images."""
+    """Image data."""
 
     dataset: str = flag(
         "embedded",
-        "of TFDS, or embedded (digits), digits, synthetic, or a folder, /PATH or ./PATH, of "
-        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and perhaps val/",
+        "TFDS name, embedded (digits), digits, synthetic, or a folder /PATH or ./PATH with "
+        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and optionally val/",
     )
-    image_size: int = flag(32, "pixels a side; other images are resized", low=8, high=1024)
+    image_size: int = flag(32, "pixels per side; other images are resized", low=8, high=1024)
     validation_fraction: float = flag(
         0.1,
-        "of the training images, and of each class; none where there is val/",
+        "fraction of the training images, per class, for validation; unused if there is val/",
         low=0.0,
         high=1.0,
     )
 
     def __post_init__(self) -> None:
-        """Makes a folder of images absolute: a run is opened again from other folders."""
+        """Makes a folder of images absolute, as a run may be opened from another folder."""
         super().__post_init__()
         if images.is_folder(self.dataset):
             object.__setattr__(self, "dataset", absolute(self.dataset, "dataset"))
@@ -46,101 +46,123 @@ class ImageConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig(ImageConfig, SupervisedConfig):
-    """Images, their augmentation, and the loss."""
+    """Image classification: augmentation and loss."""
 
-    loss: str = flag("cross_entropy", "of the logits", choices=tuple(losses.CLASSIFICATION))
+    loss: str = flag("cross_entropy", "loss of the logits", choices=tuple(losses.CLASSIFICATION))
     label_smoothing: float = flag(
-        0.0, "share spread over all classes, in the losses that are logged too", low=0.0, high=1.0
+        0.0,
+        "probability of each label that is spread over all classes, also in logged losses",
+        low=0.0,
+        high=1.0,
     )
-    crop_padding: int = flag(0, "pixels that a crop may shift", low=0, high=512)
-    flip: bool = flag(False, "mirror half of the images, where classes allow it")
+    crop_padding: int = flag(0, "padding of random crops, pixels", low=0, high=512)
+    flip: bool = flag(False, "mirror half of the images, if that keeps their classes")
     cutout: int = flag(0, "side of the erased square, pixels", low=0, high=1024)
     noise: float = flag(
         0.0,
-        "deviation of what is added to pixels of 0 to 255, in whole levels",
+        "standard deviation of Gaussian pixel noise, in levels of 0 to 255",
         low=0.0,
         high=255.0,
     )
-    mixup: float = flag(0.0, "alpha of the mixing weight; 0: none", low=0.0, high=100.0)
-    stream: bool = flag(False, "read and decode while training, for images that no memory holds")
+    mixup: float = flag(0.0, "alpha of the mixing weight; 0: no mixup", low=0.0, high=100.0)
+    stream: bool = flag(False, "read and decode images while training, for data beyond memory")
     crop_area: float = flag(
-        1.0, "with --stream: part of an image that a random crop has at least", low=0.01, high=1.0
+        1.0, "smallest area of a random crop, as a fraction; with --stream", low=0.01, high=1.0
     )
     workers: int = flag(
-        0, "with --stream: processes that read; 0: one a processor", low=0, high=4096, runtime=True
+        0, "reader processes with --stream; 0: one per CPU", low=0, high=4096, runtime=True
     )
 
     def validate(self) -> None:
-        """Refuses what has no effect.
+        """Refuses flags without effect.
 
         Raises:
-          UserError: --crop_area of images that are not streamed.
+          UserError: --crop_area without --stream.
         """
         super().validate()
         if self.crop_area < 1 and not self.stream:
             raise UserError(
-                f"--crop_area={self.crop_area} without --stream, which alone sees images at their "
-                "own size: give both"
+                f"--crop_area={self.crop_area} has no effect without --stream, which reads images "
+                "at their original size: give both"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class NormalizedConfig(ClassifierConfig):
-    """Normalisation."""
+    """Normalisation layers."""
 
-    norm: str = flag("batch", "of the hidden layers", choices=tuple(NORMS))
+    norm: str = flag("batch", "normalisation of the hidden layers", choices=tuple(NORMS))
     sync_batch_norm: bool = flag(
-        False, "with --parallel=pmap: over all devices' examples, as --parallel=jit has it"
+        False,
+        "batch statistics over the examples of all devices with --parallel=pmap, as with "
+        "--parallel=jit",
     )
 
     def validate(self) -> None:
-        """Refuses what has no effect.
+        """Refuses flags without effect.
 
         Raises:
-          UserError: --sync_batch_norm where there is nothing to synchronise.
+          UserError: --sync_batch_norm without batch normalisation or without --parallel=pmap.
         """
         super().validate()
         if self.sync_batch_norm and (self.norm, self.parallel) != ("batch", "pmap"):
             raise UserError(
-                f"--sync_batch_norm with --norm={self.norm} --parallel={self.parallel}: it is of "
-                "--norm=batch and --parallel=pmap, leave it out"
+                f"--sync_batch_norm with --norm={self.norm} --parallel={self.parallel}: it needs "
+                "--norm=batch and --parallel=pmap; leave it out"
             )
 
 
 def norm(config: NormalizedConfig) -> Norm:
-    """The layer that the flags describe."""
+    """Returns the constructor of the normalisation layer."""
     return batch_of_all if config.sync_batch_norm else NORMS[config.norm]
 
 
 def load(config: ImageConfig) -> Dataset:
-    """The data set that --dataset names; embedded is scikit-learn's digits."""
-    streamed: dict[str, Any] = {}
+    """Loads the data set of --dataset; embedded is scikit-learn's digits."""
+    options: dict[str, Any] = {}
     if isinstance(config, ClassifierConfig) and config.stream:
-        streamed = {"stream": True, "workers": config.workers, "smallest": config.crop_area}
+        options = {"stream": True, "workers": config.workers, "smallest": config.crop_area}
     return images.load(
         config.dataset,
         embedded="digits",
         data_dir=config.data_dir,
         image_size=config.image_size,
         validation_fraction=config.validation_fraction,
-        **streamed,
+        **options,
     )
 
 
-def latents(numbers: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
-    """The standard normal latents that always go with numbers [B]: [B, L]; others for each draw."""
+def latents(index: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
+    """Standard normal latents that are fixed for each example.
+
+    Args:
+      index: integers [B], such as the rows of examples in their split.
+      size: number of latents L.
+      draw: number of the sample; each gives other latents for the same index.
+
+    Returns:
+      Latents [B, L], a function of (index, draw) only.
+    """
     key = jax.random.fold_in(jax.random.key(0), draw)
-    return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(numbers)
+    return jax.vmap(lambda n: jax.random.normal(jax.random.fold_in(key, n), (size,)))(index)
 
 
 def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
-    """The task of fitting a model [B, S, S, C] -> logits [B, K] to the labels of images.
+    """Builds the image classification task.
 
-    Training crops, flips, erases, adds noise and mixes, as the flags say; then, as in evaluation,
-    each channel is given zero mean and unit deviation over the training split.
+    In training, images are augmented by crops, flips, cutout, noise and mixup, as the flags say.
+    Then, as in evaluation, each channel is normalised to mean 0 and standard deviation 1.
+
+    Args:
+      config: the run's config.
+      model: images [B, S, S, C] -> logits [B, K].
+      spec: description of the data.
+
+    Returns:
+      A task whose outputs are logits [B, K].
 
     Raises:
-      UserError: in `step` and `evaluate`: the model has not one output for each class.
+      UserError: in `step` and `evaluate`: the number of the model's outputs is not K.
     """
     mean, std = spec.statistics()
 
@@ -148,7 +170,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         if logits.shape[-1] != spec.num_classes:
             raise UserError(
                 f"the model has {logits.shape[-1]} outputs for {spec.num_classes} classes: give it "
-                "as many as spec.num_classes"
+                "spec.num_classes outputs"
             )
         targets = losses.smooth(batch["label"], spec.num_classes, config.label_smoothing)
         return losses.CLASSIFICATION[config.loss](logits, targets)
@@ -156,14 +178,15 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
     def preprocess(batch: Batch) -> Batch:
         return batch | {"image": augment.normalize(batch["image"], mean, std)}
 
-    def distort(key: Key, batch: Batch) -> Batch:
-        crop, flip, cut, noise, mix = jax.random.split(key, 5)
-        image = augment.random_crop(crop, batch["image"], config.crop_padding)
+    def augment_batch(key: Key, batch: Batch) -> Batch:
+        crop_key, flip_key, cutout_key, noise_key, mixup_key = jax.random.split(key, 5)
+        image, label = batch["image"], batch["label"]
+        image = augment.random_crop(crop_key, image, config.crop_padding)
         if config.flip and spec.mirrored:
-            image = augment.random_flip(flip, image)
-        image = augment.cutout(cut, image, config.cutout, mean)
-        image = augment.noise(noise, image, config.noise)
-        image, label = augment.mixup(mix, image, batch["label"], spec.num_classes, config.mixup)
+            image = augment.random_flip(flip_key, image)
+        image = augment.cutout(cutout_key, image, config.cutout, mean)
+        image = augment.noise(noise_key, image, config.noise)
+        image, label = augment.mixup(mixup_key, image, label, spec.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
     return supervised_from_config(
@@ -174,11 +197,11 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         metrics_fn=metrics_fn,
         train_metrics_fn=classification,
         preprocess=preprocess,
-        augment=distort,
+        augment=augment_batch,
     )
 
 
 def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
-    """Accuracy and confusion matrix of logits [B, K], for `supervised`'s evaluation."""
+    """Accuracy and confusion matrix of logits [B, K], as a `metrics_fn` of `supervised`."""
     confusion = metrics.confusion(logits, batch["label"], batch["mask"])
     return classification(logits, batch) | {"confusion": confusion}
