@@ -47,7 +47,7 @@ class Config(cifar_vit.Config):
     """Config of `cifar_vit`; `batch_size` is that of one device."""
 
     dataset: str = "synthetic"
-    page: str = flag("README.md", "has the table", runtime=True)
+    page: str = flag("docs/scaling_out.md", "has the table", runtime=True)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Config(RunConfig):
     """Files of figures to read, and the page to write."""
 
     results: str = flag(KEPT, "folder of the files of figures", runtime=True)
-    page: str = flag("README.md", "has the tables", runtime=True)
+    page: str = flag("docs/performance.md", "has the tables", runtime=True)
 
 
 def origin(folder: Path) -> dict[str, Any]:

@@ -200,7 +200,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument(
         "--results", type=Path, default=Path("experiments/results"), help="folder of the results"
     )
-    parser.add_argument("--page", type=Path, default=Path("README.md"), help="page with the table")
+    parser.add_argument(
+        "--page", type=Path, default=Path("docs/results.md"), help="page with the table"
+    )
     chosen = parser.parse_args(arguments)
     for path in (chosen.page, chosen.results, *chosen.runs):
         files.check_encoding(path)

@@ -1,4 +1,4 @@
-"""The cases, the files of figures and the README's table, with fakes for sides."""
+"""The cases, the files of figures and the tables of docs/performance.md, with fakes for sides."""
 
 import json
 import os
@@ -122,8 +122,8 @@ def test_what_cannot_be_compared_or_published(fakes, tmp_path, monkeypatch):
         fakes["torch"][fact] = before
 
 
-def test_the_readme_has_the_table_of_the_files():
-    text = Path("README.md").read_text(encoding="utf-8")
+def test_the_page_has_the_table_of_the_files():
+    text = Path("docs/performance.md").read_text(encoding="utf-8")
     found = text.split(performance.PART.begin)[1].split(performance.PART.end)[0]
     assert found.strip() == performance.table(Path(performance.KEPT))
 

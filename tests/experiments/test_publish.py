@@ -1,4 +1,4 @@
-"""Published figures: how a run becomes a row, and that the README says what the files say."""
+"""Published figures: how a run becomes a row, and that the page says what the files say."""
 
 import json
 import re
@@ -106,8 +106,8 @@ def test_no_table_is_made_of_nothing(tmp_path):
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_the_readme_has_the_table_of_the_files():
-    text = Path("README.md").read_text(encoding="utf-8")
+def test_the_page_has_the_table_of_the_files():
+    text = Path("docs/results.md").read_text(encoding="utf-8")
     found = text.split(publish.PART.begin)[1].split(publish.PART.end)[0]
     assert found.strip() == publish.table(KEPT)
     assert found.count("| `experiments.") >= 10
