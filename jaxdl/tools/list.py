@@ -36,7 +36,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
             **downloads,
             "functions": "Source code to classify, from Python's library: imdb_rnn, embedded.",
-            "docstrings": "Text to learn to write, from Python's library: shakespeare_lm, embedded.",
+            "docstrings": "English text, from Python's library: shakespeare_lm, embedded.",
             **dict.fromkeys(PUZZLES, "Synthetic translation task."),
             "files": "Parallel text for translation, in --source_file and --target_file.",
             **dict.fromkeys(ENVIRONMENTS, "Environment for agents."),
