@@ -41,7 +41,7 @@ OFFSET = 1_000_000  # of the test split's episode numbers
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig(RunConfig):
-    """Every agent."""
+    """Flags of every agent."""
 
     dataset: str = flag(
         "embedded",

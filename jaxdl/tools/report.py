@@ -80,15 +80,14 @@ def _summary(folder: Path) -> dict[str, Any]:
         summary = logger.read_summary(folder)
         best = summary.get("best_metric", "")
         selected = [f"{part}/{best}" for part in ("test", "best/test", "best/validation")]
-        shown = ("step", "best_step", "seconds", "examples_per_second")
-        others = [
+        general = ("step", "best_step", "seconds", "examples_per_second")
+        further = [
             name
             for name in summary
-            if name in shown or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
+            if name in general or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
         ]
-        return {
-            name: summary[name] for name in dict.fromkeys([*selected, *others]) if name in summary
-        }
+        columns = dict.fromkeys([*selected, *further])
+        return {name: summary[name] for name in columns if name in summary}
     latest: dict[str, Any] = {}
     for line in logger.read_metrics(folder):
         latest["step"] = line["step"]

@@ -96,10 +96,10 @@ def _run_whole(command: list[str], folder: Path) -> Whole:
     run = folder / "whole"
     if not (run / "summary.json").exists():
         raise UserError(f"{' '.join(command[1:])} left no summary.json: name an experiment")
-    lines, summary, best, others = results(run)
+    lines, summary, best, other_files = results(run)
     epoch = round(lines[-1]["step"] / lines[-1]["epoch"])
     save_every = files.read_json(run / "config.json")["checkpoint_every"] or epoch
-    return Whole(lines, summary, best, others, seconds, startup, save_every)
+    return Whole(lines, summary, best, other_files, seconds, startup, save_every)
 
 
 def _plan(counts: dict[str, int], whole: Whole, generator: random.Random) -> list[Interruption]:
