@@ -104,8 +104,8 @@ def _unknown_flag(flag: str, config_class: type[configs.RunConfig]) -> str:
     if plain in NO_FLAG:
         return f"--{flag} is not a flag: {NO_FLAG[plain]}"
     switches = [f.name for f in dataclasses.fields(config_class) if type(f.default) is bool]
-    known = [*names, *(f"no{switch}" for switch in switches), "flagfile"]
-    similar = difflib.get_close_matches(plain, known)
+    candidates = [*names, *(f"no{switch}" for switch in switches), "flagfile"]
+    similar = difflib.get_close_matches(plain, candidates)
     text = f"unknown flag --{shortened(flag)}"
     if not similar:
         return text

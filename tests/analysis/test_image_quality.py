@@ -117,7 +117,7 @@ def test_other_runs_and_other_images_are_refused(trained, digits, tmp_path):
         image_quality.from_run(tmp_path, digits.spec)
     elements = (Element("image", (12, 12, 1), "uint8"), *digits.spec.elements[1:])
     larger = dataclasses.replace(digits.spec, elements=elements)
-    with pytest.raises(UserError, match=r"\(8, 8, 1\), and these are \(12, 12, 1\)"):
+    with pytest.raises(UserError, match=r"\(8, 8, 1\), and these have \(12, 12, 1\)"):
         image_quality.from_run(trained, larger)
 
 

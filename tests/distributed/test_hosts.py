@@ -234,7 +234,7 @@ def test_a_name_that_is_of_no_interface_of_this_machine(address, port, monkeypat
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     assert "coordinator_bind_address" not in given(f"node1:{port}")
-    assert "which interface node1 is: listening on all of them" in capsys.readouterr().err
+    assert "the interface of node1: listening on all interfaces" in capsys.readouterr().err
 
 
 def test_a_name_that_nobody_has(monkeypatch):
