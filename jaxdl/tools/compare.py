@@ -119,22 +119,14 @@ def compare(
     Returns:
       A text for each difference or failed interruption.
     """
-    problems = []
-    expected = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
-    for outcome in outcomes:
-        kind = outcome.planned.kind
-        if outcome.status != expected.get(kind, 0):
-            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
-        if kind == "term" and not outcome.durable:
-            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
+    problems = _failed_interruptions(outcomes)
     rows = console.table(("", "whole", "interrupted", "verdict"), left=4)
 
     def row(name: str, left: Any, right: Any, verdict: str = "") -> None:
         if not verdict and left != right:
             problems.append(f"{name} differs")
-        console.row(
-            rows, (name, left, right, verdict or ("equal" if left == right else "DIFFERENT"))
-        )
+        equality = "equal" if left == right else "DIFFERENT"
+        console.row(rows, (name, left, right, verdict or equality))
 
     try:
         lines, summary, best, files = results(folder / "interrupted")
@@ -169,6 +161,19 @@ def compare(
     moments = Counter(o.planned.moment for o in outcomes)
     print("interrupted by " + ", ".join(f"{n} {k}" for k, n in kinds.items()), end="; at ")
     print(", ".join(f"{moment} {n}" for moment, n in moments.items()))
+    return problems
+
+
+def _failed_interruptions(outcomes: list[Outcome]) -> list[str]:
+    """Problems of interruptions: a wrong exit status, or no durable checkpoint after SIGTERM."""
+    problems = []
+    expected = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
+    for outcome in outcomes:
+        kind = outcome.planned.kind
+        if outcome.status != expected.get(kind, 0):
+            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
+        if kind == "term" and not outcome.durable:
+            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
     return problems
 
 
