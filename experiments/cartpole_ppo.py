@@ -1,11 +1,11 @@
-"""Proximal policy optimisation (Schulman et al., 2017) of a pole on a cart.
+"""Proximal policy optimisation (PPO, Schulman et al., 2017) on CartPole.
 
     python -m experiments.cartpole_ppo
     python -m experiments.cartpole_ppo --dataset=acrobot
 
-An update, all of it inside XLA: so many steps in environments side by side, then several passes
-over them in minibatches. The flags are those that RL Baselines3 Zoo found for CartPole. What it
-reaches stands in the README's table of results.
+An update is a rollout in parallel environments, then several passes over its transitions in
+minibatches, all compiled into one program. The hyperparameters are those of RL Baselines3 Zoo for
+CartPole. The return is in the README's table of results.
 """
 
 import dataclasses
@@ -28,15 +28,21 @@ from jaxdl.task import Key, Task
 
 @dataclasses.dataclass(frozen=True)
 class Config(agents.AgentConfig):
-    """PPO's clipped objective with generalised advantages."""
+    """PPO's clipped objective with generalised advantage estimation."""
 
-    rollout: int = flag(32, "steps in each environment before an update", low=1, high=10_000)
-    passes: int = flag(20, "over what was lived, an update", low=1, high=1000)
-    minibatches: int = flag(1, "in a pass; divides rollout * batch_size", low=1, high=10**6)
-    clip: float = flag(0.2, "of the probability ratio about 1; falls to 0", low=0.0, high=10.0)
-    gae_lambda: float = flag(0.8, "lambda of generalised advantages", low=0.0, high=1.0)
-    entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
-    value: float = flag(0.5, "times half the squared error of the values", low=0.0, high=100.0)
+    rollout: int = flag(32, "steps in each environment per update", low=1, high=10_000)
+    passes: int = flag(20, "passes over a rollout per update", low=1, high=1000)
+    minibatches: int = flag(
+        1, "minibatches per pass; a divisor of rollout * batch_size", low=1, high=10**6
+    )
+    clip: float = flag(
+        0.2, "clip of the probability ratio around 1; decays to 0", low=0.0, high=10.0
+    )
+    gae_lambda: float = flag(0.8, "lambda of generalised advantage estimation", low=0.0, high=1.0)
+    entropy: float = flag(0.0, "weight of the policy's entropy, in nats", low=0.0, high=10.0)
+    value: float = flag(
+        0.5, "weight of the value loss, half the mean squared error", low=0.0, high=100.0
+    )
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
     hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
     batch_size: int = 16
@@ -48,85 +54,89 @@ class Config(agents.AgentConfig):
     checkpoint_every: int = 100
 
     def validate(self) -> None:
-        """Refuses minibatches that are not equal."""
+        """Checks that minibatches have equal sizes."""
         super().validate()
-        whole = self.rollout * self.batch_size
-        agents.divides("minibatches", self.minibatches, whole, "--rollout times --batch_size")
+        size = self.rollout * self.batch_size
+        agents.divides("minibatches", self.minibatches, size, "--rollout times --batch_size")
 
 
 class State(NamedTuple):
-    """Policy, optimizer, and where every environment stands."""
+    """Actor-critic network, optimizer and environments."""
 
     step: jax.Array
     key: Key
-    params: Any
-    opt_state: Any
+    params: optax.Params
+    opt_state: optax.OptState
     episodes: Episode  # [B]
 
 
 def load(config: Config) -> Dataset:
-    """The environment that --dataset names, in which an update lives through a rollout."""
+    """Data set of the environment that --dataset names."""
     return agents.load(config, config.rollout)
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     environment, hidden = agents.environment(spec), (config.hidden,) * 2
     model = ActorCritic(environment.actions, hidden, jnp.dtype(config.dtype))
-    total, each = config.total_steps(config.batch_size), config.passes * config.minibatches
-    falling, rate = (schedules.schedule("linear", steps, 0) for steps in (total, total * each))
-    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
+    num_updates = config.total_steps(config.batch_size)
+    clip_schedule = schedules.schedule("linear", num_updates, 0)
+    gradient_steps = num_updates * (config.passes * config.minibatches)
+    schedule = schedules.schedule("linear", gradient_steps, 0)
+    optimizer = optim.optimizer("adam", config.learning_rate, schedule, clip_norm=config.clip_norm)
 
-    def init(key: Key) -> State:
-        key, params_key, first = jax.random.split(key, 3)
-        params = model.init(params_key, jnp.zeros((1, environment.size)))["params"]
-        episodes = agents.side_by_side(environment, first, config.batch_size)
-        return State(jnp.int32(0), key, params, optimizer.init(params), episodes)
-
-    def think(params: Any, x: jax.Array, **options: Any) -> Any:
+    def apply(params: optax.Params, x: jax.Array, **options: Any) -> Any:
         return model.apply({"params": params}, x, **options)
 
+    def init(key: Key) -> State:
+        key, params_key, reset_key = jax.random.split(key, 3)
+        params = model.init(params_key, jnp.zeros((1, environment.size)))["params"]
+        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        return State(jnp.int32(0), key, params, optimizer.init(params), episodes)
+
     def update(state: State) -> tuple[State, Metrics]:
-        living, mixing = jax.random.split(jax.random.fold_in(state.key, state.step))
-        choose = agents.sampled(lambda x: think(state.params, x)[0])
-        episodes, transitions = rollout(environment, choose, state.episodes, living, config.rollout)
-        made, explained = ppo.compute_gae(
-            lambda x: think(state.params, x), transitions, config.discount, config.gae_lambda
+        rollout_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        act = agents.sampled(lambda x: apply(state.params, x)[0])
+        episodes, transitions = rollout(
+            environment, act, state.episodes, rollout_key, config.rollout
         )
-        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
+        trajectory, explained = ppo.compute_gae(
+            lambda x: apply(state.params, x), transitions, config.discount, config.gae_lambda
+        )
+        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), trajectory)
 
-        def minibatch(now: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
-            params, opt_state = now
-            # A whole pass needs no order, and XLA then draws none.
-            part = jax.tree.map(lambda a: a[rows], flat) if config.minibatches > 1 else flat
+        def minibatch(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], Metrics]:
+            params, opt_state = carry
+            # A single minibatch needs no shuffling, and XLA then removes the permutations.
+            batch = jax.tree.map(lambda a: a[rows], flat) if config.minibatches > 1 else flat
 
-            def loss(params: Any) -> tuple[jax.Array, Metrics]:
-                logits, values = think(params, part.observation)
-                clip = config.clip * falling(state.step)
-                return ppo.objective(logits, values, part, clip, config.value, config.entropy)
+            def loss_fn(params: optax.Params) -> tuple[jax.Array, Metrics]:
+                logits, values = apply(params, batch.observation)
+                clip = config.clip * clip_schedule(state.step)
+                return ppo.objective(logits, values, batch, clip, config.value, config.entropy)
 
-            gradient, found = jax.grad(loss, has_aux=True)(params)
+            gradient, logged = jax.grad(loss_fn, has_aux=True)(params)
             updates, opt_state = optimizer.update(gradient, opt_state, params)
-            found["gradient_norm"] = metrics.scalar(optax.tree.norm(gradient))
-            rate_now = optim.learning_rate(opt_state, config.learning_rate, rate)
-            found["learning_rate"] = metrics.scalar(rate_now)
-            return (optax.apply_updates(params, updates), opt_state), found
+            logged["gradient_norm"] = metrics.scalar(optax.tree.norm(gradient))
+            rate = optim.learning_rate(opt_state, config.learning_rate, schedule)
+            logged["learning_rate"] = metrics.scalar(rate)
+            return (optax.apply_updates(params, updates), opt_state), logged
 
         size = config.rollout * config.batch_size
-        orders = jax.vmap(lambda key: jax.random.permutation(key, size))(
-            jax.random.split(mixing, config.passes)
-        )
-        rows = orders.reshape(config.passes * config.minibatches, -1)
-        (params, opt_state), found = jax.lax.scan(minibatch, (state.params, state.opt_state), rows)
-        found = jax.tree.map(lambda a: jnp.sum(a, axis=0), found)
+        keys = jax.random.split(shuffle_key, config.passes)
+        permutations = jax.vmap(lambda key: jax.random.permutation(key, size))(keys)
+        rows = permutations.reshape(config.passes * config.minibatches, -1)
+        carry = state.params, state.opt_state
+        (params, opt_state), logged = jax.lax.scan(minibatch, carry, rows)
+        logged = jax.tree.map(lambda a: jnp.sum(a, axis=0), logged)
         new = State(state.step + 1, state.key, params, opt_state, episodes)
-        return new, found | explained | agents.finished(transitions)
+        return new, logged | explained | agents.finished(transitions)
 
-    return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))
+    return agents.agent(spec, init, update, lambda state, x, **o: apply(state.params, x, **o))
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, films an episode and returns what `summary.json` holds."""
+    """Trains the agent, films an episode, and returns the run's summary."""
     return agents.train(config, build, load(config))
 
 

@@ -1,10 +1,10 @@
-"""The policy gradient REINFORCE with a baseline (Williams, 1992), of a pole on a cart.
+"""REINFORCE, the policy gradient with a learnt baseline (Williams, 1992), on CartPole.
 
     python -m experiments.cartpole_reinforce
     python -m experiments.cartpole_reinforce --dataset=grid --entropy=0.02
 
-An update is made from one whole episode in each of the environments side by side. What it reaches
-stands in the README's table of results.
+An update uses one whole episode of each of the parallel environments. The return is in the README's
+table of results.
 """
 
 import dataclasses
@@ -27,10 +27,12 @@ from jaxdl.task import Key, Task
 
 @dataclasses.dataclass(frozen=True)
 class Config(agents.AgentConfig):
-    """REINFORCE, its baseline a value that is learnt beside the policy."""
+    """REINFORCE with a value network as its baseline."""
 
-    entropy: float = flag(0.0, "times the policy's entropy, in nats", low=0.0, high=10.0)
-    value: float = flag(0.5, "times half the squared error of the baseline", low=0.0, high=100.0)
+    entropy: float = flag(0.0, "weight of the policy's entropy, in nats", low=0.0, high=10.0)
+    value: float = flag(
+        0.5, "weight of the baseline's loss, half the mean squared error", low=0.0, high=100.0
+    )
     clip_norm: float = flag(0.5, "greatest global norm of the gradient", low=1e-9)
     hidden: int = flag(64, "units of each of two hidden layers", low=1, high=65536)
     num_steps: int = 500
@@ -41,27 +43,27 @@ class Config(agents.AgentConfig):
 
 
 class State(NamedTuple):
-    """Policy and optimizer; every update begins new episodes."""
+    """Actor-critic network and optimizer; every update starts new episodes."""
 
     step: jax.Array
     key: Key
-    params: Any
-    opt_state: Any
+    params: optax.Params
+    opt_state: optax.OptState
 
 
 def load(config: Config) -> Dataset:
-    """The environment that --dataset names, in which an update lives through its horizon."""
+    """Data set of the environment that --dataset names; an update has an episode's horizon."""
     return agents.load(config, agents.environment(agents.load(config).spec).horizon)
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     environment, hidden = agents.environment(spec), (config.hidden,) * 2
     model = ActorCritic(environment.actions, hidden, jnp.dtype(config.dtype))
-    rate = schedules.schedule("linear", config.total_steps(config.batch_size), 0)
-    optimizer = optim.optimizer("adam", config.learning_rate, rate, clip_norm=config.clip_norm)
+    schedule = schedules.schedule("linear", config.total_steps(config.batch_size), 0)
+    optimizer = optim.optimizer("adam", config.learning_rate, schedule, clip_norm=config.clip_norm)
 
-    def think(params: Any, x: jax.Array, **options: Any) -> Any:
+    def apply(params: optax.Params, x: jax.Array, **options: Any) -> Any:
         return model.apply({"params": params}, x, **options)
 
     def init(key: Key) -> State:
@@ -70,50 +72,51 @@ def build(config: Config, spec: DataSpec) -> Task:
         return State(jnp.int32(0), key, params, optimizer.init(params))
 
     def update(state: State) -> tuple[State, Metrics]:
-        first, living = jax.random.split(jax.random.fold_in(state.key, state.step))
-        choose = agents.sampled(lambda x: think(state.params, x)[0])
-        episodes = agents.side_by_side(environment, first, config.batch_size)
-        _, transitions = rollout(environment, choose, episodes, living, environment.horizon)
-        # Of each environment the first episode: what comes after its end is left out.
+        reset_key, rollout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        act = agents.sampled(lambda x: apply(state.params, x)[0])
+        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        _, transitions = rollout(environment, act, episodes, rollout_key, environment.horizon)
+        # Only the first episode of each environment counts; steps after its end are masked.
         ends = jnp.cumsum(transitions.ended, axis=0) - transitions.ended
         mask = (ends == 0).astype(jnp.float32)
-        nothing = jnp.zeros(config.batch_size)
-        wanted = returns.discounted(transitions.reward, transitions.ended, nothing, config.discount)
+        zeros = jnp.zeros(config.batch_size)
+        targets = returns.discounted(transitions.reward, transitions.ended, zeros, config.discount)
 
         def mean(values: jax.Array) -> jax.Array:
             return jnp.sum(values * mask) / jnp.sum(mask)
 
-        def loss(params: Any) -> tuple[jax.Array, Any]:
+        def loss_fn(params: optax.Params) -> tuple[jax.Array, Any]:
             x = transitions.observation.reshape(-1, environment.size)
-            logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in think(params, x))
+            logits, values = (a.reshape(*mask.shape, *a.shape[1:]) for a in apply(params, x))
             log_policy = jax.nn.log_softmax(logits)
-            log = ppo.log_probability(log_policy, transitions.action)
-            gain = wanted - jax.lax.stop_gradient(values)
-            centre = mean(gain)
-            gain = (gain - centre) / jnp.sqrt(mean(jnp.square(gain - centre)) + 1e-8)
-            policy = -mean(log * gain)
-            value = 0.5 * mean(jnp.square(values - wanted))
+            log_probability = ppo.log_probability(log_policy, transitions.action)
+            advantage = targets - jax.lax.stop_gradient(values)
+            centred = advantage - mean(advantage)
+            advantage = centred / jnp.sqrt(mean(jnp.square(centred)) + 1e-8)
+            policy_loss = -mean(log_probability * advantage)
+            value_loss = 0.5 * mean(jnp.square(values - targets))
             entropy = -mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
-            total = policy + config.value * value - config.entropy * entropy
-            found = {"loss": total, "policy_loss": policy, "value_loss": value, "entropy": entropy}
-            return total, (found, metrics.explained_variance(values, wanted, mask))
+            loss = policy_loss + config.value * value_loss - config.entropy * entropy
+            scalars = {"loss": loss, "policy_loss": policy_loss, "value_loss": value_loss}
+            explained = metrics.explained_variance(values, targets, mask)
+            return loss, (scalars | {"entropy": entropy}, explained)
 
-        gradient, (found, explained) = jax.grad(loss, has_aux=True)(state.params)
-        found["gradient_norm"] = optax.tree.norm(gradient)
+        gradient, (scalars, explained) = jax.grad(loss_fn, has_aux=True)(state.params)
+        scalars["gradient_norm"] = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        found["learning_rate"] = optim.learning_rate(opt_state, config.learning_rate, rate)
-        shown = {name: metrics.scalar(value) for name, value in found.items()}
-        shown["explained_variance"] = explained
+        scalars["learning_rate"] = optim.learning_rate(opt_state, config.learning_rate, schedule)
+        logged = {name: metrics.scalar(value) for name, value in scalars.items()}
+        logged["explained_variance"] = explained
         ended = transitions.ended.astype(jnp.float32) * mask
-        shown["return"] = metrics.mean(transitions.total, ended)
-        return State(state.step + 1, state.key, params, opt_state), shown
+        logged["return"] = metrics.mean(transitions.total, ended)
+        return State(state.step + 1, state.key, params, opt_state), logged
 
-    return agents.agent(spec, init, update, lambda state, x, **o: think(state.params, x, **o))
+    return agents.agent(spec, init, update, lambda state, x, **o: apply(state.params, x, **o))
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, films an episode and returns what `summary.json` holds."""
+    """Trains the agent, films an episode, and returns the run's summary."""
     return agents.train(config, build, load(config))
 
 

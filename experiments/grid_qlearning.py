@@ -1,9 +1,9 @@
-"""Q-learning (Watkins, 1989) of a table, in a world of squares whose exact values are known.
+"""Tabular Q-learning (Watkins, 1989) in a grid world with known exact values.
 
     python -m experiments.grid_qlearning
 
-Its `error` is the greatest distance of a value from that of value iteration. What it reaches stands
-in the README's table of results.
+The metric `error` is the greatest absolute difference from the values of value iteration. The error
+is in the README's table of results.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from jaxdl.task import Key, Task
 
 @dataclasses.dataclass(frozen=True)
 class Config(agents.AgentConfig):
-    """A table of zeros; random actions teach the values of the best ones all the same."""
+    """Tabular Q-learning; as it is off-policy, random actions suffice to learn optimal values."""
 
-    dataset: str = flag("embedded", "the grid, made here", choices=("embedded", "grid"))
-    epsilon: float = flag(1.0, "share of random actions", low=0.0, high=1.0)
+    dataset: str = flag("embedded", "grid world, by either name", choices=("embedded", "grid"))
+    epsilon: float = flag(1.0, "probability of a random action", low=0.0, high=1.0)
     num_steps: int = 20_000
     batch_size: int = 32
     learning_rate: float = 0.1
@@ -38,64 +38,64 @@ class Config(agents.AgentConfig):
 
 
 class State(NamedTuple):
-    """The table, and where every environment stands."""
+    """Action values and environments."""
 
     step: jax.Array
     key: Key
-    params: jax.Array  # [S, A]
+    params: jax.Array  # action values [S, A], zero at first
     episodes: Episode  # [B]
 
 
 def load(config: Config) -> Dataset:
-    """The grid, by either name."""
+    """Data set of the grid world, by either name."""
     return agents.load(dataclasses.replace(config, dataset="grid"))
 
 
 def build(config: Config, spec: DataSpec) -> Task:
-    """The task, from constructors only."""
+    """Builds the task."""
     environment, process = agents.environment(spec), grid.table()
 
     def init(key: Key) -> State:
-        key, first = jax.random.split(key)
-        episodes = agents.side_by_side(environment, first, config.batch_size)
+        key, reset_key = jax.random.split(key)
+        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
         return State(jnp.int32(0), key, jnp.zeros(process.reward.shape), episodes)
 
     def update(state: State) -> tuple[State, Metrics]:
-        best = agents.greedy(lambda x: values_of(state, x))
-        choose = agents.epsilon_greedy(best, environment.actions, config.epsilon)
+        greedy = agents.greedy(lambda x: q_values(state, x))
+        act = agents.epsilon_greedy(greedy, environment.actions, config.epsilon)
         key = jax.random.fold_in(state.key, state.step)
-        episodes, transitions = rollout(environment, choose, state.episodes, key, 1)
-        one = jax.tree.map(lambda a: a[0], transitions)
-        values = tabular.q_learning(
+        episodes, transitions = rollout(environment, act, state.episodes, key, 1)
+        batch = jax.tree.map(lambda a: a[0], transitions)
+        params = tabular.q_learning(
             state.params,
-            jnp.argmax(one.observation, axis=-1),
-            one.action,
-            one.reward,
-            jnp.argmax(one.following, axis=-1),
-            one.terminated,
+            jnp.argmax(batch.observation, axis=-1),
+            batch.action,
+            batch.reward,
+            jnp.argmax(batch.following, axis=-1),
+            batch.terminated,
             config.learning_rate,
             config.discount,
         )
-        change = jnp.max(jnp.abs(values - state.params))
-        found = {"change": change, "learning_rate": jnp.float32(config.learning_rate)}
-        shown = {name: metrics.scalar(value) for name, value in found.items()}
-        return State(state.step + 1, state.key, values, episodes), shown | agents.finished(
-            transitions
-        )
+        logged = {
+            "change": metrics.scalar(jnp.max(jnp.abs(params - state.params))),
+            "learning_rate": metrics.scalar(jnp.float32(config.learning_rate)),
+        }
+        new = State(state.step + 1, state.key, params, episodes)
+        return new, logged | agents.finished(transitions)
 
     def metrics_fn(state: State) -> Metrics:
         exact = tabular.value_iteration(process, config.discount)
-        distance = jnp.abs(state.params - exact) * process.inside[:, None]
-        return {"error": metrics.scalar(jnp.max(distance))}
+        error = jnp.abs(state.params - exact) * process.inside[:, None]
+        return {"error": metrics.scalar(jnp.max(error))}
 
-    def values_of(state: State, x: jax.Array) -> jax.Array:
+    def q_values(state: State, x: jax.Array) -> jax.Array:
         return x @ state.params
 
-    return agents.agent(spec, init, update, values_of, metrics_fn)
+    return agents.agent(spec, init, update, q_values, metrics_fn)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains, films an episode and returns what `summary.json` holds."""
+    """Trains the agent, films an episode, and returns the run's summary."""
     return agents.train(config, build, load(config), best=("error", min))
 
 

@@ -1,4 +1,4 @@
-"""A folder under seal: the length and SHA-256 of each of its files, and of this list itself."""
+"""Sealed folders: a manifest has the size and SHA-256 of each file, and its own SHA-256."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ NAME = "manifest.json"
 
 
 def seal(folder: Path) -> None:
-    """Brings every file of a folder to the disk, then writes the manifest."""
-    listed = {}
+    """Syncs every file of a folder to the disk, then writes the manifest."""
+    entries = {}
     for name, path in _files(folder):
         with path.open("rb+") as file:
-            listed[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+            entries[name] = [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
             os.fsync(file.fileno())
-    manifest = {"files": listed, "sha256": digest(listed)}
+    manifest = {"files": entries, "sha256": digest(entries)}
     with (folder / NAME).open("w", encoding="utf-8") as file:
         json.dump(manifest, file)
         file.flush()
@@ -29,25 +29,25 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path, names: Collection[str] | None = None) -> None:
-    """Holds the files of a folder against the manifest.
+    """Verifies the files of a sealed folder against its manifest.
 
     Args:
-      folder: that was sealed.
-      names: of the files to look at; None: all that the manifest lists.
+      folder: the sealed folder.
+      names: names of the files to verify; None: all files in the manifest.
 
     Raises:
-      ValueError: one differs, or is missing.
-      OSError: one cannot be read.
+      ValueError: a file differs or is missing, or the manifest is damaged.
+      OSError: a file cannot be read.
     """
     manifest = json.loads(files.read_bytes(folder / NAME, files.LARGEST_JSON))
-    listed = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(listed, dict) or manifest.get("sha256") != digest(listed):
+    entries = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(entries, dict) or manifest.get("sha256") != digest(entries):
         raise ValueError(f"{NAME} is not what was written")
     present = dict(_files(folder))
-    for name in listed if names is None else names:
-        if name not in present or name not in listed:
+    for name in entries if names is None else names:
+        if name not in present or name not in entries:
             raise ValueError(f"{name} is missing")
-        size, sha256 = listed[name]
+        size, sha256 = entries[name]
         with files.open_regular(present[name]) as file:
             if os.fstat(file.fileno()).st_size != size:
                 raise ValueError(f"{name} has {os.fstat(file.fileno()).st_size} bytes, not {size}")
@@ -56,7 +56,7 @@ def verify(folder: Path, names: Collection[str] | None = None) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Makes the names in a folder survive a power cut."""
+    """Syncs the entries of a folder to the disk, so that its names survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,12 +65,12 @@ def sync(folder: Path) -> None:
 
 
 def digest(listed: dict[str, Any]) -> str:
-    """SHA-256 of a list of files, as it stands in the manifest."""
+    """SHA-256 of the manifest's list of files."""
     return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of the regular files below a folder, but for the manifest; no links."""
+    """Names and paths of the regular files below a folder, without links and the manifest."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink() and path.name != NAME:
             yield path.relative_to(folder).as_posix(), path

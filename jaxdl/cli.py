@@ -1,4 +1,4 @@
-"""From the command line to a config, and from an exception to an exit status. Flags live here."""
+"""Entry point of experiments: parses flags, sets up JAX, turns exceptions into exit statuses."""
 
 import argparse
 import contextlib
@@ -17,22 +17,27 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.flags import Config, flags_help, parse_flags
 from jaxdl.signals import Stopped, prompt
 
-# Scatters and reductions in one order; no choice of kernels by timing them, for it is another in
-# each process.
+# Fixes the order of scatters and reductions, and turns off autotuning: it selects kernels by
+# timing them, so the selection differs between processes.
 DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
 LONGEST_ERROR = 1000  # characters
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything here does."""
+    """Argument parser that reports an error as one line, without its usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what the command line's guard turns into status 2."""
+        """Raises a UserError, which `guard` turns into exit status 2."""
         raise UserError(f"{message} ({self.prog} --help)")
 
 
 def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) -> None:
-    """Runs an experiment from the command line: flags in, the summary's figures out, then exits."""
+    """Runs an experiment from the command line, prints its final metrics, and exits.
+
+    Args:
+      run: the experiment, config -> values of its summary.
+      config_class: the experiment's Config, whose fields are the flags.
+    """
 
     def command() -> None:
         config = parse_flags(config_class, sys.argv[1:])
@@ -40,114 +45,117 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
             doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
             print(f"{doc}\n\n{flags_help(config_class)}")
             return
-        # They import jax, as experiments do, but `jaxdl --help` need not.
+        # These modules import jax, which `jaxdl --help` does not need.
         from jaxdl.distributed import collectives, watchdog
         from jaxdl.run import workdir
 
         if watchdog.several(config):
-            _python_alone()
-        else:  # of several the first looks, when they have met
+            _mute_native_stdout()
+        else:  # with several processes, host 0 checks the workdir after they have met
             workdir.refuse_if_used(config)
         set_up_jax(config.deterministic)
         watchdog.join(config)
         check_devices()
-        silent = contextlib.nullcontext() if collectives.is_host0() else _silence()
-        with watchdog.watched(config), silent:
+        output = contextlib.nullcontext() if collectives.is_host0() else _silence()
+        with watchdog.watched(config), output:
             for name, value in run(config).items():
                 print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
     status = guard(command)
     if status and "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         sys.stdout.flush()
-        os._exit(status)  # else JAX waits for the others, and then ends in the middle of C++
-    # All is said and done, and it ends anyway. Python would undo another handler at its end.
+        # A normal exit would make JAX wait for the other processes, then abort in C++.
+        os._exit(status)
+    # The run is over: a signal must not change its exit status. SIG_IGN stays until the process
+    # ends; Python would reset a handler of its own earlier, at its shutdown.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
 
 
-def _python_alone() -> None:
-    """From here on Python alone prints to stdout, and nothing of what libraries print in C is seen.
+def _mute_native_stdout() -> None:
+    """Sends what native libraries print to stdout to /dev/null; Python's stdout still works.
 
-    Such as what carries sums between processes on CPUs, which tells each connection.
+    Gloo, the CPU collectives, prints a line for each connection.
     """
     sys.stdout.flush()
-    ours = os.dup(1)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    was = sys.stdout
-    sys.stdout = open(ours, "w", encoding=was.encoding, errors=was.errors)  # noqa: SIM115
+    terminal = os.dup(1)
+    with open(os.devnull, "w", encoding="utf-8") as devnull:
+        os.dup2(devnull.fileno(), 1)
+    old = sys.stdout
+    sys.stdout = open(terminal, "w", encoding=old.encoding, errors=old.errors)  # noqa: SIM115
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Within it nothing is printed: of several processes the first speaks for all."""
+    """Discards Python's output inside the block: of several processes only host 0 prints."""
     with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        open(os.devnull, "w", encoding="utf-8") as devnull,
+        contextlib.redirect_stdout(devnull),
+        contextlib.redirect_stderr(devnull),
     ):
         yield
 
 
 def set_up_jax(deterministic: bool = False) -> None:
-    """Keeps compiled programs across processes (a second start of a run begins in seconds).
+    """Enables the persistent compilation cache, and deterministic GPU operations if requested.
 
     Args:
-      deterministic: whether a GPU may use only operations that give the same bits each time. A
-        CPU and a TPU have no others.
+      deterministic: restrict a GPU to operations that give the same bits each time. CPUs and TPUs
+        have no others.
 
     Raises:
-      UserError: there is no home folder to keep them in.
+      UserError: there is no home folder for the cache.
     """
     import jax
 
     from jaxdl import compilation_cache
     from jaxdl.data import cache
 
-    if deterministic:  # read when the first device is asked for
-        known = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{known} {DETERMINISTIC}".strip()
+    if deterministic:  # XLA reads its flags when the first device is created
+        xla_flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{xla_flags} {DETERMINISTIC}".strip()
 
     directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if directory != "":  # with which JAX turns its cache off
+    if directory != "":  # an empty value turns JAX's cache off
         compilation_cache.enable(directory or str(cache.folder() / "xla"))
-    # From a thread of its own, a call would take its memory where `memory.keep` cannot keep it.
+    # An asynchronous CPU call would allocate in its own thread, which `memory.keep` cannot reach.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def check_devices() -> None:
-    """Asks JAX for its devices; of several processes, when they have met.
+    """Creates JAX's devices; several processes must have met before.
 
     Raises:
-      UserError: there are none of the kind that JAX_PLATFORMS names, or of any.
+      UserError: there is no device of the kind that JAX_PLATFORMS names, or of any kind.
     """
     import jax
 
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        named = os.environ.get("JAX_PLATFORMS", "")
+        platforms = os.environ.get("JAX_PLATFORMS", "")
         why = f" ({first_line(error)})" if str(error) else ""
         raise UserError(
-            f"JAX_PLATFORMS={named}: JAX finds no such device{why}: unset it to take what is "
-            "there, write it in lower case, or install the JAX that knows it (the README's extras)"
+            f"JAX_PLATFORMS={platforms}: JAX finds no such device{why}: unset it to use any device "
+            "that is present, write it in lower case, or install JAX for this device (extras in "
+            "the README)"
         ) from error
 
 
 def guard(command: Callable[[], None]) -> int:
-    """Calls `command` and returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
-    # Orbax logs some 45 lines a save, and TFDS its doubts; what goes wrong is raised all the same.
+    """Calls `command`; returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
+    # Orbax logs some 45 lines per save, and TFDS its warnings. Errors are raised, so none is lost.
     logging.set_verbosity(logging.FATAL)
     _open_standard_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack letters of what is printed
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the locale may not encode every character
         sys.stdout.reconfigure(errors="backslashreplace")
     status = _status(command)
-    return _flushed() or status
+    return _flush() or status
 
 
 def _status(command: Callable[[], None]) -> int:
-    """Calls `command`; returns its exit status."""
+    """Calls `command`; returns its exit status, before its output is flushed."""
     try:
         with prompt():
             command()
@@ -159,72 +167,71 @@ def _status(command: Callable[[], None]) -> int:
     except Stopped as stop:
         say(str(stop))
         return stop.status
-    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-        _to_nowhere(sys.stdout)
+    except BrokenPipeError:  # the reader of our output (head, less) has closed it
+        _discard(sys.stdout)
         return 0
     except OSError as error:
-        if error.filename is None and not _takes_more():
-            return _not_printed(error)
+        if error.filename is None and not _is_stdout_writable():
+            return _stdout_failed(error)
         raise
 
 
 def _open_standard_streams() -> None:
-    """Opens those that are closed (`2>&-`) on nothing.
+    """Opens closed standard streams (`2>&-`) on /dev/null.
 
-    Else the next file that is opened takes their number, and what libraries print goes into it.
+    Otherwise the next opened file gets their descriptor, and output of libraries goes into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             mode = os.O_WRONLY if number else os.O_RDONLY
-            os.open(os.devnull, mode)  # takes the smallest number that is free: this one
+            os.open(os.devnull, mode)  # gets the lowest free descriptor, which is `number`
         if getattr(sys, name) is None:
             kind = "w" if number else "r"
             stream = open(number, kind, closefd=False, encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, stream)
 
 
-def _flushed() -> int:
-    """Writes out what was printed; returns the exit status."""
+def _flush() -> int:
+    """Flushes the standard streams; returns an exit status."""
     status = 0
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _to_nowhere(sys.stdout)
+        _discard(sys.stdout)
     except OSError as error:
-        status = _not_printed(error)
+        status = _stdout_failed(error)
     try:
         sys.stderr.flush()
-    except OSError:  # else Python would fail with it at its end
-        _to_nowhere(sys.stderr)
+    except OSError:  # Python would fail on it at exit
+        _discard(sys.stderr)
     return status
 
 
-def _takes_more() -> bool:
-    """True if standard output can be written."""
+def _is_stdout_writable() -> bool:
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except OSError as error:
-        return error.errno is None  # it is none of the system's, and takes all
+        return error.errno is None  # not a file of the system: it accepts everything
     return True
 
 
-def _not_printed(error: OSError) -> int:
-    _to_nowhere(sys.stdout)
+def _stdout_failed(error: OSError) -> int:
+    _discard(sys.stdout)
     return _fail(TrainingError(f"standard output cannot be written ({error.strerror})"), 1)
 
 
-def _to_nowhere(stream: Any) -> None:
-    """Lets a stream that cannot be written end in nothing, with what it still holds."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def _discard(stream: Any) -> None:
+    """Redirects a stream that cannot be written to /dev/null, with its buffered text."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)
 
 
 def _fail(error: Exception, status: int) -> int:
     text = str(error)
-    if len(text) > LONGEST_ERROR:  # a value of a stranger's file: the way out stands at the end
+    if len(text) > LONGEST_ERROR:  # a value from a file may be long; the remedy is at the end
         text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 2 :]}"
     say(f"error: {text}")
     return status

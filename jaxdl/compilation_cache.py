@@ -1,9 +1,9 @@
-"""A persistent cache of compiled programs that verifies each entry by its SHA-256.
+"""Persistent cache of compiled programs that verifies each entry by its SHA-256.
 
-JAX's own cache packs entries without a checksum (by zstandard) and never replaces a damaged one:
-a flipped bit may run as another program. Here an entry that is not whole counts as absent, and is
-replaced once its program is compiled again. A checksum is no signature: whoever can write to the
-folder can have any program run, so the folder must be the user's own.
+JAX's own cache compresses entries (by zstandard) without a checksum, and never replaces a damaged
+one: a flipped bit may run as another program. Here a damaged entry counts as absent, and is
+replaced when its program is compiled again. A checksum is not a signature: anyone who can write to
+the folder can have any program run, so the folder must be writable by the user alone.
 """
 
 import contextlib
@@ -17,20 +17,25 @@ from typing import Any
 
 from jaxdl.console import say
 
-FOLDER = "verified"  # within the cache's directory, which other JAX programs may share
+FOLDER = "verified"  # subfolder of the cache directory, which other JAX programs may share
 DIGEST_BYTES = hashlib.sha256().digest_size
-STALE_SECONDS = 3600  # of a temporary file: its writer was killed
+STALE_SECONDS = 3600  # age after which a temporary file is taken for that of a killed process
 
 
 class VerifiedCache:
-    """The entries of a folder: one file each, a SHA-256 of key and value, then the value.
+    """Cache in a folder: a file per entry, with a SHA-256 of key and value, then the value.
 
-    It has the methods of JAX's `CacheInterface`. Any number of processes may share the folder: an
-    entry appears by a rename. Neither method raises an `OSError`.
+    Implements JAX's `CacheInterface`. Any number of processes may share the folder, as an entry is
+    written by a rename. No method raises an `OSError`.
     """
 
     def __init__(self, folder: Path, max_bytes: int = -1):
-        """`max_bytes` limits the sum of the entries' sizes; -1 is no limit."""
+        """Opens the cache, and deletes temporary files of killed processes.
+
+        Args:
+          folder: folder of the entries.
+          max_bytes: limit of the total size of the entries; -1: no limit.
+        """
         self._path = folder
         self._max_bytes = max_bytes
         self._said: set[str] = set()
@@ -40,7 +45,7 @@ class VerifiedCache:
                     part.unlink()
 
     def get(self, key: str) -> bytes | None:
-        """Value of a key; None where there is no entry or it is not whole."""
+        """Returns the value of a key; None if there is no entry, or a damaged one."""
         path = self._path / key
         try:
             if not path.is_file():
@@ -57,7 +62,7 @@ class VerifiedCache:
         return value
 
     def put(self, key: str, value: bytes) -> None:
-        """Writes or replaces an entry. On failure says so and goes on without it."""
+        """Writes or replaces an entry; on failure prints a line and goes on without it."""
         part = None
         try:
             file, part = tempfile.mkstemp(suffix=".part", dir=self._path)
@@ -75,6 +80,7 @@ class VerifiedCache:
                 self._evict()
 
     def _evict(self) -> None:
+        """Deletes the least recently used entries until the total size is within the limit."""
         paths = [path for path in self._path.iterdir() if path.suffix != ".part"]
         entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in paths)
         total = sum(size for _, size, _ in entries)
@@ -91,10 +97,13 @@ class VerifiedCache:
 
 
 def enable(directory: str) -> None:
-    """Makes JAX keep compiled programs in a `VerifiedCache` below `directory`, or not at all.
+    """Makes JAX use a `VerifiedCache` below a directory as its persistent compilation cache.
 
-    The cache is turned off, with one line that says why, where its folder cannot be used or where
-    the installed JAX cannot be given another cache than its own.
+    If the folder cannot be used, or the installed JAX does not accept another cache than its own,
+    the persistent cache is turned off, with one line that says why.
+
+    Args:
+      directory: the cache directory.
     """
     import jax
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
@@ -116,25 +125,25 @@ def enable(directory: str) -> None:
 
 def _install(cache: VerifiedCache) -> None:
     import jax
-    from jax._src import compilation_cache as internal  # there is no public way
+    from jax._src import compilation_cache as internal  # there is no public interface
 
     def get_file_cache(path: str) -> Any:
         return cache, path
 
-    _ = internal.get_file_cache  # AttributeError where a version has none
-    # XLA's own caches on a GPU have no checksums either.
+    _ = internal.get_file_cache  # AttributeError if this version has no such function
+    # XLA's own GPU caches have no checksums either.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    # Not a folder: a JAX that does not ask `get_file_cache` fails to make its own cache.
+    # Not a folder: a JAX that ignores `get_file_cache` then fails to create its own cache.
     jax.config.update("jax_compilation_cache_dir", os.devnull)
     internal.get_file_cache = get_file_cache
 
 
 def _private_folder(directory: str) -> Path:
-    """The folder of entries, made with mode 0700.
+    """Creates the folder of entries, with mode 0700.
 
     Raises:
-      OSError: it cannot be made, or others may write to it.
+      OSError: it cannot be created, or other users may write to it.
     """
     if "://" in directory:
         raise OSError(errno.EINVAL, "not a local folder", directory)

@@ -1,6 +1,7 @@
-"""Lines, progress bars and tables on a terminal or in a pipe, of texts that may be a stranger's.
+"""Lines, progress bars and tables for a terminal or a pipe.
 
-Results go to stdout, all else to stderr.
+Results go to stdout, all else to stderr. Texts may come from untrusted files: characters that would
+act on a terminal are escaped.
 """
 
 import contextlib
@@ -16,21 +17,26 @@ from rich.table import Table
 from jaxdl.errors import printable
 
 Item = TypeVar("Item")
-WIDTH = 20  # of a bar
-LAST = ("gradient_norm", "learning_rate")  # metrics that are shown after the others
+WIDTH = 20  # characters of a progress bar
+LAST = ("gradient_norm", "learning_rate")  # metrics shown after the others
 GAP = 2  # spaces between columns
-NARROWEST = 12  # characters that a name is cut to
-PIPE = 10_000  # columns: a pipe has no width of its own, and every cell is left whole
+NARROWEST = 12  # least number of characters of a shortened name
+PIPE = 10_000  # columns of a pipe: wide enough to leave every cell whole
 
 
 def say(text: str) -> None:
-    """Prints one line to stderr; a reader or a terminal that is gone does not end the run."""
+    """Prints one line to stderr; a closed pipe or terminal does not end the run."""
     with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Item], text: str) -> Iterator[Item]:
-    """Iterates over `items` (of known length) under a bar that is gone when it is done."""
+    """Iterates over items with a progress bar, which disappears at the end.
+
+    Args:
+      items: the items, of known length.
+      text: description in front of the bar; printed as a line if stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         say(text)
         yield from items
@@ -40,12 +46,18 @@ def track(items: Iterable[Item], text: str) -> Iterator[Item]:
 
 
 class Training:
-    """The bar of a run: steps, loss, speed, time left. Plain lines off a terminal."""
+    """Progress of a run: a bar with metrics and speed, or plain lines without a terminal."""
 
     def __init__(self, total: int, step: int, speed: Callable[[float], dict[str, float]]):
-        """`speed` makes of steps a second the figures that are shown."""
+        """Starts the bar.
+
+        Args:
+          total: steps of the run.
+          step: steps that are done.
+          speed: steps per second -> entries such as `examples_per_second`.
+        """
         self._total, self._shown, self._speed = total, step, speed
-        self._since = time.monotonic()
+        self._last_time = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
             self._bar = _bar(TextColumn("{task.fields[text]}", markup=False))
@@ -54,33 +66,39 @@ class Training:
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
-        self._shown = min(self._shown, step)  # a run may go back
+        self._shown = min(self._shown, step)  # a rewind goes back
         if self._bar:
             with contextlib.suppress(OSError):  # as in `say`, here and below
                 self._bar.update(self._id, completed=step)
 
     def show(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Shows a line of metrics: training's beside the bar, an evaluation's above it."""
+        """Shows metrics: those of training beside the bar, those of an evaluation above it.
+
+        Args:
+          step: current step.
+          split: train, or the name of the evaluated split.
+          values: metrics by name.
+        """
         names = sorted(values, key=lambda name: (name != "loss", name in LAST))
         figures = [f"{name} {number(values[name])}" for name in names]
         now = time.monotonic()
         if split == "train" and step > self._shown:
-            rate = (step - self._shown) / max(now - self._since, 1e-9)
-            self._shown, self._since = step, now
+            rate = (step - self._shown) / max(now - self._last_time, 1e-9)
+            self._shown, self._last_time = step, now
             figures.append(f"{number(rate)} steps/s")
-            figures += _in_words(self._speed(rate))
+            figures += _speed_texts(self._speed(rate))
         text = f"step {step}/{self._total}  {split}  {'  '.join(figures)}"
         if not self._bar:
             say(text)
             return
         with contextlib.suppress(OSError):
             if split == "train":
-                self._bar.update(self._id, completed=step, text=self._fitting(figures))
+                self._bar.update(self._id, completed=step, text=self._fit(figures))
             else:
                 self._bar.print(text, highlight=False)
 
-    def _fitting(self, figures: list[str]) -> str:
-        """Returns the leading metrics that fit beside bar, steps and time left."""
+    def _fit(self, figures: list[str]) -> str:
+        """Joins the leading metrics that fit beside bar, steps and time left."""
         assert self._bar
         counts = 2 * len(str(self._total)) + 1
         room = self._bar.console.width - len("train") - WIDTH - counts - len("-:--:--") - 5
@@ -93,17 +111,17 @@ class Training:
         return text
 
     def close(self) -> None:
-        """Ends the bar, leaving it as it stands."""
+        """Stops the bar and leaves it on the screen."""
         if self._bar:
             with contextlib.suppress(OSError):
                 self._bar.stop()
 
 
-def _in_words(speed: dict[str, float]) -> list[str]:
-    words = [f"{number(speed['examples_per_second'])} examples/s"]
+def _speed_texts(speed: dict[str, float]) -> list[str]:
+    texts = [f"{number(speed['examples_per_second'])} examples/s"]
     if "share_of_peak" in speed:
-        return [*words, f"{100 * speed['share_of_peak']:.1f} % of peak"]
-    return [*words, f"{speed['flops_per_second'] / 1e9:.3g} GFLOP/s"]
+        return [*texts, f"{100 * speed['share_of_peak']:.1f} % of peak"]
+    return [*texts, f"{speed['flops_per_second'] / 1e9:.3g} GFLOP/s"]
 
 
 def _bar(*columns: Any, transient: bool = False) -> Progress:
@@ -119,35 +137,48 @@ def _bar(*columns: Any, transient: bool = False) -> Progress:
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that takes no text for markup: `[/red]` in a file's name is printed as it is."""
+    """Creates a console without markup: `[/red]` in a file's name is printed as it is."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE
     return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def table(columns: Iterable[str], *, left: int = 1) -> Table:
-    """An empty table; the first `left` columns are aligned to the left, the others to the right."""
-    made = Table(box=None, header_style="bold", pad_edge=False)
+    """Creates an empty table.
+
+    Args:
+      columns: names of the columns.
+      left: number of leading columns that are aligned to the left; the others are to the right.
+    """
+    empty = Table(box=None, header_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
         side = "left" if number < left else "right"
-        made.add_column(printable(name), justify=side, overflow="fold")  # type: ignore[arg-type]
-    return made
+        empty.add_column(printable(name), justify=side, overflow="fold")  # type: ignore[arg-type]
+    return empty
 
 
 def row(table: Table, cells: Iterable[object]) -> None:
-    """Adds a row; characters that would act on a terminal are escaped."""
+    """Adds a row to a table; escapes characters that would act on a terminal."""
     table.add_row(*(printable(str(cell)) for cell in cells))
 
 
 def number(value: float) -> str:
-    """A number with four digits that count: 15,590 and 0.8125 and 3e-05."""
+    """Formats a number with four significant digits.
+
+    >>> number(15590.2), number(0.8125), number(3e-5)
+    ('15,590', '0.8125', '3e-05')
+    """
     if value != value or abs(value) == float("inf") or abs(value) >= 1e15:
         return f"{value:.4g}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def cut(name: str, most: int) -> str:
-    """A name of at most so many characters, without its middle where it is longer."""
+    """Shortens a name to at most `most` characters by replacing its middle by an ellipsis.
+
+    >>> cut("validation/accuracy", 9)
+    'vali…racy'
+    """
     if len(name) <= most:
         return name
     end = (most - 1) // 2
@@ -155,10 +186,15 @@ def cut(name: str, most: int) -> str:
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """Prints a table to stdout: on a terminal as wide as that is, with no figure cut.
+    """Prints a table to stdout, fitted to the width of the terminal.
 
-    There names are cut in the middle, and columns that have no room left out, from the right; a
-    line says which.
+    If the table is too wide, names are shortened in the middle, then columns are left out from the
+    right, and a line lists them. Numbers are never shortened. A pipe gets the whole table.
+
+    Args:
+      columns: names of the columns.
+      rows: cells of each row.
+      left: number of leading columns that are aligned to the left.
     """
     output = console()
     names = [printable(name) for name in columns]
@@ -166,17 +202,18 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int 
     wide = [max((len(line[n]) for line in cells), default=0) for n in range(len(names))]
     if sum(max(w, len(name)) + GAP for w, name in zip(wide, names, strict=True)) > output.width:
         names = [cut(name, max(w, NARROWEST)) for w, name in zip(wide, names, strict=True)]
-        rest = sum(max(w, len(n)) + GAP for w, n in zip(wide[1:3], names[1:3], strict=True))
-        most = max(NARROWEST, min(output.width // 3, output.width - rest))
+        # The first column leaves room for the next two.
+        next_two = sum(max(w, len(n)) + GAP for w, n in zip(wide[1:3], names[1:3], strict=True))
+        most = max(NARROWEST, min(output.width // 3, output.width - next_two))
         cells = [[cut(line[0], most), *line[1:]] for line in cells]
     widths = [
         max(len(name), *(len(line[n]) for line in cells)) + GAP for n, name in enumerate(names)
     ]
     fits = sum(sum(widths[: n + 1]) <= output.width + GAP for n in range(len(names)))
-    made = table(names[:fits], left=left)
+    fitted = table(names[:fits], left=left)
     for line in cells:
-        made.add_row(*line[:fits])
-    output.print(made)
+        fitted.add_row(*line[:fits])
+    output.print(fitted)
     if fits < len(names):
-        lacking = ", ".join(printable(name) for name in columns[fits:])
-        output.print(f"no room for {lacking}: use a wider terminal, or a pipe", soft_wrap=True)
+        omitted = ", ".join(printable(name) for name in columns[fits:])
+        output.print(f"no room for {omitted}: use a wider terminal, or a pipe", soft_wrap=True)

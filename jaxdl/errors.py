@@ -1,4 +1,7 @@
-"""The two ways a run ends badly on purpose; each message is one line that names the way out."""
+"""Exceptions of a run with one-line messages: mistakes of the user, and failures of training.
+
+A message names the value, the limit and the way out.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,20 +10,31 @@ from pathlib import Path
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a foreign exception, cut to fit into a line of ours."""
+    r"""First line of an exception's message, at most 200 characters, to quote in a message.
+
+    >>> first_line(ValueError("bad shape\nin layer 3"))
+    'bad shape'
+    """
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 
 
 def shortened(value: object, most: int = 80) -> str:
-    """A value of a stranger's file as a part of a line."""
+    """Text of a value, at most `most` characters long, to quote in a message.
+
+    >>> shortened("abcdefgh", 6)
+    'abc...'
+    """
     text = str(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Gives an OSError within it, which may not know what was being written, the path of it."""
+    """Sets the file name of an OSError raised in the block to `path`.
+
+    Errors of writing, such as a full disk, do not name their file.
+    """
     try:
         yield
     except OSError as error:
@@ -30,7 +44,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def importing(package: str) -> Iterator[None]:
-    """Around imports of an installed package, for which a broken installation raises anything.
+    """Turns any exception of an import into a UserError; a broken package may raise anything.
+
+    Args:
+      package: name of the package, for pip.
 
     Raises:
       UserError: the package cannot be imported.
@@ -45,9 +62,12 @@ def importing(package: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """The text in one line, with an escape for each character that a terminal may not print.
+    r"""Escapes characters that are not printable, and joins lines.
 
-    Names of files and values in them end up in messages, and could move a terminal's cursor.
+    Messages quote file names and values from files, which could otherwise control a terminal.
+
+    >>> printable("two\nlines \x1b[2J")
+    'two lines \\x1b[2J'
     """
     line = re.sub(r"[\t\n\v\f\r]+", " ", text)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
@@ -61,8 +81,8 @@ class OneLineError(Exception):
 
 
 class UserError(OneLineError):
-    """A mistake its user can mend (flag, data, workdir): exit status 2, nothing written."""
+    """A mistake that the user can fix (flag, data, workdir): exit status 2, nothing written."""
 
 
 class TrainingError(OneLineError):
-    """Training itself failed (a loss that is not finite, say): exit status 1."""
+    """A failure of training, such as a loss that is not finite: exit status 1."""

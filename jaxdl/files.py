@@ -1,8 +1,8 @@
-"""Files of folders that other people may have made: read with care, and written whole.
+"""Safe reading and atomic writing of files in folders that other people may have made.
 
-A file in such a folder may be a link to somewhere else, a pipe that never ends, or larger than the
-memory. Nothing here waits for a pipe, or reads more than it was told to. In run folders no link is
-followed; data sets are often put together of links, and may be read through them (`follow`).
+A file in such a folder may be a link to another place, a pipe that never ends, or larger than the
+memory. The functions here never wait for a pipe, and read at most a given number of bytes. In run
+folders they follow no links; data sets are often made of links, which `follow=True` allows.
 """
 
 import contextlib
@@ -19,28 +19,28 @@ from typing import IO, Any
 
 from jaxdl.errors import UserError, first_line, writing
 
-LARGEST_JSON = 1 << 26  # bytes; a real one has some thousand
+LARGEST_JSON = 1 << 26  # bytes; typical files have some thousand
 LARGEST_LOG = 1 << 30  # bytes of metrics.jsonl
-PARTS = ".*.part"  # the pattern of the names that `replacing` writes under
+PARTS = ".*.part"  # pattern of the temporary names of `replacing`
 
 
 def check_encoding(path: Path | str, flag: str = "") -> None:
-    """Refuses a path that C++ libraries would take for another one, or cannot take at all.
+    """Checks that a path's bytes on disk are its name in UTF-8.
 
-    Python encodes a name as the locale says, and they (orbax, array_record, XLA) as UTF-8: where
-    the two differ, half of what is written ends up in a second folder.
+    Python encodes names in the locale's encoding, and C++ libraries (Orbax, array_record, XLA) in
+    UTF-8. If the two differ, the libraries write into a second folder.
 
     Args:
-      path: as Python has it.
-      flag: that named it; empty: none did.
+      path: the path.
+      flag: name of the flag that it comes from, for the error message; may be empty.
 
     Raises:
-      UserError: its bytes on disk are not its name in UTF-8.
+      UserError: the bytes differ.
     """
     name = os.fspath(path)
     try:
         same = os.fsencode(name) == name.encode("utf-8")
-    except UnicodeEncodeError:  # bytes that are no UTF-8, or letters that the locale lacks
+    except UnicodeEncodeError:  # bytes that are not UTF-8, or characters that the locale lacks
         same = False
     if not same:
         where = f"--{flag}={name}" if flag else name
@@ -52,13 +52,19 @@ def check_encoding(path: Path | str, flag: str = "") -> None:
 
 
 def read_bytes(path: Path, largest: int, follow: bool = False) -> bytes:
-    """Reads a regular file of at most `largest` bytes; through links if told to `follow` them.
+    """Reads a regular file of limited size.
+
+    Args:
+      path: path of the file.
+      largest: greatest size in bytes.
+      follow: follow symbolic links.
 
     Raises:
-      OSError: it cannot be read, is a link or no regular file, or is larger.
+      OSError: it cannot be read, is a link or not a regular file, or is larger.
     """
     with open_regular(path, follow=follow) as file:
-        large = os.fstat(file.fileno()).st_size > largest  # known before so much is read
+        # Checked before reading, and again after it: the file may grow.
+        large = os.fstat(file.fileno()).st_size > largest
         content = b"" if large else file.read(largest + 1)
     if large or len(content) > largest:
         raise OSError(errno.EFBIG, f"more than {largest:,} bytes", str(path))
@@ -68,18 +74,21 @@ def read_bytes(path: Path, largest: int, follow: bool = False) -> bytes:
 def open_regular(
     path: Path, flags: int = os.O_RDONLY, mode: str = "rb", *, follow: bool = False
 ) -> Any:
-    """Opens a regular file, and nothing else: no pipe, no device, and no link unless told so.
+    """Opens a regular file; refuses pipes, devices and, by default, symbolic links.
 
     Args:
-      path: of the file.
-      flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
-      mode: of `open`; text is UTF-8.
+      path: path of the file.
+      flags: flags of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
+      mode: mode of `open`; text is UTF-8.
       follow: follow symbolic links.
 
+    Returns:
+      The open file.
+
     Raises:
-      OSError: it cannot be opened, or is no regular file.
+      OSError: it cannot be opened, or is not a regular file.
     """
-    with contextlib.suppress(FileNotFoundError):  # to open a device alone may have effects
+    with contextlib.suppress(FileNotFoundError):  # opening a device may itself have effects
         _check_regular(path, os.stat(path, follow_symlinks=follow))
     safely = flags | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, safely, 0o666)
@@ -102,7 +111,7 @@ def sha256(path: Path) -> "hashlib._Hash":
     """SHA-256 of a regular file, through links.
 
     Raises:
-      OSError: as of `open_regular`.
+      OSError: as for `open_regular`.
     """
     with open_regular(path, follow=True) as file:
         return hashlib.file_digest(file, "sha256")
@@ -112,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object from a file of a run folder.
 
     Raises:
-      UserError: the file is missing, no regular file, too large, or not a JSON object.
+      UserError: the file is missing, not a regular file, too large, or not a JSON object.
     """
     try:
         value = json.loads(read_bytes(path, LARGEST_JSON))
@@ -126,14 +135,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a new file that takes the place of `path` at the end of the block.
+    """Opens a new file that replaces `path` atomically at the end of the block.
 
-    A reader, or a restart after a kill, sees the old content or the new one. It is written under a
-    name that cannot be guessed, so that no link can lie in wait; a link at `path` itself is
-    replaced, not followed. Where the block raises, `path` stays as it was.
+    A reader, or a restart after a kill, sees either the old content or the new one. The temporary
+    name is random, so that nobody can prepare a link under it. A link at `path` itself is replaced,
+    not followed. If the block raises, `path` is unchanged.
 
     Raises:
-      OSError: it cannot be written; its `filename` is `path`.
+      OSError: the file cannot be written; the error's `filename` is `path`.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -152,69 +161,73 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, see `replacing`."""
+    """Writes a text file atomically, by `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def clear_parts(folder: Path) -> None:
-    """Deletes what a killed process left of `replacing` in a folder and the folders in it.
+    """Deletes temporary files that a killed process left in a folder and its subfolders.
 
-    No link to a folder is followed. A folder of such a name is left: it is somebody's own.
+    Links to folders are not followed. A folder with such a name is not deleted: `replacing` makes
+    only files.
     """
-    inside = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-    for place in (folder, *inside):
-        for path in place.glob(PARTS):
+    subfolders = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for parent in (folder, *subfolders):
+        for path in parent.glob(PARTS):
             if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
 
 
 def refuse_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> None:
-    """Makes sure that nothing else lies where a run writes its files and folders.
+    """Checks that the entries of a run folder are regular files and folders.
 
     Args:
-      folder: of the run.
-      named: of the regular files in it.
-      folders: of the folders in it.
+      folder: the run folder.
+      named: names of its regular files; they need not exist.
+      folders: names of its subfolders; they need not exist.
 
     Raises:
-      UserError: a pipe, a device, a file in the place of a folder, or the other way round.
+      UserError: an entry is a pipe or a device, a file in place of a folder, or a folder in place
+        of a file.
     """
     kinds = (named, stat.S_ISREG, "regular file"), (folders, stat.S_ISDIR, "folder")
-    for names, is_one, kind in kinds:
+    for names, is_kind, kind in kinds:
         for path in (folder / name for name in names):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if not is_one(path.lstat().st_mode):
+                if not is_kind(path.lstat().st_mode):
                     raise UserError(
-                        f"{path} is not a {kind}, and one is written there: delete it, or give "
-                        "another --workdir"
+                        f"{path} is not a {kind}, but a run writes one there: delete it, or "
+                        "give another --workdir"
                     )
 
 
 def refuse_links(folder: Path, names: Iterable[str], depth: int = 100) -> None:
-    """Makes sure that what is written below a folder stays in it.
+    """Checks that no symbolic link leads writes below a folder to another place.
 
     Args:
-      folder: which may itself be a link, for its user has named it.
-      names: of the files and folders in it that are written.
-      depth: levels below these that are looked at.
+      folder: the folder, which may itself be a link, as the user named it.
+      names: names of the files and folders in it that are written.
+      depth: number of levels below these to check.
 
     Raises:
-      UserError: one of them is a symbolic link.
+      UserError: one of them, or a file below, is a symbolic link.
     """
     for name in names:
         for path in _below(folder / name, depth):
             if path.is_symlink():
                 raise UserError(
-                    f"{path} is a symbolic link to {os.readlink(path)}, and what is written here "
-                    "must not end up elsewhere: put the file or folder itself there, or delete it"
+                    f"{path} is a symbolic link to {os.readlink(path)}, and a run must not write "
+                    "elsewhere: put the file or folder itself there, or delete the link"
                 )
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
-    """A path, and all that lies so many levels below it; no link is followed."""
+    """Yields a path and everything at most `depth` levels below it; follows no links."""
     yield path
     if depth and not path.is_symlink():
-        with contextlib.suppress(OSError):  # no folder; or nobody can write there either
-            for each in path.iterdir():
-                yield from _below(each, depth - 1)
+        with contextlib.suppress(
+            OSError
+        ):  # not a folder, or one that the run cannot write to either
+            for child in path.iterdir():
+                yield from _below(child, depth - 1)

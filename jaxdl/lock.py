@@ -1,4 +1,4 @@
-"""One writer a folder: a file lock that the kernel releases when its process dies."""
+"""File lock that allows one writer per folder; the kernel releases it when its process dies."""
 
 import fcntl
 import json
@@ -11,27 +11,29 @@ from typing import IO, Any, Self
 from jaxdl import files
 from jaxdl.errors import TrainingError, UserError
 
-PATIENCE = 0.2  # seconds: longer than another starter's look at the lock
+PATIENCE = 0.2  # seconds to retry; `check_free` of another process holds the lock more briefly
 
 
 class NoLocksError(OSError):
-    """A file system that has no locks."""
+    """Raised on a file system without file locks."""
 
 
 class Lock:
-    """Holds `path` to the end of its `with`, or of this process.
+    """Exclusive lock of a file, until the end of its `with` block or of this process.
+
+    The file names the holder's host and process id.
 
     Raises:
-      UserError: another process holds it, or the file system has no locks.
-      OSError: it cannot be made, or is no regular file.
+      UserError: another process holds the lock, or the file system has no locks.
+      OSError: the file cannot be created, or is not a regular file.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._file = files.open_regular(path, os.O_RDWR | os.O_CREAT, "r+")
-        until = time.monotonic() + PATIENCE
-        while not self._locked():
-            if time.monotonic() > until:
+        deadline = time.monotonic() + PATIENCE
+        while not self._try_lock():
+            if time.monotonic() > deadline:
                 self._file.close()
                 raise _held(path)
             time.sleep(PATIENCE / 10)
@@ -39,14 +41,14 @@ class Lock:
         self._file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
         self._file.flush()
 
-    def _locked(self) -> bool:
+    def _try_lock(self) -> bool:
         try:
             return locked(self._file)
         except NoLocksError as error:
             self._file.close()
             raise UserError(
                 f"--workdir={self._path.parent} can be written, but {error.strerror}, which keep a "
-                "second process out: give a --workdir on another one, or mount it with locks"
+                "second process out: give one on another file system, or mount it with locks"
             ) from error
 
     def __enter__(self) -> Self:
@@ -56,29 +58,32 @@ class Lock:
         self.release()
 
     def check(self) -> None:
-        """Makes sure that the lock still lies where it was taken, and so keeps others out.
+        """Checks that the lock file still exists at its path, and so keeps other processes out.
 
         Raises:
-          TrainingError: it was deleted, or its folder was moved: another process may write there.
+          TrainingError: the file was deleted or its folder moved: another process may write there.
         """
-        mine = os.fstat(self._file.fileno())
+        held = os.fstat(self._file.fileno())
         try:
-            there = os.lstat(self._path)
+            current = os.lstat(self._path)
         except OSError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            current = None
+        if current is None or (current.st_dev, current.st_ino) != (held.st_dev, held.st_ino):
             raise TrainingError(
                 f"{self._path} is gone: the run folder was moved or deleted while the run went on, "
                 "so nothing more is written; start the run again with --workdir where it is now"
             )
 
     def release(self) -> None:
-        """Lets the next writer in. The file stays: deleting it would let two in."""
+        """Releases the lock. The file stays: deleting it would allow two writers at once."""
         self._file.close()
 
 
 def check_free(path: Path) -> None:
-    """Refuses early, before anything slow, what `Lock` would refuse later.
+    """Checks that no process holds a lock, without taking it; for an early error message.
+
+    Args:
+      path: the lock file; need not exist.
 
     Raises:
       UserError: another process holds the lock.
@@ -88,14 +93,21 @@ def check_free(path: Path) -> None:
             if not locked(file, fcntl.LOCK_SH):
                 raise _held(path)
     except OSError:
-        return  # no lock there yet; whether one can be made is found out by `Lock`
+        return  # no lock file yet; `Lock` reports errors of creating it
 
 
 def locked(file: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
-    """Locks an open file, without waiting; whoever inherits it holds the lock too.
+    """Tries to lock an open file, without waiting; processes that inherit it share the lock.
+
+    Args:
+      file: the open file.
+      kind: `fcntl.LOCK_EX` (exclusive) or `fcntl.LOCK_SH` (shared).
+
+    Returns:
+      True if the file is now locked, False if another process holds a lock.
 
     Raises:
-      NoLocksError: it is on a file system without locks.
+      NoLocksError: the file system has no locks.
     """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -108,11 +120,12 @@ def locked(file: IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _held(path: Path) -> UserError:
+    """Error that names the process that holds a lock."""
     try:
         holder = json.loads(files.read_bytes(path, 1000))
         who = f"process {int(holder['pid'])} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        who = "a process that has not said its name yet"
+        who = "a process that has not written its name yet"
     return UserError(
         f"--workdir={path.parent} is in use by {who}: wait for its end, stop it, or give another "
         "--workdir"

@@ -1,18 +1,18 @@
-"""The memory of this process."""
+"""Host memory: settings of the allocator, and the size of the machine's memory."""
 
 import contextlib
 import ctypes
 import os
 
-MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -4, -2, -1  # numbers of glibc's malloc.h
+MMAP_MAX, TOP_PAD, TRIM_THRESHOLD = -4, -2, -1  # parameters of mallopt in glibc's malloc.h
 
 
 def keep() -> None:
-    """Has glibc keep what is freed from now on, for later; on other systems does nothing.
+    """Makes glibc keep freed memory for reuse; does nothing on other systems.
 
-    A compiled step on a CPU asks for all of its temporary memory at once, and frees it at its end.
-    By default each of its pages then comes from the kernel anew: a seventh of a VGG-16's time. What
-    compiling frees is better not kept, so this is for when that is done.
+    A compiled step on a CPU allocates all of its temporary memory at once and frees it at its end.
+    By default glibc returns it, and each page is requested from the kernel again: a seventh of the
+    time of a VGG-16. Call this after compilation, whose freed memory is better returned.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -22,5 +22,5 @@ def keep() -> None:
 
 
 def installed() -> int:
-    """Bytes of memory that this machine has."""
+    """Size of this machine's memory, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,7 +1,8 @@
-"""SIGTERM, SIGHUP and Ctrl-C: at once before training begins, from then on between two steps.
+"""Handling of SIGTERM, SIGHUP and Ctrl-C.
 
-SIGHUP says that the terminal was closed; where it is ignored from the start, as under `nohup`, it
-stays so.
+Before training a signal ends the process at once (`prompt`); during training it ends the run
+between two steps, after a checkpoint (`graceful`). SIGHUP means that the terminal was closed. If it
+is ignored from the start, as under `nohup`, it stays ignored.
 """
 
 import errno
@@ -19,7 +20,7 @@ SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 class Stopped(BaseException):
-    """A process ended by a signal; exit status 128 + signal."""
+    """Raised to end the process after a signal; exit status 128 + signal number."""
 
     def __init__(self, number: int, text: str):
         super().__init__(text)
@@ -28,7 +29,7 @@ class Stopped(BaseException):
 
 
 class Asked(BaseException):
-    """A signal asks the run to stop here."""
+    """Raised where a run stops because of a signal."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -36,25 +37,29 @@ class Asked(BaseException):
 
 
 class Request:
-    """Which signal asked to stop; None while none did."""
+    """Pending request to stop.
+
+    Attributes:
+      number: number of the signal that asked for it; None if there was none.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._at_once = False
 
     def note(self, number: int) -> None:
-        """Keeps the signal's number for `poll`; or within `at_once` raises Asked here and now."""
+        """Records a signal for `poll`; within `at_once` raises Asked immediately."""
         self.number = number
         if self._at_once:
             raise Asked(number)
 
     def forget(self) -> None:
-        """Takes the note back: the signal is sent again."""
+        """Forgets the recorded signal, which is sent again."""
         self.number = None
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within it nothing polls, and all that is done may be left anywhere."""
+        """Lets signals raise Asked immediately within the block, whose work may be lost."""
         self.poll()
         self._at_once = True
         try:
@@ -63,20 +68,20 @@ class Request:
             self._at_once = False
 
     def poll(self) -> None:
-        """Raises Asked where a signal came: called wherever a run can be left."""
+        """Raises Asked if a signal was recorded; called wherever a run may stop."""
         if self.number is not None:
             raise Asked(self.number)
 
 
 @contextmanager
 def graceful() -> Iterator[Request]:
-    """Within it a signal is only noted, for `Request.poll`; Ctrl-C after one ends at once."""
+    """Records signals within the block, for `Request.poll`; a following Ctrl-C exits at once."""
     request = Request()
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if request.number is not None and number == signal.SIGINT:
-            # Nothing is lost: what stands on disk is whole at any moment.
+            # Safe at any moment: files and checkpoints on the disk are always complete.
             text = "\nended at once: the same command goes on from the last checkpoint\n"
             os.write(2, ((SHOW_CURSOR if sys.stderr.isatty() else "") + text).encode())
             os._exit(128 + number)
@@ -88,11 +93,11 @@ def graceful() -> Iterator[Request]:
 
 @contextmanager
 def prompt() -> Iterator[None]:
-    """Within it, and outside `graceful`, a signal ends the process at once, as Stopped."""
+    """Raises Stopped at once on a signal within the block, except within `graceful`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        raise Stopped(number, f"stopped by signal {number}: there was nothing new to keep")
+        raise Stopped(number, f"stopped by signal {number}: there was nothing new to save")
 
     with _handled(stop):
         yield
@@ -102,53 +107,58 @@ def prompt() -> Iterator[None]:
 def _handled(
     handler: Callable[[int, FrameType | None], None], forget: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Within it `handler` hears signals; `forget` undoes its note of one that is sent again."""
+    """Installs a signal handler within the block.
+
+    A handler runs wherever the interpreter is, also in a callback of the garbage collector, where
+    Python drops the exceptions that it raises and reports them to `sys.unraisablehook`. The hook
+    installed here then sends the signal again.
+
+    Args:
+      handler: called with the signal's number and frame; may raise Stopped or Asked.
+      forget: called before a signal is sent again.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _leave_closed_terminal()
         handler(number, frame)
 
-    before = sys.unraisablehook
+    previous_hook = sys.unraisablehook
 
-    def ask_again(unraisable: Any) -> None:
-        """Sends a signal again whose exception was raised, and dropped, in a callback.
-
-        A handler runs wherever the interpreter is, in a callback of the garbage collector too.
-        """
+    def send_again(unraisable: Any) -> None:
         error = unraisable.exc_value
         if not isinstance(error, Stopped | Asked):
-            before(unraisable)
+            previous_hook(unraisable)
             return
         forget()
-        send = threading.Timer(0.01, os.kill, (os.getpid(), error.number))
-        send.daemon = True
-        send.start()
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), error.number))
+        timer.daemon = True
+        timer.start()
 
     numbers = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     try:
         old = {number: signal.signal(number, handle) for number in numbers}
-    except ValueError:  # not the main thread, which alone may set handlers: nothing to catch
+    except ValueError:  # only the main thread may set handlers and receives signals
         yield
         return
-    sys.unraisablehook = ask_again
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
-        if sys.unraisablehook is ask_again:
-            sys.unraisablehook = before
+        if sys.unraisablehook is send_again:
+            sys.unraisablehook = previous_hook
         for number, previous in old.items():
             signal.signal(number, previous)
 
 
 def _leave_closed_terminal() -> None:
-    """Sends what is still to be said nowhere: to write to a closed terminal is an error."""
+    """Redirects output on a closed terminal to /dev/null: writing to it is an error."""
     for output in (1, 2):
         try:
             termios.tcgetattr(output)
         except termios.error as error:
             if error.args[0] == errno.EIO:
-                with open(os.devnull, "w", encoding="utf-8") as nowhere:
-                    os.dup2(nowhere.fileno(), output)
+                with open(os.devnull, "w", encoding="utf-8") as devnull:
+                    os.dup2(devnull.fileno(), output)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import cifar_vgg
+from experiments import cifar_vgg, grid_qlearning
 from jaxdl import cli
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import flags_help, parse_flags
@@ -44,6 +44,61 @@ def test_a_mistake_is_one_line_and_status_2(argument, words, monkeypatch, capsys
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert words in err
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("--lr=0.1", "learning_rate"),
+        ("-lr=0.1", "learning_rate"),
+        ("--epochs=3", "num_epochs"),
+        ("--steps=3", "num_steps"),
+        ("--bs=3", "batch_size"),
+        ("--batch=3", "batch_size"),
+        ("--batch-size=3", "batch_size"),
+        ("--wd=0", "weight_decay"),
+        *((f"--{name}=a", "workdir") for name in ("output_dir", "log_dir", "logdir", "out")),
+        ("--data=a", "data_dir"),
+        ("--data_path=a", "data_dir"),
+        ("--num_workers=2", "workers"),
+        ("--eval_interval=2", "eval_every"),
+        ("--save_every=2", "checkpoint_every"),
+        ("--precision=bfloat16", "dtype"),
+        ("--opt=adam", "optimizer"),
+    ],
+)
+def test_names_of_other_frameworks_are_answered_by_the_right_one(
+    argument, name, monkeypatch, capsys
+):
+    status, out, err = run([argument], monkeypatch, capsys)
+    flag = argument.lstrip("-").split("=")[0]
+    assert (status, out) == (2, "")
+    assert err == f"error: --{flag} is called --{name} here (--help lists the flags)\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--learnig_rate=0.1", "unknown flag --learnig_rate: did you mean --learning_rate?"),
+        ("--eval_evry=3", "did you mean --eval_every"),
+        ("--noflipp", "did you mean --noflip"),
+        ("--flagfil=a", "did you mean --flagfile"),
+        ("--device=cuda", "JAX_PLATFORMS"),
+        ("--devices=2", "CUDA_VISIBLE_DEVICES"),
+        ("--quux=3", "unknown flag --quux (--help lists the flags)"),
+    ],
+)
+def test_a_misspelt_flag_is_answered_by_the_nearest(argument, words, monkeypatch, capsys):
+    status, out, err = run([argument], monkeypatch, capsys)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_flag_that_the_experiment_lacks_is_not_recommended():
+    for flag, words in (("--wd=0.1", "unknown flag --wd"), ("--num_workers=2", "leave it out")):
+        with pytest.raises(UserError, match=words):
+            parse_flags(grid_qlearning.Config, [flag])
 
 
 @pytest.mark.parametrize("error", [

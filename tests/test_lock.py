@@ -87,5 +87,5 @@ def test_a_file_system_without_locks_is_called_so(number, tmp_path, monkeypatch)
 def test_a_holder_without_a_name(text, tmp_path):
     with Lock(tmp_path / ".lock"):
         (tmp_path / ".lock").write_text(text, encoding="latin-1")
-        with pytest.raises(UserError, match="has not said its name"):
+        with pytest.raises(UserError, match="has not written its name"):
             Lock(tmp_path / ".lock")

@@ -1,1 +1,1 @@
-"""Measures of trained models."""
+"""Analysis of trained models: image quality, linear probe, clustering."""

@@ -1,1 +1,1 @@
-"""Runs on several devices and in several processes."""
+"""Training on several devices and in several processes."""

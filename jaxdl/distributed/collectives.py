@@ -1,6 +1,6 @@
-"""Values that the processes of a run agree on.
+"""Collectives on host values: the processes of a run agree on numbers, texts and arrays.
 
-All of them call these functions, in the same order.
+All processes must call these functions in the same order.
 """
 
 import json
@@ -15,15 +15,19 @@ from jaxdl.saved_config import differences
 
 
 def is_host0() -> bool:
-    """Returns True in the process that logs and writes."""
+    """Returns True in process 0, the one that logs and writes."""
     return jax.process_index() == 0
 
 
-# What the processes of a run agree on. All must call these, at the same place.
-
-
 def all_max(number: int | None) -> int | None:
-    """The greatest of the numbers that the processes of a run have; None where none has one."""
+    """Maximum of a positive number over all processes.
+
+    Args:
+      number: this process's number; None counts as 0.
+
+    Returns:
+      The maximum; None if it is 0.
+    """
     if jax.process_count() == 1:
         return number
     from jax.experimental import multihost_utils
@@ -33,41 +37,51 @@ def all_max(number: int | None) -> int | None:
 
 
 def host0_value(compute: Callable[[], Any]) -> Any:
-    """Gives all processes what the first one computes, which JSON can hold.
+    """Computes a value in process 0, and returns it in all processes.
+
+    Args:
+      compute: function without arguments; its result must be serialisable as JSON.
 
     Raises:
-      UserError: it did, there; on all of them.
+      UserError: `compute` raised it in process 0; it is then raised in all processes.
     """
     if jax.process_count() == 1:
         return compute()
-    told = {}
+    message = {}
     if is_host0():
         try:
-            told = {"value": compute()}
+            message = {"value": compute()}
         except UserError as error:
-            told = {"error": str(error)}
-    told = json.loads(_broadcast_bytes(json.dumps(told).encode()))
-    if "error" in told:
-        raise UserError(told["error"])
-    return told["value"]
+            message = {"error": str(error)}
+    message = json.loads(_broadcast_bytes(json.dumps(message).encode()))
+    if "error" in message:
+        raise UserError(message["error"])
+    return message["value"]
 
 
 def check_same(mine: dict[str, Any]) -> None:
-    """Holds what each process has against what the first has.
+    """Checks that all processes have the values of process 0.
+
+    Args:
+      mine: this process's values by name, serialisable as JSON.
 
     Raises:
-      UserError: they differ; on all of them.
+      UserError: the values of a process differ; raised in all processes.
     """
     differing = differences(mine, host0_value(lambda: mine))
     if all_max(len(differing)):
-        what = "; ".join(differing) or "another process has others than the first and this one"
+        details = "; ".join(differing) or "those of another process differ"
         raise UserError(
-            f"the processes of a run have other flags or data ({what}): give all the same"
+            f"the processes of a run have different flags or data ({details}): give all the same"
         )
 
 
 def broadcast_from_host0(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The first process's arrays, on all; of the same names and shapes everywhere."""
+    """Returns the arrays of process 0 in all processes.
+
+    Args:
+      arrays: arrays by name, of the same names, shapes and dtypes in all processes.
+    """
     if jax.process_count() == 1:
         return arrays
     from jax.experimental import multihost_utils
@@ -76,6 +90,7 @@ def broadcast_from_host0(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def _broadcast_bytes(text: bytes) -> bytes:
+    """Returns the bytes of process 0, which may be of any length, in all processes."""
     length = int(broadcast_from_host0({"length": np.array(len(text), np.int32)})["length"])
     padded = np.zeros(length, np.uint8)
     if is_host0():

@@ -1,13 +1,13 @@
-"""Authenticated connections between the first process of a run and each of the others.
+"""Authenticated connections between process 0 of a run and each of the other processes.
 
-The first process listens while they meet. Each of the others connects once and sends a greeting:
-its number, and an HMAC of the number under a secret of the run. Whoever sends anything else, or
-nothing, is ignored, and when all have come nobody listens any more.
+Process 0 listens until all others have connected. Each of the others connects once and sends a
+greeting: its number, and an HMAC of the number under a secret of the run. A connection that sends
+anything else, or nothing, is ignored. When all processes have connected, the port is closed.
 
-A stranger who can reach the port can therefore neither end a run nor hold it up. This is no defence
-against one who reads or changes the traffic of the run: JAX's coordination service and collectives
-(Gloo, NCCL), by which the secret is handed round, are neither encrypted nor authenticated. A run of
-several processes belongs on a network that is trusted.
+A stranger who can reach the port can therefore neither end nor delay a run. This does not protect
+against an attacker who reads or changes the traffic of the run: the secret is distributed by JAX's
+coordination service and collectives (Gloo, NCCL), which are neither encrypted nor authenticated.
+Runs of several processes belong on a trusted network.
 """
 
 import errno
@@ -18,24 +18,28 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 
-GREETING = 36  # bytes: a number, and SHA-256's
-MOST_PENDING = 128  # connections that have not proved themselves, beside those that are expected
+GREETING = 36  # bytes: 4 of a number, 32 of an HMAC-SHA-256
+MOST_PENDING = 128  # unauthenticated connections, in addition to the expected ones
 
 
 def listen(host: str, port: int = 0) -> socket.socket:
-    """A socket that listens at an address of this machine; on all of them where `host` is empty.
+    """Opens a listening socket.
+
+    Args:
+      host: name or address of this machine; empty: all its interfaces.
+      port: the port; 0: any free one.
 
     Raises:
-      socket.gaierror: no machine has that name.
-      OSError: it is no address of this machine, or the port is taken.
+      socket.gaierror: the name is unknown.
+      OSError: it is not an address of this machine, or the port is in use.
     """
     if not host:
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
         return socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = {address: family for family, _, _, _, address in found}
-    for address in sorted(addresses, key=lambda one: addresses[one] != socket.AF_INET):
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = {address: family for family, _, _, _, address in infos}
+    for address in sorted(addresses, key=lambda a: addresses[a] != socket.AF_INET):
         try:
             return socket.create_server(address, family=addresses[address])
         except OSError as error:
@@ -45,56 +49,72 @@ def listen(host: str, port: int = 0) -> socket.socket:
 
 
 def greeting(number: int, secret: bytes) -> bytes:
-    """The message that proves that a connection is from process `number` of the run."""
+    """Message that authenticates a connection as that of process `number` of the run."""
     name = number.to_bytes(4)
     return name + hmac.digest(secret, name, "sha256")
 
 
 def connect(host: str, port: int, number: int, secret: bytes, timeout: float) -> socket.socket:
-    """A connection of process `number` to the first one.
+    """Connects process `number` to process 0.
+
+    Args:
+      host: host of process 0.
+      port: port on which process 0 listens.
+      number: number of this process.
+      secret: secret of the run.
+      timeout: seconds to wait for the connection.
 
     Raises:
-      OSError: it cannot be reached within `timeout` seconds.
+      OSError: process 0 cannot be reached within the timeout.
     """
-    first = socket.create_connection((host, port), timeout=timeout)
-    first.sendall(greeting(number, secret))
-    first.settimeout(None)
-    return first
+    connection = socket.create_connection((host, port), timeout=timeout)
+    connection.sendall(greeting(number, secret))
+    connection.settimeout(None)
+    return connection
 
 
 def accept_all(
     listener: socket.socket, numbers: Collection[int], secret: bytes, timeout: float
 ) -> dict[int, socket.socket]:
-    """One connection from each of the processes `numbers`; closes the listener.
+    """Accepts one authenticated connection from each process, and closes the listener.
+
+    Args:
+      listener: socket from `listen`.
+      numbers: numbers of the processes to wait for.
+      secret: secret of the run.
+      timeout: seconds to wait for all of them.
+
+    Returns:
+      The connections, by process number.
 
     Raises:
-      TimeoutError: not all have come within `timeout` seconds.
+      TimeoutError: not all processes have connected within the timeout.
     """
-    until = time.monotonic() + timeout
-    met: dict[int, socket.socket] = {}
+    deadline = time.monotonic() + timeout
+    connections: dict[int, socket.socket] = {}
     lobby = _Lobby(listener, secret, MOST_PENDING + len(numbers))
     try:
-        while missing := sorted(set(numbers) - met.keys()):
-            left = until - time.monotonic()
-            if left < 0:
+        while missing := sorted(set(numbers) - connections.keys()):
+            remaining = deadline - time.monotonic()
+            if remaining < 0:
                 names = ", ".join(map(str, missing))
                 raise TimeoutError(f"no connection from process {names} within {timeout:g} s")
-            for number, connection in lobby.proven(left):
-                if number in numbers and number not in met:
-                    met[number] = connection
+            for number, connection in lobby.authenticated(remaining):
+                if number in numbers and number not in connections:
+                    connections[number] = connection
                 else:
                     connection.close()
     except BaseException:
-        for connection in met.values():
+        for connection in connections.values():
             connection.close()
         raise
     finally:
         lobby.close()
-    return met
+    return connections
 
 
 class _Lobby:
-    """Connections that have not proved yet to be of the run."""
+    """Connections that are not authenticated yet."""
 
     def __init__(self, listener: socket.socket, secret: bytes, most: int):
         """Takes over `listener`; when more than `most` connections wait, it closes the oldest."""
@@ -104,10 +124,10 @@ class _Lobby:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
 
-    def proven(self, timeout: float) -> Iterator[tuple[int, socket.socket]]:
-        """Numbers and connections of those that have proved it by now; waits for some event."""
+    def authenticated(self, timeout: float) -> Iterator[tuple[int, socket.socket]]:
+        """Waits for an event; yields numbers and connections of processes authenticated by it."""
         ready = {event.fileobj for event, _ in self._selector.select(timeout)}
-        for connection in [one for one in self._waiting if one in ready]:
+        for connection in [waiting for waiting in self._waiting if waiting in ready]:
             self._receive(connection)
             sent = self._waiting[connection]
             if len(sent) < GREETING:
@@ -123,7 +143,7 @@ class _Lobby:
             self._admit()
 
     def close(self) -> None:
-        """Closes the listener and all connections that have proved nothing."""
+        """Closes the listener and all connections that are not authenticated."""
         self._listener.close()
         for connection in list(self._waiting):
             self._forget(connection)
@@ -131,9 +151,10 @@ class _Lobby:
         self._selector.close()
 
     def _admit(self) -> None:
+        """Accepts one connection."""
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # it is gone again, or there are too many files; others may come
+        except OSError:  # closed by the peer, or too many open files; other connections may follow
             return
         connection.setblocking(False)
         self._waiting[connection] = b""
@@ -144,7 +165,7 @@ class _Lobby:
             oldest.close()
 
     def _receive(self, connection: socket.socket) -> None:
-        """Reads what has come; where the other side is gone, makes it a greeting of nobody."""
+        """Reads the bytes that have arrived; if the peer is gone, completes an invalid greeting."""
         sent = self._waiting[connection]
         try:
             more = connection.recv(GREETING - len(sent))

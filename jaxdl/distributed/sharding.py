@@ -1,7 +1,7 @@
-"""One run on many devices and hosts: a mesh, the batch sharded over it, the state on each or split.
+"""Device meshes and shardings: batches are sharded, states are replicated or sharded.
 
-Every process of a run runs the same program on the same numbers. What only one of them may do, such
-as to look at a run folder, the first does, and tells the others.
+Every process of a run runs the same program on the same hyperparameters. Operations that only one
+process may do, such as reading a run folder, are done by process 0, which broadcasts the result.
 """
 
 import math
@@ -17,16 +17,21 @@ from jaxdl.config import RunConfig
 from jaxdl.errors import UserError
 
 DATA, MODEL = "data", "model"  # the axes that a mesh may have
-Gradient = Callable[..., Any]  # (params, model_state, batch, key, ...) -> (its, (state, metrics))
-LARGE = 2**14  # entries of an array from which on it is worth splitting
+# (params, model_state, batch, key, ...) -> (gradient, (model_state, metrics))
+Gradient = Callable[..., Any]
+LARGE = 2**14  # entries; smaller arrays are not split
 
 
 def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh that --mesh describes, over all devices (or those given).
+    """Device mesh described by --mesh.
+
+    Args:
+      config: the run's config.
+      devices: the devices of the mesh; None: all devices.
 
     Raises:
-      UserError: it cannot be read, asks for another number of devices, or `--batch_size` does not
-        divide into equal shards.
+      UserError: --mesh cannot be parsed or has another number of devices, or --batch_size is not a
+        multiple of the `data` axis.
     """
     devices = devices or jax.devices()
     sizes = {DATA: len(devices)}
@@ -38,7 +43,7 @@ def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
             raise UserError(f"--mesh={config.mesh}: give axes and sizes, data:8 or data:4,model:2")
     if math.prod(sizes.values()) != len(devices):
         raise UserError(
-            f"--mesh={config.mesh} is of {math.prod(sizes.values())} devices, and there are "
+            f"--mesh={config.mesh} has {math.prod(sizes.values())} devices, and there are "
             f"{len(devices)}: give sizes whose product is {len(devices)}"
         )
     if config.batch_size % sizes[DATA]:
@@ -52,114 +57,137 @@ def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def on_each_device(gradient: Gradient, mesh: Mesh) -> Gradient:
-    """The gradient that each device makes of its share of a batch, summed over all devices.
+    """Data-parallel gradient: computed by each device on its shard, then summed over devices.
 
-    What `jax.pmap` stands for, and has been made of since jax 0.8: a program for each device, in
-    which the sums over devices are written down. `gradient` must be a sum over examples [B, ...].
-    What looks at a whole batch sees a device's share of it; running statistics are averaged.
+    This is `jax.shard_map` with explicit sums, on which `jax.pmap` is based since jax 0.8.
+    Statistics of a whole batch, as in batch normalisation, are those of a device's shard; running
+    statistics are averaged over devices.
+
+    Args:
+      gradient: (params, model_state, batch, key, ...) -> (gradient, (model_state, metrics)); the
+        gradient must be a sum over examples [B, ...].
+      mesh: the device mesh; batches are split over its `data` axis.
+
+    Returns:
+      A function with the same signature, for whole batches.
     """
 
-    def of_share(params: Any, model_state: Any, batch: Any, key: jax.Array, *rest: Any) -> Any:
-        own = jax.random.fold_in(key, jax.lax.axis_index(DATA))
-        found, (model_state, metrics) = gradient(params, model_state, batch, own, *rest)
-        found, metrics = jax.lax.psum((found, metrics), DATA)
-        return found, (jax.lax.pmean(model_state, DATA), metrics)
+    def on_shard(params: Any, model_state: Any, batch: Any, key: jax.Array, *args: Any) -> Any:
+        device_key = jax.random.fold_in(key, jax.lax.axis_index(DATA))
+        grads, (model_state, metrics) = gradient(params, model_state, batch, device_key, *args)
+        grads, metrics = jax.lax.psum((grads, metrics), DATA)
+        return grads, (jax.lax.pmean(model_state, DATA), metrics)
 
-    whole, share = PartitionSpec(), PartitionSpec(DATA)
+    whole, shard = PartitionSpec(), PartitionSpec(DATA)
 
-    def everywhere(params: Any, model_state: Any, batch: Any, key: jax.Array, *rest: Any) -> Any:
-        given = (params, model_state, batch, key, *rest)
-        specs = (whole, whole, share, *[whole] * (len(given) - 3))
+    def on_mesh(params: Any, model_state: Any, batch: Any, key: jax.Array, *args: Any) -> Any:
+        operands = (params, model_state, batch, key, *args)
+        specs = (whole, whole, shard, *[whole] * (len(operands) - 3))
         mapped = jax.shard_map(
-            of_share, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False
+            on_shard, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False
         )
-        return mapped(*given)
+        return mapped(*operands)
 
-    return everywhere
+    return on_mesh
 
 
 def room(mesh: Mesh) -> float:
-    """Bytes of training data that each device may hold: half its memory, and on a CPU any number.
+    """Bytes of training data that each device may hold: half of its memory.
 
-    On a CPU the device's memory is the host's, where the data are already.
+    Infinite on a CPU, whose memory is that of the host, where the data are already.
     """
     return min(memory(mesh), default=math.inf) / 2
 
 
 def memory(mesh: Mesh) -> list[float]:
-    """Bytes of memory of each of this process's devices; empty where they are not told."""
+    """Bytes of memory of each of this process's devices; empty if the backend has no numbers."""
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in mesh.local_devices]
     return [float(limit) for limit in limits if limit]
 
 
-# Where arrays are.
-
-
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Sharding in which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def sharded(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over the mesh's `data` axis."""
+    """Sharding of the leading axis over the mesh's `data` axis."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
-    """A sharding for each leaf of a state.
+    """Shardings of a state.
 
-    Large arrays of two axes or more are split over `model`, if the mesh has it, by their last axis,
-    which of a kernel is its outputs; with `fsdp` all large ones over `data` by the longest axis
-    that is left (Rajbhandari et al., 2020). What does not divide stays whole.
+    If the mesh has a `model` axis, large arrays of two or more axes are split over it along their
+    last axis, the outputs of a kernel. With `fsdp`, all large arrays are also split over `data`
+    along the longest remaining axis (Rajbhandari et al., 2020). An axis that does not divide
+    evenly is not split.
 
     Args:
-      mesh: the devices.
+      mesh: the device mesh.
       like: the state, or its shapes.
-      fsdp: whether parameters and the optimizer's state are split over `data`.
+      fsdp: split parameters and optimizer state over `data`.
+
+    Returns:
+      A pytree of shardings, one for each leaf of `like`.
     """
 
-    def one(leaf: Any) -> NamedSharding:
+    def leaf_sharding(leaf: Any) -> NamedSharding:
         axes: list[str | None] = [None] * leaf.ndim
         if leaf.size >= LARGE:
             if leaf.ndim > 1 and leaf.shape[-1] % mesh.shape.get(MODEL, 1) == 0:
                 axes[-1] = MODEL if MODEL in mesh.shape else None
-            left = [n for n, axis in enumerate(axes) if axis is None]
-            fits = [n for n in left if leaf.shape[n] % mesh.shape[DATA] == 0]
+            remaining = [n for n, axis in enumerate(axes) if axis is None]
+            fits = [n for n in remaining if leaf.shape[n] % mesh.shape[DATA] == 0]
             if fsdp and fits:
                 axes[max(fits, key=lambda n: leaf.shape[n])] = DATA
         return NamedSharding(mesh, PartitionSpec(*axes))
 
-    return jax.tree.map(one, like)
+    return jax.tree.map(leaf_sharding, like)
 
 
 def placed(shapes: Any, shardings: Any) -> Any:
-    """Shapes of arrays in these shardings: a tree of them, or one for all."""
+    """Adds shardings to shapes.
+
+    Args:
+      shapes: pytree of `jax.ShapeDtypeStruct`.
+      shardings: a pytree of shardings, or one sharding for all leaves.
+    """
     if isinstance(shardings, Sharding):
         shardings = jax.tree.map(lambda _: shardings, shapes)
-    return jax.tree.map(lambda x, where: x.update(sharding=where), shapes, shardings)
+    return jax.tree.map(lambda x, sharding: x.update(sharding=sharding), shapes, shardings)
 
 
 def put(arrays: Any, sharding: Sharding) -> Any:
-    """Arrays of the host on the devices; each process sends what its own devices hold."""
+    """Copies host arrays to the devices; each process copies the shards of its own devices.
+
+    Args:
+      arrays: pytree of whole arrays, equal in all processes.
+      sharding: sharding of every array.
+    """
     if jax.process_count() == 1:
         return jax.device_put(arrays, sharding)
 
-    def one(array: np.ndarray) -> jax.Array:
+    def put_shards(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-    return jax.tree.map(one, arrays)
+    return jax.tree.map(put_shards, arrays)
 
 
 def fetched(leaf: Any) -> np.ndarray:
-    """A copy on the host of a whole array, wherever its parts are; all processes must call it."""
+    """Copies a whole array to the host, wherever its shards are; all processes must call it."""
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-    # A copy: a view of a buffer on the CPU would change with the next step.
+    # np.array copies: a view of a CPU buffer would change with the next step.
     return np.array(leaf)
 
 
 def on_host(state: Any) -> dict[str, np.ndarray]:
-    """The leaves of a state by path, `fetched`; keys as raw data."""
+    """Copies the leaves of a state to the host.
+
+    Returns:
+      Arrays by path; random keys as raw key data.
+    """
     return {path: fetched(leaf) for path, leaf in tree.flatten(state).items()}

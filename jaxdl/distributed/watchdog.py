@@ -1,9 +1,9 @@
-"""The processes of a run meet, and watch each other: when one is gone, the others end and say so.
+"""Start-up and failure detection of a run's processes: when one dies, all others end.
 
-Otherwise they would wait for it in the next collective. Each holds a connection to the first, which
-the system closes when either of the two dies; what takes a whole machine away, JAX's own heartbeats
-notice after a while. How strangers are kept out while they meet, and from what not, stands in
-`rendezvous`.
+Otherwise the others would wait for it in the next collective. Each process holds a connection to
+process 0, which the operating system closes when either of the two processes dies. The loss of a
+whole machine is noticed later, by JAX's own heartbeats. `rendezvous` describes how the connections
+are authenticated, and the limits of that.
 """
 
 import contextlib
@@ -25,30 +25,30 @@ from jaxdl.distributed import collectives, rendezvous
 from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.signals import Stopped
 
-DONE, FAILED = b".", b"!"  # said before a connection is closed on purpose
-MEET = 30.0  # seconds that the first waits for the others to connect
-NOTICE = 2.0  # seconds in which a connection's end is noticed
-GRACE = 5.0  # seconds for what all processes end for, each with its own words
+DONE, FAILED = b".", b"!"  # sent before a connection is closed on purpose
+MEET = 30.0  # seconds that process 0 waits for the others to connect
+NOTICE = 2.0  # seconds within which the end of a connection is noticed
+GRACE = 5.0  # seconds for this process to report the same error itself
 
 
 def join(config: RunConfig) -> None:
-    """Makes this process one of a run's, where the flags or the environment say that it is.
+    """Initialises `jax.distributed` if this is one of several processes.
 
-    Slurm with several tasks, and a TPU slice with several workers, say so by their environment.
-    Must come before the first device is asked for. Where they do not meet within --join_timeout the
-    process ends with status 1 and a line.
+    The flags say so, or the environment of a Slurm job with several tasks or of a TPU slice with
+    several workers. Must be called before the first device is created. If the processes do not
+    meet within --join_timeout, this process ends with status 1 and one line.
 
     Raises:
       UserError: the flags do not fit together.
-      TrainingError: the environment does not say where the others are.
+      TrainingError: the environment does not say where the other processes are.
     """
     if not several(config):
         return
-    given = _given(config)
-    # The service would take SIGTERM for itself; a run agrees on signals by `agreed`.
+    arguments = _arguments(config)
+    # The service would handle SIGTERM itself; a run agrees on signals by `collectives.all_max`.
     jax.config.update("jax_enable_preemption_service", False)
-    # JAX's own deadline ends the process in the middle of C++, with a page of addresses.
-    late = threading.Timer(
+    # JAX's own timeout would abort in C++, with a stack trace.
+    deadline = threading.Timer(
         config.join_timeout,
         _end,
         [
@@ -57,26 +57,26 @@ def join(config: RunConfig) -> None:
             "--coordinator that they can reach"
         ],
     )
-    late.daemon = True
-    late.start()
+    deadline.daemon = True
+    deadline.start()
     try:
-        jax.distributed.initialize(**given, initialization_timeout=config.join_timeout + 60)
+        jax.distributed.initialize(**arguments, initialization_timeout=config.join_timeout + 60)
     except Exception as error:
         raise TrainingError(
             f"the processes of the run cannot meet ({first_line(error)}): give --coordinator, "
             "--num_processes and --process_id"
         ) from error
     finally:
-        late.cancel()
+        deadline.cancel()
 
 
-def _given(config: RunConfig) -> dict[str, Any]:
-    """Arguments of `jax.distributed.initialize`; none where the environment has them.
+def _arguments(config: RunConfig) -> dict[str, Any]:
+    """Arguments of `jax.distributed.initialize`; empty if JAX takes them from the environment.
 
     Raises:
-      UserError: they do not fit together, or the first one's port is taken.
+      UserError: the flags do not fit together, or the port of process 0 is in use.
     """
-    if not _asked(config):
+    if not _has_flags(config):
         return {}
     if not config.coordinator or config.num_processes < 1 or config.process_id < 0:
         raise UserError(
@@ -89,28 +89,28 @@ def _given(config: RunConfig) -> dict[str, Any]:
             f"give one from 0 to {config.num_processes - 1}"
         )
     host, port = _address(config)
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "coordinator_address": config.coordinator,
         "num_processes": config.num_processes,
         "process_id": config.process_id,
     }
     if config.process_id == 0:
-        # Tried out first: JAX would end in a segmentation fault.
+        # Checks the port first: on a port in use JAX ends in a segmentation fault.
         with _listener(config, host, port) as listener:
             own = listener.getsockname()[0]
         if ipaddress.ip_address(own).is_unspecified:
-            say(f"cannot tell which interface {host} is: listening on all of them")
+            say(f"cannot find the interface of {host}: listening on all interfaces")
         else:
             own = f"[{own}]" if ":" in own else own
-            given["coordinator_bind_address"] = f"{own}:{port}"
-    return given
+            arguments["coordinator_bind_address"] = f"{own}:{port}"
+    return arguments
 
 
 def _address(config: RunConfig) -> tuple[str, int]:
-    """Host and port of --coordinator, an IPv6 address without its brackets.
+    """Parses --coordinator into host and port; an IPv6 address loses its brackets.
 
     Raises:
-      UserError: it is not HOST:PORT.
+      UserError: the flag is not HOST:PORT.
     """
     host, _, port = config.coordinator.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -124,13 +124,13 @@ def _address(config: RunConfig) -> tuple[str, int]:
 
 
 def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
-    """Listens where --coordinator says that the first process is.
+    """Listens at the address of process 0 that --coordinator names.
 
-    On all interfaces where `host` is empty; where it is the address of a gateway that leads here;
-    and where it is a name of this machine that /etc/hosts gives a loopback address.
+    Listens on all interfaces if `host` is empty, if it is the address of a gateway that forwards to
+    this machine, or if it is a name of this machine that /etc/hosts maps to a loopback address.
 
     Raises:
-      UserError: no machine has that name, or the port is taken.
+      UserError: the host is unknown, or the port is in use.
     """
     try:
         try:
@@ -138,7 +138,7 @@ def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
         except socket.gaierror as error:
             raise UserError(
                 f"--coordinator={config.coordinator}: {host} is not known here ({error.strerror}): "
-                "give the name or the address of the first process's host"
+                "give the name or address of the host of process 0"
             ) from error
         except OSError as error:
             if not host or error.errno != errno.EADDRNOTAVAIL:
@@ -151,24 +151,25 @@ def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         raise UserError(
-            f"--coordinator={config.coordinator}: port {port} cannot be had here "
-            f"({error.strerror}): give another"
+            f"--coordinator={config.coordinator}: cannot listen on port {port} here "
+            f"({error.strerror}): give another port"
         ) from error
 
 
 def several(config: RunConfig) -> bool:
-    """True if the flags or the environment say that this is one process of several."""
+    """Returns True if the flags or the environment say that this is one of several processes."""
     slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
     tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return _asked(config) or slurm not in ("", "1") or "," in tpu
+    return _has_flags(config) or slurm not in ("", "1") or "," in tpu
 
 
-def _asked(config: RunConfig) -> bool:
+def _has_flags(config: RunConfig) -> bool:
+    """Returns True if the flags of several processes are set."""
     return any(getattr(config, name) != value for name, value in ALONE.items())
 
 
 def _is_loopback(host: str) -> bool:
-    """True if a host means loopback on every machine, not only by an /etc/hosts."""
+    """Returns True if a host is loopback on every machine, not only by this one's /etc/hosts."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -177,81 +178,85 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def watched(config: RunConfig) -> Iterator[None]:
-    """Within it this process ends, with status 1 and a line, when another one is gone."""
+    """Ends this process, with status 1 and one line, if another process dies within the block."""
     if jax.process_count() == 1:
         yield
         return
-    others = _met(config)
-    for number, other in others.items():
-        threading.Thread(target=_wait, args=(number, other, config.workdir), daemon=True).start()
+    connections = _connect(config)
+    for number, connection in connections.items():
+        arguments = number, connection, config.workdir
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
-    def tell(what: bytes) -> None:
-        for other in others.values():
+    def send(message: bytes) -> None:
+        for connection in connections.values():
             with contextlib.suppress(OSError):
-                other.sendall(what)
+                connection.sendall(message)
 
     try:
         yield
     except (UserError, TrainingError, Stopped):
-        tell(FAILED)
+        send(FAILED)
         raise
     except Exception:
-        time.sleep(NOTICE)  # a collective may fail before the loss of its other side is noticed
+        time.sleep(NOTICE)  # a collective may fail before the loss of its peer is noticed
         raise
-    tell(DONE)
+    send(DONE)
 
 
-def _met(config: RunConfig) -> dict[int, socket.socket]:
-    """Connections by process: of the first to all others, and of each other to the first.
+def _connect(config: RunConfig) -> dict[int, socket.socket]:
+    """Connects process 0 with every other process.
+
+    Returns:
+      Connections by process number: in process 0 to all others, in another one to process 0.
 
     Raises:
-      TrainingError: they cannot reach each other.
+      TrainingError: the processes cannot reach each other.
     """
     host = _address(config)[0] if config.coordinator else ""
-    listeners = []  # of the first process
+    listeners = []  # in process 0
 
-    def meeting() -> list[Any]:
+    def start_listening() -> list[Any]:
         listeners.append(_listener(config, host, 0))
         return [socket.gethostname(), listeners[0].getsockname()[1], secrets.token_hex(32)]
 
-    try:  # the first time that they exchange anything
-        name, port, secret = collectives.host0_value(meeting)
+    try:  # the first collective of the run
+        name, port, secret = collectives.host0_value(start_listening)
     except jax.errors.JaxRuntimeError as error:
         raise TrainingError(
             f"the processes of the run cannot exchange data ({first_line(error)}): if two have the "
-            "same GPU, give each one of its own by CUDA_VISIBLE_DEVICES"
+            "same GPU, give each a GPU of its own by CUDA_VISIBLE_DEVICES"
         ) from error
     own = jax.process_index()
     try:
         if own == 0:
-            others = range(1, jax.process_count())
-            return rendezvous.accept_all(listeners[0], others, secret.encode(), MEET)
+            numbers = range(1, jax.process_count())
+            return rendezvous.accept_all(listeners[0], numbers, secret.encode(), MEET)
         return {0: rendezvous.connect(host or name, port, own, secret.encode(), MEET)}
     except OSError as error:
         raise TrainingError(
             f"the processes of the run cannot reach each other at {host or name}:{port} ({error}): "
-            "let them connect to any port of the first one's host"
+            "allow connections to any port of the host of process 0"
         ) from error
 
 
-def _wait(number: int, other: socket.socket, folder: str) -> None:
-    """Ends this process where another one is gone without having said that it is done."""
+def _watch(number: int, connection: socket.socket, folder: str) -> None:
+    """Ends this process if another one closes its connection without the message DONE."""
     try:
-        said = other.recv(1)
+        message = connection.recv(1)
     except OSError:
-        said = b""
-    if said == FAILED:
+        message = b""
+    if message == FAILED:
         time.sleep(GRACE)
-    if said != DONE:
-        place = f" with --workdir={folder}" if folder else ""
-        how = "has failed, and says why" if said == FAILED else "is gone"
+    if message != DONE:
+        flag = f" with --workdir={folder}" if folder else ""
+        state = "has failed (see its output)" if message == FAILED else "is gone"
         _end(
-            f"process {number} of the run {how}: start all of them again{place}, and they go on "
+            f"process {number} of the run {state}: start all of them again{flag}, and they go on "
             "from the last checkpoint"
         )
 
 
 def _end(text: str) -> None:
-    """Ends this process with a line and status 1, wherever its main thread waits."""
+    """Ends this process with a line and status 1, whatever its main thread is waiting for."""
     os.write(2, f"error: {text}\n".encode())
     os._exit(1)

@@ -1,1 +1,1 @@
-"""Reinforcement learning: environments, returns and agents, all of them pure functions."""
+"""Reinforcement learning: environments, returns and agents as pure functions."""

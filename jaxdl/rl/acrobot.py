@@ -1,6 +1,9 @@
-"""Two links that hang, and swing up by a torque between them (Sutton, 1996), as Acrobot-v1.
+"""Acrobot (Sutton, 1996): a double pendulum that swings up by a torque at its joint.
 
-Physics: float32 [4], angle of the first link rad, of the second to the first, and their velocities.
+The dynamics are those of gymnasium's Acrobot-v1.
+
+Physics: float32 [4], angle of the first link in rad, angle of the second link relative to the first
+in rad, and their angular velocities in rad/s.
 """
 
 import jax
@@ -10,12 +13,12 @@ import numpy as np
 from jaxdl.rl.environment import Environment, Physics
 from jaxdl.task import Key
 
-STEP, GRAVITY = 0.2, 9.8  # s, m/s^2; links of 1 m and 1 kg, centres at half, inertia 1
+STEP, GRAVITY = 0.2, 9.8  # s, m/s^2; links of 1 m and 1 kg, centre of mass at 0.5 m, inertia 1
 FASTEST = (4 * np.pi, 9 * np.pi)  # rad/s
 
 
 def environment() -> Environment:
-    """A reward of -1 for each step until the free end is above 1 m; 500 steps at most."""
+    """Acrobot-v1: reward -1 per step until the free end is above 1 m, for at most 500 steps."""
     return Environment("Acrobot-v1", 6, 3, 500, _reset, _step, _observe, _sketch)
 
 
@@ -30,20 +33,20 @@ def _observe(physics: Physics) -> jax.Array:
 
 def _step(physics: Physics, action: jax.Array) -> tuple[Physics, jax.Array, jax.Array]:
     torque = action.astype(jnp.float32) - 1
-    # Runge and Kutta's method of order 4, one step.
-    k1 = _slope(physics, torque)
-    k2 = _slope(physics + STEP / 2 * k1, torque)
-    k3 = _slope(physics + STEP / 2 * k2, torque)
-    k4 = _slope(physics + STEP * k3, torque)
+    # One step of the fourth-order Runge-Kutta method.
+    k1 = _derivative(physics, torque)
+    k2 = _derivative(physics + STEP / 2 * k1, torque)
+    k3 = _derivative(physics + STEP / 2 * k2, torque)
+    k4 = _derivative(physics + STEP * k3, torque)
     a, b, va, vb = physics + STEP / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    turns = [jnp.clip(v, -most, most) for v, most in zip((va, vb), FASTEST, strict=True)]
-    new = jnp.stack([_wrapped(a), _wrapped(b), *turns])
-    up = -jnp.cos(new[0]) - jnp.cos(new[0] + new[1]) > 1
-    return new, jnp.where(up, 0.0, -1.0), up
+    velocities = [jnp.clip(v, -limit, limit) for v, limit in zip((va, vb), FASTEST, strict=True)]
+    new = jnp.stack([_wrap(a), _wrap(b), *velocities])
+    terminated = -jnp.cos(new[0]) - jnp.cos(new[0] + new[1]) > 1
+    return new, jnp.where(terminated, 0.0, -1.0), terminated
 
 
-def _slope(physics: Physics, torque: jax.Array) -> jax.Array:
-    """The equations of motion as in Sutton and Barto's book."""
+def _derivative(physics: Physics, torque: jax.Array) -> jax.Array:
+    """Time derivative of the physics: the equations of motion in Sutton and Barto's book."""
     a, b, va, vb = physics
     d1 = 0.25 + (1 + 0.25 + jnp.cos(b)) + 2
     d2 = 0.25 + 0.5 * jnp.cos(b) + 1
@@ -54,12 +57,13 @@ def _slope(physics: Physics, torque: jax.Array) -> jax.Array:
         + 1.5 * GRAVITY * jnp.cos(a - jnp.pi / 2)
         + phi2
     )
-    rest = torque + d2 / d1 * phi1 - 0.5 * va**2 * jnp.sin(b) - phi2
-    ab = rest / (0.25 + 1 - d2**2 / d1)
+    numerator = torque + d2 / d1 * phi1 - 0.5 * va**2 * jnp.sin(b) - phi2
+    ab = numerator / (0.25 + 1 - d2**2 / d1)
     return jnp.stack([va, vb, -(d2 * ab + phi1) / d1, ab])
 
 
-def _wrapped(angle: jax.Array) -> jax.Array:
+def _wrap(angle: jax.Array) -> jax.Array:
+    """Wraps an angle into [-pi, pi)."""
     return jnp.mod(angle + jnp.pi, 2 * jnp.pi) - jnp.pi
 
 

@@ -1,9 +1,9 @@
-"""Common parts of agents: flags, environments by name, splits, evaluation and a film.
+"""Common parts of agents: flags, environments by name, policies, evaluation and a film.
 
-A training "example" is one of the environments that are lived in side by side; an example of
-evaluation is an episode of its own, by its number.
+A training example is one of the parallel environments. A validation or test example is the number
+of an episode, from which its random key is derived.
 
-Shapes: B episodes, D numbers of an observation, A actions.
+Shapes: B parallel episodes, T steps, D values of an observation, A actions.
 """
 
 import dataclasses
@@ -34,66 +34,79 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "acrobot": acrobot.environment,
     "grid": grid.environment,
 }
-EPISODES = 100  # of validation, and as many others of the test
-SHORT = 50  # steps of an episode that is shown slowly
-OFFSET = 1_000_000  # between the numbers of theirs
+EPISODES = 100  # in the validation split, and in the test split
+SHORT = 50  # steps; the film of a shorter episode is slower
+OFFSET = 1_000_000  # of the test split's episode numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig(RunConfig):
-    """Every agent."""
+    """Flags of every agent."""
 
     dataset: str = flag(
         "embedded",
-        "the environment; embedded: cartpole. All are made here",
+        "environment to learn in; embedded: cartpole",
         choices=("embedded", *ENVIRONMENTS),
     )
-    batch_size: int = flag(8, "environments side by side", low=1, high=65536)
-    final: str = "best"  # what an agent can comes and goes
-    discount: float = flag(0.99, "of rewards, for each step that they come later", low=0, high=1)
+    batch_size: int = flag(8, "parallel environments", low=1, high=65536)
+    final: str = "best"  # an agent's return may fall again during training
+    discount: float = flag(0.99, "discount factor of rewards, per step", low=0, high=1)
 
 
 def divides(flag: str, parts: int, whole: int, of: str) -> None:
-    """Refuses parts that are not equal; `of` says which flags make the whole.
+    """Checks that a flag divides a whole number.
+
+    Args:
+      flag: the flag's name.
+      parts: the flag's value.
+      whole: the number to divide.
+      of: the flags whose product is `whole`, for the error message.
 
     Raises:
-      UserError: they are not.
+      UserError: `parts` does not divide `whole`.
     """
     if whole % parts:
-        raise UserError(f"--{flag}={parts} does not divide {of}, {whole}: give one that does")
+        raise UserError(
+            f"--{flag}={parts} does not divide {of}, {whole}: give a divisor of {whole}"
+        )
 
 
 def load(config: AgentConfig, steps: int = 1) -> Dataset:
-    """The environment that --dataset names, in which an update makes so many steps.
+    """Data set of the environment that --dataset names.
 
-    An agent trains in environments, not on data; an example of validation or test is the `number`
-    of an episode.
+    The training split has no arrays: an agent trains in environments. An example of the validation
+    or test split is the `number` of an episode.
+
+    Args:
+      config: the run's config.
+      steps: steps in each environment per update.
     """
     name = "cartpole" if config.dataset == "embedded" else config.dataset
-    world = ENVIRONMENTS[name]()
+    env = ENVIRONMENTS[name]()
     numbers = np.arange(EPISODES, dtype=np.int32)
     spec = DataSpec(
-        name=world.name,
+        name=env.name,
         version="1",
-        fingerprint=hashlib.sha256(world.name.encode()).hexdigest(),
-        source=f"embedded: the environment {world.name}, made here",
+        fingerprint=hashlib.sha256(env.name.encode()).hexdigest(),
+        source=f"embedded: the environment {env.name}, made here",
         num_train=config.batch_size,
-        elements=(Element("observation", (world.size,), "float32"),),
+        elements=(Element("observation", (env.size,), "float32"),),
         per_row=steps,
     )
     return Dataset(spec, {}, {"number": numbers}, {"number": numbers + OFFSET})
 
 
 def environment(spec: DataSpec) -> Environment:
-    """The environment that a description names.
+    """Environment that a data spec names.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no environment of that name.
     """
-    worlds = {world.name: world for world in (make() for make in ENVIRONMENTS.values())}
-    if spec.name not in worlds:
-        raise UserError(f"no environment {spec.name!r:.60}: there are {', '.join(worlds)}")
-    return worlds[spec.name]
+    environments = {env.name: env for env in (make() for make in ENVIRONMENTS.values())}
+    if spec.name not in environments:
+        names = ", ".join(environments)
+        raise UserError(f"no environment {spec.name!r:.60}: choose one of {names}")
+    return environments[spec.name]
 
 
 def agent(
@@ -103,36 +116,36 @@ def agent(
     values: Callable[..., jax.Array],
     metrics_fn: Callable[[State], Metrics] = lambda state: {},
 ) -> Task:
-    """A task that lives in an environment: its steps take nothing of a batch.
+    """Task of an agent; its steps ignore the batch, as they sample transitions themselves.
 
     Args:
-      spec: of the environment.
+      spec: the environment's data spec.
       init: key -> state.
       update: state -> (state, metrics).
       values: (state, observations [B, D], **options) -> values or logits of actions [B, A], or a
         tuple that begins with them.
-      metrics_fn: metrics of evaluation, beside the mean return.
+      metrics_fn: state -> further metrics of an evaluation, beside the mean return.
     """
-    world = environment(spec)
+    env = environment(spec)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
         del batch
         return update(state)
 
-    def finish(found: Any) -> dict[str, jax.Array]:
-        first = found[0] if isinstance(found, tuple) else found
-        return {"action": jnp.argmax(first, axis=-1).astype(jnp.int32), "values": first}
+    def finish(outputs: Any) -> dict[str, jax.Array]:
+        scores = outputs[0] if isinstance(outputs, tuple) else outputs
+        return {"action": jnp.argmax(scores, axis=-1).astype(jnp.int32), "values": scores}
 
     predict = Predict(lambda batch: batch["observation"], values, finish)
 
     def evaluate(state: State, batch: Batch) -> Metrics:
-        return evaluation(world, policy(predict, state), batch) | metrics_fn(state)
+        return evaluation(env, policy(predict, state), batch) | metrics_fn(state)
 
     return Task(init, step, evaluate, predict)
 
 
 def policy(predict: Predict, state: State) -> Act:
-    """The greedy policy of a state: observation [D] -> action."""
+    """Greedy policy of a state: (observation [D], key) -> action."""
 
     def act(observation: jax.Array, key: Key) -> jax.Array:
         del key
@@ -142,22 +155,32 @@ def policy(predict: Predict, state: State) -> Act:
 
 
 def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
-    """Mean return of the episodes [B] whose numbers a batch has."""
+    """Mean return of a policy over episodes.
 
-    def one(number: jax.Array) -> Transition:
+    Args:
+      environment: the environment.
+      act: the policy, (observation [D], key) -> action.
+      batch: `number` [B], the numbers of the episodes, and `mask` [B].
+    """
+
+    def last_transition(number: jax.Array) -> Transition:
         return play(environment, act, jax.random.fold_in(jax.random.key(0), number)).last
 
-    last = jax.vmap(one)(batch["number"])
+    last = jax.vmap(last_transition)(batch["number"])
     return {"return": metrics.mean(last.total, batch["mask"])}
 
 
 def side_by_side(environment: Environment, key: Key, count: int) -> Episode:
-    """B new episodes."""
+    """Starts `count` parallel episodes [B]."""
     return jax.vmap(lambda key: begin(environment, key))(jax.random.split(key, count))
 
 
 def sampled(logits: Callable[[jax.Array], jax.Array]) -> Act:
-    """An action drawn by its probability, from observations [B, D] to logits [B, A]."""
+    """Stochastic policy that samples actions from a softmax.
+
+    Args:
+      logits: observations [B, D] -> logits [B, A].
+    """
 
     def act(observation: jax.Array, key: Key) -> jax.Array:
         return jax.random.categorical(key, logits(observation[None])[0]).astype(jnp.int32)
@@ -166,18 +189,29 @@ def sampled(logits: Callable[[jax.Array], jax.Array]) -> Act:
 
 
 def epsilon_greedy(best: Act, actions: int, epsilon: Number) -> Act:
-    """Any of the actions in a share `epsilon` of cases, else the best one."""
+    """Epsilon-greedy policy.
+
+    Args:
+      best: the greedy policy.
+      actions: A, the number of actions.
+      epsilon: probability of an action drawn uniformly from all of them.
+    """
 
     def act(observation: jax.Array, key: Key) -> jax.Array:
-        dared, chosen = jax.random.split(key)
-        any_action = jax.random.randint(chosen, (), 0, actions)
-        return jnp.where(jax.random.uniform(dared) < epsilon, any_action, best(observation, key))
+        explore_key, action_key = jax.random.split(key)
+        random_action = jax.random.randint(action_key, (), 0, actions)
+        explore = jax.random.uniform(explore_key) < epsilon
+        return jnp.where(explore, random_action, best(observation, key))
 
     return act
 
 
 def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
-    """The action of the greatest of `values`, from observations [B, D] to [B, A]."""
+    """Greedy policy: the action of the greatest value.
+
+    Args:
+      values: observations [B, D] -> action values [B, A].
+    """
 
     def act(observation: jax.Array, key: Key) -> jax.Array:
         del key
@@ -187,7 +221,7 @@ def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
 
 
 def finished(transitions: Transition) -> Metrics:
-    """Mean return of the episodes that ended in what was lived [T, B]; none may have."""
+    """Mean return of the episodes that end within transitions [T, B]; there may be none."""
     ended = transitions.ended.astype(jnp.float32)
     return {"return": metrics.mean(transitions.total, ended)}
 
@@ -198,7 +232,17 @@ def train(
     data: Dataset,
     best: tuple[str, Any] = ("return", max),
 ) -> dict[str, Any]:
-    """Trains, and films an episode of the final state's policy; see `loop.train`."""
+    """Trains an agent, and films a test episode of its final policy.
+
+    Args:
+      config: the run's config.
+      build: builds the task; see `loop.train`.
+      data: the environment's data set, from `load`.
+      best: name of the validation metric that selects the best state, and max or min.
+
+    Returns:
+      The run's summary.
+    """
 
     def final_eval(task: Task, state: State, folder: Path) -> dict[str, float]:
         act = policy(task.predict, state)
@@ -209,12 +253,12 @@ def train(
 
 
 def film(environment: Environment, act: Act, path: Path) -> None:
-    """Draws an episode of the test as an animated GIF."""
+    """Writes the first test episode as an animated GIF."""
     key = jax.random.fold_in(jax.random.key(0), OFFSET)
     played = jax.device_get(jax.jit(lambda key: play(environment, act, key))(key))
     steps = int(played.running.sum())
-    physics = [jax.tree.map(lambda a, n=n: a[n], played.physics) for n in range(steps)]
-    end, *_ = environment.step(physics[-1], played.last.action)
+    states = [jax.tree.map(lambda a, n=n: a[n], played.physics) for n in range(steps)]
+    final_state, *_ = environment.step(states[-1], played.last.action)
     every = 1 if steps < SHORT else 2
-    frames = [environment.sketch(now) for now in (*physics[::every], end)]
+    frames = [environment.sketch(state) for state in (*states[::every], final_state)]
     pictures.film(frames, path, seconds=0.2 if steps < SHORT else 0.04)

@@ -1,8 +1,8 @@
-"""Environments as pure functions, and what an agent lives through in them.
+"""Environments as pure functions, and rollouts of a policy in them.
 
-Nothing in an environment is random but where an episode begins. Batches are made by `jax.vmap`.
+The only randomness of an environment is its initial state. Batches are made by `jax.vmap`.
 
-Shapes: B episodes side by side, T steps, D numbers of an observation, A actions.
+Shapes: B parallel episodes, T steps, D values of an observation, A actions.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,23 @@ import numpy as np
 
 from jaxdl.task import Key
 
-Physics = Any  # an environment's own state: arrays
+Physics = Any  # an environment's own state, a pytree of arrays
 
 
 class Environment(NamedTuple):
     """An environment as pure functions.
 
     Attributes:
-      name: the field's.
-      size: D.
-      actions: A; an action is an integer from 0 on.
+      name: the environment's name in the literature, such as `CartPole-v1`.
+      size: D, the length of an observation.
+      actions: A, the number of actions; an action is an integer from 0 to A - 1.
       horizon: steps after which an episode is cut off.
-      reset: key -> physics at the beginning of an episode.
-      step: (physics, action) -> (physics, reward, whether the episode has come to its end).
-      observe: physics -> float32 [D].
-      sketch: physics -> strokes [S, 6]: from x, y to x, y and how wide, in a square from 0 to 1,
-        with y upwards, and a shade from 0, black, to 1; later ones cover earlier ones.
+      reset: key -> initial physics of an episode.
+      step: (physics, action) -> (physics, reward, whether the episode has terminated).
+      observe: physics -> observation, float32 [D].
+      sketch: physics -> strokes, float [S, 6]: x and y of the start, x and y of the end, width,
+        and shade from 0 (black) to 1 (white). Coordinates are from 0 to 1 with y upwards; later
+        strokes cover earlier ones.
     """
 
     name: str
@@ -43,38 +44,48 @@ class Environment(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """An episode that is under way."""
+    """State of an unfinished episode."""
 
     physics: Physics
-    length: jax.Array  # int32: steps made
-    total: jax.Array  # float32: of the rewards so far
+    length: jax.Array  # int32: steps so far
+    total: jax.Array  # float32: sum of the rewards so far
 
 
 class Transition(NamedTuple):
     """One step of an agent."""
 
-    observation: jax.Array  # [D], before it
+    observation: jax.Array  # [D], before the step
     action: jax.Array  # int32
     reward: jax.Array  # float32
-    following: jax.Array  # [D], after it; of the same episode, also where that ends
-    terminated: jax.Array  # bool: the end, after which no reward comes
+    following: jax.Array  # [D], after the step, in the same episode even if the episode ends
+    terminated: jax.Array  # bool: terminal state, after which no reward follows
     ended: jax.Array  # bool: terminated, or cut off at the horizon
-    total: jax.Array  # float32: of the episode's rewards, this one among them
+    total: jax.Array  # float32: return of the episode so far, this reward included
 
 
 def begin(environment: Environment, key: Key) -> Episode:
-    """A new episode."""
+    """Starts a new episode."""
     return Episode(environment.reset(key), jnp.int32(0), jnp.float32(0))
 
 
 def advance(
     environment: Environment, episode: Episode, action: jax.Array, key: Key
 ) -> tuple[Episode, Transition]:
-    """One step; where an episode ends with it, the next one has begun (auto-reset)."""
+    """Makes one step, and starts a new episode if this one ends (auto-reset).
+
+    Args:
+      environment: the environment.
+      episode: state of the episode before the step.
+      action: int32 [], the action to take.
+      key: random key for the initial state of a new episode.
+
+    Returns:
+      The episode after the step, or the new one, and the transition.
+    """
     physics, reward, terminated = environment.step(episode.physics, action)
     length, total = episode.length + 1, episode.total + reward
     ended = terminated | (length >= environment.horizon)
-    made = Transition(
+    transition = Transition(
         environment.observe(episode.physics),
         action,
         reward,
@@ -83,52 +94,78 @@ def advance(
         ended,
         total,
     )
-    going_on, new = Episode(physics, length, total), begin(environment, key)
-    return jax.tree.map(lambda a, b: jnp.where(ended, a, b), new, going_on), made
+    same, new = Episode(physics, length, total), begin(environment, key)
+    return jax.tree.map(lambda a, b: jnp.where(ended, a, b), new, same), transition
 
 
-Act = Callable[[jax.Array, Key], jax.Array]  # (observation [D], key) -> action
+Act = Callable[[jax.Array, Key], jax.Array]  # policy: (observation [D], key) -> action
 
 
 def rollout(
     environment: Environment, act: Act, episodes: Episode, key: Key, steps: int
 ) -> tuple[Episode, Transition]:
-    """B episodes side by side for T steps each, with transitions [T, B, ...]."""
+    """Rolls out a policy in B parallel episodes.
+
+    Args:
+      environment: the environment.
+      act: the policy, (observation [D], key) -> action.
+      episodes: states [B] of the episodes.
+      key: random key for actions and new episodes.
+      steps: T, the steps in each environment.
+
+    Returns:
+      The episodes [B] after the last step, and the transitions [T, B, ...].
+    """
     count = len(episodes.length)
 
     def step(episodes: Episode, key: Key) -> tuple[Episode, Transition]:
-        acting, beginning = jax.random.split(key)
+        action_key, reset_key = jax.random.split(key)
         observations = jax.vmap(environment.observe)(episodes.physics)
-        actions = jax.vmap(act)(observations, jax.random.split(acting, count))
-        one = jax.vmap(lambda *given: advance(environment, *given))
-        return one(episodes, actions, jax.random.split(beginning, count))
+        actions = jax.vmap(act)(observations, jax.random.split(action_key, count))
+        reset_keys = jax.random.split(reset_key, count)
+        return jax.vmap(lambda *args: advance(environment, *args))(episodes, actions, reset_keys)
 
     return jax.lax.scan(step, episodes, jax.random.split(key, steps))
 
 
 class Played(NamedTuple):
-    """An episode from its beginning."""
+    """A whole episode.
+
+    Attributes:
+      last: the last transition.
+      physics: [horizon, ...], before each step; constant after the episode's end.
+      running: bool [horizon], whether the episode had not ended before the step.
+    """
 
     last: Transition
-    physics: Physics  # [horizon, ...], before each step
-    running: jax.Array  # bool [horizon]: before the end, after which all stands still
+    physics: Physics
+    running: jax.Array
 
 
 def play(environment: Environment, act: Act, key: Key) -> Played:
-    """Plays one episode, as many steps as the horizon has."""
-    first, acting = jax.random.split(key)
-    episode = begin(environment, first)
+    """Plays one episode from its initial state.
 
-    def step(now: tuple[Episode, Transition], key: Key) -> Any:
-        episode, last = now
+    Args:
+      environment: the environment.
+      act: the policy, (observation [D], key) -> action.
+      key: random key for the initial state and the actions.
+
+    Returns:
+      The episode; its arrays have the length of the horizon.
+    """
+    reset_key, action_key = jax.random.split(key)
+    episode = begin(environment, reset_key)
+
+    def step(carry: tuple[Episode, Transition], key: Key) -> Any:
+        episode, last = carry
         action = act(environment.observe(episode.physics), key)
-        new, made = advance(environment, episode, action, key)
-        over = last.ended
-        kept = jax.tree.map(lambda a, b: jnp.where(over, a, b), now, (new, made))
-        return kept, (episode.physics, ~over)
+        new = advance(environment, episode, action, key)
+        ended = last.ended
+        kept = jax.tree.map(lambda a, b: jnp.where(ended, a, b), carry, new)
+        return kept, (episode.physics, ~ended)
 
-    _, shape = jax.eval_shape(lambda e: advance(environment, e, jnp.int32(0), key), episode)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
-    keys = jax.random.split(acting, environment.horizon)
-    (_, last), (physics, running) = jax.lax.scan(step, (episode, nothing), keys)
+    _, shapes = jax.eval_shape(lambda e: advance(environment, e, jnp.int32(0), key), episode)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    keys = jax.random.split(action_key, environment.horizon)
+    (_, last), (physics, running) = jax.lax.scan(step, (episode, zeros), keys)
     return Played(last, physics, running)

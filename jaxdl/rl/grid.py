@@ -1,6 +1,6 @@
-"""A world of squares with walls, a goal and a pit; each step costs a little.
+"""Grid world with walls, a goal and a pit; each step has a small cost.
 
-Physics: int32, the square's number, row by row.
+Physics: int32, the number of the agent's square, counted row by row.
 """
 
 from typing import NamedTuple
@@ -26,17 +26,32 @@ MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left
 
 
 class Table(NamedTuple):
-    """A finite, deterministic decision process of S squares and A actions."""
+    """A finite, deterministic Markov decision process with S squares and A actions.
 
-    following: np.ndarray  # int32 [S, A]
-    reward: np.ndarray  # float32 [S, A]
-    terminal: np.ndarray  # bool [S, A]: the episode ends with it
+    Attributes:
+      following: int32 [S, A], the square after an action.
+      reward: float32 [S, A].
+      terminal: bool [S, A], whether the episode ends with the action.
+      start: the initial square.
+      inside: bool [S], False for walls and for terminal squares.
+    """
+
+    following: np.ndarray
+    reward: np.ndarray
+    terminal: np.ndarray
     start: int
-    inside: np.ndarray  # bool [S]: no wall, and no end
+    inside: np.ndarray
 
 
 def table(text: str = MAP) -> Table:
-    """The process of a map; who walks into a wall, or out of the map, stays."""
+    """Decision process of a map. A move into a wall or out of the map leaves the agent in place.
+
+    Args:
+      text: the map, one line per row, in the letters of `MAP`.
+
+    >>> table("S.G").following[0].tolist()  # up, right, down, left
+    [0, 1, 0, 0]
+    """
     rows = text.strip().splitlines()
     height, width = len(rows), len(rows[0])
     cells = "".join(rows)
@@ -46,22 +61,22 @@ def table(text: str = MAP) -> Table:
             y, x = square // width + down, square % width + right
             free = 0 <= y < height and 0 <= x < width and rows[y][x] != "#"
             following[square, action] = y * width + x if free else square
-    kind = np.array(list(cells))
-    there = kind[following]
-    reward = np.where(there == "G", GOAL, np.where(there == "P", PIT, COST)).astype(np.float32)
-    inside = ~np.isin(kind, ["#", "G", "P"])
-    return Table(following, reward, np.isin(there, ["G", "P"]), cells.index("S"), inside)
+    kinds = np.array(list(cells))
+    target = kinds[following]
+    reward = np.where(target == "G", GOAL, np.where(target == "P", PIT, COST)).astype(np.float32)
+    inside = ~np.isin(kinds, ["#", "G", "P"])
+    return Table(following, reward, np.isin(target, ["G", "P"]), cells.index("S"), inside)
 
 
 def environment(text: str = MAP) -> Environment:
-    """Episodes begin at S; what is observed is one number for each square, 1 where one stands."""
+    """Grid world of a map: episodes start at S, observations are one-hot squares [S]."""
     process, rows = table(text), text.strip().splitlines()
     following, reward, terminal = (jnp.asarray(a) for a in process[:3])
     squares, actions = process.following.shape
 
     def step(physics: Physics, action: jax.Array) -> tuple[Physics, jax.Array, jax.Array]:
-        given = physics, action
-        return following[given], reward[given], terminal[given]
+        entry = physics, action
+        return following[entry], reward[entry], terminal[entry]
 
     def sketch(physics: Physics) -> np.ndarray:
         return _strokes(rows, int(physics))
@@ -79,7 +94,7 @@ def environment(text: str = MAP) -> Environment:
 
 
 def _strokes(rows: list[str], square: int) -> np.ndarray:
-    """Walls as pale squares, the goal as a dark one, the pit as a bar, the agent as a small one."""
+    """Strokes of a picture: pale walls, a grey goal, a black bar for the pit, a black agent."""
     height, width = len(rows), len(rows[0])
     side = 1 / max(height, width)
 
@@ -89,5 +104,5 @@ def _strokes(rows: list[str], square: int) -> np.ndarray:
 
     shapes = {"#": (1.0, 1.0, 0.8), "G": (0.9, 0.9, 0.5), "P": (0.9, 0.2, 0.0)}
     cells = enumerate("".join(rows))
-    made = [bar(cell, *shapes[kind]) for cell, kind in cells if kind in shapes]
-    return np.array([*made, bar(square, 0.5, 0.5, 0.0)])
+    strokes = [bar(cell, *shapes[kind]) for cell, kind in cells if kind in shapes]
+    return np.array([*strokes, bar(square, 0.5, 0.5, 0.0)])

@@ -1,6 +1,6 @@
-"""The clipped objective of proximal policy optimisation (Schulman et al., 2017).
+"""Proximal policy optimisation with a clipped objective (Schulman et al., 2017).
 
-Shapes: T steps, B episodes side by side, M steps of a minibatch, D numbers of an observation, A
+Shapes: T steps, B parallel episodes, M transitions of a minibatch, D values of an observation, A
 actions.
 """
 
@@ -16,29 +16,49 @@ from jaxdl.rl import returns
 from jaxdl.rl.environment import Transition
 from jaxdl.rl.returns import Number
 
-Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # [B, D] -> logits [B, A], values [B]
+# Actor-critic network: observations [B, D] -> logits [B, A] and values [B].
+Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Trajectory(NamedTuple):
-    """Transitions as the objective sees them."""
+    """Transitions with the quantities of the objective; leading axes are [T, B] or [M].
 
-    observation: jax.Array  # [D]
+    Attributes:
+      observation: [..., D].
+      action: int32 [...].
+      log_probability: [...], of the action under the policy that took it.
+      advantage: [...], generalised advantage estimate.
+      wanted: [...], regression target of the value, advantage plus value.
+    """
+
+    observation: jax.Array
     action: jax.Array
-    log_probability: jax.Array  # of the action, under the policy that took it
+    log_probability: jax.Array
     advantage: jax.Array
-    wanted: jax.Array  # what the value should have been
+    wanted: jax.Array
 
 
 def compute_gae(
     think: Think, transitions: Transition, discount: Number, gae_lambda: Number
 ) -> tuple[Trajectory, Metrics]:
-    """Advantages of transitions [T, B], and the values' explained variance of the returns."""
+    """Adds log-probabilities, advantages and value targets to transitions.
+
+    Args:
+      think: actor-critic network, observations [B, D] -> logits [B, A] and values [B].
+      transitions: [T, B, ...].
+      discount: discount factor per step, from 0 to 1.
+      gae_lambda: lambda of generalised advantage estimation, from 0 to 1.
+
+    Returns:
+      The trajectory [T, B, ...], and the metric `explained_variance` of the value targets by the
+      values.
+    """
     shape, size = transitions.ended.shape, transitions.observation.shape[-1]
-    both = jnp.concatenate([transitions.observation, transitions.following]).reshape(-1, size)
-    logits, values = think(both)
+    observations = jnp.concatenate([transitions.observation, transitions.following])
+    logits, values = think(observations.reshape(-1, size))
     values, following = values.reshape(2, *shape)
     logits = logits[: logits.shape[0] // 2].reshape(*shape, -1)
-    gain = returns.advantages(
+    advantages = returns.advantages(
         transitions.reward,
         values,
         following,
@@ -47,10 +67,16 @@ def compute_gae(
         discount,
         gae_lambda,
     )
-    log = log_probability(jax.nn.log_softmax(logits), transitions.action)
-    made = Trajectory(transitions.observation, transitions.action, log, gain, gain + values)
-    explained = metrics.explained_variance(values, made.wanted, jnp.ones(shape))
-    return made, {"explained_variance": explained}
+    log_policy = jax.nn.log_softmax(logits)
+    trajectory = Trajectory(
+        transitions.observation,
+        transitions.action,
+        log_probability(log_policy, transitions.action),
+        advantages,
+        advantages + values,
+    )
+    explained = metrics.explained_variance(values, trajectory.wanted, jnp.ones(shape))
+    return trajectory, {"explained_variance": explained}
 
 
 def objective(
@@ -61,41 +87,52 @@ def objective(
     value: Number,
     entropy: Number,
 ) -> tuple[jax.Array, Metrics]:
-    """The loss of a minibatch, its advantages brought to zero mean and unit deviation.
+    """Loss of a minibatch: clipped policy loss, value loss and entropy bonus.
+
+    Advantages are normalised to zero mean and unit standard deviation over the minibatch.
 
     Args:
-      logits: [M, A], of the policy as it is now.
-      values: [M], likewise.
-      batch: [M] each.
-      clip: of the ratio of probabilities, around 1.
-      value: times half the mean squared error of the values.
-      entropy: times the mean entropy of the policy, which is to be large.
+      logits: [M, A], of the current policy.
+      values: [M], of the current critic.
+      batch: transitions [M, ...].
+      clip: greatest deviation of the probability ratio from 1.
+      value: weight of the value loss, half the mean squared error.
+      entropy: weight of the policy's mean entropy, which is subtracted from the loss.
 
     Returns:
-      The loss, and it with its parts, the divergence from the policy that acted, and the share of
-      ratios that were clipped.
+      The loss, a mean over M, and metrics: the loss and its parts, `kl` (the divergence from the
+      policy that acted) and `clipped` (the fraction of ratios beyond the clip).
     """
     log_policy = jax.nn.log_softmax(logits)
     log_ratio = log_probability(log_policy, batch.action) - batch.log_probability
     ratio = jnp.exp(log_ratio)
-    gain = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
+    deviation = jnp.std(batch.advantage) + 1e-8
+    advantage = (batch.advantage - jnp.mean(batch.advantage)) / deviation
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
-    policy = -jnp.mean(jnp.minimum(ratio * gain, clipped * gain))
-    error = 0.5 * jnp.mean(jnp.square(values - batch.wanted))
-    disorder = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
-    loss = policy + value * error - entropy * disorder
-    found = {
+    policy_loss = -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+    value_loss = 0.5 * jnp.mean(jnp.square(values - batch.wanted))
+    mean_entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+    loss = policy_loss + value * value_loss - entropy * mean_entropy
+    scalars = {
         "loss": loss,
-        "policy_loss": policy,
-        "value_loss": error,
-        "entropy": disorder,
-        # Near 1 the digits of ratio - 1 - log(ratio) would cancel.
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": mean_entropy,
+        # expm1 keeps the digits that ratio - 1 - log(ratio) loses for ratios near 1.
         "kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
         "clipped": jnp.mean((jnp.abs(ratio - 1) > clip).astype(jnp.float32)),
     }
-    return loss, {name: metrics.scalar(value) for name, value in found.items()}
+    return loss, {name: metrics.scalar(scalar) for name, scalar in scalars.items()}
 
 
 def log_probability(log_policy: jax.Array, action: jax.Array) -> jax.Array:
-    """Log-probability of the action [...], from those of all actions [..., A]."""
+    """Selects the log-probability of an action.
+
+    Args:
+      log_policy: [..., A], log-probabilities of all actions.
+      action: int32 [...].
+
+    Returns:
+      Log-probabilities [...].
+    """
     return jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]

@@ -1,10 +1,11 @@
-"""Replay: the newest transitions of an agent's life, to be drawn from (Lin, 1992).
+"""Replay buffer: the most recent transitions of an agent, to be sampled from (Lin, 1992).
 
-Shapes: N rows of memory, B new ones, M drawn.
+Shapes: N rows of the buffer, B new rows, M sampled rows.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -12,34 +13,49 @@ from jaxdl.task import Key
 
 
 class ReplayBuffer(NamedTuple):
-    """A ring: new rows overwrite the oldest."""
+    """Ring buffer: new rows overwrite the oldest.
 
-    rows: Any  # arrays [N, ...]
-    added: jax.Array  # int32: rows ever added
+    Attributes:
+      rows: pytree of arrays [N, ...].
+      added: int32, number of rows ever added.
+    """
+
+    rows: chex.ArrayTree
+    added: jax.Array
 
 
-def empty(like: Any, size: int) -> ReplayBuffer:
-    """Room for `size` rows such as `like`."""
+def empty(like: chex.ArrayTree, size: int) -> ReplayBuffer:
+    """Creates a buffer of zeros.
+
+    Args:
+      like: a row, or anything with the shapes and dtypes of its leaves.
+      size: N, the capacity in rows.
+    """
     rows = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), like)
     return ReplayBuffer(rows, jnp.int32(0))
 
 
-def add(memory: ReplayBuffer, rows: Any) -> ReplayBuffer:
-    """Adds rows [B, ...]; B divides N."""
+def add(memory: ReplayBuffer, rows: chex.ArrayTree) -> ReplayBuffer:
+    """Adds rows [B, ...]; B must divide N.
+
+    >>> buffer = add(empty(jnp.float32(0), 4), jnp.array([1.0, 2.0]))
+    >>> buffer.rows.tolist(), int(buffer.added)
+    ([1.0, 2.0, 0.0, 0.0], 2)
+    """
     count, size = len(jax.tree.leaves(rows)[0]), _size(memory)
-    at = memory.added % size
+    start = memory.added % size
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(old, new, at, axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(old, new, start, axis=0)
 
     return ReplayBuffer(jax.tree.map(put, memory.rows, rows), memory.added + count)
 
 
-def sample(memory: ReplayBuffer, key: Key, count: int) -> Any:
-    """Rows [M, ...], drawn uniformly and with replacement; there must be one."""
-    there = jnp.minimum(memory.added, _size(memory))
-    drawn = jax.random.randint(key, (count,), 0, jnp.maximum(there, 1))
-    return jax.tree.map(lambda a: a[drawn], memory.rows)
+def sample(memory: ReplayBuffer, key: Key, count: int) -> chex.ArrayTree:
+    """Samples rows [M, ...] uniformly with replacement; the buffer must not be empty."""
+    filled = jnp.minimum(memory.added, _size(memory))
+    indices = jax.random.randint(key, (count,), 0, jnp.maximum(filled, 1))
+    return jax.tree.map(lambda a: a[indices], memory.rows)
 
 
 def _size(memory: ReplayBuffer) -> int:

@@ -1,6 +1,6 @@
-"""Discounted returns, and generalised advantages (Schulman et al., 2016).
+"""Discounted returns, generalised advantage estimates and one-step TD targets.
 
-Shapes: T steps, B episodes side by side, A actions.
+Shapes: T steps, B parallel episodes or transitions, A actions.
 """
 
 import jax
@@ -12,24 +12,30 @@ Number = float | jax.Array
 def discounted(
     rewards: jax.Array, ended: jax.Array, after: jax.Array, discount: Number
 ) -> jax.Array:
-    """The sum of the rewards from each step on, each `discount` times the one before it.
+    """Discounted return from each step on, within its episode.
 
     Args:
       rewards: [T, B].
-      ended: bool [T, B]: the episode ends with this step.
-      after: [B], the value of what follows the last step, where no episode ends with it.
-      discount: from 0 to 1.
+      ended: bool [T, B], whether an episode ends with the step.
+      after: [B], value of the state after the last step; unused if an episode ends there.
+      discount: discount factor per step, from 0 to 1.
 
     Returns:
-      [T, B].
+      Returns [T, B].
+
+    >>> rewards, ended = jnp.ones((3, 1)), jnp.zeros((3, 1), bool)
+    >>> discounted(rewards, ended, jnp.zeros(1), 0.5)[:, 0].tolist()
+    [1.75, 1.5, 1.0]
     """
 
-    def back(total: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        reward, last = given
+    def backward(
+        total: jax.Array, step: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        reward, last = step
         total = reward + discount * jnp.where(last, 0, total)
         return total, total
 
-    return jax.lax.scan(back, after, (rewards, ended), reverse=True)[1]
+    return jax.lax.scan(backward, after, (rewards, ended), reverse=True)[1]
 
 
 def advantages(
@@ -41,19 +47,23 @@ def advantages(
     discount: Number,
     gae_lambda: Number,
 ) -> jax.Array:
-    """Generalised advantages: sums of errors of the values, (discount * trace)**n times the n-th.
+    """Generalised advantage estimation (Schulman et al., 2016).
+
+    The advantage of a step is the sum of the TD errors from it on, the n-th of them weighted by
+    (discount * gae_lambda)**n.
 
     Args:
       rewards: [T, B].
-      values: [T, B], of what is observed before each step.
-      following: [T, B], of what is observed after it, in the same episode.
-      terminated: bool [T, B]: nothing follows, so that the value after it is zero.
-      ended: bool [T, B]: terminated, or cut off, when the value after it counts.
-      discount: of rewards, from 0 to 1.
-      gae_lambda: the paper's lambda, from 0 (one step) to 1 (returns minus values).
+      values: [T, B], values of the observations before each step.
+      following: [T, B], values of the observations after each step, in the same episode.
+      terminated: bool [T, B], whether the step leads to a terminal state, whose value is zero.
+      ended: bool [T, B], whether the episode is terminated or cut off; after a cut-off the value
+        of the next observation counts.
+      discount: discount factor per step, from 0 to 1.
+      gae_lambda: the paper's lambda, from 0 (one-step TD error) to 1 (returns minus values).
 
     Returns:
-      [T, B].
+      Advantages [T, B].
     """
     errors = rewards + discount * jnp.where(terminated, 0, following) - values
     return discounted(errors, ended, jnp.zeros_like(errors[0]), discount * gae_lambda)
@@ -66,18 +76,22 @@ def td_target(
     chooser: jax.Array,
     discount: Number,
 ) -> jax.Array:
-    """A reward and the discounted value of one action after it: what Q-learning wants values to be.
+    """One-step TD target of Q-learning (double DQN if `chooser` differs from `following`).
 
     Args:
       rewards: [B].
-      terminated: bool [B]: nothing follows.
-      following: [B, A], values of the actions after it.
-      chooser: [B, A], of which the greatest says what action is taken: `following` itself (Mnih et
-        al., 2015), or other values of the same actions (van Hasselt et al., 2016).
-      discount: from 0 to 1.
+      terminated: bool [B], whether the next state is terminal, with value zero.
+      following: [B, A], action values of the next state.
+      chooser: [B, A], values whose greatest selects the next action: `following` itself (Mnih et
+        al., 2015), or those of another network (double DQN, van Hasselt et al., 2016).
+      discount: discount factor per step, from 0 to 1.
 
     Returns:
-      [B].
+      Targets [B].
+
+    >>> values, end = jnp.array([[1.0, 2.0]]), jnp.array([False])
+    >>> td_target(jnp.array([1.0]), end, values, values, 0.5).tolist()
+    [2.0]
     """
     best = jnp.argmax(chooser, axis=-1, keepdims=True)
     value = jnp.take_along_axis(following, best, axis=-1)[..., 0]

@@ -285,13 +285,16 @@ def _import_experiment(folder: Path, name: str) -> Any:
     # The name comes from a file, so only experiments are imported.
     if not re.fullmatch(r"experiments(\.[A-Za-z_]\w{,99}){1,9}", name):
         raise UserError(
-            f"{folder} names the experiment {shortened(name)!r}: only modules in experiments/ can "
-            "be opened again"
+            f"{folder} is a run of {shortened(name)!r}, and only modules in experiments/ can be "
+            "opened again: put its file there and train by python -m experiments.NAME"
         )
     try:
         experiment = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"{folder} is a run of {name}, which is not here: {error}") from error
+        raise UserError(
+            f"{folder} is a run of {name}, which is not here ({error}): put its file into "
+            "experiments/"
+        ) from error
     if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
         raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
     return experiment

@@ -1,4 +1,4 @@
-"""A sweep from its command line to its table: which trials, what is left of them, who runs them."""
+"""Driver of a sweep: plans its trials and has an engine run those that are not done."""
 
 import hashlib
 import importlib
@@ -19,34 +19,45 @@ from jaxdl.signals import Stopped
 from jaxdl.sweep import grid, ledger, local, ray, slurm
 from jaxdl.sweep.ledger import Ledger
 
-Trials = list[tuple[grid.Trial, dict[str, Any]]]  # with what decides their bits
-OURS = ("workdir", "resume", "dry_run")  # flags of a run that a sweep gives its trials itself
+# Trials, each with the fields of its config that determine the result.
+Trials = list[tuple[grid.Trial, dict[str, Any]]]
+RESERVED = ("workdir", "resume", "dry_run")  # flags that a sweep sets for its trials
 
 
 class Options(NamedTuple):
-    """Options of a sweep."""
+    """Options of a sweep.
 
-    engine: str  # local, slurm or ray
-    jobs: int  # trials at a time; 0: as the engine has room
-    draws: int  # combinations to draw; 0: all
-    retries: int  # of a trial that was killed
-    cpus: int  # of a trial, for Slurm and Ray; 0: one
+    Attributes:
+      engine: local, slurm or ray.
+      jobs: trials at a time; 0: as many as the engine has room for.
+      draws: combinations of flag values to draw; 0: all of them.
+      retries: restarts of a trial that was killed.
+      cpus: CPUs per trial, for Slurm and Ray; 0: one.
+      gpus: GPUs per trial, for Slurm and Ray.
+      workdir: folder of the sweep; empty: derived from its flags by `place`.
+    """
+
+    engine: str
+    jobs: int
+    draws: int
+    retries: int
+    cpus: int
     gpus: int
-    workdir: str  # of the sweep; "": by what it tries
+    workdir: str
 
 
 def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options) -> None:
-    """Runs what is not done yet of a sweep, in its `place`.
+    """Runs the trials of a sweep that are not done yet.
 
     Args:
-      experiment: module, such as `experiments.mnist_lenet`.
-      flags: of the experiment, with lists and ranges (`grid.trials`).
-      fixed: flags that are taken as they are.
-      options: how.
+      experiment: module name, such as `experiments.mnist_lenet`.
+      flags: flags of the experiment, with lists and ranges (see `grid.trials`).
+      fixed: flags passed to every trial unchanged.
+      options: engine, folder and resources.
 
     Raises:
-      UserError: a flag is wrong in any of the trials, the folder holds something else, or there is
-        no such engine here.
+      UserError: a flag is wrong in any of the trials, the folder holds something else, or the
+        engine is not installed.
       TrainingError: trials failed.
     """
     trials = planned(experiment, flags, fixed, options.draws)
@@ -61,109 +72,126 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
         try:
             _run(Ledger.read(folder), experiment, trials, options)
         except OSError as error:
-            text = f"{first_line(error)}: mend it, and the same command goes on"
+            text = f"{first_line(error)}: fix this, and the same command goes on"
             raise TrainingError(text) from error
 
 
 def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> None:
-    """Refuses, before anything is written, what cannot be run there."""
+    """Checks, before anything is written, that the sweep can run in its folder.
+
+    Raises:
+      UserError: it cannot.
+    """
     if options.engine == "local" and (options.cpus or options.gpus):
         raise UserError(
-            "--cpus and --gpus are for Slurm and Ray: here --jobs share the processors, and each "
-            "has a GPU of its own where there are some"
+            "--cpus and --gpus are for Slurm and Ray: leave them out; local --jobs share the CPUs, "
+            "and each has a GPU of its own if there are any"
         )
     if options.engine == "slurm":
         slurm.check()
     if options.engine == "ray":
         ray.check()
-    ours = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
-    files.refuse_links(folder, (*ours, ".lock"), depth=1)  # trials look into their own folders
+    own = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
+    files.refuse_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
     Ledger.read(folder).add(experiment, trials)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if any(name not in ours and name[0] != "." for name in names):
-        raise UserError(f"--workdir={folder} holds other things: give a new or empty one")
+    if any(name not in own and name[0] != "." for name in names):
+        raise UserError(f"--workdir={folder} holds other files: give a new or empty folder")
 
 
 def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> Trials:
-    """The trials, each with the config that its flags make.
+    """Plans the trials of a sweep.
+
+    Args:
+      experiment: module name.
+      flags: flags of the experiment, with lists and ranges.
+      fixed: flags passed to every trial unchanged.
+      draws: combinations to draw; 0: all of them.
+
+    Returns:
+      The trials, each with the fields of its config that determine the result.
 
     Raises:
-      UserError: there is no such experiment, or it does not take the flags of a trial.
+      UserError: there is no such experiment, or it refuses the flags of a trial.
     """
     for flag in (*flags, *fixed):
-        if flag.lstrip("-").split("=")[0] in OURS and flag[:1] == "-":
-            raise UserError(f"{flag}: a sweep gives that to its trials itself: leave it out")
+        if flag.lstrip("-").split("=")[0] in RESERVED and flag[:1] == "-":
+            raise UserError(f"{flag}: a sweep sets this flag for its trials: leave it out")
     config = _config(experiment)
-    found = []
+    planned_trials = []
     for trial in grid.trials(config, flags, fixed, draws):
         parsed = parse_flags(config, trial.flags)
         if parsed is None:
-            raise UserError(f"--help: ask python -m {experiment} --help")
-        found.append((trial, saved_config.identity(parsed)))
-    return found
+            raise UserError(f"--help: use python -m {experiment} --help")
+        planned_trials.append((trial, saved_config.identity(parsed)))
+    return planned_trials
 
 
 def commands(experiment: str, trials: Trials, folder: Path) -> list[str]:
-    """The command of each trial."""
-    plan = Ledger.read(folder)
-    return [plan.lines[name]["command"] for name in plan.add(experiment, trials)]
+    """Shell command of each trial."""
+    book = Ledger.read(folder)
+    return [book.lines[name]["command"] for name in book.add(experiment, trials)]
 
 
 def place(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
-    """The sweep's folder: the same command, started again, finds it."""
+    """Folder of a sweep: --workdir, or a name derived from its flags.
+
+    The same command started again gets the same folder.
+    """
     if options.workdir:
         return Path(configs.absolute(options.workdir, "workdir"))
-    what = json.dumps([experiment, sorted(flags), fixed, options.draws])
-    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+    text = json.dumps([experiment, sorted(flags), fixed, options.draws])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Path(configs.absolute(f"runs/{experiment.rpartition('.')[2]}/sweep-{digest}"))
 
 
-def _run(known: Ledger, experiment: str, trials: Trials, options: Options) -> None:
-    names = known.add(experiment, trials)
+def _run(book: Ledger, experiment: str, trials: Trials, options: Options) -> None:
+    """Updates the states of the trials, and runs those that are not done."""
+    names = book.add(experiment, trials)
     for name in names:
-        found = ledger.result(known.lines[name])
-        handed_in = options.engine == "slurm" and known.lines[name]["state"] == "queued"
-        known.lines[name].update(found or ({} if handed_in else {"state": "waiting"}))
-    known.write()
-    left = [name for name in names if known.lines[name]["state"] != "done"]
-    say(f"sweep: {known.folder}, {len(names)} trials, {len(names) - len(left)} of them done")
-    how, room = (options.jobs, options.retries), (options.cpus or 1, options.gpus)
+        result = ledger.result(book.lines[name])
+        queued = options.engine == "slurm" and book.lines[name]["state"] == "queued"
+        book.lines[name].update(result or ({} if queued else {"state": "waiting"}))
+    book.write()
+    pending = [name for name in names if book.lines[name]["state"] != "done"]
+    say(f"sweep: {book.folder}, {len(names)} trials, {len(names) - len(pending)} of them done")
+    jobs, retries, cpus = options.jobs, options.retries, options.cpus or 1
     try:
         if options.engine == "slurm":
-            slurm.submit(known, left, options.jobs, *room)
+            slurm.submit(book, pending, jobs, cpus, options.gpus)
         elif options.engine == "ray":
-            ray.run(known, left, *how, *room)
+            ray.run(book, pending, jobs, retries, cpus, options.gpus)
         else:
-            local.run(known, left, *how)
+            local.run(book, pending, jobs, retries)
     except Stopped as stop:
         number = stop.status - 128
-        done = [known.lines[name]["state"] for name in names].count("done")
+        done = [book.lines[name]["state"] for name in names].count("done")
         raise Stopped(
             number,
             f"stopped by signal {number}; {done} of {len(names)} trials are done: the same command "
             "goes on",
         ) from stop
-    failed = [name for name in names if known.lines[name]["state"] == "failed"]
+    failed = [name for name in names if book.lines[name]["state"] == "failed"]
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(names)} trials failed ({', '.join(failed[:3])}"
-            f"{', ...' if failed[3:] else ''}): the same command tries them again"
+            f"{', ...' if failed[3:] else ''}): the same command runs them again"
         )
 
 
 def _config(experiment: str) -> type[RunConfig]:
-    """The experiment's flags.
+    """Config class of an experiment.
 
     Raises:
       UserError: there is no such experiment.
     """
-    if os.getcwd() not in sys.path:  # as `python -m` has it
+    if os.getcwd() not in sys.path:  # as `python -m` does
         sys.path.insert(0, os.getcwd())
     try:
         module: Any = importlib.import_module(experiment)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # a module may raise anything when it is imported
         why = first_line(error)
-        text = f"{experiment} is no experiment that can be imported ({why}): jaxdl list"
+        text = f"{experiment} cannot be imported ({why}): name an experiment (jaxdl list)"
         raise UserError(text) from error
     config = getattr(module, "Config", None)
     if not (isinstance(config, type) and issubclass(config, RunConfig)):

@@ -1,9 +1,9 @@
-"""Ledger of a sweep: one line a trial, rewritten whole at each change.
+"""Ledger of a sweep: a JSON file with one line per trial, rewritten as a whole at each change.
 
-The ledger is for people and for `jaxdl report`. What is true stands elsewhere, where a kill at any
-moment cannot part it from what it tells of: a trial is done when its run folder has a summary, and
-runs as long as a process holds the lock of its log. A trial's process inherits that lock with its
-output, so the kernel lets it go when the last of its writers is gone, whoever started it.
+The ledger is for people and for `jaxdl report`; it may be out of date after a kill. The truth is in
+the trials' own files: a trial is done when its run folder has a summary, and is running as long as
+a process holds the lock of its log. A trial's process inherits that lock with its standard output,
+so the kernel releases it when the last process that writes the log ends, whoever started it.
 """
 
 import contextlib
@@ -33,18 +33,23 @@ FIELDS = {
     "flags": list,
     "config": dict,
 }
-LONGEST = 200  # bytes of a trial's name, which is that of a folder and, with `.log`, of a file
-REMEDY = "mend it, or delete it, and the same command takes its trials up again"
-# Statuses after SIGHUP, SIGINT, SIGKILL and SIGTERM, as a shell has them.
+LONGEST = 200  # bytes of a trial's name, which is also the name of a folder and of a log file
+REMEDY = "repair or delete it, and the same command adds its trials again"
+# Exit statuses of a shell after SIGHUP, SIGINT, SIGKILL and SIGTERM.
 KILLED = (129, 130, 137, 143)
 Line = dict[str, Any]
 
 
 class Ledger:
-    """The trials of a sweep by name, in a folder."""
+    """Trials of a sweep, by name.
+
+    Attributes:
+      folder: the sweep's folder.
+      lines: a dict of each trial's entries, by the trial's name.
+    """
 
     def __init__(self, folder: Path, lines: Iterable[Line]):
-        """Takes the trials of a folder, wherever it was when the lines were written."""
+        """Completes lines by paths in `folder`, which may have moved since they were written."""
         self.folder = folder
         self.lines = {line["trial"]: line for line in lines}
         for name, line in self.lines.items():
@@ -56,10 +61,10 @@ class Ledger:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The ledger of a folder; an empty one where there is none.
+        """Reads the ledger of a folder; an empty one if the folder has none.
 
         Raises:
-          UserError: it is there, and cannot be read.
+          UserError: the ledger cannot be read.
         """
         path = folder / NAME
         try:
@@ -72,17 +77,24 @@ class Ledger:
             raise UserError(f"{path} cannot be read ({why}): {REMEDY}") from error
         for number, line in enumerate(lines, 1):
             if not _is_trial(line):
-                raise UserError(f"{path}, line {number}, is no trial's: {REMEDY}")
+                raise UserError(f"{path}, line {number}, is not a trial: {REMEDY}")
         return cls(folder, lines)
 
     def add(self, experiment: str, trials: list[tuple[Trial, Line]]) -> list[str]:
-        """Takes trials up, each with its config; returns their names here.
+        """Adds trials that the ledger does not have yet.
 
-        One that has the config of another is that one, whatever it is called. Its flags are those
-        that are given here, for the ledger's might make another config.
+        A trial is identified by its config, whatever its name. The flags of a known trial are
+        replaced by the new ones, as the ledger's may result in another config by now.
+
+        Args:
+          experiment: module name.
+          trials: the trials, each with the fields of its config that determine the result.
+
+        Returns:
+          The names of these trials in the ledger.
 
         Raises:
-          UserError: the folder has trials of another experiment.
+          UserError: the folder has trials of another experiment, or a trial is given twice.
         """
         names = []
         for line in self.lines.values():
@@ -90,41 +102,42 @@ class Ledger:
                 raise UserError(
                     f"--workdir={self.folder} holds a sweep of {line['experiment']}: give another"
                 )
-        known = {_digest(line["config"]): line["trial"] for line in self.lines.values()}
+        by_config = {_digest(line["config"]): line["trial"] for line in self.lines.values()}
         lines = dict(self.lines)
         for trial, config in trials:
             digest = _digest(config)
-            if digest not in known:
-                taken = trial.name in known.values()
-                known[digest] = f"{trial.name}-{digest[:8]}" if taken else trial.name
-                lines[known[digest]] = {
-                    "trial": known[digest],
+            if digest not in by_config:
+                is_taken = trial.name in by_config.values()
+                name = f"{trial.name}-{digest[:8]}" if is_taken else trial.name
+                by_config[digest] = name
+                lines[name] = {
+                    "trial": name,
                     "state": "waiting",
                     "starts": 0,
                     "experiment": experiment,
                     "config": config,
                 }
-            names.append(known[digest])
-            lines[known[digest]] |= {"flags": trial.flags}
+            names.append(by_config[digest])
+            lines[by_config[digest]] |= {"flags": trial.flags}
         self.lines = Ledger(self.folder, lines.values()).lines
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{twice} is tried twice, in other words: leave one of them out")
+            raise UserError(f"{twice} is given twice, by different flags: leave one of them out")
         return names
 
     def set(self, name: str, **values: Any) -> None:
-        """Changes a trial's line, on the disk too."""
+        """Updates the entries of a trial, and writes the ledger."""
         self.lines[name].update(values)
         self.write()
 
     def write(self) -> None:
-        """Writes all lines."""
+        """Writes the ledger to the disk."""
         text = "".join(json.dumps(line) + "\n" for line in self.lines.values())
         files.write_text(self.folder / NAME, text)
 
 
 def _is_trial(line: Any) -> bool:
-    """Returns True if a line of a ledger is a trial's, with the name of a folder in `trials/`."""
+    """Returns True if a value is a trial's line and its name is safe as a folder in `trials/`."""
     if not isinstance(line, dict):
         return False
     if not all(isinstance(line.get(name), kind) for name, kind in FIELDS.items()):
@@ -132,9 +145,9 @@ def _is_trial(line: Any) -> bool:
     name = line["trial"]
     if type(line.get("starts", 0)) is not int:
         return False
-    is_one_folder = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
+    is_file_name = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
     is_short = len(os.fsencode(name)) <= LONGEST
-    return is_one_folder and is_short and all(isinstance(flag, str) for flag in line["flags"])
+    return is_file_name and is_short and all(isinstance(flag, str) for flag in line["flags"])
 
 
 def _digest(config: Line) -> str:
@@ -142,13 +155,16 @@ def _digest(config: Line) -> str:
 
 
 def result(line: Line) -> dict[str, Any] | None:
-    """Entries of the ledger for a trial that is done, from its summary; None: it is not.
+    """Result of a trial, from the summary in its run folder.
 
-    `metric`, `value` and `better` (max or min) are of the best state on validation, `tested` is the
-    same metric of it on the test split; of one that was never evaluated they are null.
+    Returns:
+      None if the trial is not done. Otherwise entries of the ledger: `state`, `metric` (name of the
+      selection metric), `value` (of the best state on validation), `tested` (the same metric of
+      that state on the test split), `better` (max or min) and `seconds`. `metric`, `value` and
+      `tested` are None if the run was never evaluated.
 
     Raises:
-      UserError: its folder holds something else.
+      UserError: the run folder cannot be read, or holds another run.
     """
     folder = Path(line["workdir"])
     if not (folder / "summary.json").exists():
@@ -164,32 +180,32 @@ def result(line: Line) -> dict[str, Any] | None:
     ):
         raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
     name = f"validation/{summary.get('best_metric')}"
-    figures = {
+    numbers = {
         "value": summary.get(f"best/{name}"),
         "tested": summary.get(f"best/test/{summary.get('best_metric')}"),
         "seconds": summary.get("seconds", 0.0),
     }
-    if not all(figure is None or type(figure) in (int, float) for figure in figures.values()):
-        raise UserError(f"{folder}/summary.json has figures that are no numbers: {remedy}")
-    metric = None if figures["value"] is None else name
-    return {"state": "done", "metric": metric, "better": summary.get("better"), **figures}
+    if not all(number is None or type(number) in (int, float) for number in numbers.values()):
+        raise UserError(f"{folder}/summary.json has results that are not numbers: {remedy}")
+    metric = None if numbers["value"] is None else name
+    return {"state": "done", "metric": metric, "better": summary.get("better"), **numbers}
 
 
 @contextlib.contextmanager
 def claim(line: Line) -> Iterator[IO[bytes] | None]:
-    """A trial's log, open and locked; None where a process of the trial holds it.
+    """Opens and locks a trial's log; gives None if a process of the trial holds the lock.
 
-    Whether the trial is done can be known for sure only within it.
+    While the lock is held no process of the trial can run, so `result` cannot change.
     """
     with appending(Path(line["log"])) as file:
         yield file if locked(file) else None
 
 
 def appending(path: Path) -> IO[bytes]:
-    """Opens a file of the sweep's to append to; its folder is made where there is none.
+    """Opens a file of the sweep for appending, and creates its folder if needed.
 
     Raises:
-      UserError: something else than a regular file lies there.
+      UserError: it cannot be opened, or is not a regular file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -203,13 +219,13 @@ def appending(path: Path) -> IO[bytes]:
 def start(
     line: Line, log: IO[bytes], inherited: tuple[int, ...] = (), **environment: str
 ) -> "subprocess.Popen[bytes]":
-    """Starts a trial's process, which takes the lock of the log over.
+    """Starts a trial's process, which inherits the lock of the log.
 
     Args:
-      line: of the ledger.
-      log: what `claim` gave.
-      inherited: other files that the process keeps open.
-      environment: variables that it has besides ours.
+      line: the trial's line in the ledger.
+      log: the log, locked by `claim`.
+      inherited: file descriptors that the process keeps open.
+      environment: variables to set in addition to this process's environment.
     """
     return subprocess.Popen(
         argv(line),
@@ -218,17 +234,20 @@ def start(
         stderr=subprocess.STDOUT,
         pass_fds=inherited,
         env=os.environ | environment,
-        start_new_session=True,  # Ctrl-C is for us, who ask it to stop
+        start_new_session=True,  # Ctrl-C reaches only the driver, which then stops the trials
     )
 
 
 def argv(line: Line) -> list[str]:
-    """The words of a trial's command, with this Python."""
+    """Arguments of a trial's command, with the current Python interpreter."""
     return [sys.executable, *shlex.split(line["command"])[1:]]
 
 
 def runs(line: Line) -> bool:
-    """Returns True if a process holds the trial's log, on this host or on a disk that tells."""
+    """Returns True if a process holds the lock of the trial's log.
+
+    A process on another host is seen only if the file system shares locks between hosts.
+    """
     try:
         with files.open_regular(Path(line["log"])) as file:
             return not locked(file)
@@ -237,10 +256,16 @@ def runs(line: Line) -> bool:
 
 
 def ended(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
-    """Notes how a trial's process ended, with which status if that is known, and says so.
+    """Records and reports the end of a trial's process.
+
+    Args:
+      ledger: the sweep's ledger.
+      name: the trial's name.
+      status: exit status of the process; None if unknown.
+      again: whether the trial may be restarted if it was killed.
 
     Returns:
-      Whether to start it again: it was killed, and not by an error of its own; and `again`.
+      True if the trial is to be restarted: it was killed by a signal, and `again` is set.
     """
     line = ledger.lines[name]
     done = result(line)
@@ -248,22 +273,22 @@ def ended(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
         say(f"{name}: killed (status {status}): it goes on")
         return True
     ledger.set(name, **(done or {"state": "failed", "status": status}))
-    states = [other["state"] for other in ledger.lines.values()]
+    states = [entry["state"] for entry in ledger.lines.values()]
     if done:
         value = "" if done["value"] is None else f"{done['metric']} {done['value']:.4g}, "
         words = f"{value}{done['seconds']:.1f} s"
     else:
-        known = "" if status is None else f" (status {status})"
-        words = f"failed{known}: {_last_words(line)}; see {line['log']}"
+        code = "" if status is None else f" (status {status})"
+        words = f"failed{code}: {_last_words(line)}; see {line['log']}"
     say(f"{states.count('done')}/{len(states)}  {name}: {words}")
     return False
 
 
 def _last_words(line: Line) -> str:
-    """The last line of a trial's log."""
+    """Returns the last line of a trial's log."""
     try:
         content = files.read_bytes(Path(line["log"]), files.LARGEST_LOG)
         words = content[-2000:].decode(errors="replace").splitlines()
     except OSError:
-        return "it has no log"
-    return words[-1][:300] if words else "it said nothing"
+        return "its log is missing"
+    return words[-1][:300] if words else "its log is empty"

@@ -1,4 +1,4 @@
-"""Trials on this machine, some at a time, each on a device of its own where there are several."""
+"""Local engine: runs trials on this machine, each on a device of its own if there are several."""
 
 import contextlib
 import glob
@@ -13,77 +13,86 @@ from jaxdl.lock import locked
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger
 
-LOOK_EVERY = 0.02  # seconds
+POLL_SECONDS = 0.02
 
 
 class Running(NamedTuple):
-    """A trial's process."""
+    """A running trial."""
 
     name: str
     process: "subprocess.Popen[bytes]"
 
 
 def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
-    """Runs trials to their ends, and keeps the ledger.
+    """Runs trials until they end, and updates the ledger.
 
-    A process left over from a driver that was killed goes on, in its own place, until it ends.
+    A trial's process may outlive a driver that was killed. It then keeps its slot until it ends.
 
     Args:
-      ledger: of the sweep.
-      names: of the trials that are to be run.
-      jobs: trials at a time; 0: as many as there are devices.
-      retries: times that a trial that was killed is started again.
+      ledger: the sweep's ledger.
+      names: names of the trials to run.
+      jobs: slots, which is the number of trials at a time; 0: one per device.
+      retries: restarts of a trial that was killed.
     """
-    found = devices()
-    places = jobs or len(found) or 1
-    own = [environment(found, place, places) for place in range(places)]
+    all_devices = devices()
+    slots = jobs or len(all_devices) or 1
+    environments = [environment(all_devices, slot, slots) for slot in range(slots)]
     waiting = deque(names)
-    left = dict.fromkeys(names, retries)
+    retries_left = dict.fromkeys(names, retries)
     running: dict[int, Running] = {}
     try:
         while waiting or running:
-            for place in range(places):
-                if place not in running and waiting:
-                    started = _start_one(ledger, waiting, place, own[place])
+            for slot in range(slots):
+                if slot not in running and waiting:
+                    started = _start_next(ledger, waiting, slot, environments[slot])
                     if started:
-                        running[place] = started
-            for place, (name, process) in list(running.items()):
+                        running[slot] = started
+            for slot, (name, process) in list(running.items()):
                 status = process.poll()
                 if status is None:
                     continue
-                del running[place]
-                if ledgers.ended(ledger, name, status, again=left[name] > 0):
-                    left[name] -= 1
+                del running[slot]
+                if ledgers.ended(ledger, name, status, again=retries_left[name] > 0):
+                    retries_left[name] -= 1
                     waiting.append(name)
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
     except BaseException:
         _stop(ledger, running)
         raise
 
 
 def devices() -> list[dict[str, str]]:
-    """For each GPU or TPU chip that this process may use, the variables that leave but it."""
+    """Lists the GPUs or TPU chips of this process.
+
+    Returns:
+      For each device, the environment variables that make it the only visible one.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        listed = 0
+        count = 0
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            words = ["nvidia-smi", "-L"]
-            asked = subprocess.run(words, capture_output=True, timeout=60, check=True)
-            listed = asked.stdout.count(b"GPU ")
-        visible = ",".join(map(str, range(listed)))
+            command = ["nvidia-smi", "-L"]
+            output = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+            count = output.count(b"GPU ")
+        visible = ",".join(map(str, range(count)))
     gpus = [name for name in visible.split(",") if name not in ("", "-1")]
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
-    one = {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}
+    bounds = {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}
     return [{"CUDA_VISIBLE_DEVICES": name} for name in gpus] or [
-        {"TPU_VISIBLE_CHIPS": str(number), **one} for number in range(len(chips))
+        {"TPU_VISIBLE_CHIPS": str(number), **bounds} for number in range(len(chips))
     ]
 
 
 def environment(devices: list[dict[str, str]], place: int, places: int) -> dict[str, str]:
-    """Variables that give a trial its device, and of a GPU that several share its part of memory.
+    """Environment variables of a slot's trials: its device, and its share of GPU memory.
+
+    Args:
+      devices: variables of each device, from `devices`.
+      place: the slot, from 0 to `places` - 1.
+      places: the number of slots.
 
     Raises:
-      UserError: several would share a TPU chip, which takes but one process.
+      UserError: there are more slots than TPU chips; a chip runs only one process.
     """
     if not devices:
         return {}
@@ -96,11 +105,11 @@ def environment(devices: list[dict[str, str]], place: int, places: int) -> dict[
     return own | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / shared:.3f}"}
 
 
-def _start_one(
-    ledger: Ledger, waiting: deque[str], place: int, environment: dict[str, str]
+def _start_next(
+    ledger: Ledger, waiting: deque[str], slot: int, environment: dict[str, str]
 ) -> Running | None:
-    """Starts the first trial that no process runs, unless the place is taken by one left over."""
-    path = ledger.folder / ledgers.LOGS / f".place-{place}"
+    """Starts the first trial that is not running; None if an older process holds the slot."""
+    path = ledger.folder / ledgers.LOGS / f".place-{slot}"
     with ledgers.appending(path) as file:
         if not locked(file):
             return None
@@ -120,7 +129,7 @@ def _start_one(
 
 
 def _stop(ledger: Ledger, running: dict[int, Running]) -> None:
-    """Lets every process make its checkpoint and end."""
+    """Terminates all processes, and waits for them to write their checkpoints."""
     for _, process in running.values():
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

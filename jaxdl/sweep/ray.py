@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster, whose hosts share the sweep's folder under the same path."""
+"""Ray engine: runs trials on a cluster whose hosts share the sweep's folder at the same path."""
 
 import logging
 import os
@@ -10,26 +10,26 @@ from jaxdl.errors import UserError
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger, Line
 
-WAIT = 0.2  # seconds, for a process left over from a worker that is gone
+POLL_SECONDS = 0.2  # while a process of a lost worker still runs
 
 
 def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gpus: int) -> None:
-    """Runs trials to their ends, and keeps the ledger.
+    """Runs trials until they end, and updates the ledger.
 
     Args:
-      ledger: of the sweep.
-      names: of the trials that are to be run.
+      ledger: the sweep's ledger.
+      names: names of the trials to run.
       jobs: trials at a time; 0: as many as the cluster has room for.
-      retries: times that a trial is started again that was killed, or whose host was lost.
-      cpus: of a trial.
-      gpus: of a trial.
+      retries: restarts of a trial that was killed or whose host was lost.
+      cpus: CPUs per trial.
+      gpus: GPUs per trial.
     """
     import ray
 
     # The cluster of RAY_ADDRESS or of this host; without one, this host alone.
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
     remote: Any = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_trial)
-    waiting, left = deque(names), dict.fromkeys(names, retries)
+    waiting, retries_left = deque(names), dict.fromkeys(names, retries)
     running: dict[Any, str] = {}
     try:
         while waiting or running:
@@ -43,18 +43,18 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
                 try:
                     status = ray.get(reference)
                 except ray.exceptions.RayTaskError:
-                    raise  # a mistake of ours
+                    raise  # an error in `_trial`
                 except ray.exceptions.RayError:
-                    status = -9  # the host, or its worker, is gone
-                if ledgers.ended(ledger, name, status, again=left[name] > 0):
-                    left[name] -= 1
+                    status = -9  # the host or its worker was lost
+                if ledgers.ended(ledger, name, status, again=retries_left[name] > 0):
+                    retries_left[name] -= 1
                     waiting.append(name)
     finally:
         ray.shutdown()
 
 
 def check() -> None:
-    """Refuses early where Ray is not installed.
+    """Checks that Ray is installed.
 
     Raises:
       UserError: it is not.
@@ -66,14 +66,14 @@ def check() -> None:
 
 
 def _trial(line: Line, folder: str) -> int:
-    """Runs a trial where Ray has room; returns the status of its process."""
+    """Runs a trial on a Ray worker; returns the exit status of its process."""
     os.chdir(folder)
     while True:
         with ledgers.claim(line) as log:
             if log is not None:
                 process = None if ledgers.result(line) else ledgers.start(line, log)
                 break
-        time.sleep(WAIT)
+        time.sleep(POLL_SECONDS)
     if process is None:
         return 0
     try:

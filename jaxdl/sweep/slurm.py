@@ -1,9 +1,9 @@
-"""Trials as a job array of Slurm, whose hosts share the sweep's folder under the same path.
+"""Slurm engine: submits trials as a job array; all hosts share the sweep's folder at one path.
 
-Slurm keeps the queue, so the driver ends when it has handed its trials in. Started again it asks
-what is still queued: what is neither queued nor done has failed, and the next start hands it in.
-Partition, time and account are set as for any job, by variables such as SBATCH_PARTITION and
-SBATCH_TIMELIMIT.
+Slurm keeps the queue, so the driver ends when it has submitted the trials. The same command started
+again asks Slurm for the queued trials. A trial that is neither queued nor done has failed, and the
+next start submits it again. Partition, time limit and account are set as for any job, by variables
+such as SBATCH_PARTITION and SBATCH_TIMELIMIT.
 """
 
 import hashlib
@@ -25,14 +25,17 @@ FOLDER = "slurm"
 
 
 def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) -> None:
-    """Hands in the trials that Slurm does not have yet.
+    """Submits the trials that are not in Slurm's queue yet.
 
     Args:
-      ledger: of the sweep.
-      names: of the trials that are not done.
-      jobs: trials at a time; 0: as many as there is room for.
-      cpus: of a trial.
-      gpus: of a trial.
+      ledger: the sweep's ledger.
+      names: names of the trials that are not done.
+      jobs: trials at a time; 0: no limit.
+      cpus: CPUs per trial.
+      gpus: GPUs per trial.
+
+    Raises:
+      UserError: Slurm refuses the job, or the file of an earlier job cannot be read.
     """
     digest = hashlib.sha256(str(ledger.folder).encode()).hexdigest()[:8]
     queued = _queued(ledger.folder / FOLDER, f"jaxdl-{digest}")
@@ -52,79 +55,85 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
         path = folder / f"{number}.jsonl"
         lines = (json.dumps(ledger.lines[name]) + "\n" for name in missing)
         files.write_text(path, "".join(lines))
-        room = [f"--cpus-per-task={cpus}", *([f"--gpus-per-task={gpus}"] if gpus else [])]
-        at_once = f"%{jobs}" if jobs else ""
+        resources = [f"--cpus-per-task={cpus}", *([f"--gpus-per-task={gpus}"] if gpus else [])]
+        limit = f"%{jobs}" if jobs else ""
         command = [
             *("sbatch", "--parsable", f"--job-name=jaxdl-{digest}-{number}", "--requeue"),
-            *(f"--array=0-{len(missing) - 1}{at_once}", "--ntasks=1", *room),
+            *(f"--array=0-{len(missing) - 1}{limit}", "--ntasks=1", *resources),
             f"--chdir={os.getcwd()}",
             f"--output={folder}/%A_%a.log",
         ]
         try:
-            job = _ask(command, script(path)).strip()
+            job = _call(command, script(path)).strip()
         except UserError:
             path.unlink()
             raise
         for name in missing:
             line = ledger.lines[name]
             line.update(state="queued", job=job, starts=line["starts"] + 1)
-        say(f"{len(missing)} trials handed in as Slurm's job {job}")
+        say(f"{len(missing)} trials submitted as Slurm job {job}")
     ledger.write()
     if any(ledger.lines[name]["state"] == "queued" for name in names):
-        say("the same command shows how they stand")
+        say("the same command shows their states")
 
 
 def check() -> None:
-    """Refuses early where there is no Slurm.
+    """Checks that Slurm is installed.
 
     Raises:
-      UserError: there is none.
+      UserError: it is not.
     """
     for name in ("sbatch", "squeue"):
         if not shutil.which(name):
-            raise UserError(f"--engine=slurm: {name} is not here: start it where Slurm is")
+            raise UserError(
+                f"--engine=slurm: {name} is not installed here: start it on a host with Slurm"
+            )
 
 
 def script(path: Path) -> str:
-    """Shell script of a task of the array."""
+    """Shell script of an array task, which runs the trial of its number in `path`."""
     words = shlex.join([sys.executable, "-m", "jaxdl.sweep.slurm", str(path)])
     return f'#!/bin/sh\nexec {words} "$SLURM_ARRAY_TASK_ID"\n'
 
 
 def _queued(folder: Path, job: str) -> set[str]:
-    """Names of the trials that Slurm has, running or waiting."""
-    found = set()
-    for line in _ask(["squeue", "--noheader", "--array", "--format=%j %K"]).splitlines():
+    """Names of the trials in Slurm's queue, running or pending."""
+    queued = set()
+    for line in _call(["squeue", "--noheader", "--array", "--format=%j %K"]).splitlines():
         name, _, task = line.strip().partition(" ")
         if name.rpartition("-")[0] == job:
             path = folder / f"{name.rpartition('-')[2]}.jsonl"
             try:
                 lines = path.read_text(encoding="utf-8").splitlines()
-                found.add(json.loads(lines[int(task)])["trial"])
+                queued.add(json.loads(lines[int(task)])["trial"])
             except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
                 raise UserError(
-                    f"{path}, which says what Slurm's job {name} runs, cannot be read: scancel "
-                    f"--name={name}, or bring it back"
+                    f"{path}, the list of trials of Slurm job {name}, cannot be read: restore "
+                    f"it, or cancel the job by scancel --name={name}"
                 ) from error
-    return found
+    return queued
 
 
-def _ask(command: list[str], text: str = "") -> str:
-    asked = subprocess.run(
+def _call(command: list[str], text: str = "") -> str:
+    """Runs a command of Slurm with `text` as its input; returns its output."""
+    finished = subprocess.run(
         command, input=text, capture_output=True, encoding="utf-8", errors="replace"
     )
-    if asked.returncode:
-        words = " ".join(asked.stderr.split())[:300]
-        raise UserError(f"--engine=slurm: {command[0]} says: {words or asked.returncode}")
-    return asked.stdout
+    if finished.returncode:
+        words = " ".join(finished.stderr.split())[:300]
+        raise UserError(f"--engine=slurm: {command[0]}: {words or finished.returncode}")
+    return finished.stdout
 
 
 def main(path: str, number: str) -> None:
-    """Becomes the process of a trial, unless it is done or another process runs it."""
+    """Entry point of an array task: replaces this process by a trial's.
+
+    Does nothing if the trial is done, and fails if another process runs it.
+    """
     line = json.loads(Path(path).read_text(encoding="utf-8").splitlines()[int(number)])
     with ledgers.claim(line) as log:
         if log is None:
-            sys.exit(f"{line['trial']} runs already: see {line['log']}")
+            sys.exit(f"{line['trial']} is already running: see {line['log']}")
         if not ledgers.result(line):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)

@@ -1,4 +1,4 @@
-"""A sweep's results: its combinations, best first, over their seeds, and a picture of each flag."""
+"""Results of a sweep: a table of its combinations, best first, and plots of the metric by flag."""
 
 import json
 import math
@@ -16,24 +16,35 @@ SEED = "seed"
 
 
 class Group(NamedTuple):
-    """Trials that differ in the seed alone."""
+    """Trials of one combination of flags, which differ only in the seed.
 
-    varied: dict[str, str]  # in what groups differ
+    Attributes:
+      varied: values of the flags in which groups differ.
+      trials: number of trials, done or not.
+      values: validation metric of each trial that is done.
+      tested: test metric of each trial that is done.
+    """
+
+    varied: dict[str, str]
     trials: int
-    values: list[float]  # of the metric, of those that are done
-    tested: list[float]  # the same metric of the same states on the test split
+    values: list[float]
+    tested: list[float]
 
 
 def report(folder: Path, picture: Path) -> None:
-    """Prints a row a combination, best first, and draws the metric against each flag.
+    """Prints one row per combination, best first, and plots the metric against each flag.
 
-    Figures are of the best state on validation: the mean over seeds and, of more than one, its
-    standard error.
+    Metrics are those of the best state on validation: the mean over seeds and, for more than one
+    seed, its standard error.
+
+    Args:
+      folder: the sweep's folder.
+      picture: PNG file to write.
 
     Raises:
       UserError: the folder holds no sweep, or the picture cannot be written.
     """
-    lines = [line | _now(line) for line in Ledger.read(folder).lines.values()]
+    lines = [line | _current(line) for line in Ledger.read(folder).lines.values()]
     done = [line for line in lines if line["value"] is not None]
     metrics = {line["metric"] for line in done}
     if len(metrics) > 1:
@@ -62,8 +73,8 @@ def report(folder: Path, picture: Path) -> None:
         output.print(printable(f"picture: {picture}"), soft_wrap=True)
 
 
-def _now(line: Line) -> Line:
-    """A trial's state, whatever the ledger says: its driver may be gone."""
+def _current(line: Line) -> Line:
+    """Current state of a trial; the ledger may be out of date if its driver was killed."""
     state = line["state"]
     if state == "done" or (state == "running" and not ledger.runs(line)):
         state = "stopped"
@@ -71,23 +82,24 @@ def _now(line: Line) -> Line:
 
 
 def _differing(lines: list[Line]) -> list[str]:
-    """The flags, but for the seed, in which trials differ."""
+    """Flags in which trials differ, except the seed."""
     names = dict.fromkeys(name for line in lines for name in line["config"])
-    found = {n: {json.dumps(line["config"].get(n)) for line in lines} for n in names}
-    return [name for name, values in found.items() if len(values) > 1 and name != SEED]
+    values_of = {n: {json.dumps(line["config"].get(n)) for line in lines} for n in names}
+    return [name for name, values in values_of.items() if len(values) > 1 and name != SEED]
 
 
 def _groups(lines: list[Line], names: list[str]) -> list[Group]:
-    found: dict[tuple[str, ...], Group] = {}
+    """Groups trials by their values of the flags `names`."""
+    groups: dict[tuple[str, ...], Group] = {}
     for line in lines:
         varied = {name: str(line["config"].get(name)) for name in names}
-        place = tuple(varied.values())
-        group = found.get(place, Group(varied, 0, [], []))
-        found[place] = group._replace(trials=group.trials + 1)
+        key = tuple(varied.values())
+        group = groups.get(key, Group(varied, 0, [], []))
+        groups[key] = group._replace(trials=group.trials + 1)
         for values, value in ((group.values, line["value"]), (group.tested, line.get("tested"))):
             if value is not None:
                 values.append(value)
-    return list(found.values())
+    return list(groups.values())
 
 
 def _rank(group: Group, largest: bool) -> float:

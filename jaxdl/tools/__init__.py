@@ -1,1 +1,1 @@
-"""The verbs of the `jaxdl` command."""
+"""Commands of `jaxdl`: list, evaluate, generate, replay, verify and report."""

@@ -1,4 +1,4 @@
-"""Side by side: what a run left that nothing interrupted, and one that was interrupted."""
+"""Comparison of an uninterrupted run and an interrupted one, for `jaxdl verify`."""
 
 import hashlib
 import json
@@ -12,44 +12,77 @@ from jaxdl.errors import UserError
 from jaxdl.run import logger
 from jaxdl.run.checkpoint import Checkpoints
 
-# Of a run folder: what holds times, places or names of its own, and so is not compared as bytes.
+# Entries of a run folder with times, paths or random names, which are not compared as bytes.
 UNLIKE = {"config.json", "environment.json", "metrics.jsonl", "summary.json", ".lock"}
 UNLIKE |= {"checkpoints", "tensorboard", "profile"}
 
 
 class Whole(NamedTuple):
-    """The run that nothing interrupts."""
+    """Results and timings of the uninterrupted run.
 
-    lines: list[dict[str, Any]]  # of its log, without seconds
+    Attributes:
+      lines: lines of `metrics.jsonl`, without seconds.
+      summary: `summary.json`, without times.
+      best: SHA-256 of the best checkpoint's state.
+      files: SHA-256 of all other files, by name.
+      seconds: duration of its process.
+      startup: seconds from the start of the process to the first line of the log.
+      save_every: steps between checkpoints.
+    """
+
+    lines: list[dict[str, Any]]
     summary: dict[str, Any]
-    best: str  # digest of the best checkpoint's state
-    files: dict[str, str]  # SHA-256 of pictures, `detours.json` and all else, by name
-    seconds: float  # of its process
-    startup: float  # seconds to the first line of the log
+    best: str
+    files: dict[str, str]
+    seconds: float
+    startup: float
     save_every: int
 
 
 class Interruption(NamedTuple):
-    """A disturbance of a run, and its moment."""
+    """A planned interruption of a run.
 
-    kind: str  # kill: -9; term: SIGTERM; fault: -9, then damage to the newest checkpoint
-    moment: str  # one of MOMENTS
-    step: int  # not before the log is there
-    delay: float  # into the moment, as a share of how long it lasts
+    Attributes:
+      kind: kill (SIGKILL), term (SIGTERM) or fault (SIGKILL, then a damaged newest checkpoint).
+      moment: one of `verify.MOMENTS`.
+      step: step that the log must have reached.
+      delay: time to wait within the moment, as a fraction of the moment's duration.
+    """
+
+    kind: str
+    moment: str
+    step: int
+    delay: float
 
 
 class Outcome(NamedTuple):
-    """The effect of an interruption."""
+    """Effect of an interruption.
+
+    Attributes:
+      planned: the interruption.
+      began: step from which the process resumed; None if it ended before it printed that step.
+      seen: last step in the log when the process ended.
+      status: return code of the process: -9 after SIGKILL, 0 if it finished.
+      durable: whether the newest checkpoint was valid then, and not older than `seen`.
+    """
 
     planned: Interruption
-    began: int | None  # the step that its process went on from; None: it ended before it said so
-    seen: int  # the last step in the log when it ended
-    status: int  # as the operating system gives it: -9 after kill -9, 0 where it ended by itself
-    durable: bool  # whether the newest checkpoint was whole then, and of no earlier step than seen
+    began: int | None
+    seen: int
+    status: int
+    durable: bool
 
 
 def results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str, dict[str, str]]:
-    """A finished run's log without seconds, summary without times, best state's digest, files."""
+    """Reads the comparable results of a finished run.
+
+    Returns:
+      The lines of its log without seconds, its summary without times, the SHA-256 of its best
+      state, and the SHA-256 of its other files by name.
+
+    Raises:
+      UserError: a file of the run cannot be read.
+    """
     lines = [
         {name: value for name, value in line.items() if name != "seconds"}
         for line in logger.read_metrics(run)
@@ -62,7 +95,7 @@ def results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str, dict[
 
 
 def _files(run: Path) -> dict[str, str]:
-    """SHA-256 by name of a run's files, but for those that are of one run alone."""
+    """SHA-256 by name of a run's files, except those in `UNLIKE`."""
     names = {path: path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -74,29 +107,33 @@ def _files(run: Path) -> dict[str, str]:
 def compare(
     folder: Path, whole: Whole, outcomes: list[Outcome], last: int | None, seconds: float
 ) -> list[str]:
-    """Prints both runs side by side; returns what is not as it should be."""
-    problems = []
-    wanted = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
-    for outcome in outcomes:
-        kind = outcome.planned.kind
-        if outcome.status != wanted.get(kind, 0):
-            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
-        if kind == "term" and not outcome.durable:
-            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
+    """Prints a table of both runs.
+
+    Args:
+      folder: folder of both runs.
+      whole: results of the uninterrupted run.
+      outcomes: the interruptions of the other run.
+      last: step from which the last process of that run resumed.
+      seconds: duration of all its processes together.
+
+    Returns:
+      A text for each difference or failed interruption.
+    """
+    problems = _failed_interruptions(outcomes)
     rows = console.table(("", "whole", "interrupted", "verdict"), left=4)
 
-    def row(name: str, one: Any, other: Any, verdict: str = "") -> None:
-        same = "equal" if one == other else "DIFFERENT"
-        if not verdict and one != other:
+    def row(name: str, left: Any, right: Any, verdict: str = "") -> None:
+        if not verdict and left != right:
             problems.append(f"{name} differs")
-        console.row(rows, (name, one, other, verdict or same))
+        equality = "equal" if left == right else "DIFFERENT"
+        console.row(rows, (name, left, right, verdict or equality))
 
     try:
         lines, summary, best, files = results(folder / "interrupted")
     except (UserError, KeyError) as error:
         return [*problems, str(error)]
-    counted = [Counter(json.dumps(line) for line in each) for each in (whole.lines, lines)]
-    lost, added = counted[0] - counted[1], counted[1] - counted[0]
+    before, after = (Counter(map(json.dumps, log)) for log in (whole.lines, lines))
+    lost, added = before - after, after - before
     row("state_sha256", whole.summary["state_sha256"], summary["state_sha256"])
     row("best checkpoint", best[:16], best[:16] if best == whole.best else "another")
     if lines != whole.lines:
@@ -104,12 +141,17 @@ def compare(
     row("log lines", len(whole.lines), len(lines), f"{lost.total()} lost, {added.total()} added")
     if summary != whole.summary:
         problems.append("summary.json differs")
-    unlike = sorted(
+    differing = sorted(
         name for name in whole.files.keys() | files if whole.files.get(name) != files.get(name)
     )
-    row("other files", len(whole.files), len(files), f"{len(unlike)} differ" if unlike else "equal")
-    if unlike:
-        problems.append(f"other files differ: {', '.join(unlike)}")
+    row(
+        "other files",
+        len(whole.files),
+        len(files),
+        f"{len(differing)} differ" if differing else "equal",
+    )
+    if differing:
+        problems.append(f"other files differ: {', '.join(differing)}")
     most = max(lost_work(outcomes, last), default=0)
     row("most steps lost", "-", most, f"{most / whole.save_every:.2f} of a save interval")
     goodput = f"goodput {whole.seconds / seconds:.2f}"
@@ -122,10 +164,31 @@ def compare(
     return problems
 
 
-def lost_work(outcomes: list[Outcome], last: int | None) -> list[int]:
-    """Steps that were in the log at an interruption, and made again after it.
+def _failed_interruptions(outcomes: list[Outcome]) -> list[str]:
+    """Problems of interruptions: a wrong exit status, or no durable checkpoint after SIGTERM."""
+    problems = []
+    expected = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
+    for outcome in outcomes:
+        kind = outcome.planned.kind
+        if outcome.status != expected.get(kind, 0):
+            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
+        if kind == "term" and not outcome.durable:
+            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
+    return problems
 
-    Faults are left out: they cost the work since the checkpoint before the one they hit.
+
+def lost_work(outcomes: list[Outcome], last: int | None) -> list[int]:
+    """Steps that were repeated after each interruption.
+
+    Faults are left out: they also lose the work since the checkpoint before the damaged one.
+
+    Args:
+      outcomes: the interruptions, in order.
+      last: step from which the last process resumed.
+
+    Returns:
+      For each interruption, the steps in the log when it came minus the step that the run resumed
+      from; newest first.
     """
     lost, start = [], last or 0
     for outcome in reversed(outcomes):

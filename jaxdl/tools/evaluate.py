@@ -1,4 +1,4 @@
-"""The verb `evaluate`: metrics of a checkpoint on one split of a data set."""
+"""The `evaluate` command: metrics of a checkpoint on one split of a data set."""
 
 import dataclasses
 import json
@@ -21,17 +21,21 @@ from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.step_spec import operands, step_spec
 
 
-def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
-    """Holds data against those that a run was trained on; returns whether they are the same.
+def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
+    """Compares data with those that a run was trained on.
 
     Args:
       run: an opened run.
-      data: what is to be evaluated.
-      known: the description of the run's own data.
-      saved: its checkpoint.
+      data: the data to evaluate.
+      spec: data spec of the run's own data.
+      saved: the run's checkpoint.
+
+    Returns:
+      True if the data are the run's own, byte by byte.
 
     Raises:
-      UserError: they are other bytes and nobody has named them; or other shapes or classes.
+      UserError: the bytes differ and the user did not choose other data, or shapes or classes
+        differ.
     """
     here = data.spec
     if saved.record["identity"].get(workdir.DATA) == here.fingerprint:
@@ -39,71 +43,79 @@ def _check_data(run: Run, data: Dataset, known: DataSpec, saved: Saved) -> bool:
     if not run.given:
         raise UserError(
             f"{run.folder} was trained on other bytes of {here.name} than those in {here.source}, "
-            "or by an older version that split them otherwise: bring them back, or name what is to "
-            "be evaluated with --data_dir or --dataset"
+            "or by an older version with other splits: restore the data, or choose the data to "
+            "evaluate by --data_dir or --dataset"
         )
-    for what, mine, its in (
-        ("examples", known.elements, here.elements),
-        ("classes", (known.num_classes, known.classes), (here.num_classes, here.classes)),
-        ("tokens", known.vocabulary, here.vocabulary),
+    for part, trained, evaluated in (
+        ("examples", spec.elements, here.elements),
+        ("classes", (spec.num_classes, spec.classes), (here.num_classes, here.classes)),
+        ("tokens", spec.vocabulary, here.vocabulary),
     ):
-        if mine != its:
+        if trained != evaluated:
             raise UserError(
-                f"{here.source} has other {what} than {run.folder} was trained on: give data of "
+                f"{here.source} has other {part} than {run.folder} was trained on: give data of "
                 "the same shapes, classes and tokens"
             )
-    say(f"these are not the bytes of {known.name} that {run.folder} was trained on")
+    say(f"these are not the bytes of {spec.name} that {run.folder} was trained on")
     return False
 
 
 def evaluate(run: Run, split: str) -> dict[str, Any]:
-    """Evaluates a run's checkpoint; on its own data with the figures that the run itself gives.
+    """Evaluates a checkpoint of a run on one split.
 
-    Writes `evaluations/SPLIT-STEP.json` into the run folder, and pictures of what is a matrix;
-    where it cannot, a line says so. Of other data the name has the start of their fingerprint.
+    On the run's own data the metrics equal those of the run itself. Writes
+    `evaluations/SPLIT-STEP.json` into the run folder, and a picture of each metric that is a
+    matrix. For other data the file name ends with the start of their fingerprint. If the folder
+    cannot be written, prints a line and goes on.
 
     Args:
       run: an opened run.
-      split: of its data, or of others of the same shapes and classes that the user has named.
+      split: train, validation or test.
 
     Returns:
-      The values that are single numbers, `step` and `split`.
+      The scalar metrics, `step` and `split`.
+
+    Raises:
+      UserError: the data do not fit the run.
     """
-    _, saved, known = restore(run)
+    _, saved, spec = restore(run)
     data = load_data(run)
-    own = _check_data(run, data, known, saved)
+    is_own = _check_data(run, data, spec, saved)
     step = saved.step
     say(f"{split} split of {data.spec.name} ({data.spec.source}), checkpoint of step {step}")
     mesh = sharding.mesh(run.config)
-    # As the run compiled it: its numbers are arguments.
-    described = dataclasses.replace(data, spec=known)
-    program = step_spec(run.experiment.build, run.config, described, mesh)
-    numbers = operands(run.config, mesh)
-    values = evaluate_split(program, numbers, saved.state, getattr(data, split))
-    found = {"step": step, "split": split, **metrics.scalars(values)}
-    name = f"{split}-{step}" if own else f"{split}-{step}-{data.spec.fingerprint[:8]}"
+    # The program that the run compiled, with its hyperparameters as arguments.
+    program = step_spec(
+        run.experiment.build, run.config, dataclasses.replace(data, spec=spec), mesh
+    )
+    hyperparameters = operands(run.config, mesh)
+    values = evaluate_split(program, hyperparameters, saved.state, getattr(data, split))
+    record = {"step": step, "split": split, **metrics.scalars(values)}
+    name = f"{split}-{step}" if is_own else f"{split}-{step}-{data.spec.fingerprint[:8]}"
     folder = run.folder / "evaluations"
     try:
-        _keep_evaluation(folder, name, found, values, known.classes)
+        _write_evaluation(folder, name, record, values, spec.classes)
     except OSError as error:
-        say(f"{folder} cannot be written ({error.strerror}): these figures are not kept")
-    except Exception as error:  # of a library that draws: the figures are there
+        say(f"{folder} cannot be written ({error.strerror}): these metrics are not saved")
+    except Exception as error:  # an error of Matplotlib does not invalidate the metrics
         say(f"no picture in {folder}: {first_line(error)}")
-    return found
+    return record
 
 
-def _keep_evaluation(
+def _write_evaluation(
     folder: Path,
     name: str,
-    found: dict[str, Any],
+    record: dict[str, Any],
     values: dict[str, np.ndarray],
     classes: Sequence[str],
 ) -> None:
+    """Writes metrics as JSON, and matrices as PNG."""
     folder.mkdir(exist_ok=True)
-    text = json.dumps(metrics_log.finite(found), indent=2) + "\n"
+    text = json.dumps(metrics_log.finite(record), indent=2) + "\n"
     files.write_text(folder / f"{name}.json", text)
     for metric, value in values.items():
         if value.ndim == 2:
             path = folder / f"{name}-{metric}.png"
-            plots.matrix(value, f"{found['split']} {metric}, step {found['step']}", path, classes)
+            title = f"{record['split']} {metric}, step {record['step']}"
+            plots.matrix(value, title, path, classes)
             say(f"{metric} matrix: {path}")

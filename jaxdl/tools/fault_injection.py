@@ -1,4 +1,4 @@
-"""Damage that a disk may do to a checkpoint, by chance: for `jaxdl verify`, and for the tests."""
+"""Random damage to checkpoints, as a faulty disk causes it; for `jaxdl verify` and the tests."""
 
 import random
 import shutil
@@ -7,11 +7,19 @@ from pathlib import Path
 KINDS = ("flip a bit", "truncate", "delete a file", "empty the folder", "write garbage", "swap")
 
 
-def damage(checkpoint: Path, chance: random.Random) -> str:
-    """Damages a checkpoint's folder in one of `KINDS` of ways; returns what was done."""
-    kind = chance.choice(KINDS)
+def damage(checkpoint: Path, generator: random.Random) -> str:
+    """Damages a checkpoint in a random way.
+
+    Args:
+      checkpoint: folder of the checkpoint.
+      generator: source of randomness.
+
+    Returns:
+      The kind of damage, one of `KINDS`, and the file.
+    """
+    kind = generator.choice(KINDS)
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-    path = chance.choice(files)
+    path = generator.choice(files)
     name = path.relative_to(checkpoint).as_posix()
     if kind == "empty the folder":
         shutil.rmtree(checkpoint)
@@ -20,21 +28,20 @@ def damage(checkpoint: Path, chance: random.Random) -> str:
     if kind == "delete a file":
         path.unlink()
     elif kind == "swap":
-        mine = path.read_bytes()
-        others = [other for other in files if other.read_bytes() != mine]
-        other = chance.choice(others)
+        content = path.read_bytes()
+        other = generator.choice([file for file in files if file.read_bytes() != content])
         path.write_bytes(other.read_bytes())
-        other.write_bytes(mine)
+        other.write_bytes(content)
         name += f" and {other.relative_to(checkpoint).as_posix()}"
     else:
-        content = bytearray(path.read_bytes())
+        damaged = bytearray(path.read_bytes())
         if kind == "write garbage":
-            content = bytearray(chance.randbytes(chance.choice([0, 1, 100, 10_000]))) + b"!"
-        elif kind == "truncate" and content:
-            del content[chance.randrange(len(content)) :]
-        elif content:
-            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+            damaged = bytearray(generator.randbytes(generator.choice([0, 1, 100, 10_000]))) + b"!"
+        elif kind == "truncate" and damaged:
+            del damaged[generator.randrange(len(damaged)) :]
+        elif damaged:
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
         else:
-            content += b"\x00"
-        path.write_bytes(content)
+            damaged += b"\x00"
+        path.write_bytes(damaged)
     return f"{kind}: {name}"

@@ -1,4 +1,4 @@
-"""The verb `generate`: text from a run of a language model."""
+"""The `generate` command: text from a run of a language model."""
 
 from jaxdl import config as configs
 from jaxdl.console import say
@@ -8,19 +8,27 @@ from jaxdl.text.generation import Options, encode, go_on
 
 
 def generate(run: Run, prompt: str, options: Options) -> str:
-    """Text that a run's language model writes after a prompt, prompt included.
+    """Generates text with the language model of a run.
+
+    Args:
+      run: an opened run.
+      prompt: text to continue.
+      options: length and sampling options.
+
+    Returns:
+      The prompt and its continuation.
 
     Raises:
-      UserError: the run is none of a language model, or the prompt is not of its characters.
+      UserError: the run has no language model, or the prompt has unknown characters.
     """
-    task, saved, known = restore(run)
+    task, saved, spec = restore(run)
     decoder = task.predict.decoder
-    if decoder is None or decoder.translates or known.tokenizer is None:
+    if decoder is None or decoder.translates or spec.tokenizer is None:
         name = configs.experiment_name(run.config)
         raise UserError(
-            f"{run.folder} is a run of {name}, whose model goes on from no prompt: name a run of a "
+            f"{run.folder} is a run of {name}, whose model takes no prompt: name a run of a "
             "language model"
         )
-    encode(prompt, known)
+    encode(prompt, spec)
     say(f"checkpoint of step {saved.step}")
-    return go_on(task, saved.state, known, prompt, options)
+    return go_on(task, saved.state, spec, prompt, options)

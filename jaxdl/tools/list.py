@@ -1,4 +1,4 @@
-"""Lists of experiments, models, losses and the like, each with the first line of its docstring."""
+"""The `list` command: experiments, models, data sets, losses, optimizers and schedules."""
 
 import ast
 import inspect
@@ -12,14 +12,20 @@ from jaxdl.data import image_sources, prepare, tables
 from jaxdl.rl.agents import ENVIRONMENTS
 from jaxdl.text.pairs import PUZZLES
 
-# Attributes of models, and of no other module of theirs.
+# Attributes of models; the other classes in jaxdl.models are their parts and have none of these.
 COUNTS = {"num_classes", "outputs", "vocabulary", "actions", "latents", "channels"}
 
 
 def contents(experiments: Path) -> dict[str, dict[str, str]]:
-    """Sections, each of names and one line about each.
+    """Names that experiments and flags accept, each with one line about it.
 
-    Experiments (in that folder) and models are read as text: nothing is imported for it.
+    Experiments and models are parsed, not imported.
+
+    Args:
+      experiments: folder of the experiments.
+
+    Returns:
+      A dict of name -> line for each section.
     """
     downloads = {name: "by `jaxdl prepare`, or at the first run" for name in prepare.NAMES}
     return {
@@ -32,11 +38,11 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             },
             **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
             **downloads,
-            "functions": "Of Python's library, six packages to be told apart: imdb_rnn, embedded.",
-            "docstrings": "Of Python's library, to be continued: shakespeare_lm, embedded.",
-            **dict.fromkeys(PUZZLES, "A puzzle that is made here, for translators."),
-            "files": "Any parallel text, by --source_file and --target_file, for translators.",
-            **dict.fromkeys(ENVIRONMENTS, "An environment, for agents."),
+            "functions": "Source code to classify, from Python's library: imdb_rnn, embedded.",
+            "docstrings": "English text, from Python's library: shakespeare_lm, embedded.",
+            **dict.fromkeys(PUZZLES, "Synthetic translation task."),
+            "files": "Parallel text for translation, in --source_file and --target_file.",
+            **dict.fromkeys(ENVIRONMENTS, "Environment for agents."),
             "a name of TFDS": "any of its image-classification data sets, in --data_dir",
             "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
         },
@@ -44,13 +50,13 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
         "optimizers (--optimizer)": _lines(optim.OPTIMIZERS),
         "schedules (--schedule)": {
             **_lines(schedules.SCHEDULES),
-            "plateau": "A tenth of the rate whenever the training loss stands.",
+            "plateau": "Divides the learning rate by ten whenever the training loss stagnates.",
         },
     }
 
 
-def _lines(chosen: dict[str, Callable[..., Any]]) -> dict[str, str]:
-    return {name: _line(make) for name, make in chosen.items()}
+def _lines(functions: dict[str, Callable[..., Any]]) -> dict[str, str]:
+    return {name: _line(function) for name, function in functions.items()}
 
 
 def _line(documented: Any) -> str:
@@ -63,21 +69,21 @@ def _modules(folder: Path) -> dict[str, str]:
 
 
 def _models(folder: Path) -> dict[str, str]:
-    """Classes with a number of what they give or are given, each with its module's first line."""
-    found = {}
+    """Model classes, which have an attribute of `COUNTS`, with the first line of their module."""
+    models = {}
     for path in sorted(folder.glob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
-        above = {
+        parents = {
             name: [b.id for b in classes[name].bases if isinstance(b, ast.Name)] for name in classes
         }
-        inherited = {base for bases in above.values() for base in bases}
+        inherited = {base for bases in parents.values() for base in bases}
         for name in classes.keys() - inherited:
-            own = [classes[n] for n in (name, *above[name]) if n in classes]
+            own = [classes[n] for n in (name, *parents[name]) if n in classes]
             fields = [f for node in own for f in ast.walk(node) if isinstance(f, ast.AnnAssign)]
             if COUNTS & {f.target.id for f in fields if isinstance(f.target, ast.Name)}:
-                found[name] = _first(module)
-    return dict(sorted(found.items()))
+                models[name] = _first(module)
+    return dict(sorted(models.items()))
 
 
 def _first(module: ast.Module) -> str:

@@ -1,4 +1,4 @@
-"""The verb `replay`: the step again whose metrics were not finite."""
+"""The `replay` command: repeats the training step whose metrics were not finite."""
 
 from typing import Any
 
@@ -13,34 +13,41 @@ from jaxdl.train import nonfinite
 
 
 def replay(run: Run) -> dict[str, Any]:
-    """Makes the step again that was not finite and ended a run, from what the run kept of it.
+    """Repeats the step that ended a run because its metrics were not finite.
+
+    The run saved the state and the batch of that step.
+
+    Args:
+      run: an opened run.
 
     Returns:
-      `step`, `from` (the place where it began), the step's metrics, and the least and greatest
-      value of each entry of its batch.
+      `step`, `from` (the first operation that was not finite), the step's metrics, and the least
+      and greatest value of each entry of its batch.
 
     Raises:
-      UserError: no such step was kept.
+      UserError: the run saved no such step.
     """
     kept = Checkpoints(run.folder / NONFINITE)
     if not kept.steps():
-        raise UserError(f"{run.folder} kept no step that was not finite: there is none to replay")
+        raise UserError(
+            f"{run.folder} has saved no step that was not finite: there is nothing to replay"
+        )
     step = kept.steps()[-1]
-    known = kept.record(step)
-    leaves, description = known["leaves"], data_spec(run, known)
-    task, shapes = build_task(run, description)
+    record = kept.record(step)
+    leaves, spec = record["leaves"], data_spec(run, record)
+    task, shapes = build_task(run, spec)
     mesh = sharding.mesh(run.config)
-    example = description.example(run.config.batch_size)
+    example = spec.example(run.config.batch_size)
     batch = {name: x for name, x in example.items() if f"[1]['{name}']" in leaves}
     like = shapes, sharding.placed(batch, sharding.sharded(mesh))
     saved = kept.restore(step, like)
     check_same(run, saved)
     state, batch = saved.state
-    _, found = jax.jit(task.step)(state, batch)
-    place = nonfinite.locate_nonfinite(lambda *given: task.step(*given)[1], state, batch)
+    _, totals = jax.jit(task.step)(state, batch)
+    place = nonfinite.locate_nonfinite(lambda *args: task.step(*args)[1], state, batch)
     return {
         "step": step,
-        "from": place or "nowhere: run op by op, all of it is finite",
-        **metrics.scalars(metrics.divide(found)),
+        "from": place or "nowhere: every operation is finite if run one by one",
+        **metrics.scalars(metrics.divide(totals)),
         **{f"batch {k}": f"{v.min():.6g} to {v.max():.6g}" for k, v in batch.items()},
     }

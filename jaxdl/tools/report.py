@@ -1,4 +1,4 @@
-"""Many runs side by side: a table of their summaries and one picture of their curves."""
+"""The `report` command: a table of runs and a picture of their learning curves."""
 
 import dataclasses
 from pathlib import Path
@@ -9,13 +9,18 @@ from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.run import curves, logger, metrics_log, workdir
 
-PLACES = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
+RUNTIME_FIELDS = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
 
 
 def report(folders: list[Path], picture: Path) -> None:
-    """Prints a row a run to stdout and draws the runs' curves into `picture`.
+    """Prints a table with one row per run, and plots the runs' curves.
 
-    Columns are the hyperparameters in which the runs differ, then the figures of their summaries.
+    Columns are a test result, the hyperparameters in which the runs differ, and the other entries
+    of their summaries.
+
+    Args:
+      folders: run folders.
+      picture: PNG file to write.
 
     Raises:
       UserError: one of `folders` is not a run folder.
@@ -25,18 +30,20 @@ def report(folders: list[Path], picture: Path) -> None:
     differing = [
         name
         for name in dict.fromkeys(name for config in configs for name in config)
-        if len({repr(config.get(name)) for config in configs}) > 1 and name not in PLACES
+        if len({repr(config.get(name)) for config in configs}) > 1 and name not in RUNTIME_FIELDS
     ]
     summaries = [_summary(folder) for folder in folders]
-    figures = dict.fromkeys(name for summary in summaries for name in summary)
-    # A narrow terminal has room for the first columns: one is a result.
-    results = sorted((name for name in figures if "/" in name), key=lambda n: n[:5] != "test/")
-    first, rest = results[:1], [name for name in figures if name not in results[:1]]
+    names = dict.fromkeys(name for summary in summaries for name in summary)
+    # A result comes first: a narrow terminal has room only for the first columns.
+    results = sorted((name for name in names if "/" in name), key=lambda n: n[:5] != "test/")
+    leading, trailing = results[:1], [name for name in names if name not in results[:1]]
     rows = []
     for folder, config, summary in zip(folders, configs, summaries, strict=True):
-        cells = [*(config.get(n) for n in differing), *(summary.get(n) for n in rest)]
-        rows.append((folder, *map(_cell, [*(summary.get(n) for n in first), *cells])))
-    show(("run", *first, *differing, *rest), rows)
+        values = [summary.get(name) for name in leading]
+        values += [config.get(name) for name in differing]
+        values += [summary.get(name) for name in trailing]
+        rows.append((folder, *map(_cell, values)))
+    show(("run", *leading, *differing, *trailing), rows)
     output = console()
     runs = {str(folder): logger.read_metrics(folder) for folder in folders}
     if any(runs.values()):
@@ -48,44 +55,47 @@ def report(folders: list[Path], picture: Path) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """A run's config; a line says where config.json is not what its checkpoints hold."""
-    config, notice = workdir.read_config(folder, workdir.config_in_checkpoints(folder), PLACES)
+    """Reads a run's config; prints a line if config.json differs from its checkpoints."""
+    config, notice = workdir.read_config(
+        folder, workdir.config_in_checkpoints(folder), RUNTIME_FIELDS
+    )
     if notice:
         say(notice)
     return config
 
 
 def check_picture(path: Path) -> None:
-    """Refuses early what is no place for a picture.
+    """Checks the path of a picture before any work is done.
 
     Raises:
-      UserError: it is a folder, or no PNG.
+      UserError: it is a folder, or does not end in .png.
     """
     if path.suffix != ".png" or path.is_dir():
         raise UserError(f"--output={path}: name a file that ends in .png")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """The figures of a run that a table shows; of one still going, what its log says last."""
+    """Entries of a run's summary for the table; without one, of its log's last lines."""
     if (folder / "summary.json").exists():
         summary = logger.read_summary(folder)
         best = summary.get("best_metric", "")
-        ours = [f"{part}/{best}" for part in ("test", "best/test", "best/validation")]
-        shown = ("step", "best_step", "seconds", "examples_per_second")
-        others = [
+        selected = [f"{part}/{best}" for part in ("test", "best/test", "best/validation")]
+        general = ("step", "best_step", "seconds", "examples_per_second")
+        further = [
             name
             for name in summary
-            if name in shown or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
+            if name in general or (name.startswith(("test/", "best/")) and name[-5:] != "/loss")
         ]
-        return {name: summary[name] for name in dict.fromkeys([*ours, *others]) if name in summary}
-    found: dict[str, Any] = {}
+        columns = dict.fromkeys([*selected, *further])
+        return {name: summary[name] for name in columns if name in summary}
+    latest: dict[str, Any] = {}
     for line in logger.read_metrics(folder):
-        found["step"] = line["step"]
+        latest["step"] = line["step"]
         if line["split"] != "train":
-            found |= {
+            latest |= {
                 f"{line['split']}/{name}": line[name] for name in metrics_log.metric_names(line)
             }
-    return found
+    return latest
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""The proof: a run that is interrupted again and again ends in the same bits as one that is not.
+"""The `verify` command: an interrupted run must end in the same bits as an uninterrupted one.
 
-Processes are started, watched through what they write, and killed from outside, as the world does.
+Runs are separate processes. They are observed through the files that they write, and are killed by
+signals, as in a real failure.
 """
 
 import random
@@ -24,48 +25,49 @@ from jaxdl.tools.compare import Interruption, Outcome, Whole, compare, results
 RUNS = ("whole", "interrupted")
 KINDS = ("kill", "term", "fault")
 MOMENTS = ("start", "step", "save", "deletion", "evaluation", "log", "end")
-LASTS = {"save": 0.03, "deletion": 0.003, "log": 0.001}  # seconds; others: as the whole run shows
-LOOK_EVERY = 0.0003  # seconds: a deletion takes a few thousandths
+# Durations of moments in seconds; those of the others are measured in the uninterrupted run.
+DURATIONS = {"save": 0.03, "deletion": 0.003, "log": 0.001}
+POLL_SECONDS = 0.0003  # a deletion takes a few milliseconds
 BEGUN = re.compile(r"^run folder: .*?(?:, going on from step ([\d,]+))?$", re.MULTILINE)
 
 
 def verify(
     experiment: str, flags: list[str], folder: Path, counts: dict[str, int], seed: int
 ) -> None:
-    """Runs an experiment whole and interrupted, compares what they leave, and prints a verdict.
+    """Runs an experiment uninterrupted and interrupted, and compares the results.
 
     Args:
-      experiment: module, such as `experiments.cifar_vgg`.
-      flags: of the experiment.
-      folder: for the two run folders, `whole` and `interrupted`.
-      counts: how many interruptions of each of KINDS.
-      seed: of what is done when.
+      experiment: module name, such as `experiments.cifar_vgg`.
+      flags: flags of the experiment.
+      folder: parent of the two run folders, `whole` and `interrupted`.
+      counts: number of interruptions of each of `KINDS`.
+      seed: seed of the interruptions' moments.
 
     Raises:
       UserError: the experiment does not run with these flags.
-      TrainingError: the runs differ, or an interruption was not survived.
+      TrainingError: the runs differ, or the run did not survive an interruption.
     """
     if any(flag.lstrip("-").split("=")[0] in ("workdir", "resume") for flag in flags):
-        raise UserError("verify gives --workdir and --resume to the runs itself: leave them out")
+        raise UserError("verify sets --workdir and --resume for its runs: leave them out")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--workdir={folder} is not empty: give a new or empty one")
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", experiment, *flags]
     whole = _run_whole(command, folder)
     say(f"without interruption: {whole.summary['step']} steps in {whole.seconds:.1f} s")
-    chance = random.Random(seed)
+    generator = random.Random(seed)
     outcomes: list[Outcome] = []
     began = time.monotonic()
-    for number, planned in enumerate(_plan(counts, whole, chance), 1):
+    for number, planned in enumerate(_plan(counts, whole, generator), 1):
         outcome = _interrupt(command, folder, planned, whole)
         while outcome.status == 0 and planned.delay > 0.001:
-            # It had ended before: start it again, and interrupt its end, earlier each time.
+            # The run had finished: start it again, and interrupt its end, earlier each time.
             planned = planned._replace(moment="end", delay=planned.delay / 3)
             outcome = _interrupt(command, folder, planned, whole)
         outcomes.append(outcome)
         text = f"{number}: {planned.kind}, {outcome.planned.moment}, by step {outcome.seen}"
         if planned.kind == "fault":
-            text += f"; {_damage_newest(folder / 'interrupted', chance)}"
+            text += f"; {_damage_newest(folder / 'interrupted', generator)}"
         say(text)
     process = _start(command, folder, "interrupted")
     if process.wait():
@@ -77,42 +79,43 @@ def verify(
 
 
 def _run_whole(command: list[str], folder: Path) -> Whole:
-    began = time.monotonic()
+    """Runs the experiment uninterrupted, and measures its durations."""
+    start_time = time.monotonic()
     process = _start(command, folder, "whole")
     try:
         while process.poll() is None and not logger.read_metrics(folder / "whole"):
             time.sleep(0.02)
-        startup = time.monotonic() - began
+        startup = time.monotonic() - start_time
         process.wait()
     finally:
         process.kill()
     if process.returncode:
-        last = _said(folder).splitlines()[-1:]
+        last = _stderr(folder).splitlines()[-1:]
         raise UserError(f"{' '.join(command[1:])}: status {process.returncode} ({' '.join(last)})")
-    seconds = time.monotonic() - began
-    found = folder / "whole"
-    if not (found / "summary.json").exists():
+    seconds = time.monotonic() - start_time
+    run = folder / "whole"
+    if not (run / "summary.json").exists():
         raise UserError(f"{' '.join(command[1:])} left no summary.json: name an experiment")
-    lines, summary, best, others = results(found)
+    lines, summary, best, other_files = results(run)
     epoch = round(lines[-1]["step"] / lines[-1]["epoch"])
-    save_every = files.read_json(found / "config.json")["checkpoint_every"] or epoch
-    return Whole(lines, summary, best, others, seconds, startup, save_every)
+    save_every = files.read_json(run / "config.json")["checkpoint_every"] or epoch
+    return Whole(lines, summary, best, other_files, seconds, startup, save_every)
 
 
-def _plan(counts: dict[str, int], whole: Whole, chance: random.Random) -> list[Interruption]:
-    """Interruptions in the order of the steps that they wait for."""
+def _plan(counts: dict[str, int], whole: Whole, generator: random.Random) -> list[Interruption]:
+    """Plans interruptions, in the order of the steps that they wait for."""
     planned = []
     for kind in KINDS:
         for number in range(counts[kind]):
             moment = MOMENTS[number % len(MOMENTS)]
-            step = chance.randrange(whole.summary["step"])
+            step = generator.randrange(whole.summary["step"])
             step = {"start": 0, "end": whole.summary["step"]}.get(moment, step)
-            planned.append(Interruption(kind, moment, step, chance.random()))
+            planned.append(Interruption(kind, moment, step, generator.random()))
     starts = [p for p in planned if p.moment == "start"]
-    rest = sorted((p for p in planned if p.moment != "start"), key=lambda p: p.step)
-    for start in starts:  # anywhere between the others
-        rest.insert(chance.randint(0, len(rest)), start)
-    return rest
+    ordered = sorted((p for p in planned if p.moment != "start"), key=lambda p: p.step)
+    for start in starts:  # a start may be interrupted at any point of the sequence
+        ordered.insert(generator.randint(0, len(ordered)), start)
+    return ordered
 
 
 def _start(command: list[str], folder: Path, name: str) -> "subprocess.Popen[bytes]":
@@ -123,17 +126,18 @@ def _start(command: list[str], folder: Path, name: str) -> "subprocess.Popen[byt
 
 
 def _interrupt(command: list[str], folder: Path, planned: Interruption, whole: Whole) -> Outcome:
+    """Starts the run, and sends it a signal at the planned moment."""
     process = _start(command, folder, "interrupted")
-    lasts = LASTS.get(planned.moment, whole.seconds / max(len(whole.lines), 1))
+    duration = DURATIONS.get(planned.moment, whole.seconds / max(len(whole.lines), 1))
     if planned.moment == "start":
-        lasts = whole.startup
+        duration = whole.startup
     evaluated = {line["step"] for line in whole.lines if line["split"] == "validation"}
     run = folder / "interrupted"
     try:
         size = None
         while process.poll() is None:
-            time.sleep(LOOK_EVERY)
-            # SIGTERM asks for a checkpoint, so there must be a run; kill -9 comes at any time.
+            time.sleep(POLL_SECONDS)
+            # SIGTERM asks for a checkpoint, so it waits for the run to begin; SIGKILL does not.
             if planned.moment == "start" and planned.kind != "term":
                 break
             if _begun(folder) is None:
@@ -148,7 +152,7 @@ def _interrupt(command: list[str], folder: Path, planned: Interruption, whole: W
             if last["step"] >= planned.step and _is_now(planned.moment, run, last, evaluated):
                 break
             size = now
-        time.sleep(planned.delay * lasts)
+        time.sleep(planned.delay * duration)
         process.send_signal(signal.SIGTERM if planned.kind == "term" else signal.SIGKILL)
         process.wait(timeout=60 + 2 * whole.startup)
     finally:
@@ -160,6 +164,7 @@ def _interrupt(command: list[str], folder: Path, planned: Interruption, whole: W
 
 
 def _is_now(moment: str, run: Path, last: dict[str, Any], evaluated: set[int]) -> bool:
+    """Returns True if the run is at that moment, judging by its files."""
     if moment in ("save", "deletion"):
         pattern = ".checkpoints-part-*" if moment == "save" else "checkpoints/old-*"
         return any(run.glob(pattern))
@@ -167,13 +172,13 @@ def _is_now(moment: str, run: Path, last: dict[str, Any], evaluated: set[int]) -
 
 
 def _begun(folder: Path) -> int | None:
-    """The step that the process which wrote stderr.txt went on from; None: it has not begun."""
-    found = BEGUN.search(_said(folder))
-    return int((found[1] or "0").replace(",", "")) if found else None
+    """Step from which the newest process resumed; None if it has not printed it yet."""
+    match = BEGUN.search(_stderr(folder))
+    return int((match[1] or "0").replace(",", "")) if match else None
 
 
-def _said(folder: Path) -> str:
-    """Output of the newest process, which is in the encoding of its locale."""
+def _stderr(folder: Path) -> str:
+    """Error output of the newest process, which is in the encoding of its locale."""
     return (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
 
@@ -182,6 +187,7 @@ def _size(path: Path) -> int:
 
 
 def _is_durable(run: Path, seen: int) -> bool:
+    """Returns True if the newest checkpoint is valid, and not older than step `seen`."""
     checkpoints = Checkpoints(run / "checkpoints")
     steps = checkpoints.steps()
     try:
@@ -190,9 +196,10 @@ def _is_durable(run: Path, seen: int) -> bool:
         return False
 
 
-def _damage_newest(run: Path, chance: random.Random) -> str:
+def _damage_newest(run: Path, generator: random.Random) -> str:
+    """Damages the newest checkpoint, unless it is the only one."""
     steps = Checkpoints(run / "checkpoints").steps()
     if len(steps) < 2:
-        return "spared, for no other checkpoint is there yet"
+        return "no damage, as there is no other checkpoint yet"
     path = run / "checkpoints" / str(steps[-1])
-    return f"{path.name}: {fault_injection.damage(path, chance)}"
+    return f"{path.name}: {fault_injection.damage(path, generator)}"

@@ -103,7 +103,7 @@ def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, d
 
 def test_runs_that_cannot_judge_are_refused(digits, tmp_path):
     iris_mlp.run(iris_mlp.Config(workdir=str(tmp_path / "iris"), num_steps=1))
-    with pytest.raises(UserError, match=r"--classifier=.*iris is no run that classifies images"):
+    with pytest.raises(UserError, match=r"--classifier=.*iris is not a run of an image classifier"):
         image_quality.from_run(tmp_path / "iris", digits.spec)
     flags = {"dataset": "embedded", "image_size": 8, "num_steps": 1, "layers": 1, "features": 6}
     cifar_vit.run(cifar_vit.Config(workdir=str(tmp_path / "vit"), **flags))
@@ -117,7 +117,7 @@ def test_other_runs_and_other_images_are_refused(trained, digits, tmp_path):
         image_quality.from_run(tmp_path, digits.spec)
     elements = (Element("image", (12, 12, 1), "uint8"), *digits.spec.elements[1:])
     larger = dataclasses.replace(digits.spec, elements=elements)
-    with pytest.raises(UserError, match=r"\(8, 8, 1\), and these are \(12, 12, 1\)"):
+    with pytest.raises(UserError, match=r"\(8, 8, 1\), and these have \(12, 12, 1\)"):
         image_quality.from_run(trained, larger)
 
 

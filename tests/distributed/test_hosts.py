@@ -144,7 +144,7 @@ def test_other_flags_in_one_of_them_are_refused(tmp_path):
     processes = start(tmp_path / "run", own={1: ["--log_every=3"]})
     for status, _, err in ends(processes):
         assert status == 2
-        assert "have other flags or data (" in err
+        assert "have different flags or data (" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -191,7 +191,7 @@ def test_strangers_that_come_while_they_meet_are_ignored(look_up, tmp_path):
 
 def given(coordinator):
     config = RunConfig(coordinator=coordinator, num_processes=2, process_id=0)
-    return watchdog._given(config)
+    return watchdog._arguments(config)
 
 
 def test_a_first_exchange_that_fails_is_one_line(monkeypatch):
@@ -202,7 +202,7 @@ def test_a_first_exchange_that_fails_is_one_line(monkeypatch):
 
     monkeypatch.setattr(watchdog.collectives, "host0_value", fails)
     with pytest.raises(TrainingError) as caught:
-        watchdog._met(RunConfig(coordinator="127.0.0.1:1", num_processes=2, process_id=0))
+        watchdog._connect(RunConfig(coordinator="127.0.0.1:1", num_processes=2, process_id=0))
     assert "cannot exchange data (INTERNAL: Duplicate GPU detected)" in str(caught.value)
     assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -217,7 +217,7 @@ def port(look_up):
 def test_a_port_that_is_taken(look_up):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         flags = [f"--coordinator=localhost:{taken.getsockname()[1]}", "--num_processes=2"]
-        with pytest.raises(UserError, match=r"port \d+ cannot be had here"):
+        with pytest.raises(UserError, match=r"cannot listen on port \d+ here"):
             join(parse_flags(small.Config, [*flags, "--process_id=0"]))
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_is_of_no_interface_of_this_machine(address, port, monkeypat
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     assert "coordinator_bind_address" not in given(f"node1:{port}")
-    assert "which interface node1 is: listening on all of them" in capsys.readouterr().err
+    assert "the interface of node1: listening on all interfaces" in capsys.readouterr().err
 
 
 def test_a_name_that_nobody_has(monkeypatch):

@@ -80,8 +80,8 @@ def test_a_batch_that_does_not_divide():
 @pytest.mark.parametrize(
     ("mesh", "match"),
     [
-        ("data:3", "of 3 devices, and there are 2"),
-        ("data:2,model:2", "of 4 devices, and there are 2"),
+        ("data:3", "has 3 devices, and there are 2"),
+        ("data:2,model:2", "has 4 devices, and there are 2"),
         ("rows:2", "data:8 or data:4,model:2"),
         ("data:2,data:1", "data:8 or"),
         ("model:2", "data:8 or"),

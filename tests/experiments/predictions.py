@@ -76,5 +76,5 @@ def check(name, folder, sha256, monkeypatch):
         assert text.startswith("the ")
         assert len(text) == len("the ") + 20
     else:
-        with pytest.raises(UserError, match="goes on from no prompt"):
+        with pytest.raises(UserError, match="takes no prompt"):
             generate(run, "the ", Options())

@@ -88,7 +88,7 @@ def test_other_bytes_are_other_data(moved):
     text = (moved / "run" / "config.json").read_text(encoding="utf-8")
     there = json.dumps(json.loads(text) | {"dataset": str(moved / "elsewhere")})
     (moved / "run" / "config.json").write_text(there, encoding="utf-8")
-    with pytest.raises(UserError, match=r"trained on other bytes.*name what is to be evaluated"):
+    with pytest.raises(UserError, match=r"trained on other bytes.*choose the data to evaluate"):
         evaluate(restore.open_run(moved / "run", "newest"), "test")
 
 

@@ -117,7 +117,7 @@ def test_draws_of_a_narrow_range_differ_and_those_of_a_wide_one_are_short(text, 
 def test_draws_of_lists_are_distinct():
     flags = ["--learning_rate=0.1,0.2,0.3", "--batch_size=1,2,3"]
     assert len({trial.name for trial in trials(*flags, draws=9)}) == 9
-    with pytest.raises(UserError, match="there are but 9 combinations"):
+    with pytest.raises(UserError, match="there are only 9 combinations"):
         trials(*flags, draws=10)
 
 
@@ -127,7 +127,7 @@ def test_draws_of_lists_are_distinct():
         (["--learning_rate=0.1..0.2"], 0, "give --random=N"),
         (["--learning_rate=0.2..0.1"], 3, "the smaller one first"),
         (["--learning_rate=0..1:log"], 3, "above 0"),
-        (["--learning_rate=0.1..0.2,0.5"], 3, "stands alone"),
+        (["--learning_rate=0.1..0.2,0.5"], 3, "from alone"),
         (["--seed=0.5..3"], 0, "whole numbers"),
         (["--batch_size=16.2..16.8:log"], 3, "whole numbers"),
         (["--seed=0..100000"], 0, "more than 10000"),
@@ -135,8 +135,8 @@ def test_draws_of_lists_are_distinct():
         (["--seed=1,1"], 0, "twice"),
         (["--seed=0..3,2"], 0, "twice"),
         (["--seed=1,2", "--seed=3"], 0, "given twice"),
-        (["--learning_rate=0.1..0.2:lin"], 3, "--learning_rate=0.1..0.2:lin is no range"),
-        (["--learning_rate=1..2..3"], 3, "is no range: write LOW..HIGH"),
+        (["--learning_rate=0.1..0.2:lin"], 3, "--learning_rate=0.1..0.2:lin is not a range"),
+        (["--learning_rate=1..2..3"], 3, "is not a range: write LOW..HIGH"),
         (["--seed=0..3"], 5, "nothing to draw|no flag has values"),
     ],
 )

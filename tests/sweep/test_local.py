@@ -105,7 +105,7 @@ def test_what_differs_stands_apart_in_the_table(tmp_path, capsys):
 
 
 def test_a_value_twice_in_other_words(tmp_path):
-    with pytest.raises(UserError, match="in other words"):
+    with pytest.raises(UserError, match="by different flags"):
         command(["sweep", "tests.quick", "--seed=0,00", f"--workdir={tmp_path / 'sweep'}"])
     assert not list(tmp_path.iterdir())
 
@@ -266,7 +266,7 @@ def test_a_dry_run_prints_what_would_run(tmp_path, capsys, monkeypatch):
         (["--how=well,ill"], "choose one of"),
         (["--resume=force"], "leave it out"),
         (["--", "--workdir=x"], "leave it out"),
-        (["--jobs=-1"], "no whole number"),
+        (["--jobs=-1"], "not a whole number"),
         (["--cpus=2"], "for Slurm and Ray"),
         (["--engine=cloud"], "invalid choice"),
     ],
@@ -285,7 +285,7 @@ def test_no_experiment(name, tmp_path):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years", encoding="utf-8")
-    with pytest.raises(UserError, match="holds other things"):
+    with pytest.raises(UserError, match="holds other files"):
         sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -296,7 +296,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_a_garbled_ledger_is_named(text, tmp_path):
     (tmp_path / "sweep.jsonl").write_text(f"{text}\n", encoding="utf-8")
     for words in (["sweep", *SIX, f"--workdir={tmp_path}"], ["report", str(tmp_path)]):
-        with pytest.raises(UserError, match=r"sweep\.jsonl.*mend it, or delete it"):
+        with pytest.raises(UserError, match=r"sweep\.jsonl.*repair or delete it"):
             command(words)
 
 

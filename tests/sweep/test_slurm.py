@@ -71,7 +71,7 @@ def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
 
     assert sweep() == ["queued"] * 4
     assert len(waiting(queue)) == 4
-    assert "4 trials handed in as Slurm's job 4711" in capsys.readouterr().err
+    assert "4 trials submitted as Slurm job 4711" in capsys.readouterr().err
     work(queue, 2)
     assert sweep() == ["done", "done", "queued", "queued"]
     assert len(waiting(queue)) == 2  # what waits is not handed in again
@@ -99,7 +99,7 @@ def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
         assert locked(file)
         found = subprocess.run(words, capture_output=True, encoding="utf-8")
     assert (found.returncode, found.stdout) == (1, "")
-    assert "seed=0 runs already" in found.stderr
+    assert "seed=0 is already running" in found.stderr
     assert not (folder / "trials").exists()
     subprocess.run(words, check=True)
     subprocess.run(words, check=True)  # done: nothing happens
@@ -108,12 +108,12 @@ def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
 
 def test_what_slurm_does_not_take_is_said(queue, tmp_path):
     flags = [flag for flag in FLAGS if flag != "--cpus=2"]
-    with pytest.raises(UserError, match="sbatch says: sbatch: unknown --cpus-per-task=1"):
+    with pytest.raises(UserError, match="sbatch: sbatch: unknown --cpus-per-task=1"):
         command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", *flags])
 
 
 def test_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="sbatch is not here"):
+    with pytest.raises(UserError, match="sbatch is not installed here"):
         command(["sweep", "tests.quick", f"--workdir={tmp_path / 'sweep'}", "--engine=slurm"])
     assert not list(tmp_path.iterdir())

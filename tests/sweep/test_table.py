@@ -107,14 +107,14 @@ def ledger_of(folder, **changes):
 )  # fmt: skip
 def test_a_line_that_is_no_trials(changes, tmp_path):
     ledger_of(tmp_path, **changes)
-    with pytest.raises(UserError, match=r"line 1, is no trial's: mend it"):
+    with pytest.raises(UserError, match=r"line 1, is not a trial: repair or delete it"):
         Ledger.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "hello", "5\n", '{"trial": 1e999}', "\0"])
 def test_a_ledger_of_garbage_is_one_line(text, tmp_path):
     (tmp_path / "sweep.jsonl").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="mend it, or delete it") as caught:
+    with pytest.raises(UserError, match="repair or delete it") as caught:
         Ledger.read(tmp_path)
     assert "\n" not in str(caught.value)
 

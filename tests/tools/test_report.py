@@ -98,7 +98,7 @@ def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypat
     small.run(config)
     said = []
     monkeypatch.setattr(evaluation, "say", said.append)
-    monkeypatch.setattr(evaluation, "_keep_evaluation", lambda *_: 1 / 0)
+    monkeypatch.setattr(evaluation, "_write_evaluation", lambda *_: 1 / 0)
     opened = restore.Run(tmp_path / "run", small, config, "newest", frozenset())
     assert "accuracy" in evaluate(opened, "test")
     assert "division by zero" in said[-1]

@@ -112,7 +112,7 @@ def test_the_plan_is_seeded_and_has_every_moment():
     [
         (["--", "--workdir=x"], "leave them out"),
         (["--", "--resume=never"], "leave them out"),
-        (["--kills=-1"], "no whole number"),
+        (["--kills=-1"], "not a whole number"),
         (["--kills=x"], "kills"),
         (["--", "--nonsense=1"], "nonsense"),
         (["--workdir=."], "not empty"),

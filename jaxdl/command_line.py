@@ -1,0 +1,212 @@
+"""Command line of `jaxdl`: the parser of its commands, their options and help texts."""
+
+import argparse
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxdl.cli import Parser
+from jaxdl.errors import UserError
+
+# Options that replace a run's own data or classifier.
+REPLACEMENTS = {
+    "data_dir": "TFDS folder to read instead of the run's own",
+    "dataset": "folder of images to read instead of the run's own data set",
+    "source_file": "source text to read instead of the run's own; with --dataset=files",
+    "target_file": "target text to read instead of the run's own; with --dataset=files",
+    "classifier": "run folder of the classifier that scores mnist_gan, instead of the run's own",
+}
+PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
+CHECKPOINT = "checkpoint to load: best, newest or a step (default: best)"
+# Of each command: a line for the list of commands, a sentence on what it does, an example.
+COMMANDS = {
+    "list": (
+        "list experiments, models, data sets, losses, optimizers and schedules",
+        "Prints the names that experiments and their flags accept, each with a line about it.",
+        "jaxdl list",
+    ),
+    "prepare": (
+        "download a data set into a TFDS folder",
+        "Downloads a data set, verifies it, and writes it into a TFDS folder for runs to read.",
+        "jaxdl prepare cifar10 --data_dir=data",
+    ),
+    "evaluate": (
+        "evaluate a checkpoint of a run",
+        "Prints the metrics of a checkpoint on one split, and keeps them in the run folder.",
+        "jaxdl evaluate runs/cifar_vgg/RUN --checkpoint=newest --split=validation",
+    ),
+    "generate": (
+        "generate text with the language model of a run",
+        "Prints a prompt, continued by the language model of a run.",
+        "jaxdl generate runs/shakespeare_lm/RUN --prompt=ROMEO: --length=200",
+    ),
+    "replay": (
+        "repeat the training step whose metrics were not finite",
+        "Repeats the step that ended a run, and names the first operation that was not finite.",
+        "jaxdl replay runs/cifar_vgg/RUN",
+    ),
+    "verify": (
+        "check that a run survives interruptions without a changed bit",
+        "Runs an experiment twice, once interrupted at random moments, and compares the results.",
+        "jaxdl verify experiments.iris_mlp --kills=5 -- --num_epochs=50",
+    ),
+    "sweep": (
+        "run an experiment once for each combination of flag values",
+        "Runs an experiment once for each combination of flag values, several at a time.\n"
+        "A flag may be a list (--depth=11,16), a range of integers (--seed=0..4) or, with\n"
+        "--random=N, a range to draw from (--learning_rate=1e-4..1e-1:log). The same command\n"
+        "continues an interrupted sweep.",
+        "jaxdl sweep experiments.mnist_lenet --learning_rate=1e-3,1e-2 --seed=0..2",
+    ),
+    "report": (
+        "compare runs, or show a sweep: a table and a picture",
+        "Prints a table of runs and draws their curves; of a sweep, one row per combination.",
+        "jaxdl report runs/cifar_vgg/* --output=curves.png",
+    ),
+}
+START = """\
+Experiments are modules: `python -m experiments.NAME` starts one, `jaxdl list` names them all.
+`jaxdl COMMAND --help` describes a command, its options and an example."""
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        try:
+            version = metadata.version("jaxdl")
+        except metadata.PackageNotFoundError as error:
+            raise UserError(
+                "jaxdl has no version, as it is not installed: pip install ."
+            ) from error
+        print(f"jaxdl {version}")
+        parser.exit()
+
+
+# Long: a list of commands and their options.
+def parser() -> Parser:
+    """Parser of the command line: all commands and their options."""
+    parser = Parser(
+        "jaxdl",
+        description="Prepares data, and evaluates, verifies, sweeps and compares runs.",
+        epilog=START,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = "print the version of jaxdl and exit"
+    parser.add_argument("--version", action=_Version, nargs=0, help=version)
+    commands = parser.add_subparsers(
+        title="commands", required=True, dest="command", metavar="COMMAND", parser_class=Parser
+    )
+
+    _add_command(commands, "list")
+
+    command = _add_command(commands, "prepare")
+    command.add_argument("name", help=f"data set: {PREPARED}")
+    command.add_argument("--data_dir", default="", help="TFDS folder (default: TFDS's own)")
+
+    command = _add_command(commands, "evaluate")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    splits = ["train", "validation", "test"]
+    command.add_argument(
+        "--split", default="test", choices=splits, help="split to evaluate (default: test)"
+    )
+    _add_replacements(command)
+
+    command = _add_command(commands, "generate")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--prompt", default="\n", help="text to continue (default: a new line)")
+    command.add_argument("--length", type=int, default=500, help="characters to write (500)")
+    command.add_argument(
+        "--temperature", type=float, default=0.8, help="sampling temperature; 1: unchanged (0.8)"
+    )
+    command.add_argument(
+        "--top_k", type=int, default=0, help="sample from the K likeliest characters; 0: all (0)"
+    )
+    command.add_argument(
+        "--top_p", type=float, default=1.0, help="sample from the likeliest that sum to this (1)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of the sampling (0)")
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    _add_replacements(command)
+
+    command = _add_command(commands, "replay")
+    command.add_argument("run", type=Path, help="run folder")
+    _add_replacements(command)
+
+    command = _add_command(
+        commands,
+        "verify",
+        usage="jaxdl verify EXPERIMENT [options] -- FLAGS OF THE EXPERIMENT",
+    )
+    command.add_argument("experiment", help="module, such as experiments.cifar_vgg")
+    command.add_argument("--kills", type=_count, default=10, help="interruptions by kill -9 (10)")
+    command.add_argument("--terms", type=_count, default=0, help="interruptions by SIGTERM (0)")
+    command.add_argument(
+        "--faults", type=_count, default=0, help="kills with a checkpoint damaged after each (0)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of the interruptions (0)")
+    command.add_argument(
+        "--workdir", type=Path, help="folder to keep both runs in (default: a temporary one)"
+    )
+
+    command = _add_command(
+        commands,
+        "sweep",
+        usage="jaxdl sweep EXPERIMENT [options] --FLAG=A,B ... [-- FLAGS WITHOUT LISTS]",
+        allow_abbrev=False,
+    )
+    command.add_argument("experiment", help="module, such as experiments.mnist_lenet")
+    command.add_argument(
+        "--jobs", type=_count, default=0, help="trials at a time (default: one per GPU)"
+    )
+    command.add_argument(
+        "--random", type=_count, default=0, help="combinations to draw, per seed; 0: all (0)"
+    )
+    command.add_argument(
+        "--engine",
+        default="local",
+        choices=["local", "slurm", "ray"],
+        help="engine that runs the trials",
+    )
+    command.add_argument(
+        "--retries", type=_count, default=2, help="restarts of a trial that was killed (2)"
+    )
+    command.add_argument("--cpus", type=_count, default=0, help="CPUs per trial: Slurm, Ray (1)")
+    command.add_argument("--gpus", type=_count, default=0, help="GPUs per trial: Slurm, Ray (0)")
+    command.add_argument(
+        "--workdir", default="", help="folder of the sweep (default: named after its flags)"
+    )
+    command.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
+
+    command = _add_command(commands, "report")
+    command.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="run folders, or the folder of one sweep"
+    )
+    command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
+    return parser
+
+
+def _add_command(commands: Any, name: str, **options: Any) -> argparse.ArgumentParser:
+    """Adds a command with its texts from `COMMANDS`."""
+    help, description, example = COMMANDS[name]
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+    return command
+
+
+def _add_replacements(command: argparse.ArgumentParser) -> None:
+    for name, text in REPLACEMENTS.items():
+        command.add_argument(f"--{name}", default=None, help=text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
