@@ -55,7 +55,7 @@ class Config(agents.AgentConfig):
           UserError: they do not, or it does not.
         """
         super().validate()
-        agents.divides("batch_size", self.batch_size, self.memory, "--memory")
+        agents.check_divides("batch_size", self.batch_size, self.memory, "--memory")
         most = min(self.memory, self.total_steps(self.batch_size) * self.batch_size)
         if self.learn_from > most:
             raise UserError(
@@ -89,7 +89,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     def init(key: Key) -> State:
         key, params_key, reset_key = jax.random.split(key, 3)
         params = model.init(params_key, jnp.zeros((1, environment.size)), train=False)["params"]
-        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        episodes = agents.begin_batch(environment, reset_key, config.batch_size)
         policy = agents.greedy(lambda x: q_values(params, x))
         _, shapes = jax.eval_shape(lambda: rollout(environment, policy, episodes, key, 1))
         row = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), shapes)
@@ -130,7 +130,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         scalars["learning_rate"] = optim.learning_rate(new[1], config.learning_rate, schedule)
         logged = {name: metrics.scalar(value) for name, value in scalars.items()}
         state = State(state.step + 1, state.key, params, target, opt_state, episodes, memory)
-        return state, logged | agents.finished(transitions)
+        return state, logged | agents.finished_return(transitions)
 
     return agents.agent(spec, init, update, lambda state, x, **o: q_values(state.params, x, **o))
 

@@ -57,7 +57,7 @@ class Config(agents.AgentConfig):
         """Checks that minibatches have equal sizes."""
         super().validate()
         size = self.rollout * self.batch_size
-        agents.divides("minibatches", self.minibatches, size, "--rollout times --batch_size")
+        agents.check_divides("minibatches", self.minibatches, size, "--rollout times --batch_size")
 
 
 class State(NamedTuple):
@@ -91,12 +91,12 @@ def build(config: Config, spec: DataSpec) -> Task:
     def init(key: Key) -> State:
         key, params_key, reset_key = jax.random.split(key, 3)
         params = model.init(params_key, jnp.zeros((1, environment.size)))["params"]
-        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        episodes = agents.begin_batch(environment, reset_key, config.batch_size)
         return State(jnp.int32(0), key, params, optimizer.init(params), episodes)
 
     def update(state: State) -> tuple[State, Metrics]:
         rollout_key, shuffle_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        act = agents.sampled(lambda x: apply(state.params, x)[0])
+        act = agents.categorical_policy(lambda x: apply(state.params, x)[0])
         episodes, transitions = rollout(
             environment, act, state.episodes, rollout_key, config.rollout
         )
@@ -130,7 +130,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         (params, opt_state), logged = jax.lax.scan(minibatch, carry, rows)
         logged = jax.tree.map(lambda a: jnp.sum(a, axis=0), logged)
         new = State(state.step + 1, state.key, params, opt_state, episodes)
-        return new, logged | explained | agents.finished(transitions)
+        return new, logged | explained | agents.finished_return(transitions)
 
     return agents.agent(spec, init, update, lambda state, x, **o: apply(state.params, x, **o))
 

@@ -73,8 +73,8 @@ def build(config: Config, spec: DataSpec) -> Task:
 
     def update(state: State) -> tuple[State, Metrics]:
         reset_key, rollout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        act = agents.sampled(lambda x: apply(state.params, x)[0])
-        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        act = agents.categorical_policy(lambda x: apply(state.params, x)[0])
+        episodes = agents.begin_batch(environment, reset_key, config.batch_size)
         _, transitions = rollout(environment, act, episodes, rollout_key, environment.horizon)
         # Only the first episode of each environment counts; steps after its end are masked.
         ends = jnp.cumsum(transitions.ended, axis=0) - transitions.ended

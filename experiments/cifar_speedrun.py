@@ -25,7 +25,7 @@ from jaxdl.data import images
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.metrics import Metrics
-from jaxdl.models.airbench import SMALLEST, Airbench, whiten
+from jaxdl.models.airbench import MIN_SIZE, Airbench, whiten
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import Model, TrainState, Views, classification, supervised
@@ -39,7 +39,7 @@ class Config(RunConfig):
     """Hyperparameters of the record with Muon: 2.59 seconds on an A100 (Jordan, 2024)."""
 
     dataset: str = "cifar10"
-    image_size: int = flag(32, "pixels per side", low=SMALLEST, high=1024)
+    image_size: int = flag(32, "pixels per side", low=MIN_SIZE, high=1024)
     validation_fraction: float = flag(0.1, "fraction of the training images", low=0.0, high=1.0)
     num_epochs: int = 8
     batch_size: int = 2000
@@ -88,7 +88,7 @@ def optimizer(
 
     kernels = nesterov(config.learning_rate, config.momentum)
     if config.optimizer == "muon":
-        kernels = optim.unit_muon(config.momentum, rate(config.learning_rate))
+        kernels = optim.normalized_muon(config.momentum, rate(config.learning_rate))
     groups = {
         "kernel": kernels,
         "bias": nesterov(config.bias_rate, config.rest_momentum),

@@ -57,7 +57,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 
     def init(key: Key) -> State:
         key, reset_key = jax.random.split(key)
-        episodes = agents.side_by_side(environment, reset_key, config.batch_size)
+        episodes = agents.begin_batch(environment, reset_key, config.batch_size)
         return State(jnp.int32(0), key, jnp.zeros(process.reward.shape), episodes)
 
     def update(state: State) -> tuple[State, Metrics]:
@@ -81,7 +81,7 @@ def build(config: Config, spec: DataSpec) -> Task:
             "learning_rate": metrics.scalar(jnp.float32(config.learning_rate)),
         }
         new = State(state.step + 1, state.key, params, episodes)
-        return new, logged | agents.finished(transitions)
+        return new, logged | agents.finished_return(transitions)
 
     def metrics_fn(state: State) -> Metrics:
         exact = tabular.value_iteration(process, config.discount)

@@ -92,7 +92,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         train_metrics_fn=classification,
         inputs="tokens",
     )
-    return bucketing.bucketed(task, spec.widths, ("tokens",))
+    return bucketing.bucket(task, spec.widths, ("tokens",))
 
 
 def run(config: Config) -> dict[str, Any]:

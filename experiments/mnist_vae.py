@@ -23,7 +23,7 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset, padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.models import vae
-from jaxdl.models.vae import VAE, Drawn
+from jaxdl.models.vae import VAE, VAEOutput
 from jaxdl.run import pictures
 from jaxdl.task import Batch, Key, Predict, Task
 from jaxdl.tasks import vision
@@ -72,12 +72,12 @@ def build(config: Config, spec: DataSpec) -> Task:
         x = batch["image"].astype(jnp.float32) / 255
         return x, jnp.zeros((x.shape[0], config.latents))
 
-    def loss(drawn: Drawn, batch: Batch) -> jax.Array:
-        reconstruction, divergence = vae.terms(drawn, batch["image"])
+    def loss(drawn: VAEOutput, batch: Batch) -> jax.Array:
+        reconstruction, divergence = vae.elbo_terms(drawn, batch["image"])
         return reconstruction + config.beta * divergence
 
-    def metrics_fn(drawn: Drawn, batch: Batch) -> metrics.Metrics:
-        reconstruction, divergence = vae.terms(drawn, batch["image"])
+    def metrics_fn(drawn: VAEOutput, batch: Batch) -> metrics.Metrics:
+        reconstruction, divergence = vae.elbo_terms(drawn, batch["image"])
         total = reconstruction + divergence
         terms = {"reconstruction": reconstruction, "kl": divergence, "negative_elbo": total}
         return {name: metrics.mean(value, batch["mask"]) for name, value in terms.items()}

@@ -66,7 +66,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains, plots attention, scores translations and returns the content of `summary.json`."""
     data = load(config)
-    translate_and_score = translation.final_eval_of(config, data)
+    translate_and_score = translation.make_final_eval(config, data)
     tokenizer = data.spec.tokenizer
     assert tokenizer is not None
 

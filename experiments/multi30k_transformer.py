@@ -70,7 +70,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains, translates the test split and returns the content of `summary.json`."""
     data = load(config)
-    final_eval = translation.final_eval_of(config, data)
+    final_eval = translation.make_final_eval(config, data)
     return loop.train(config, build, data, best=("loss", min), final_eval=final_eval)
 
 

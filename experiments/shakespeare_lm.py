@@ -129,7 +129,7 @@ def run(config: Config) -> dict[str, Any]:
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
         options = generation.Options(length=1000)
-        text = generation.go_on(task, state, data.spec, PROMPT, options)
+        text = generation.generate_text(task, state, data.spec, PROMPT, options)
         files.write_text(folder / "samples.txt", text)
         return {}
 

@@ -156,9 +156,9 @@ def _sweep(options: argparse.Namespace) -> None:
         options.workdir,
     )
     flags = options.experiment, options.lists, options.flags
-    folder = driver.place(*flags, sweep_options)
+    folder = driver.sweep_folder(*flags, sweep_options)
     if options.dry_run:
-        trials = driver.planned(*flags, options.random)
+        trials = driver.plan(*flags, options.random)
         print("\n".join(driver.commands(options.experiment, trials, folder)))
         return
     try:

@@ -49,7 +49,7 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         from jaxdl.distributed import collectives, watchdog
         from jaxdl.run import workdir
 
-        if watchdog.several(config):
+        if watchdog.is_multiprocess(config):
             _mute_native_stdout()
         else:  # with several processes, host 0 checks the workdir after they have met
             workdir.refuse_if_used(config)
@@ -57,7 +57,7 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
         watchdog.join(config)
         check_devices()
         output = contextlib.nullcontext() if collectives.is_host0() else _silence()
-        with watchdog.watched(config), output:
+        with watchdog.watch(config), output:
             for name, value in run(config).items():
                 print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 

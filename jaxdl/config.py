@@ -13,7 +13,7 @@ from jaxdl import files
 from jaxdl.errors import UserError, printable, shortened
 
 # Fields that identify a process of a distributed run, with their values for a single process.
-ALONE: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
+SINGLE_PROCESS: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
 
 
 def flag(

@@ -179,7 +179,7 @@ def clear_parts(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def refuse_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> None:
+def check_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> None:
     """Checks that the entries of a run folder are regular files and folders.
 
     Args:
@@ -202,7 +202,7 @@ def refuse_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> 
                     )
 
 
-def refuse_links(folder: Path, names: Iterable[str], depth: int = 100) -> None:
+def check_no_links(folder: Path, names: Iterable[str], depth: int = 100) -> None:
     """Checks that no symbolic link leads writes below a folder to another place.
 
     Args:

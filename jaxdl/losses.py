@@ -33,12 +33,12 @@ def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(labels, num_classes) if indices else labels
 
 
-def absolute(x: jax.Array) -> jax.Array:
+def abs_zero_grad(x: jax.Array) -> jax.Array:
     """Absolute value with gradient 0 at 0.
 
     `jnp.abs` has gradient 1 there, which would move an exact prediction or a weight of zero.
 
-    >>> float(absolute(jnp.float32(-2.0))), float(jax.grad(absolute)(0.0))
+    >>> float(abs_zero_grad(jnp.float32(-2.0))), float(jax.grad(abs_zero_grad)(0.0))
     (2.0, 0.0)
     """
     return x * jax.lax.stop_gradient(jnp.sign(x))
@@ -58,7 +58,7 @@ def cross_entropy(
     Args:
       logits: unnormalised log-probabilities [B, C]; bfloat16 is converted to float32.
       labels: class indices [B] or probabilities [B, C].
-      label_smoothing: probability that is spread evenly over all classes, see `smooth`.
+      label_smoothing: probability that is spread evenly over all classes, see `smooth_labels`.
 
     Returns:
       Losses [B]; NaN for an index outside the classes.
@@ -68,7 +68,7 @@ def cross_entropy(
     """
     logits = _at_least_float32(logits)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        targets = smooth(labels, logits.shape[-1], label_smoothing)
+        targets = smooth_labels(labels, logits.shape[-1], label_smoothing)
         return optax.softmax_cross_entropy(logits, targets)
     # Indices are not expanded to probabilities of the logits' shape: this takes half the time
     # where there are many classes.
@@ -83,7 +83,7 @@ def cross_entropy(
     return jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) - label_logits
 
 
-def smooth(labels: jax.Array, num_classes: int, share: float | jax.Array) -> jax.Array:
+def smooth_labels(labels: jax.Array, num_classes: int, share: float | jax.Array) -> jax.Array:
     """Label smoothing to probabilities [B, C] (Szegedy et al., 2016).
 
     Args:
@@ -91,7 +91,7 @@ def smooth(labels: jax.Array, num_classes: int, share: float | jax.Array) -> jax
       num_classes: number of classes C.
       share: probability that is taken from each label and spread evenly over all classes.
 
-    >>> smooth(jnp.array([1]), 4, 0.5)
+    >>> smooth_labels(jnp.array([1]), 4, 0.5)
     Array([[0.125, 0.625, 0.125, 0.125]], dtype=float32)
     """
     return optax.smooth_labels(one_hot(labels, num_classes), share)
@@ -157,7 +157,7 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
 
 def absolute_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     """Absolute error |y - t|, with gradient 0 where it is 0."""
-    return _per_example(absolute(_at_least_float32(predictions) - targets))
+    return _per_example(abs_zero_grad(_at_least_float32(predictions) - targets))
 
 
 def huber(predictions: jax.Array, targets: jax.Array, delta: float | jax.Array = 1.0) -> jax.Array:
@@ -175,7 +175,7 @@ def log_cosh(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     Small errors use log(1 + 2 sinh(e / 2)**2). optax's form, a difference of logarithms, loses all
     digits there.
     """
-    error = absolute(_at_least_float32(predictions) - targets)
+    error = abs_zero_grad(_at_least_float32(predictions) - targets)
     small = jnp.log1p(2 * jnp.square(jnp.sinh(jnp.minimum(error, 1) / 2)))
     large = error - jnp.log(2.0) + jnp.log1p(jnp.exp(-2 * error))
     return _per_example(jnp.where(error < 1, small, large))

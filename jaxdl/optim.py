@@ -145,7 +145,9 @@ def schedule_free(parts: Parts) -> optax.GradientTransformation:
     return contrib.schedule_free(base, rate, b1=parts.momentum)
 
 
-def unit_muon(momentum: Rate, rate: optax.GradientTransformation) -> optax.GradientTransformation:
+def normalized_muon(
+    momentum: Rate, rate: optax.GradientTransformation
+) -> optax.GradientTransformation:
     """Muon for convolutions that are followed by normalisation (Jordan, 2024, airbench94_muon).
 
     The scale of such kernels has no effect, so each step starts from the kernel rescaled to filters

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.losses import absolute
+from jaxdl.losses import abs_zero_grad
 from jaxdl.optim import Rate, is_static, kernels
 
 
@@ -15,7 +15,7 @@ def l1(params: optax.Params, strength: Rate) -> jax.Array:
     >>> float(l1({"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([5.0])}, 0.5))
     1.5
     """
-    return strength * jnp.asarray(sum(jnp.sum(absolute(w)) for w in _kernels(params)))
+    return strength * jnp.asarray(sum(jnp.sum(abs_zero_grad(w)) for w in _kernels(params)))
 
 
 def l2(params: optax.Params, strength: Rate) -> jax.Array:

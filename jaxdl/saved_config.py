@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from jaxdl.config import ALONE, RunConfig, experiment_name
+from jaxdl.config import SINGLE_PROCESS, RunConfig, experiment_name
 from jaxdl.errors import UserError, shortened
 
 
@@ -56,7 +56,7 @@ def to_flags(config: RunConfig) -> str:
     lines = [
         f"--{field.name}={_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
-        if field.name not in ("workdir", "resume", *ALONE)
+        if field.name not in ("workdir", "resume", *SINGLE_PROCESS)
     ]
     return "\n".join(lines) + "\n"
 

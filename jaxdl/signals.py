@@ -28,7 +28,7 @@ class Stopped(BaseException):
         self.status = 128 + number
 
 
-class Asked(BaseException):
+class StopRequested(BaseException):
     """Raised where a run stops because of a signal."""
 
     def __init__(self, number: int):
@@ -51,7 +51,7 @@ class Request:
         """Records a signal for `poll`; within `at_once` raises Asked immediately."""
         self.number = number
         if self._at_once:
-            raise Asked(number)
+            raise StopRequested(number)
 
     def forget(self) -> None:
         """Forgets the recorded signal, which is sent again."""
@@ -70,7 +70,7 @@ class Request:
     def poll(self) -> None:
         """Raises Asked if a signal was recorded; called wherever a run may stop."""
         if self.number is not None:
-            raise Asked(self.number)
+            raise StopRequested(self.number)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _handled(
 
     def send_again(unraisable: Any) -> None:
         error = unraisable.exc_value
-        if not isinstance(error, Stopped | Asked):
+        if not isinstance(error, Stopped | StopRequested):
             previous_hook(unraisable)
             return
         forget()

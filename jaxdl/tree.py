@@ -62,17 +62,17 @@ def count(flat: dict[str, Any]) -> int:
     return sum(leaf.size for leaf in flat.values())
 
 
-def shape(leaf: Any) -> str:
+def format_shape(leaf: Any) -> str:
     """Formats the dtype and shape of a leaf.
 
-    >>> shape(jnp.zeros((16, 10)))
+    >>> format_shape(jnp.zeros((16, 10)))
     'float32[16,10]'
     """
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def of_shape(text: str, sharding: Any) -> jax.ShapeDtypeStruct:
-    """Parses a dtype and shape as `shape` formats them, and adds a sharding."""
+def parse_shape(text: str, sharding: Any) -> jax.ShapeDtypeStruct:
+    """Parses a dtype and shape as `format_shape` formats them, and adds a sharding."""
     dtype, sizes = text.rstrip("]").split("[")
     shape = tuple(int(size) for size in sizes.split(",") if size)
     return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)

@@ -115,7 +115,7 @@ def check_verb(words):
     flags = words[end + 1 :]
     options, others = __main__.parser().parse_known_args(words[:end])
     if words[0] == "sweep":
-        assert driver.planned(options.experiment, others, flags, options.random)
+        assert driver.plan(options.experiment, others, flags, options.random)
         return
     assert not others, f"jaxdl {words[0]} has no {others}"
     if words[0] == "verify":

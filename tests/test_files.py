@@ -99,8 +99,8 @@ def test_what_is_no_json_object_is_one_line(text, folder):
 def test_links_below_a_folder_are_refused_wherever_they_are(name, folder, outside):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.refuse_links(folder, ["config.json", "plots", "checkpoints"])
+    files.check_no_links(folder, ["config.json", "plots", "checkpoints"])
     path.symlink_to(outside.parent)  # a circle, were it followed
     with pytest.raises(UserError, match=f"{name} is a symbolic link to .*: put the file"):
-        files.refuse_links(folder, ["config.json", "plots", "checkpoints"])
-    files.refuse_links(folder, ["others"])
+        files.check_no_links(folder, ["config.json", "plots", "checkpoints"])
+    files.check_no_links(folder, ["others"])

@@ -276,7 +276,7 @@ def test_unit_muon_evens_out_what_is_added_to_kernels_of_unit_filters():
     random = np.random.RandomState(0)
     kernel, steps = random.normal(size=(2, 2, 3, 5)), random.normal(size=(STEPS, 2, 2, 3, 5))
     rate = optax.scale_by_learning_rate(lambda count: RATE / (1 + count))
-    chain = optim.unit_muon(MOMENTUM, rate)
+    chain = optim.normalized_muon(MOMENTUM, rate)
     params = {"w": jnp.asarray(kernel, jnp.float32)}
     state = chain.init(params)
     m = 0.0

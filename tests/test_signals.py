@@ -25,7 +25,7 @@ def test_a_signal_is_noted_and_raised_where_it_is_asked_for():
         request.poll()
         signal.raise_signal(signal.SIGTERM)
         assert request.number == signal.SIGTERM
-        with pytest.raises(signals.Asked):
+        with pytest.raises(signals.StopRequested):
             request.poll()
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -65,7 +65,7 @@ def test_a_signal_that_a_callback_drops_is_heard_again(number, capsys):
         heard_in_a_collection(number)
     assert stopped.value.status == 128 + number
     with signals.graceful() as request:
-        with pytest.raises(signals.Asked) as asked, request.at_once():
+        with pytest.raises(signals.StopRequested) as asked, request.at_once():
             heard_in_a_collection(number)
         assert asked.value.number == request.number == number
     assert "Traceback" not in capsys.readouterr().err

@@ -167,7 +167,7 @@ def run(config: Config) -> dict[str, Any]:
         flags = [f"--{name}={value}" for name, value in values.items() if value]
         words = ["python -m experiments.benchmarks.beside_torch", *flags, f"--turns={config.turns}"]
         entry |= {"command": " ".join(words), **origin}
-        performance.keep(Path(config.results), entry)
+        performance.save(Path(config.results), entry)
         print(performance.line(entry), flush=True)
         medians[case.name] = entry["ratio"]["median"]
     return medians

@@ -74,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
                 os.fsync(file.fileno())
             add_time("for comparison, a plain file of", began)
     return {
-        case: performance.keep_cost(Path(config.results), case, values, "s", COMMAND, origin)
+        case: performance.save_cost(Path(config.results), case, values, "s", COMMAND, origin)
         for case, values in seconds.items()
     }
 

@@ -131,7 +131,7 @@ def run(config: Config) -> dict[str, Any]:
         "a step of VGG-16, 64 images": times(vgg, cifar_vgg.build, noise, config.turns),
     }
     return {
-        case: performance.keep_cost(
+        case: performance.save_cost(
             Path(config.results),
             case,
             pair.ratios(*zip(*seconds, strict=True)),

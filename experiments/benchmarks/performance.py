@@ -124,7 +124,7 @@ def committed(commit: str) -> dict[str, Any]:
     return {"commit": name.decode().strip(), "source": _digest(code)}
 
 
-def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
+def save(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     """Adds an entry to the file of its hardware; replaces an older entry of the same case.
 
     A check that was neither passed nor failed this time keeps its older state.
@@ -155,7 +155,7 @@ def keep(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     return path
 
 
-def keep_cost(
+def save_cost(
     folder: Path, case: str, values: Sequence[float], unit: str, command: str, source: Record
 ) -> float:
     """Saves a cost, such as the time to the first step, and returns its median.
@@ -169,7 +169,7 @@ def keep_cost(
       source: the result of `origin`, from before the measurement.
     """
     entry = cost(case, values, unit, command)
-    keep(folder, entry | source, "costs")
+    save(folder, entry | source, "costs")
     median: float = entry["value"]["median"]
     return median
 
@@ -177,7 +177,7 @@ def keep_cost(
 def cost(
     case: str, values: Sequence[float], unit: str, command: str, machine: Record | None = None
 ) -> Record:
-    """Returns the record of a cost; see `keep_cost` for the arguments.
+    """Returns the record of a cost; see `save_cost` for the arguments.
 
     `machine` has the `hardware` and `versions` of the measurement; None stands for this process.
     """

@@ -29,7 +29,7 @@ HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
 
-def keep(folder: Path, results: Path, note: str = "") -> Path:
+def add_run(folder: Path, results: Path, note: str = "") -> Path:
     """Adds a finished run to the results; replaces an older run of the same row and seed.
 
     Args:
@@ -188,7 +188,7 @@ def run(arguments: list[str]) -> None:
     """Adds the runs that the command line names, and updates the table of the page.
 
     Raises:
-      UserError: see `keep` and `write`; the page is checked before a run is added.
+      UserError: see `add_run` and `write`; the page is checked before a run is added.
     """
     parser = Parser(
         "python -m experiments.benchmarks.publish", description=(__doc__ or "").split("\n")[0]
@@ -208,7 +208,7 @@ def run(arguments: list[str]) -> None:
         files.check_encoding(path)
     generated.check(chosen.page, PART)
     for folder in chosen.runs:
-        print(keep(folder, chosen.results, chosen.note))
+        print(add_run(folder, chosen.results, chosen.note))
     write(chosen.results, chosen.page)
 
 

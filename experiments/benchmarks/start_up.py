@@ -86,7 +86,7 @@ def run(config: Config) -> dict[str, Any]:
         for case, value in turn.items():
             seconds.setdefault(case, []).append(value)
     return {
-        case: performance.keep_cost(Path(config.results), case, values, "s", COMMAND, origin)
+        case: performance.save_cost(Path(config.results), case, values, "s", COMMAND, origin)
         for case, values in seconds.items()
     }
 

@@ -44,7 +44,7 @@ def idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def members(path: Path, names: list[str]) -> dict[str, bytes]:
+def read_members(path: Path, names: list[str]) -> dict[str, bytes]:
     """Reads the named files of a gzipped tar file into memory.
 
     Args:
@@ -55,16 +55,16 @@ def members(path: Path, names: list[str]) -> dict[str, bytes]:
       The bytes of each entry by its name.
 
     Raises:
-      UserError: the archive lacks one of the names, or `matching` refuses it.
+      UserError: the archive lacks one of the names, or `read_matching` refuses it.
     """
-    contents = dict(matching(path, names.__contains__))
+    contents = dict(read_matching(path, names.__contains__))
     for name in names:
         if name not in contents:
             raise damaged(path, f"{name} is not in it")
     return contents
 
 
-def matching(path: Path, is_wanted: Callable[[str], Any]) -> Iterator[tuple[str, bytes]]:
+def read_matching(path: Path, is_wanted: Callable[[str], Any]) -> Iterator[tuple[str, bytes]]:
     """Reads the files of a gzipped tar file whose names match; nothing is written to disk.
 
     Args:

@@ -128,7 +128,7 @@ def split_validation(
     if labels is not None:
         order = order[_stratified(labels[order], held_out)]
     kept_rows, held_out_rows = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return part(train, kept_rows), part(train, held_out_rows)
+    return select(train, kept_rows), select(train, held_out_rows)
 
 
 def _stratified(labels: np.ndarray, held_out: int) -> np.ndarray:
@@ -145,7 +145,7 @@ def _stratified(labels: np.ndarray, held_out: int) -> np.ndarray:
     return np.argsort(ranks >= quotas[labels], kind="stable")
 
 
-def by_class(fingerprint: str) -> str:
+def stratified_fingerprint(fingerprint: str) -> str:
     """Fingerprint of data whose validation split is stratified by label.
 
     It differs from the data's own fingerprint, so that runs with another validation split are
@@ -154,7 +154,7 @@ def by_class(fingerprint: str) -> str:
     return hashlib.sha256(f"{fingerprint}, validation by class".encode()).hexdigest()
 
 
-def part(split: Split, rows: np.ndarray) -> Split:
+def select(split: Split, rows: np.ndarray) -> Split:
     """Selects rows [M] of a split; a split that is not in memory reads nothing yet."""
     if isinstance(split, Records):
         return split.of(rows)

@@ -88,7 +88,7 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
         say(f"{path} not kept ({error.strerror}): each start decodes anew; set XDG_CACHE_HOME")
 
 
-def once(name: str, find: Callable[[], Value | None], make: Callable[[], Value]) -> Value:
+def get_or_make(name: str, find: Callable[[], Value | None], make: Callable[[], Value]) -> Value:
     """Returns a cached value, or makes it in one process while the others wait.
 
     Args:
@@ -106,10 +106,10 @@ def once(name: str, find: Callable[[], Value | None], make: Callable[[], Value])
         return make() if value is None else value
 
 
-def joined(splits: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Joins the arrays of several splits into one dictionary for `write`; see `part`.
+def join_splits(splits: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Joins the arrays of several splits into one dictionary for `write`; see `select_split`.
 
-    >>> list(joined({"train": {"image": np.zeros(2)}, "test": {"image": np.zeros(1)}}))
+    >>> list(join_splits({"train": {"image": np.zeros(2)}, "test": {"image": np.zeros(1)}}))
     ['train image', 'test image']
     """
     return {
@@ -117,8 +117,8 @@ def joined(splits: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     }
 
 
-def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Selects the arrays of one split from those that `joined` made; {} if it has none."""
+def select_split(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Selects the arrays of one split from those that `join_splits` made; {} if it has none."""
     prefix = f"{name} "
     return {
         key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)

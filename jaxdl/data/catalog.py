@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxdl.data import layout as layouts
 from jaxdl.data import tfds
 from jaxdl.data.layout import Layout
-from jaxdl.data.stored import Stored, damaged
+from jaxdl.data.stored import PreparedDataset, damaged
 from jaxdl.errors import UserError, first_line, shortened
 
 # TFDS's syntax, and the version also as a folder: mnist/3.0.1. No name leads out of a TFDS folder.
@@ -20,7 +20,7 @@ NAME = re.compile(
 )
 
 
-def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
+def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> PreparedDataset:
     """Finds a data set of TFDS by name, without network access and without reading its records.
 
     Args:
@@ -36,7 +36,7 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
       UserError: there is no data set of that name, it lacks one of the features, or its folder is
         not as TFDS writes it.
     """
-    base, config, version = parsed(name)
+    base, config, version = parse_name(name)
     above = tfds.folder(data_dir) / base
     stock = tfds.stock(base, config, version)
     try:
@@ -56,13 +56,13 @@ def open_dataset(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
         )
     if layout is not None:
         _check_types(folder, layout, features)
-    return Stored(folder, layout)
+    return PreparedDataset(folder, layout)
 
 
-def parsed(name: str) -> tuple[str, str | None, str | None]:
+def parse_name(name: str) -> tuple[str, str | None, str | None]:
     """Parses a name into data set, config and version; see `open_dataset`.
 
-    >>> parsed("imagenet_resized/32x32:0.1.0")
+    >>> parse_name("imagenet_resized/32x32:0.1.0")
     ('imagenet_resized', '32x32', '0.1.0')
 
     Raises:

@@ -115,9 +115,9 @@ class ImageFolder:
             image[row] = pixels.resize(source.read(row)[0], image_size)
         return {"image": image, "label": source.labels()}
 
-    def source(self, name: str) -> "Files":
+    def source(self, name: str) -> "ImageFiles":
         """Returns the files of a split, to be read one by one."""
-        return Files(self._files[name])
+        return ImageFiles(self._files[name])
 
     def _find_splits(self) -> tuple[str, ...]:
         """Names of the training, the test and, if there are three, the validation folder."""
@@ -230,7 +230,7 @@ class ImageFolder:
         self._left_out.setdefault(reason, []).append(path)
 
 
-class Files:
+class ImageFiles:
     """Image files and their labels."""
 
     def __init__(self, files: list[tuple[Path, int]]):

@@ -18,7 +18,7 @@ from jaxdl.data.records import Source
 # The readers of folders and of TFDS are imported only by a run that has such images.
 if TYPE_CHECKING:
     from jaxdl.data.folder import ImageFolder
-    from jaxdl.data.stored import Stored
+    from jaxdl.data.stored import PreparedDataset
 
 
 class Raw(NamedTuple):
@@ -138,14 +138,14 @@ def from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
     """
     from jaxdl.data import cache, prepare
 
-    stored = prepare.opened(name, data_dir, ("image", "label"))
+    stored = prepare.open_or_prepare(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
     names = used_splits(stored)
 
     def find() -> list[Split] | None:
         cached = cache.read(key) or {}
-        splits = [cache.part(cached, name) for name in names]
+        splits = [cache.select_split(cached, name) for name in names]
         counts = map(stored.count, names)
         valid = (
             _is_valid(split, count, image_size) for split, count in zip(splits, counts, strict=True)
@@ -156,10 +156,10 @@ def from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
         for name in names:
             stored.check(name)
         splits = [read(stored, name, image_size) for name in names]
-        cache.write(key, cache.joined(dict(zip(names, splits, strict=True))))
+        cache.write(key, cache.join_splits(dict(zip(names, splits, strict=True))))
         return splits
 
-    train, test, *validation = cache.once(key, find, make)
+    train, test, *validation = cache.get_or_make(key, find, make)
     return Raw(
         stored.version,
         fingerprint,
@@ -172,7 +172,7 @@ def from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
     )
 
 
-def used_splits(stored: "Stored") -> tuple[str, ...]:
+def used_splits(stored: "PreparedDataset") -> tuple[str, ...]:
     """Names of the training, the test and, if there is one, the validation split.
 
     The names of unused splits are printed.
@@ -187,7 +187,7 @@ def used_splits(stored: "Stored") -> tuple[str, ...]:
     return used
 
 
-def labels(stored: "Stored", fingerprint: str, source: Source) -> np.ndarray:
+def labels(stored: "PreparedDataset", fingerprint: str, source: Source) -> np.ndarray:
     """Labels of a split that is not in memory, from the cache after the first time.
 
     Args:
@@ -216,10 +216,10 @@ def labels(stored: "Stored", fingerprint: str, source: Source) -> np.ndarray:
         cache.write(key, {"label": label})
         return label
 
-    return cache.once(key, find, make)
+    return cache.get_or_make(key, find, make)
 
 
-def read(stored: "Stored", split: str, image_size: int) -> Split:
+def read(stored: "PreparedDataset", split: str, image_size: int) -> Split:
     """Decodes a split of a TFDS folder into memory.
 
     Args:

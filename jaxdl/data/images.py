@@ -13,7 +13,7 @@ import numpy as np
 from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import image_sources, pixels
-from jaxdl.data.batches import Dataset, Split, by_class, split_validation
+from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
 from jaxdl.data.image_sources import Raw
 from jaxdl.data.records import Records, Source
 from jaxdl.data.spec import describe
@@ -146,7 +146,7 @@ def load(
     validation, fingerprint = raw.validation, raw.fingerprint
     if validation is None:
         train, validation = split_validation(train, validation_fraction, train["label"])
-        fingerprint = by_class(fingerprint)
+        fingerprint = stratified_fingerprint(fingerprint)
     return dataset(
         name,
         raw._replace(train=train, validation=validation, test=test, fingerprint=fingerprint),
@@ -173,7 +173,7 @@ def _streamed(
             f"--stream with --dataset={name}, which has no files to stream: leave out --stream"
         )
     else:
-        stored = prepare.opened(name, data_dir, ("image", "label"))
+        stored = prepare.open_or_prepare(name, data_dir, ("image", "label"))
         version, classes = stored.version, stored.classes
         description = f"TFDS, {stored.folder}"
         fingerprint, num_classes = stored.fingerprint(), stored.num_classes
@@ -189,7 +189,7 @@ def _streamed(
     train, test, *validation = splits
     if not validation:
         train, *validation = split_validation(train, fraction, labels)
-        fingerprint = by_class(fingerprint)
+        fingerprint = stratified_fingerprint(fingerprint)
     assert isinstance(train, Records)
     raw = Raw(
         version,

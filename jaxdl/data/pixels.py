@@ -13,7 +13,7 @@ from jaxdl import files
 # Formats are listed because Pillow would choose a decoder by a file's content, whatever its name,
 # and its decoder of EPS starts another program, Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # of TFDS's records
-OF_FILES = (*FORMATS, "TIFF")  # of image files
+FILE_FORMATS = (*FORMATS, "TIFF")  # of image files
 # Limit on pixels. Decoding and turning an image temporarily takes up to 18 bytes a pixel: 1.2 GB
 # for the largest, in each worker. Photographs of 60 megapixels still pass.
 LARGEST = 1 << 26
@@ -38,7 +38,7 @@ def read(path: Path) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    with files.open_regular(path, follow=True) as file, _opened(file, OF_FILES) as opened:
+    with files.open_regular(path, follow=True) as file, _opened(file, FILE_FORMATS) as opened:
         picture = _in_8_bits(ImageOps.exif_transpose(opened))
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -121,7 +121,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
-def cut(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
     """Crops an image and resizes the crop by bilinear interpolation.
 
     Args:

@@ -10,10 +10,10 @@ from urllib.parse import urlparse
 from jaxdl import checksums
 from jaxdl.config import check_text
 from jaxdl.data import cache, download, tfds
-from jaxdl.data.catalog import open_dataset, parsed
+from jaxdl.data.catalog import open_dataset, parse_name
 from jaxdl.data.claims import claim
 from jaxdl.data.recipes import RECIPES, Recipe
-from jaxdl.data.stored import Stored
+from jaxdl.data.stored import PreparedDataset
 from jaxdl.errors import UserError
 
 # Size and SHA-256 of each unpacked file: the bytes of a .gz may change without its content.
@@ -88,7 +88,7 @@ def is_lacking(name: str, data_dir: str) -> bool:
     return not open_dataset(name, data_dir, ()).is_prepared()
 
 
-def opened(name: str, data_dir: str, features: tuple[str, ...]) -> Stored:
+def open_or_prepare(name: str, data_dir: str, features: tuple[str, ...]) -> PreparedDataset:
     """Opens a data set of TFDS; an absent one is downloaded and prepared first.
 
     Args:
@@ -131,7 +131,7 @@ def prepare(name: str, data_dir: str) -> Path:
     if stored.is_prepared():
         return stored.folder
     # An absent data set is a stock one in its newest version, or `open_dataset` would fail.
-    recipe, _, _ = parsed(name)
+    recipe, _, _ = parse_name(name)
     if recipe not in RECIPES:
         raise UserError(
             f"{name} is not in {stored.folder.parent}, and only {', '.join(NAMES)} can be "

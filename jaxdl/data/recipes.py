@@ -84,7 +84,7 @@ def imdb_reviews(files: dict[str, Path]) -> Recipe:
     (path,) = files.values()
     labels = {"neg": 0, "pos": 1, "unsup": -1}
     splits: dict[str, list[dict[str, Any]]] = {"train": [], "test": [], "unsupervised": []}
-    for name, data in archives.matching(path, REVIEW.fullmatch):
+    for name, data in archives.read_matching(path, REVIEW.fullmatch):
         _, split, sentiment, _ = name.split("/")
         splits["unsupervised" if sentiment == "unsup" else split].append(
             {"text": data.decode("utf-8"), "label": labels[sentiment]}
@@ -114,7 +114,7 @@ def _cifar(
 ) -> Recipe:
     """Reads an archive of CIFAR; `labels` has the file of class names of each label feature."""
     names = [*train, *test, *(f"{stem}.txt" for stem in labels.values())]
-    data = archives.members(path, [f"{folder}/{name}" for name in names])
+    data = archives.read_members(path, [f"{folder}/{name}" for name in names])
     splits = {}
     for split, parts in (("train", train), ("test", test)):
         joined = b"".join(data[f"{folder}/{part}"] for part in parts)

@@ -143,8 +143,8 @@ class Records(dict[str, Any]):
         # Each image of each epoch has its own counter, so that the crop does not depend on the
         # worker that draws it.
         bits = np.random.Philox(key=np.array(draw, np.uint64), counter=[0, 0, 0, row])
-        box = area(image.shape[:2], self.smallest, np.random.Generator(bits))
-        return pixels.cut(image, box, self._shape[1]), label
+        box = random_crop_box(image.shape[:2], self.smallest, np.random.Generator(bits))
+        return pixels.crop_and_resize(image, box, self._shape[1]), label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Column:
         return values if rows.ndim else values[0]
 
 
-def area(
+def random_crop_box(
     shape: tuple[int, ...], smallest: float, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
     """Box of a random resized crop (Szegedy et al., 2015).

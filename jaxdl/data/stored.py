@@ -27,7 +27,7 @@ REMEDY = "delete that folder and prepare it again, or name another --data_dir or
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class PreparedDataset:
     """Data set of TFDS in a folder, prepared or not.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stored:
     @property
     def info(self) -> Layout:
         """Layout of a prepared folder."""
-        assert self.layout is not None, "prepare.opened prepares it"
+        assert self.layout is not None, "prepare.open_or_prepare prepares it"
         return self.layout
 
     @property
@@ -248,7 +248,7 @@ class _Shard(NamedTuple):
 class Source:
     """Source of a split's images and labels; each process opens its own files."""
 
-    def __init__(self, stored: Stored, split: str):
+    def __init__(self, stored: PreparedDataset, split: str):
         self._stored, self._split = stored, split
         self._examples: Examples | None = None
 

@@ -56,7 +56,7 @@ def mesh(config: RunConfig, devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=kinds, devices=devices)
 
 
-def on_each_device(gradient: Gradient, mesh: Mesh) -> Gradient:
+def data_parallel(gradient: Gradient, mesh: Mesh) -> Gradient:
     """Data-parallel gradient: computed by each device on its shard, then summed over devices.
 
     This is `jax.shard_map` with explicit sums, on which `jax.pmap` is based since jax 0.8.
@@ -91,7 +91,7 @@ def on_each_device(gradient: Gradient, mesh: Mesh) -> Gradient:
     return on_mesh
 
 
-def room(mesh: Mesh) -> float:
+def data_budget(mesh: Mesh) -> float:
     """Bytes of training data that each device may hold: half of its memory.
 
     Infinite on a CPU, whose memory is that of the host, where the data are already.
@@ -115,7 +115,7 @@ def sharded(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
-def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
+def state_shardings(mesh: Mesh, like: Any, fsdp: bool) -> Any:
     """Shardings of a state.
 
     If the mesh has a `model` axis, large arrays of two or more axes are split over it along their
@@ -146,7 +146,7 @@ def of_state(mesh: Mesh, like: Any, fsdp: bool) -> Any:
     return jax.tree.map(leaf_sharding, like)
 
 
-def placed(shapes: Any, shardings: Any) -> Any:
+def with_sharding(shapes: Any, shardings: Any) -> Any:
     """Adds shardings to shapes.
 
     Args:
@@ -174,7 +174,7 @@ def put(arrays: Any, sharding: Sharding) -> Any:
     return jax.tree.map(put_shards, arrays)
 
 
-def fetched(leaf: Any) -> np.ndarray:
+def fetch(leaf: Any) -> np.ndarray:
     """Copies a whole array to the host, wherever its shards are; all processes must call it."""
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         from jax.experimental import multihost_utils
@@ -190,4 +190,4 @@ def on_host(state: Any) -> dict[str, np.ndarray]:
     Returns:
       Arrays by path; random keys as raw key data.
     """
-    return {path: fetched(leaf) for path, leaf in tree.flatten(state).items()}
+    return {path: fetch(leaf) for path, leaf in tree.flatten(state).items()}

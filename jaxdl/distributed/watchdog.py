@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from jaxdl.config import ALONE, RunConfig
+from jaxdl.config import SINGLE_PROCESS, RunConfig
 from jaxdl.console import say
 from jaxdl.distributed import collectives, rendezvous
 from jaxdl.errors import TrainingError, UserError, first_line
@@ -42,7 +42,7 @@ def join(config: RunConfig) -> None:
       UserError: the flags do not fit together.
       TrainingError: the environment does not say where the other processes are.
     """
-    if not several(config):
+    if not is_multiprocess(config):
         return
     arguments = _arguments(config)
     # The service would handle SIGTERM itself; a run agrees on signals by `collectives.all_max`.
@@ -156,7 +156,7 @@ def _listener(config: RunConfig, host: str, port: int) -> socket.socket:
         ) from error
 
 
-def several(config: RunConfig) -> bool:
+def is_multiprocess(config: RunConfig) -> bool:
     """Returns True if the flags or the environment say that this is one of several processes."""
     slurm = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of `srun`, not of the batch script
     tpu = os.environ.get("TPU_WORKER_HOSTNAMES", "")
@@ -165,7 +165,7 @@ def several(config: RunConfig) -> bool:
 
 def _has_flags(config: RunConfig) -> bool:
     """Returns True if the flags of several processes are set."""
-    return any(getattr(config, name) != value for name, value in ALONE.items())
+    return any(getattr(config, name) != value for name, value in SINGLE_PROCESS.items())
 
 
 def _is_loopback(host: str) -> bool:
@@ -177,7 +177,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def watched(config: RunConfig) -> Iterator[None]:
+def watch(config: RunConfig) -> Iterator[None]:
     """Ends this process, with status 1 and one line, if another process dies within the block."""
     if jax.process_count() == 1:
         yield

@@ -20,7 +20,7 @@ from jaxdl.nn.convolution import convolve
 from jaxdl.nn.norm import BatchNorm
 
 WIDTHS = (64, 256, 256)  # channels of the three blocks
-SMALLEST = 9  # smallest side of an image, in pixels: three poolings leave one pixel
+MIN_SIZE = 9  # smallest side of an image, in pixels: three poolings leave one pixel
 EPSILON = 5e-4  # added to the variances that the whitening divides by
 HEAD = 1 / 9  # scale of the logits
 
@@ -28,7 +28,7 @@ UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # +- 1 /
 
 
 class Airbench(nn.Module):
-    """Airbench: [B, H, W, C] -> logits [B, num_classes], float32; H and W at least `SMALLEST`.
+    """Airbench: [B, H, W, C] -> logits [B, num_classes], float32; H and W at least `MIN_SIZE`.
 
     A 2x2 convolution with a fixed kernel, a bias and a GELU. Three blocks of 3x3 convolution, 2x2
     max pooling, batch normalisation, GELU, 3x3 convolution, batch normalisation, GELU. Global max
@@ -61,16 +61,16 @@ class Airbench(nn.Module):
         for block, width in enumerate(WIDTHS):
             features = max(1, round(width * self.width_multiplier))
             inputs = x.shape[-1] if block else fixed.shape[-1]
-            kernel = self.param(f"kernel_{block}", identity, (3, 3, inputs, features))
+            kernel = self.param(f"kernel_{block}", dirac, (3, 3, inputs, features))
             kernel = kernel.astype(self.dtype)
             # Both forms compute the same function; each is the faster one on its platform.
             if block:
-                x = jax.lax.platform_dependent(x, kernel, cpu=pooled_by_blocks, default=pooled)
+                x = jax.lax.platform_dependent(x, kernel, cpu=pooled_by_blocks, default=conv_pool)
             else:
                 operands = (x, fixed, bias, kernel)
                 x = jax.lax.platform_dependent(*operands, cpu=stem_by_blocks, default=stem)
             x = self._activate(x, train)
-            conv = Conv(features, (3, 3), use_bias=False, kernel_init=identity, dtype=self.dtype)
+            conv = Conv(features, (3, 3), use_bias=False, kernel_init=dirac, dtype=self.dtype)
             x = self._activate(conv(x), train)
         x = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
         return nn.Dense(self.num_classes, use_bias=False, kernel_init=UNIFORM)(x) * HEAD
@@ -81,7 +81,7 @@ class Airbench(nn.Module):
         return nn.gelu(norm(x, train=train)).astype(self.dtype)
 
 
-def identity(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+def dirac(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Dirac initializer of a kernel [k, l, I, O]: the first min(I, O) outputs copy the inputs.
 
     Kernels of the other outputs are uniform in +- 1 / sqrt(k * l * I).
@@ -117,7 +117,7 @@ def whiten(images: np.ndarray, size: int = 2, epsilon: float = EPSILON) -> np.nd
 
 
 def stem(x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Whitening, bias, GELU and the first `pooled` convolution.
+    """Whitening, bias, GELU and the first `conv_pool` convolution.
 
     Args:
       x: images [B, H, W, C].
@@ -130,12 +130,12 @@ def stem(x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array)
     """
     # In float32, because whitening amplifies small differences of pixels.
     y = convolve(x, whitening, (1, 1), ((0, 0), (0, 0))) + bias[None, None, None]
-    return pooled(nn.gelu(y).astype(kernel.dtype), kernel)
+    return conv_pool(nn.gelu(y).astype(kernel.dtype), kernel)
 
 
-def pooled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """3x3 convolution and 2x2 max pooling: [B, H, W, I] -> [B, H // 2, W // 2, O]."""
-    return pooling.maximum(convolve(x, kernel, (1, 1), ((1, 1), (1, 1))))
+    return pooling.max_pool(convolve(x, kernel, (1, 1), ((1, 1), (1, 1))))
 
 
 # The same two functions for a CPU, where blocks of 2x2 pixels are about twice as fast; see
@@ -151,7 +151,7 @@ def stem_by_blocks(
     # the pixels around it are not zero then. The mask below makes them so, as the next convolution
     # needs zeros there.
     pads = [(a.padding[0], a.padding[1]) for a in (rows, columns)]
-    y = convolve(x, blocks.shifted(whitening, 2), (2, 2), (pads[0], pads[1]))
+    y = convolve(x, blocks.shifted_kernels(whitening, 2), (2, 2), (pads[0], pads[1]))
     y = nn.gelu(y + jnp.tile(bias, 4)[None, None, None])
     inside = [
         np.pad(np.ones(n - 1, bool), a.padding).reshape(-1, 2)
@@ -163,12 +163,12 @@ def stem_by_blocks(
 
 
 def pooled_by_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Computes `pooled` by blocks."""
+    """Computes `conv_pool` by blocks."""
     rows, columns = (blocks.axis(n, 3, 1, 2) for n in x.shape[1:3])
     return _convolve_blocks(blocks.split(x, rows, columns, 2), kernel, rows, columns)
 
 
 def _convolve_blocks(x: jax.Array, kernel: jax.Array, rows: Axis, columns: Axis) -> jax.Array:
     """3x3 convolution and max pooling: blocks [B, h + 1, w + 1, 4 * I] -> [B, h, w, O]."""
-    y = convolve(x, blocks.of_blocks(kernel, rows, columns, 2), (1, 1), ((0, 0), (0, 0)))
+    y = convolve(x, blocks.kernel_over_blocks(kernel, rows, columns, 2), (1, 1), ((0, 0), (0, 0)))
     return jnp.max(y.reshape(*y.shape[:3], 4, -1), axis=3)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.nn.activations import Activation
-from jaxdl.nn.conv import square
+from jaxdl.nn.conv import square_conv
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.norm import NORMS, Norm
 from jaxdl.nn.pooling import POOLS, Pool
@@ -44,7 +44,7 @@ class CNN(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Classifies x [B, H, W, C]; training applies dropout and updates running statistics."""
         for width in self.channels:
-            x = self.norm(square(width, dtype=self.dtype)(x), train, self.dtype)
+            x = self.norm(square_conv(width, dtype=self.dtype)(x), train, self.dtype)
             x = self.pool(self.activation(x))
         x = nn.Dense(self.hidden, dtype=self.dtype)(x.reshape(x.shape[0], -1))
         x = self.activation(self.norm(x, train, self.dtype))

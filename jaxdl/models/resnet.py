@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.nn.conv import Conv, square
+from jaxdl.nn.conv import Conv, square_conv
 from jaxdl.nn.dropout import StochasticDepth
 from jaxdl.nn.norm import NORMS, Norm
 
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Classifies x [B, H, W, C]; training drops blocks and updates running statistics."""
-        conv = partial(square, use_bias=False, dtype=self.dtype)
+        conv = partial(square_conv, use_bias=False, dtype=self.dtype)
         norm = lambda x: self.norm(x, train, self.dtype)  # noqa: E731
         if self.stem == "cifar":
             x = conv(self._scaled(WIDTHS[0]))(x)

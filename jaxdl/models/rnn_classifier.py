@@ -16,7 +16,7 @@ from jaxdl.nn.recurrent import Recurrent
 POOLS = ("max", "mean", "last")
 
 
-def pooled(y: jax.Array, counts: jax.Array, ends: jax.Array, kind: str) -> jax.Array:
+def pool_sequence(y: jax.Array, counts: jax.Array, ends: jax.Array, kind: str) -> jax.Array:
     """Pooling over positions: one vector for each sequence.
 
     Args:
@@ -78,6 +78,6 @@ class SequenceClassifier(nn.Module):
         )
         y, states = layers(x, counts, train=train)
         h = [state[0] for state in states[-(1 + self.bidirectional) :]]
-        y = pooled(y, counts, jnp.concatenate(h, axis=-1).astype(y.dtype), self.pool)
+        y = pool_sequence(y, counts, jnp.concatenate(h, axis=-1).astype(y.dtype), self.pool)
         y = Dropout(self.dropout, deterministic=not train)(y)
         return Dense(self.num_classes, dtype=self.dtype)(y).astype(jnp.float32)

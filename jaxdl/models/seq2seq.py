@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.nn.attention import weights
+from jaxdl.nn.attention import attention_weights
 from jaxdl.nn.cells import CELLS, State
-from jaxdl.nn.dense import Dense, general
+from jaxdl.nn.dense import Dense, dot_general
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.padding import inside, lengths
 from jaxdl.nn.recurrent import Recurrent
@@ -142,8 +142,8 @@ class Seq2Seq(nn.Module):
         if self.attention == "multiplicative":
             counts = jnp.full(x.shape[0], x.shape[1], jnp.int32)
             h, (state,) = self.decoder(x, counts, train=train, carry=(state,))
-            scores = general(h, memory.keys, (((2,), (2,)), ((0,), (0,))), None, jnp.float32)
-            attention = weights(scores, memory.mask)
+            scores = dot_general(h, memory.keys, (((2,), (2,)), ((0,), (0,))), None, jnp.float32)
+            attention = attention_weights(scores, memory.mask)
             context = self._context(attention, memory)
         else:
             h, context, attention, state = self._decode_additive(x, memory, state)
@@ -169,7 +169,7 @@ class Seq2Seq(nn.Module):
         def position(model: "Seq2Seq", state: State, x: jax.Array) -> tuple[State, Any]:
             query = model.query(state[0])[:, None]
             scores = model.score(jnp.tanh(query + memory.keys))[..., 0]  # [B, S]
-            attention = weights(scores[:, None], memory.mask)
+            attention = attention_weights(scores[:, None], memory.mask)
             context = model._context(attention, memory)
             inputs = jnp.concatenate([x[:, None], context], axis=-1)
             h, (state,) = model.decoder(inputs, counts, train=False, carry=(state,))
@@ -188,4 +188,4 @@ class Seq2Seq(nn.Module):
     def _context(self, attention: jax.Array, memory: Memory) -> jax.Array:
         """Means of the annotations by attention weights [B, T, S]: [B, T, 2 * F]."""
         dimensions = (((2,), (1,)), ((0,), (0,)))
-        return general(attention.astype(self.dtype), memory.annotations, dimensions)
+        return dot_general(attention.astype(self.dtype), memory.annotations, dimensions)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.nn.dense import Dense
-from jaxdl.nn.transformer import Caches, Decoder, block_maker, empty_caches, token_table
+from jaxdl.nn.transformer import Caches, Decoder, empty_caches, make_block, make_embedding
 
 
 class LanguageModel(nn.Module):
@@ -44,8 +44,8 @@ class LanguageModel(nn.Module):
 
     def setup(self) -> None:
         """Creates the embeddings and the blocks."""
-        self.tokens = token_table(self)
-        self.decoder = Decoder(self.layers, block_maker(self), self.dtype)
+        self.tokens = make_embedding(self)
+        self.decoder = Decoder(self.layers, make_block(self), self.dtype)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 

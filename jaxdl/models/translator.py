@@ -15,9 +15,9 @@ from jaxdl.nn.transformer import (
     Decoder,
     Encoder,
     Pair,
-    block_maker,
     empty_caches,
-    token_table,
+    make_block,
+    make_embedding,
 )
 
 
@@ -47,10 +47,10 @@ class Translator(nn.Module):
 
     def setup(self) -> None:
         """Creates the embeddings and the blocks."""
-        self.target = token_table(self)
-        self.source = self.target if self.share else token_table(self)
-        self.encoder = Encoder(self.layers, block_maker(self), self.dtype)
-        self.decoder = Decoder(self.layers, block_maker(self, cross=True), self.dtype)
+        self.target = make_embedding(self)
+        self.source = self.target if self.share else make_embedding(self)
+        self.encoder = Encoder(self.layers, make_block(self), self.dtype)
+        self.decoder = Decoder(self.layers, make_block(self, cross=True), self.dtype)
         if not self.tie:
             self.out = Dense(self.vocabulary, dtype=self.dtype)
 

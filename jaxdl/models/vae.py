@@ -55,7 +55,7 @@ class Autoencoder(Coder):
         return self.decode(self.encode(x, train=train), train=train)
 
 
-def draw(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Array:
+def reparameterize(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Array:
     """Reparameterised sample of normal latents (Kingma & Welling, 2014), all arrays [B, L].
 
     Differentiable with respect to `mean` and `log_variance`.
@@ -65,13 +65,13 @@ def draw(mean: jax.Array, log_variance: jax.Array, noise: jax.Array) -> jax.Arra
       log_variance: logarithms of their variances.
       noise: standard normal noise.
 
-    >>> draw(jnp.array([[1.0]]), jnp.array([[0.0]]), jnp.array([[0.5]])).tolist()
+    >>> reparameterize(jnp.array([[1.0]]), jnp.array([[0.0]]), jnp.array([[0.5]])).tolist()
     [[1.5]]
     """
     return mean + jnp.exp(0.5 * log_variance) * noise
 
 
-class Drawn(NamedTuple):
+class VAEOutput(NamedTuple):
     """Outputs of a VAE for images and noise.
 
     Attributes:
@@ -90,15 +90,15 @@ class VAE(Coder):
 
     numbers = 2
 
-    def __call__(self, inputs: tuple[jax.Array, jax.Array], *, train: bool) -> Drawn:
+    def __call__(self, inputs: tuple[jax.Array, jax.Array], *, train: bool) -> VAEOutput:
         """Encodes, samples and decodes (images [B, S, S, C], standard normal noise [B, L])."""
         x, noise = inputs
         mean, log_variance = jnp.split(self.encode(x, train=train), 2, axis=-1)
-        z = draw(mean, log_variance, noise)
-        return Drawn(self.decode(z, train=train), mean, log_variance)
+        z = reparameterize(mean, log_variance, noise)
+        return VAEOutput(self.decode(z, train=train), mean, log_variance)
 
 
-def terms(drawn: Drawn, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def elbo_terms(drawn: VAEOutput, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Terms of the negative evidence lower bound (ELBO): reconstruction and KL divergence.
 
     Args:
@@ -113,7 +113,7 @@ def terms(drawn: Drawn, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return reconstruction, normal_divergence(drawn.mean, drawn.log_variance)
 
 
-def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
+def log_weight(drawn: VAEOutput, x: jax.Array, noise: jax.Array) -> jax.Array:
     """Log importance weight log(p(x, z) / q(z | x)) of the sampled latents z.
 
     The mean of the weights of many samples estimates p(x) (Burda et al., 2016).
@@ -126,8 +126,8 @@ def log_weight(drawn: Drawn, x: jax.Array, noise: jax.Array) -> jax.Array:
     Returns:
       [B], in nats.
     """
-    z = draw(drawn.mean, drawn.log_variance, noise)
+    z = reparameterize(drawn.mean, drawn.log_variance, noise)
     # Both log densities without the constant of the normal distribution, which cancels.
     log_prior = -0.5 * jnp.sum(z**2, axis=-1)
     log_posterior = -0.5 * jnp.sum(noise**2 + drawn.log_variance, axis=-1)
-    return log_prior - terms(drawn, x)[0] - log_posterior
+    return log_prior - elbo_terms(drawn, x)[0] - log_posterior

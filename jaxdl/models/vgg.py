@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.nn.conv import square
+from jaxdl.nn.conv import square_conv
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.norm import NORMS, Norm
-from jaxdl.nn.pooling import maximum
+from jaxdl.nn.pooling import max_pool
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 CONVOLUTIONS = {  # convolutions of each stage, by depth: the number of layers with weights
@@ -73,6 +73,6 @@ class VGG(nn.Module):
 def _stage(model: VGG, x: jax.Array, width: int, convolutions: int, train: bool) -> jax.Array:
     """One stage, convolutions and max pooling: [B, H, W, C] -> [B, H // 2, W // 2, width]."""
     for _ in range(convolutions):
-        x = square(width, dtype=model.dtype)(x)
+        x = square_conv(width, dtype=model.dtype)(x)
         x = nn.relu(model.norm(x, train, model.dtype))
-    return maximum(x)
+    return max_pool(x)

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.nn.dense import Dense, general
+from jaxdl.nn.dense import Dense, dot_general
 from jaxdl.nn.dropout import Dropout
 
 # Wavelengths of position embeddings grow from 2 pi to BASE * 2 pi, in both papers.
 BASE = 10_000
 
 
-def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+def apply_rotary(x: jax.Array, positions: jax.Array) -> jax.Array:
     """Rotary position embedding (Su et al., 2021).
 
     Rotates each pair of neighbouring features by an angle proportional to the position. The dot
@@ -38,7 +38,7 @@ def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.stack(rotated, axis=-1).reshape(x.shape).astype(x.dtype)
 
 
-def weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
+def attention_weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """Attention weights: masked softmax over the last axis, in float32.
 
     Rows whose mask is all False have weights of zero, and gradients of zero.
@@ -50,7 +50,7 @@ def weights(scores: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       float32 [..., S].
 
-    >>> weights(jnp.zeros((1, 4)), jnp.array([True, True, False, False])).tolist()
+    >>> attention_weights(jnp.zeros((1, 4)), jnp.array([True, True, False, False])).tolist()
     [[0.5, 0.5, 0.0, 0.0]]
     """
     scores = scores.astype(jnp.float32)
@@ -155,11 +155,11 @@ class MultiHeadAttention(nn.Module):
         queries = self._rotate(self._split_heads(self.query(x)), positions)
         queries = queries * (self.features // self.heads) ** -0.5
         batch_axes = ((0, 2), (0, 2))
-        scores = general(queries, keys, (((3,), (3,)), batch_axes), None, jnp.float32)
+        scores = dot_general(queries, keys, (((3,), (3,)), batch_axes), None, jnp.float32)
         # scores: [B, H, T, S]
-        attention = self.drop(weights(scores, mask[:, None]), deterministic=not train)
+        attention = self.drop(attention_weights(scores, mask[:, None]), deterministic=not train)
         batch_axes = ((0, 1), (0, 2))
-        y = general(attention.astype(self.dtype), values, (((3,), (1,)), batch_axes))
+        y = dot_general(attention.astype(self.dtype), values, (((3,), (1,)), batch_axes))
         # y: [B, H, T, D / H]
         y = self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], self.features))
         return jnp.where(jnp.any(mask, axis=-1, keepdims=True), y, 0)
@@ -170,4 +170,4 @@ class MultiHeadAttention(nn.Module):
     def _rotate(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:
         if not self.rotary:
             return x
-        return rotate(x, jnp.arange(x.shape[1]) if positions is None else positions)
+        return apply_rotary(x, jnp.arange(x.shape[1]) if positions is None else positions)

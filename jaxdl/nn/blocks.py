@@ -77,7 +77,7 @@ def join(x: jax.Array, rows: Axis, columns: Axis, side: int) -> jax.Array:
     return x[:, : rows.pooled, : columns.pooled]
 
 
-def shifted(kernel: jax.Array, size: int) -> jax.Array:
+def shifted_kernels(kernel: jax.Array, size: int) -> jax.Array:
     """Copies of a kernel, shifted to each pixel of a block.
 
     [k, l, I, O] -> [k + s - 1, l + s - 1, I, s * s * O]. The output channels are ordered by the
@@ -95,11 +95,11 @@ def shifted(kernel: jax.Array, size: int) -> jax.Array:
     return jnp.concatenate([jnp.pad(kernel, pad) for pad in pads], axis=-1)
 
 
-def of_blocks(kernel: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
+def kernel_over_blocks(kernel: jax.Array, rows: Axis, columns: Axis, size: int) -> jax.Array:
     """Kernel over blocks: [k, l, I, O] -> [rows.seen, columns.seen, s * s * I, s * s * O]."""
     height, width, inputs, outputs = kernel.shape
     lacking = [rows.seen * size - (height + size - 1), columns.seen * size - (width + size - 1)]
-    wide = jnp.pad(shifted(kernel, size), [*((0, n) for n in lacking), (0, 0), (0, 0)])
+    wide = jnp.pad(shifted_kernels(kernel, size), [*((0, n) for n in lacking), (0, 0), (0, 0)])
     wide = wide.reshape(rows.seen, size, columns.seen, size, inputs, -1).swapaxes(1, 2)
     return wide.reshape(rows.seen, columns.seen, -1, size * size * outputs)
 
@@ -140,7 +140,7 @@ def convolve_and_pool(
         ],
         axis=-1,
     )
-    matrix = of_blocks(kernel, rows, columns, size).reshape(patches.shape[-1], -1)
+    matrix = kernel_over_blocks(kernel, rows, columns, size).reshape(patches.shape[-1], -1)
     # Reshaped to matrices: with more axes, a CPU transposes an operand of the gradient with respect
     # to the kernel, which is slow.
     flat = patches.reshape(-1, patches.shape[-1])

@@ -32,7 +32,7 @@ class Conv(nn.Conv):
     """
 
     promote_dtype: Callable[..., Any] = promote
-    conv_general_dilated: Callable[..., Any] = convolution.general
+    conv_general_dilated: Callable[..., Any] = convolution.conv_general_dilated
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves x [..., H, W, I] -> [..., H', W', O]."""
@@ -40,7 +40,7 @@ class Conv(nn.Conv):
         return super().__call__(x).astype(dtype)
 
 
-def square(
+def square_conv(
     features: int, size: int = 3, stride: int = 1, *, padding: int | None = None, **options: Any
 ) -> Conv:
     """Convolution layer with a square kernel, for a rectifier after it.
@@ -102,8 +102,8 @@ class ConvTranspose(nn.Module):
 class ConvPool(nn.Module):
     """Convolution, activation and pooling in one layer, fast for few channels as well.
 
-    The convolution is that of `square`, with its parameters. On a CPU max and average pooling use
-    the blocks of `jaxdl.nn.blocks`.
+    The convolution is that of `square_conv`, with its parameters. On a CPU max and average
+    pooling use the blocks of `jaxdl.nn.blocks`.
 
     Attributes:
       features: O.

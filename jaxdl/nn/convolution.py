@@ -19,8 +19,8 @@ cases the CPU forms are plain convolutions, or matrix products of patches (im2co
 The files, from the outside in:
 
 - `jaxdl.nn.conv` has the Flax layers;
-- this file has `convolve`, the hook `general` for `nn.Conv`, and the primitives with their
-  derivatives;
+- this file has `convolve`, the hook `conv_general_dilated` for `nn.Conv`, and the primitives
+  with their derivatives;
 - `jaxdl.nn.bilinear` makes a bilinear map a JAX primitive, with its rules for `jit` and `vmap`;
 - `jaxdl.nn.conv_kernels` has the forms of the three maps, by XLA and for a CPU;
 - `jaxdl.nn.conv_window` has the geometry: sizes, strides and padding.
@@ -79,7 +79,7 @@ def convolve(x: jax.Array, w: jax.Array, strides: tuple[int, int], padding: Pads
     return forward.bind(x[None], w[None], window=window)[0]
 
 
-def general(
+def conv_general_dilated(
     lhs: jax.Array,
     rhs: jax.Array,
     window_strides: Sequence[int],

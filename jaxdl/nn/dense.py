@@ -23,7 +23,7 @@ Dimensions = tuple[Axes, Axes]
 PLAIN: Dimensions = (((1,), (0,)), ((), ()))  # the product of two matrices
 
 
-def general(
+def dot_general(
     a: jax.Array,
     b: jax.Array,
     dimensions: Dimensions,
@@ -45,7 +45,7 @@ def general(
     Returns:
       Array with the batch axes first, then the remaining axes of `a`, then those of `b`.
 
-    >>> general(jnp.ones((2, 3, 4)), jnp.ones((4, 5)), (((2,), (0,)), ((), ()))).shape
+    >>> dot_general(jnp.ones((2, 3, 4)), jnp.ones((4, 5)), (((2,), (0,)), ((), ()))).shape
     (2, 3, 5)
     """
     (contracted, batch) = dimensions
@@ -151,7 +151,7 @@ class Dense(nn.Dense):
     """
 
     promote_dtype: Callable[..., Any] = promote
-    dot_general: Callable[..., Any] = general
+    dot_general: Callable[..., Any] = dot_general
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [..., D] -> [..., F]."""

@@ -38,7 +38,7 @@ class Dropout(nn.Module):
         if deterministic or is_static(self.rate, 0):
             return x
         dropped = jnp.round(jnp.float32(self.rate) * LEVELS)
-        keep = at_random(self.make_rng("dropout"), x.shape) >= dropped.astype(jnp.uint32)
+        keep = random_uint16(self.make_rng("dropout"), x.shape) >= dropped.astype(jnp.uint32)
         scale = (LEVELS / jnp.maximum(LEVELS - dropped, 1)).astype(x.dtype)
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
 
@@ -68,7 +68,7 @@ class StochasticDepth(nn.Module):
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
 
 
-def at_random(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def random_uint16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Independent uniform integers of 16 bits, 0 to 65535, as uint32.
 
     Args:

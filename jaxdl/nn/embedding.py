@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
 from jaxdl.nn.attention import BASE
-from jaxdl.nn.dense import general
+from jaxdl.nn.dense import dot_general
 from jaxdl.nn.dropout import Dropout
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "none")
@@ -92,7 +92,7 @@ def logits(x: jax.Array, table: jax.Array) -> jax.Array:
     """
     # As matrices, with the table transposed: otherwise the gradient transposes the logits on a CPU.
     rows, dimensions = x.reshape(-1, x.shape[-1]), (((1,), (0,)), ((), ()))
-    y = general(rows, table.T, dimensions, preferred_element_type=jnp.float32)
+    y = dot_general(rows, table.T, dimensions, preferred_element_type=jnp.float32)
     return y.reshape(*x.shape[:-1], len(table))
 
 

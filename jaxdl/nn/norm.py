@@ -104,7 +104,7 @@ def batch(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
     return BatchNorm(dtype=dtype)(x, train=train)
 
 
-def batch_of_all(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
+def cross_device_batch(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:
     """Batch normalisation over the examples of all devices, for `pmap`-style programs.
 
     Like `batch`, with statistics averaged over the axis of devices.

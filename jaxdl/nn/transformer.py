@@ -267,14 +267,14 @@ class Sizes(Protocol):
     dtype: DTypeLike
 
 
-def token_table(model: Sizes) -> Tokens:
+def make_embedding(model: Sizes) -> Tokens:
     """Embedding of tokens and positions for a model."""
     return Tokens(
         model.vocabulary, model.features, model.length, model.positions, model.dropout, model.dtype
     )
 
 
-def block_maker(model: Sizes, cross: bool = False) -> Callable[[], Block]:
+def make_block(model: Sizes, cross: bool = False) -> Callable[[], Block]:
     """Constructor of the blocks of a model; `cross`: whether they have cross-attention."""
     return partial(
         Block,

@@ -53,7 +53,7 @@ class AgentConfig(RunConfig):
     discount: float = flag(0.99, "discount factor of rewards, per step", low=0, high=1)
 
 
-def divides(flag: str, parts: int, whole: int, of: str) -> None:
+def check_divides(flag: str, parts: int, whole: int, of: str) -> None:
     """Checks that a flag divides a whole number.
 
     Args:
@@ -170,12 +170,12 @@ def evaluation(environment: Environment, act: Act, batch: Batch) -> Metrics:
     return {"return": metrics.mean(last.total, batch["mask"])}
 
 
-def side_by_side(environment: Environment, key: Key, count: int) -> Episode:
+def begin_batch(environment: Environment, key: Key, count: int) -> Episode:
     """Starts `count` parallel episodes [B]."""
     return jax.vmap(lambda key: begin(environment, key))(jax.random.split(key, count))
 
 
-def sampled(logits: Callable[[jax.Array], jax.Array]) -> Act:
+def categorical_policy(logits: Callable[[jax.Array], jax.Array]) -> Act:
     """Stochastic policy that samples actions from a softmax.
 
     Args:
@@ -220,7 +220,7 @@ def greedy(values: Callable[[jax.Array], jax.Array]) -> Act:
     return act
 
 
-def finished(transitions: Transition) -> Metrics:
+def finished_return(transitions: Transition) -> Metrics:
     """Mean return of the episodes that end within transitions [T, B]; there may be none."""
     ended = transitions.ended.astype(jnp.float32)
     return {"return": metrics.mean(transitions.total, ended)}
@@ -261,4 +261,4 @@ def film(environment: Environment, act: Act, path: Path) -> None:
     final_state, *_ = environment.step(states[-1], played.last.action)
     every = 1 if steps < SHORT else 2
     frames = [environment.sketch(state) for state in (*states[::every], final_state)]
-    pictures.film(frames, path, seconds=0.2 if steps < SHORT else 0.04)
+    pictures.write_gif(frames, path, seconds=0.2 if steps < SHORT else 0.04)

@@ -128,7 +128,7 @@ def rollout(
     return jax.lax.scan(step, episodes, jax.random.split(key, steps))
 
 
-class Played(NamedTuple):
+class PlayedEpisode(NamedTuple):
     """A whole episode.
 
     Attributes:
@@ -142,7 +142,7 @@ class Played(NamedTuple):
     running: jax.Array
 
 
-def play(environment: Environment, act: Act, key: Key) -> Played:
+def play(environment: Environment, act: Act, key: Key) -> PlayedEpisode:
     """Plays one episode from its initial state.
 
     Args:
@@ -168,4 +168,4 @@ def play(environment: Environment, act: Act, key: Key) -> Played:
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     keys = jax.random.split(action_key, environment.horizon)
     (_, last), (physics, running) = jax.lax.scan(step, (episode, zeros), keys)
-    return Played(last, physics, running)
+    return PlayedEpisode(last, physics, running)

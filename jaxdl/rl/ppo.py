@@ -17,7 +17,7 @@ from jaxdl.rl.environment import Transition
 from jaxdl.rl.returns import Number
 
 # Actor-critic network: observations [B, D] -> logits [B, A] and values [B].
-Think = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+ActorCriticFn = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Trajectory(NamedTuple):
@@ -39,7 +39,7 @@ class Trajectory(NamedTuple):
 
 
 def compute_gae(
-    think: Think, transitions: Transition, discount: Number, gae_lambda: Number
+    think: ActorCriticFn, transitions: Transition, discount: Number, gae_lambda: Number
 ) -> tuple[Trajectory, Metrics]:
     """Adds log-probabilities, advantages and value targets to transitions.
 

@@ -30,7 +30,7 @@ from jaxdl import checksums, files, memory, tree
 from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run.checkpoint_io import damaged_error, delete_path, read_arrays, reason, write_arrays
-from jaxdl.run.checkpoint_record import BEST, RECORD, WITHIN, DamagedError, Saved
+from jaxdl.run.checkpoint_record import BEST, CONTENT_CHECKS, RECORD, DamagedError, Saved
 from jaxdl.run.metrics_log import LAST_STEP
 
 
@@ -147,7 +147,7 @@ class Checkpoints:
             for name, kind in RECORD.items():
                 if not isinstance(record.get(name), kind):
                     raise ValueError(f"record.json has no {name}")
-            for name, is_valid in WITHIN.items():
+            for name, is_valid in CONTENT_CHECKS.items():
                 if not is_valid(record[name]):
                     raise ValueError(f"record.json has an invalid {name}")
             if record["step"] != step:
@@ -181,7 +181,7 @@ class Checkpoints:
         shardings = {path: leaf.sharding for path, leaf in target.items()} if alone else {}
         try:
             stored = {
-                path: tree.of_shape(text, shardings.get(path, local))
+                path: tree.parse_shape(text, shardings.get(path, local))
                 for path, text in leaves.items()
             }
             needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
@@ -244,7 +244,7 @@ class Checkpoints:
             delete_path(part)
             part.mkdir()  # without parents: a run folder that was moved must not be created again
             write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
-            leaves = {path: tree.shape(leaf) for path, leaf in flat.items()}
+            leaves = {path: tree.format_shape(leaf) for path, leaf in flat.items()}
             record = record | {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
             (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
             (part / "metrics.jsonl").write_text(log, encoding="utf-8")
@@ -277,7 +277,7 @@ def _check_same_model(
     Raises:
       UserError: an array is missing in one of them, or differs in type or shape.
     """
-    shapes = {path: tree.shape(leaf) for path, leaf in target.items()}
+    shapes = {path: tree.format_shape(leaf) for path, leaf in target.items()}
     below = (f"{part}.", f"{part}[") if part else ""
     stored_below = {path for path in stored if path == part or path.startswith(below)}
     for path in sorted(stored_below | shapes.keys()):

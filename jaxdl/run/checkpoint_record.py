@@ -23,7 +23,7 @@ RECORD: dict[str, type] = {
     "state_sha256": str,
 }
 # Checks of the content of lists and dictionaries. A stranger may have sealed the record.
-WITHIN: dict[str, Callable[[Any], bool]] = {
+CONTENT_CHECKS: dict[str, Callable[[Any], bool]] = {
     "identity": lambda value: all(type(v) in (str, int, float, bool) for v in value.values()),
     "anchor": lambda value: [type(v) for v in value] == [int, int],
     "detours": lambda value: all(

@@ -72,7 +72,9 @@ def curves(runs: dict[str, Lines], path: Path) -> None:
     save_figure(figure, path)
 
 
-def against(panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path) -> None:
+def metric_vs_hyperparameters(
+    panels: dict[str, list[tuple[str, list[float]]]], title: str, path: Path
+) -> None:
     """Draws a metric against each hyperparameter of a sweep, one panel each.
 
     A point is a combination of hyperparameters: the mean over its seeds, with the standard error. A

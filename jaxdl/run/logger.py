@@ -29,7 +29,7 @@ from jaxdl.run import environment, metrics_log
 FLUSH_EVERY = 10.0  # seconds between two flushes of TensorBoard's events
 
 
-class Record:
+class RunLog:
     """Writer of a run folder's config, environment, log and summary.
 
     Attributes:
@@ -191,7 +191,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return values
 
 
-def before(step: int, log: str) -> list[dict[str, Any]]:
+def lines_before(step: int, log: str) -> list[dict[str, Any]]:
     """Returns the lines of a checkpoint's log from before its step.
 
     The events of the checkpoint's own step are logged again by the run that continues from it, with

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 Line = dict[str, Any]
-PLACES = ("step", "epoch", "split", "seconds")  # fields of a line that are not metrics
+NON_METRICS = ("step", "epoch", "split", "seconds")  # fields of a line that are not metrics
 LAST_STEP = 2**31 - 1  # the greatest int32
 
 
@@ -18,7 +18,7 @@ def metric_names(line: Line) -> list[str]:
     >>> metric_names({"step": 3, "split": "train", "loss": 0.5, "seconds": 1.0})
     ['loss']
     """
-    return [name for name in line if name not in PLACES]
+    return [name for name in line if name not in NON_METRICS]
 
 
 def to_text(lines: list[Line]) -> str:

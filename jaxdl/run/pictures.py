@@ -75,7 +75,7 @@ def picture(shown: Picture, path: Path) -> None:
         canvas.save(file, "PNG")
 
 
-def film(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) -> None:
+def write_gif(frames: list[np.ndarray], path: Path, seconds: float, side: int = 240) -> None:
     """Writes line drawings as an animated GIF; the last frame stays for one second.
 
     Args:

@@ -21,7 +21,7 @@ MOST_LABELS = 20  # classes up to which a matrix shows their names and shares
 LONGEST_CLASS = 24  # characters to which a class's name on an axis is cut
 
 
-def matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
+def confusion_matrix(values: np.ndarray, title: str, path: Path, names: Sequence[str] = ()) -> None:
     """Draws a confusion matrix.
 
     Args:

@@ -52,7 +52,7 @@ class Run(NamedTuple):
     experiment: Any
     config: RunConfig
     checkpoint: str
-    given: frozenset[str]
+    overridden: frozenset[str]
 
 
 class Restored(NamedTuple):
@@ -92,7 +92,7 @@ def open_run(
     files.check_encoding(folder.absolute())
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name that of a run")
-    files.refuse_links(folder, workdir.WRITTEN)
+    files.check_no_links(folder, workdir.WRITTEN)
     checkpointed = None
     checkpoints = Checkpoints(folder / kept)
     if checkpoints.steps():
@@ -106,7 +106,7 @@ def open_run(
         say(notice)
     _check_changes(folder, changes, values, runtime_fields)
     # The run's own devices do not matter: this process opens it alone, on the local devices.
-    local = {"mesh": "", "fsdp": False, **configs.ALONE}
+    local = {"mesh": "", "fsdp": False, **configs.SINGLE_PROCESS}
     lenient = checkpointed is not None
     config = _make_config(experiment.Config, values, runtime_fields, lenient, local | changes)
     _warn_of_own_data(folder, config, changes)
@@ -125,7 +125,7 @@ def load_data(run: Run) -> Dataset:
       UserError: the dataset is not in the run's --data_dir, and loading would prepare it there.
     """
     config = run.config
-    is_own_folder = config.data_dir and "data_dir" not in run.given
+    is_own_folder = config.data_dir and "data_dir" not in run.overridden
     if is_own_folder and prepare.is_lacking(config.dataset, config.data_dir):
         raise UserError(
             f"{run.folder} names --data_dir={shortened(config.data_dir)}, and {config.dataset} is "
@@ -248,7 +248,7 @@ def build_task(run: Run, description: DataSpec) -> tuple[Task, Any]:
             f"{run.folder} cannot be rebuilt from its {spec.NAME} ({first_line(error)}): its "
             f"command, with --workdir={run.folder}, writes it again"
         ) from error
-    return task, sharding.placed(shapes, sharding.replicated(sharding.mesh(run.config)))
+    return task, sharding.with_sharding(shapes, sharding.replicated(sharding.mesh(run.config)))
 
 
 def check_same(run: Run, saved: Saved) -> None:

@@ -217,8 +217,8 @@ def _check_folder(folder: Path, config: RunConfig) -> str:
       OSError: the folder cannot be written.
     """
     notice = ""
-    files.refuse_links(folder, WRITTEN)
-    files.refuse_kinds(folder, FILES, FOLDERS)
+    files.check_no_links(folder, WRITTEN)
+    files.check_kinds(folder, FILES, FOLDERS)
     checkpoints = folder / "checkpoints"
     if (folder / CONFIG).exists() or checkpoints.is_dir():
         if config.resume == "never":

@@ -34,7 +34,7 @@ class Options(NamedTuple):
       retries: restarts of a trial that was killed.
       cpus: CPUs per trial, for Slurm and Ray; 0: one.
       gpus: GPUs per trial, for Slurm and Ray.
-      workdir: folder of the sweep; empty: derived from its flags by `place`.
+      workdir: folder of the sweep; empty: derived from its flags by `sweep_folder`.
     """
 
     engine: str
@@ -60,8 +60,8 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
         engine is not installed.
       TrainingError: trials failed.
     """
-    trials = planned(experiment, flags, fixed, options.draws)
-    folder = place(experiment, flags, fixed, options)
+    trials = plan(experiment, flags, fixed, options.draws)
+    folder = sweep_folder(experiment, flags, fixed, options)
     _check(folder, experiment, trials, options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,14 +92,14 @@ def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> N
     if options.engine == "ray":
         ray.check()
     own = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
-    files.refuse_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
+    files.check_no_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
     Ledger.read(folder).add(experiment, trials)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if any(name not in own and name[0] != "." for name in names):
         raise UserError(f"--workdir={folder} holds other files: give a new or empty folder")
 
 
-def planned(experiment: str, flags: list[str], fixed: list[str], draws: int) -> Trials:
+def plan(experiment: str, flags: list[str], fixed: list[str], draws: int) -> Trials:
     """Plans the trials of a sweep.
 
     Args:
@@ -133,7 +133,7 @@ def commands(experiment: str, trials: Trials, folder: Path) -> list[str]:
     return [book.lines[name]["command"] for name in book.add(experiment, trials)]
 
 
-def place(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
+def sweep_folder(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
     """Folder of a sweep: --workdir, or a name derived from its flags.
 
     The same command started again gets the same folder.

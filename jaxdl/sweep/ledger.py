@@ -192,16 +192,16 @@ def result(line: Line) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def claim(line: Line) -> Iterator[IO[bytes] | None]:
+def lock_log(line: Line) -> Iterator[IO[bytes] | None]:
     """Opens and locks a trial's log; gives None if a process of the trial holds the lock.
 
     While the lock is held no process of the trial can run, so `result` cannot change.
     """
-    with appending(Path(line["log"])) as file:
+    with open_for_append(Path(line["log"])) as file:
         yield file if locked(file) else None
 
 
-def appending(path: Path) -> IO[bytes]:
+def open_for_append(path: Path) -> IO[bytes]:
     """Opens a file of the sweep for appending, and creates its folder if needed.
 
     Raises:
@@ -223,7 +223,7 @@ def start(
 
     Args:
       line: the trial's line in the ledger.
-      log: the log, locked by `claim`.
+      log: the log, locked by `lock_log`.
       inherited: file descriptors that the process keeps open.
       environment: variables to set in addition to this process's environment.
     """
@@ -243,7 +243,7 @@ def argv(line: Line) -> list[str]:
     return [sys.executable, *shlex.split(line["command"])[1:]]
 
 
-def runs(line: Line) -> bool:
+def is_running(line: Line) -> bool:
     """Returns True if a process holds the lock of the trial's log.
 
     A process on another host is seen only if the file system shares locks between hosts.
@@ -255,7 +255,7 @@ def runs(line: Line) -> bool:
         return False
 
 
-def ended(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
+def record_end(ledger: Ledger, name: str, status: int | None, again: bool) -> bool:
     """Records and reports the end of a trial's process.
 
     Args:

@@ -52,7 +52,7 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
                 if status is None:
                     continue
                 del running[slot]
-                if ledgers.ended(ledger, name, status, again=retries_left[name] > 0):
+                if ledgers.record_end(ledger, name, status, again=retries_left[name] > 0):
                     retries_left[name] -= 1
                     waiting.append(name)
             time.sleep(POLL_SECONDS)
@@ -110,17 +110,17 @@ def _start_next(
 ) -> Running | None:
     """Starts the first trial that is not running; None if an older process holds the slot."""
     path = ledger.folder / ledgers.LOGS / f".place-{slot}"
-    with ledgers.appending(path) as file:
+    with ledgers.open_for_append(path) as file:
         if not locked(file):
             return None
         for name in list(waiting):
             line = ledger.lines[name]
-            with ledgers.claim(line) as log:
+            with ledgers.lock_log(line) as log:
                 if log is None:
                     continue
                 waiting.remove(name)
                 if ledgers.result(line):
-                    ledgers.ended(ledger, name, 0, again=False)
+                    ledgers.record_end(ledger, name, 0, again=False)
                     continue
                 process = ledgers.start(line, log, (file.fileno(),), **environment)
             ledger.set(name, state="running", starts=line["starts"] + 1)

@@ -46,7 +46,7 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
                     raise  # an error in `_trial`
                 except ray.exceptions.RayError:
                     status = -9  # the host or its worker was lost
-                if ledgers.ended(ledger, name, status, again=retries_left[name] > 0):
+                if ledgers.record_end(ledger, name, status, again=retries_left[name] > 0):
                     retries_left[name] -= 1
                     waiting.append(name)
     finally:
@@ -69,7 +69,7 @@ def _trial(line: Line, folder: str) -> int:
     """Runs a trial on a Ray worker; returns the exit status of its process."""
     os.chdir(folder)
     while True:
-        with ledgers.claim(line) as log:
+        with ledgers.lock_log(line) as log:
             if log is not None:
                 process = None if ledgers.result(line) else ledgers.start(line, log)
                 break

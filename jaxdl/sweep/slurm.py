@@ -45,7 +45,7 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
         if name in queued:
             line["state"] = "queued"
         elif line["state"] == "queued":
-            ledgers.ended(ledger, name, None, again=False)
+            ledgers.record_end(ledger, name, None, again=False)
         else:
             missing.append(name)
     if missing:
@@ -131,7 +131,7 @@ def main(path: str, number: str) -> None:
     Does nothing if the trial is done, and fails if another process runs it.
     """
     line = json.loads(Path(path).read_text(encoding="utf-8").splitlines()[int(number)])
-    with ledgers.claim(line) as log:
+    with ledgers.lock_log(line) as log:
         if log is None:
             sys.exit(f"{line['trial']} is already running: see {line['log']}")
         if not ledgers.result(line):

@@ -67,7 +67,7 @@ def report(folder: Path, picture: Path) -> None:
         panels = {name: [(g.varied[name], g.values) for g in groups] for name in names}
         seeds = [(str(line["config"].get(SEED)), [line["value"]]) for line in done]
         try:
-            curves.against(panels or {SEED: seeds}, metric, picture)
+            curves.metric_vs_hyperparameters(panels or {SEED: seeds}, metric, picture)
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {first_line(error)}") from error
         output.print(printable(f"picture: {picture}"), soft_wrap=True)
@@ -76,7 +76,7 @@ def report(folder: Path, picture: Path) -> None:
 def _current(line: Line) -> Line:
     """Current state of a trial; the ledger may be out of date if its driver was killed."""
     state = line["state"]
-    if state == "done" or (state == "running" and not ledger.runs(line)):
+    if state == "done" or (state == "running" and not ledger.is_running(line)):
         state = "stopped"
     return ledger.result(line) or {"state": state, "value": None}
 

@@ -117,7 +117,7 @@ def supervised(
         update equals that of the whole batch, to rounding, except that batch normalisation sees
         one part at a time, and dropout draws a mask for each part.
       reduce_gradient: wraps the gradient function to run on several devices, such as
-        `sharding.on_each_device`; by default the compiler inserts the sums over devices.
+        `sharding.data_parallel`; by default the compiler inserts the sums over devices.
 
     Returns:
       A task with a `TrainState`.

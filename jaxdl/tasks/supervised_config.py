@@ -205,7 +205,7 @@ def supervised_from_config(
     reduce_gradient: dict[str, Any] = {}
     if config.parallel == "pmap":
         mesh = sharding.mesh(config)
-        reduce_gradient["reduce_gradient"] = functools.partial(sharding.on_each_device, mesh=mesh)
+        reduce_gradient["reduce_gradient"] = functools.partial(sharding.data_parallel, mesh=mesh)
         if (config.batch_size // mesh.size) % config.accumulate:
             raise UserError(
                 f"--accumulate={config.accumulate} does not divide a device's share of "

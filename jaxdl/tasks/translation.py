@@ -135,7 +135,7 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
         prepare=lambda batch: (batch["source"], batch["target"][:, :-1]),
         inputs="inputs",
     )
-    task = bucketing.bucketed(task, spec.widths, ("source", "target"))
+    task = bucketing.bucket(task, spec.widths, ("source", "target"))
     return decoding.decodable(task)
 
 
@@ -173,7 +173,7 @@ def search(config: TranslationConfig, task: Task, state: TrainState, split: Any)
     return np.concatenate(translations)[: size(split)]
 
 
-def final_eval_of(
+def make_final_eval(
     config: TranslationConfig, data: Pairs
 ) -> Callable[[Task, TrainState, Path], dict[str, float]]:
     """Builds the final evaluation for `loop.train`: translates the test split and scores it.

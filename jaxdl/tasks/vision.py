@@ -14,7 +14,7 @@ from jaxdl.data import images
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
-from jaxdl.nn.norm import NORMS, Norm, batch_of_all
+from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks.supervised import Model, classification
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
@@ -114,7 +114,7 @@ class NormalizedConfig(ClassifierConfig):
 
 def norm(config: NormalizedConfig) -> Norm:
     """Returns the constructor of the normalisation layer."""
-    return batch_of_all if config.sync_batch_norm else NORMS[config.norm]
+    return cross_device_batch if config.sync_batch_norm else NORMS[config.norm]
 
 
 def load(config: ImageConfig) -> Dataset:
@@ -172,7 +172,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
                 f"the model has {logits.shape[-1]} outputs for {spec.num_classes} classes: give it "
                 "spec.num_classes outputs"
             )
-        targets = losses.smooth(batch["label"], spec.num_classes, config.label_smoothing)
+        targets = losses.smooth_labels(batch["label"], spec.num_classes, config.label_smoothing)
         return losses.CLASSIFICATION[config.loss](logits, targets)
 
     def preprocess(batch: Batch) -> Batch:

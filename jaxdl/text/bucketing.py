@@ -28,7 +28,7 @@ def widths(lengths: np.ndarray, count: int) -> list[int]:
     Returns:
       At most `count` ascending widths; the last is the greatest length.
     """
-    edges = places(int(lengths.max()))
+    edges = candidate_widths(int(lengths.max()))
     num_fitting = [int(n) for n in np.searchsorted(np.sort(lengths), edges, side="right")]
     # best[j]: fewest positions of the examples that fit edge j, and widths that end at this edge.
     best = [(edge * n, [edge]) for edge, n in zip(edges, num_fitting, strict=True)]
@@ -62,10 +62,10 @@ def fit(splits: Sequence[Split], count: int) -> tuple[int, ...]:
     return tuple(sorted({*widths(splits[0]["length"], count), longest}))
 
 
-def places(longest: int) -> list[int]:
+def candidate_widths(longest: int) -> list[int]:
     """Candidate widths: at most `EDGES` evenly spaced even numbers, and the greatest length.
 
-    >>> places(300)
+    >>> candidate_widths(300)
     [6, 12, 18, ..., 294, 300]
     """
     spacing = 2 * -(-longest // (2 * EDGES))
@@ -87,7 +87,7 @@ def waste(lengths: np.ndarray, rows: np.ndarray, batch_size: int, widths: list[i
     return float(1 - batches.sum() / (width.sum() * batch_size))
 
 
-def bucketed(task: Task, widths: Sequence[int], entries: Collection[str]) -> Task:
+def bucket(task: Task, widths: Sequence[int], entries: Collection[str]) -> Task:
     """Wraps a task to cut each batch to the smallest width that loses nothing.
 
     All widths are branches of one compiled program; each step runs one of them.

@@ -34,7 +34,7 @@ def tiny_shakespeare(data_dir: str, length: int) -> Dataset:
       UserError: the data set is absent or damaged, or no window fits into a split.
     """
     name = "tiny_shakespeare"
-    stored = prepare.opened(name, data_dir, ("text",))
+    stored = prepare.open_or_prepare(name, data_dir, ("text",))
     fingerprint = stored.fingerprint()
     parts = []
     for split in ("train", "validation", "test"):

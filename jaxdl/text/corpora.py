@@ -34,7 +34,7 @@ def words(text: str) -> list[str]:
     >>> words("Great film!<br />I loved it.")
     ['great', 'film', 'i', 'loved', 'it']
     """
-    return vocabulary.split(text.replace("<br />", " "))
+    return vocabulary.split_words(text.replace("<br />", " "))
 
 
 def index(splits: dict[str, Iterable[tuple[str, int]]]) -> Corpus:
@@ -69,17 +69,17 @@ def index(splits: dict[str, Iterable[tuple[str, int]]]) -> Corpus:
     )
 
 
-def keep(key: str, corpus: Corpus) -> None:
-    """Writes a corpus to the cache; `kept` reads it."""
+def save(key: str, corpus: Corpus) -> None:
+    """Writes a corpus to the cache; `load` reads it."""
     lexicon = np.frombuffer("\n".join(corpus.lexicon).encode(), np.uint8)
-    cache.write(key, {"lexicon": lexicon} | cache.joined(corpus.splits))
+    cache.write(key, {"lexicon": lexicon} | cache.join_splits(corpus.splits))
 
 
-def kept(key: str, sizes: dict[str, int], num_classes: int) -> Corpus | None:
+def load(key: str, sizes: dict[str, int], num_classes: int) -> Corpus | None:
     """Reads a corpus from the cache.
 
     Args:
-      key: name that `keep` was called with.
+      key: name that `save` was called with.
       sizes: number of texts, N, by split.
       num_classes: number of classes of the labels.
 
@@ -90,7 +90,7 @@ def kept(key: str, sizes: dict[str, int], num_classes: int) -> Corpus | None:
     if arrays is None or "lexicon" not in arrays:
         return None
     lexicon = arrays["lexicon"].tobytes().decode("utf-8", "replace").split("\n")
-    splits = {name: cache.part(arrays, name) for name in sizes}
+    splits = {name: cache.select_split(arrays, name) for name in sizes}
     for name, split in splits.items():
         if {field: array.dtype for field, array in split.items()} != FIELDS:
             return None

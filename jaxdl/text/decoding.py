@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.task import Decoder, Task
-from jaxdl.text.vocabulary import END, FIRST, PAD
+from jaxdl.text.vocabulary import END, NUM_SPECIAL, PAD
 
 State = Any
 NextLogits = Callable[[jax.Array, State, jax.Array], tuple[jax.Array, State]]
@@ -46,14 +46,14 @@ def decodable(task: Task, start: Callable[..., Any] | None = None) -> Task:
         logits, cache = apply(state, tokens, cache, position, method="next")
         # Special ids are never generated, except for the END of a translation.
         ids = jnp.arange(logits.shape[-1])[None]
-        possible = (ids >= FIRST) | (ids == END if start is None else False)
+        possible = (ids >= NUM_SPECIAL) | (ids == END if start is None else False)
         return jnp.where(possible, logits, -jnp.inf), cache
 
     decoder = Decoder(encode, next_logits, translates=start is None)
     return task._replace(predict=dataclasses.replace(task.predict, decoder=decoder))
 
 
-def restrict(
+def filter_logits(
     logits: jax.Array, temperature: float | jax.Array, top_k: int, top_p: float | jax.Array
 ) -> jax.Array:
     """Applies temperature, top-k and top-p (nucleus) filtering to logits.
@@ -70,7 +70,7 @@ def restrict(
     Returns:
       Logits [..., V], float32; minus infinity for tokens that are excluded.
 
-    >>> restrict(jnp.array([2.0, 0.0, 1.0]), temperature=0.5, top_k=2, top_p=1.0)
+    >>> filter_logits(jnp.array([2.0, 0.0, 1.0]), temperature=0.5, top_k=2, top_p=1.0)
     Array([  4., -inf,   2.], dtype=float32)
     """
     logits = logits.astype(jnp.float32) / temperature
@@ -107,7 +107,7 @@ def sample(
       prompt: int32 [B, P], P at least 1.
       length: number of tokens to sample.
       key: random key.
-      temperature: divisor of the logits; see `restrict`.
+      temperature: divisor of the logits; see `filter_logits`.
       top_k: number of the largest logits to sample from; 0: all.
       top_p: total probability of the tokens to sample from; 1: all.
 
@@ -124,7 +124,7 @@ def sample(
         prompt_token = lax.dynamic_index_in_dim(prompt, index, 1, keepdims=False)
         token = jnp.where(position < P, prompt_token, last_token)
         logits, state = next_logits(token, state, position)
-        logits = restrict(logits, temperature, top_k, top_p)
+        logits = filter_logits(logits, temperature, top_k, top_p)
         step_key = jax.random.fold_in(key, position)
         sampled = jax.random.categorical(step_key, logits).astype(jnp.int32)
         return (sampled, state), sampled

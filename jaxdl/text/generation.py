@@ -19,7 +19,7 @@ class Options:
 
     Attributes:
       length: number of characters to generate.
-      temperature: divisor of the logits; see `decoding.restrict`.
+      temperature: divisor of the logits; see `decoding.filter_logits`.
       top_k: number of the largest logits to sample from; 0: all.
       top_p: total probability of the characters to sample from; 1: all.
       seed: seed of the random draws.
@@ -66,7 +66,7 @@ def encode(prompt: str, spec: DataSpec) -> list[int]:
     return spec.tokenizer.encode(prompt)
 
 
-def go_on(task: Task, state: State, spec: DataSpec, prompt: str, options: Options) -> str:
+def generate_text(task: Task, state: State, spec: DataSpec, prompt: str, options: Options) -> str:
     """Generates the continuation of a prompt by a language model.
 
     A model of windows of T characters sees at least the last T // 2 characters: when its cache is

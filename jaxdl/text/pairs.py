@@ -20,7 +20,7 @@ from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, lines
 from jaxdl.text.lines import Lines
-from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, padded
+from jaxdl.text.vocabulary import BEGIN, END, BytePairs, Characters, Vocabulary, pad
 
 FEWEST = 20  # smallest number of lines of a file that is divided into three splits
 HELD_OUT = 0.1  # fraction of the lines for the test, and of the remaining ones for validation
@@ -291,6 +291,6 @@ def _rows(parts: list[list[list[list[int]]]]) -> list[Split]:
     splits = []
     for source, target in delimited:
         lengths = [max(map(len, pair)) for pair in zip(source, target, strict=True)]
-        rows = {"source": padded(source, width), "target": padded(target, width)}
+        rows = {"source": pad(source, width), "target": pad(target, width)}
         splits.append(rows | {"length": np.array(lengths, np.int32)})
     return splits

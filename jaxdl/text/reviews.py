@@ -8,12 +8,12 @@ import hashlib
 import numpy as np
 
 from jaxdl.data import cache, prepare
-from jaxdl.data.batches import Dataset, Split, by_class, split_validation
+from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
 from jaxdl.data.spec import describe
-from jaxdl.data.stored import Stored
+from jaxdl.data.stored import PreparedDataset
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, corpora, python_library
-from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN, Words
+from jaxdl.text.vocabulary import NUM_SPECIAL, PAD, UNKNOWN, Words
 
 # Packages of similar size that every installation has. Logistic regression on the set of a
 # function's last 100 words has a test accuracy of 92 % (Python 3.11).
@@ -42,17 +42,17 @@ def imdb(
       UserError: the data set is absent or damaged, or a split would be empty.
     """
     name = "imdb_reviews"
-    stored = prepare.opened(name, data_dir, ("text", "label"))
+    stored = prepare.open_or_prepare(name, data_dir, ("text", "label"))
     fingerprint = stored.fingerprint()
     key = f"{stored.slug}-{fingerprint[:16]}-words"
     sizes = {split: stored.count(split) for split in ("train", "test")}
 
     def make() -> corpora.Corpus:
         corpus = corpora.index({split: _texts(stored, split) for split in sizes})
-        corpora.keep(key, corpus)
+        corpora.save(key, corpus)
         return corpus
 
-    corpus = cache.once(key, lambda: corpora.kept(key, sizes, stored.num_classes), make)
+    corpus = cache.get_or_make(key, lambda: corpora.load(key, sizes, stored.num_classes), make)
     identity = (name, stored.version, fingerprint, f"TFDS, {stored.folder}")
     classes = ("negative", "positive")
     return _dataset(corpus, vocabulary, length, validation_fraction, widths, identity, classes)
@@ -97,7 +97,7 @@ def embedded(vocabulary: int, length: int, validation_fraction: float, widths: i
     return _dataset(corpus, vocabulary, length, validation_fraction, widths, identity, PACKAGES)
 
 
-def _texts(stored: Stored, split: str) -> list[tuple[str, int]]:
+def _texts(stored: PreparedDataset, split: str) -> list[tuple[str, int]]:
     """Reads the texts and labels of a split."""
     stored.check(split)
     with stored.reading():
@@ -148,12 +148,14 @@ def _dataset(
     words = full_train["words"][np.repeat(in_train, full_train["counts"])]
     counts = np.bincount(words, minlength=len(corpus.lexicon))
     # The lexicon is sorted, so a stable sort breaks ties alphabetically.
-    order = np.argsort(-counts, kind="stable")[: max(size - FIRST, 0)]
+    order = np.argsort(-counts, kind="stable")[: max(size - NUM_SPECIAL, 0)]
     order = order[counts[order] > 0]
     if not len(order):
-        raise UserError(f"a vocabulary of {size} tokens has no word: give at least {FIRST + 1}")
+        raise UserError(
+            f"a vocabulary of {size} tokens has no word: give at least {NUM_SPECIAL + 1}"
+        )
     ids = np.full(len(corpus.lexicon), UNKNOWN, np.int32)
-    ids[order] = FIRST + np.arange(len(order))
+    ids[order] = NUM_SPECIAL + np.arange(len(order))
     # All splits have the width of the longest text, so that they share one compiled program.
     length = min(length, max(int(split["counts"].max()) for split in corpus.splits.values()))
     splits = {name: _tokens(split, ids, length) for name, split in corpus.splits.items()}
@@ -166,7 +168,7 @@ def _dataset(
         train,
         name=name,
         version=version,
-        fingerprint=by_class(fingerprint),
+        fingerprint=stratified_fingerprint(fingerprint),
         source=source,
         classes=classes,
         num_classes=len(classes),

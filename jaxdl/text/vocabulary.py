@@ -16,7 +16,7 @@ import numpy as np
 from jaxdl.errors import UserError, first_line
 
 PAD, UNKNOWN, BEGIN, END = range(4)
-FIRST = 4  # first id after the special tokens
+NUM_SPECIAL = 4  # first id after the special tokens
 UNKNOWN_TEXT = "\N{REPLACEMENT CHARACTER}"  # text of an UNKNOWN
 BYTES = 256
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -50,10 +50,10 @@ class Characters:
 
     def __init__(self, text: str):
         self.characters = "".join(sorted(set(text)))
-        self._ids = {character: FIRST + n for n, character in enumerate(self.characters)}
+        self._ids = {character: NUM_SPECIAL + n for n, character in enumerate(self.characters)}
 
     def __len__(self) -> int:
-        return FIRST + len(self.characters)
+        return NUM_SPECIAL + len(self.characters)
 
     def encode(self, text: str, unknown: bool = False) -> list[int]:
         """Converts each character to its id.
@@ -86,7 +86,7 @@ class Words:
     def __init__(self, words: Sequence[str]):
         """Makes a vocabulary of distinct words; the first has the id FIRST."""
         self.words = tuple(words)
-        self._ids = {word: FIRST + n for n, word in enumerate(self.words)}
+        self._ids = {word: NUM_SPECIAL + n for n, word in enumerate(self.words)}
 
     @classmethod
     def most_frequent(cls, counts: Mapping[str, int], size: int) -> "Words":
@@ -97,14 +97,14 @@ class Words:
           size: largest size of the vocabulary, including the special tokens.
         """
         order = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls(order[: max(size - FIRST, 0)])
+        return cls(order[: max(size - NUM_SPECIAL, 0)])
 
     def __len__(self) -> int:
-        return FIRST + len(self.words)
+        return NUM_SPECIAL + len(self.words)
 
     def encode(self, text: str) -> list[int]:
         """Converts each word to its id, or to UNKNOWN if the vocabulary lacks it."""
-        return [self._ids.get(word, UNKNOWN) for word in split(text)]
+        return [self._ids.get(word, UNKNOWN) for word in split_words(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Converts ids to words, joined by spaces."""
@@ -154,15 +154,15 @@ class BytePairs:
         """
         from tokenizers import Tokenizer, models, trainers
 
-        if size < FIRST + BYTES:
+        if size < NUM_SPECIAL + BYTES:
             raise UserError(
                 f"a vocabulary of {size} tokens has no room for {BYTES} bytes: give at least "
-                f"{FIRST + BYTES}"
+                f"{NUM_SPECIAL + BYTES}"
             )
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = _pre_tokenizer()
         trainer = trainers.BpeTrainer(
-            vocab_size=size - FIRST,
+            vocab_size=size - NUM_SPECIAL,
             min_frequency=2,
             initial_alphabet=_alphabet(),
             show_progress=False,
@@ -171,20 +171,20 @@ class BytePairs:
         return cls(json.loads(tokenizer.to_str())["model"]["merges"])
 
     def __len__(self) -> int:
-        return FIRST + len(self._ids)
+        return NUM_SPECIAL + len(self._ids)
 
     def encode(self, text: str) -> list[int]:
         """Converts a text to ids."""
-        return [FIRST + n for n in self._tokenizer.encode(text).ids]
+        return [NUM_SPECIAL + n for n in self._tokenizer.encode(text).ids]
 
     def encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         """Converts each line to ids, on all cores; `encode` uses one core."""
         encodings = self._tokenizer.encode_batch_fast(lines)
-        return [[FIRST + n for n in encoding.ids] for encoding in encodings]
+        return [[NUM_SPECIAL + n for n in encoding.ids] for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Converts ids to a text; bytes that are not UTF-8 become replacement characters."""
-        token_ids = [n - FIRST for n in _until_end(ids) if n >= FIRST]
+        token_ids = [n - NUM_SPECIAL for n in _until_end(ids) if n >= NUM_SPECIAL]
         return self._tokenizer.decode(token_ids, skip_special_tokens=False)
 
 
@@ -225,16 +225,16 @@ def from_json(text: str) -> Vocabulary:
     raise UserError("not a tokenizer (neither characters, words nor merges): train again")
 
 
-def split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Splits a text into lower-cased words, also at underscores.
 
-    >>> split("Don't call to_json!")
+    >>> split_words("Don't call to_json!")
     ["don't", 'call', 'to', 'json']
     """
     return WORD.findall(text.lower())
 
 
-def padded(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
+def pad(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
     """Pads rows of ids by PAD at the end.
 
     Args:
@@ -244,7 +244,7 @@ def padded(rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarr
     Returns:
       Ids, int32 [N, T].
 
-    >>> padded([[5, 6], [7]], 3)
+    >>> pad([[5, 6], [7]], 3)
     array([[5, 6, 0],
            [7, 0, 0]], dtype=int32)
     """
@@ -262,7 +262,7 @@ def _until_end(ids: Iterable[int]) -> list[int]:
 
 def _to_text(ids: Iterable[int], tokens: Sequence[str]) -> list[str]:
     visible = (n for n in _until_end(ids) if n not in (PAD, BEGIN))
-    return [UNKNOWN_TEXT if n == UNKNOWN else tokens[n - FIRST] for n in visible]
+    return [UNKNOWN_TEXT if n == UNKNOWN else tokens[n - NUM_SPECIAL] for n in visible]
 
 
 def _alphabet() -> list[str]:

@@ -40,7 +40,7 @@ def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
     here = data.spec
     if saved.record["identity"].get(workdir.DATA) == here.fingerprint:
         return True
-    if not run.given:
+    if not run.overridden:
         raise UserError(
             f"{run.folder} was trained on other bytes of {here.name} than those in {here.source}, "
             "or by an older version with other splits: restore the data, or choose the data to "
@@ -117,5 +117,5 @@ def _write_evaluation(
         if value.ndim == 2:
             path = folder / f"{name}-{metric}.png"
             title = f"{record['split']} {metric}, step {record['step']}"
-            plots.matrix(value, title, path, classes)
+            plots.confusion_matrix(value, title, path, classes)
             say(f"{metric} matrix: {path}")

@@ -4,7 +4,7 @@ from jaxdl import config as configs
 from jaxdl.console import say
 from jaxdl.errors import UserError
 from jaxdl.run.restore import Run, restore
-from jaxdl.text.generation import Options, encode, go_on
+from jaxdl.text.generation import Options, encode, generate_text
 
 
 def generate(run: Run, prompt: str, options: Options) -> str:
@@ -31,4 +31,4 @@ def generate(run: Run, prompt: str, options: Options) -> str:
         )
     encode(prompt, spec)
     say(f"checkpoint of step {saved.step}")
-    return go_on(task, saved.state, spec, prompt, options)
+    return generate_text(task, saved.state, spec, prompt, options)

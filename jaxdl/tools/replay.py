@@ -39,7 +39,7 @@ def replay(run: Run) -> dict[str, Any]:
     mesh = sharding.mesh(run.config)
     example = spec.example(run.config.batch_size)
     batch = {name: x for name, x in example.items() if f"[1]['{name}']" in leaves}
-    like = shapes, sharding.placed(batch, sharding.sharded(mesh))
+    like = shapes, sharding.with_sharding(batch, sharding.sharded(mesh))
     saved = kept.restore(step, like)
     check_same(run, saved)
     state, batch = saved.state

@@ -184,7 +184,7 @@ def _seconds_to_evaluate(
     """Estimates the seconds of an evaluation on validation from at most eight of its batches."""
     batch_size = spec.config.batch_size
     rows = np.arange(min(8 * batch_size, batches.size(data.validation)))
-    subset = batches.part(data.validation, rows)
+    subset = batches.select(data.validation, rows)
     evaluate_split(spec, numbers, carry.state, subset)  # compiles
     start = time.monotonic()
     evaluate_split(spec, numbers, carry.state, subset)

@@ -56,5 +56,5 @@ def metric_names(spec: StepSpec, batch: Any) -> list[str]:
     numbers, state = state_shapes(spec)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     # Sharded as in a run, so that the function is not traced again there.
-    batch_shapes = sharding.placed(shapes, sharding.sharded(spec.mesh))
+    batch_shapes = sharding.with_sharding(shapes, sharding.sharded(spec.mesh))
     return list(jax.eval_shape(compile_evaluate(spec), numbers, state, batch_shapes))

@@ -72,7 +72,7 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
     def order(epoch: int) -> jax.Array:
         return program.order(lengths, key, epoch)
 
-    needed, room = sum(array.nbytes for array in split.values()), sharding.room(spec.mesh)
+    needed, room = sum(array.nbytes for array in split.values()), sharding.data_budget(spec.mesh)
     if needed <= room:
         on_devices = sharding.put(split, sharding.replicated(spec.mesh))
         per_epoch = full_batches(spec.data.num_train, batch_size)

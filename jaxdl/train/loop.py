@@ -82,7 +82,7 @@ def train(
                         trainer.advance()
                         stops_early = trainer.handle_events()
                     return trainer.finish(final_eval)
-                except signals.Asked as asked:
+                except signals.StopRequested as asked:
                     raise trainer.stop(asked.number) from None
         except OSError as error:
             raise TrainingError(

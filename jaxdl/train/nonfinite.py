@@ -109,7 +109,7 @@ def abort(
     )
 
 
-def keep(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:
+def save_bad_step(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:
     """Saves a bad step as a checkpoint in `nonfinite/` of a run folder.
 
     Args:

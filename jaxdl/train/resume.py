@@ -179,7 +179,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
 
 def kept_lines(saved: Saved | None) -> list[dict[str, Any]]:
     """Returns the log lines before a checkpoint, which a resumed run does not write again."""
-    return logger.before(saved.step, saved.log) if saved else []
+    return logger.lines_before(saved.step, saved.log) if saved else []
 
 
 def announce(
@@ -200,7 +200,7 @@ def announce(
     source = f" ({data.spec.source})" if data.spec.source else ""
     say(f"data: {data.spec.name}{source}, {sizes} to train/validate/test")
     kind = jax.devices()[0].device_kind
-    parameters = tree.count(tree.trained(program.like.state))
+    parameters = tree.count(tree.trained(program.state_shapes.state))
     say(f"{parameters:,} parameters, {total:,} steps on {devices} x {kind}")
     if program.branches > 2:
         say(
@@ -213,7 +213,7 @@ def announce(
             "(those of jaxdl.nn.conv stay fast)"
         )
     say(f"run folder: {folder}{f', going on from step {step:,}' if step else ''}")
-    leaves = tree.flatten(program.like).values()
+    leaves = tree.flatten(program.state_shapes).values()
     needed = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     free = shutil.disk_usage(folder).free
     if free < needed:

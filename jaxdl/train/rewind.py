@@ -13,7 +13,7 @@ from typing import Any
 from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run.checkpoint_record import WITHIN
+from jaxdl.run.checkpoint_record import CONTENT_CHECKS
 
 Detours = list[list[int]]
 NAME = "detours.json"
@@ -27,7 +27,7 @@ def read(folder: Path) -> Detours:
         return []
     try:
         detours: Any = files.read_json(path).get("detours")
-        if not (isinstance(detours, list) and WITHIN["detours"](detours)):
+        if not (isinstance(detours, list) and CONTENT_CHECKS["detours"](detours)):
             raise UserError(f"{path} is damaged")
         return detours
     except UserError as error:
@@ -55,7 +55,7 @@ def on_course(detours: Detours, step: int, others: Detours) -> bool:
     return expected == recorded
 
 
-def back(detours: Detours, bad: int, every: int) -> Detours:
+def add_detour(detours: Detours, bad: int, every: int) -> Detours:
     """Returns the detours with one more, from a bad step to the checkpoint due before it.
 
     Args:

@@ -103,7 +103,7 @@ def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
     batch = {name: example[name] for name in (*spec.columns, "index", "mask")}
     key = jax.eval_shape(lambda: jax.random.key(0))
     replicated, sharded = sharding.replicated(spec.mesh), sharding.sharded(spec.mesh)
-    return sharding.placed(numbers, replicated), key, sharding.placed(batch, sharded)
+    return sharding.with_sharding(numbers, replicated), key, sharding.with_sharding(batch, sharded)
 
 
 def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
@@ -114,7 +114,7 @@ def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
     """
     numbers, key, _ = argument_shapes(spec)
     state = jax.eval_shape(task_functions(spec).init, numbers, key)
-    return numbers, sharding.placed(state, sharding.replicated(spec.mesh))
+    return numbers, sharding.with_sharding(state, sharding.replicated(spec.mesh))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Summary of a finished run: its numbers, its plots, and the experiment's final evaluation.
 
-`trainer.Trainer.finish` calls `figures`, `conclude`, `draw` and `check` in this order. An error in
-`conclude` or `draw` is reported only by `check`, after `summary.json` is written.
+`trainer.Trainer.finish` calls `results`, `run_final_eval`, `draw` and `check` in this order. An
+error in `run_final_eval` or `draw` is reported only by `check`, after `summary.json` is written.
 """
 
 import math
@@ -40,7 +40,7 @@ class End(NamedTuple):
     metric: tuple[str, Callable[[float, float], float]]
 
 
-def figures(
+def results(
     end: End, lines: list[dict[str, Any]], seconds: float, rates: dict[str, float]
 ) -> dict[str, Any]:
     """Collects the numbers of the summary.
@@ -73,7 +73,7 @@ def figures(
     }
 
 
-def conclude(
+def run_final_eval(
     end: End,
     values: dict[str, Any],
     final_eval: Callable[[Task, State, Path], dict[str, float]],
@@ -99,7 +99,7 @@ def conclude(
     return failures
 
 
-def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
+def draw(end: End, log: logger.RunLog, classes: tuple[str, ...]) -> list[str]:
     """Draws learning curves and confusion matrices into plots/ and TensorBoard.
 
     Args:
@@ -116,7 +116,7 @@ def draw(end: End, log: logger.Record, classes: tuple[str, ...]) -> list[str]:
         curves.curves({"": log.lines()}, folder / "curves.png")
         for name, value in end.final.items():
             if np.ndim(value) == 2:
-                plots.matrix(value, f"test {name}", folder / f"test_{name}.png", classes)
+                plots.confusion_matrix(value, f"test {name}", folder / f"test_{name}.png", classes)
     with _deferred(failures):
         for path in sorted(folder.glob("*.png")):
             log.picture(path, end.at.step)
@@ -127,7 +127,7 @@ def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None
     """Raises the failures of the end of a run, after the summary is written.
 
     Args:
-      failures: messages of `conclude` and `draw`.
+      failures: messages of `run_final_eval` and `draw`.
       final: metrics of the final state on the test split.
       named: path of the run folder, for the message.
 

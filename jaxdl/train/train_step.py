@@ -82,7 +82,7 @@ class Program(NamedTuple):
     """
 
     start: Callable[[Operands, Key], LoopState]
-    like: LoopState
+    state_shapes: LoopState
     advance: Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
     consume: Callable[[Operands, LoopState, Batch], LoopState]
     evaluate: Callable[[Operands, State, Batch], Metrics]
@@ -143,7 +143,7 @@ def compile_step(spec: StepSpec) -> Program:
         return jax.lax.fori_loop(0, steps, lambda _, now: step(numbers, now, split, key), now)
 
     shapes = jax.eval_shape(start, numbers, key)
-    shardings = sharding.of_state(mesh, shapes, spec.fsdp)
+    shardings = sharding.state_shardings(mesh, shapes, spec.fsdp)
     jit = functools.partial(jax.jit, out_shardings=shardings)
     jit_donating = functools.partial(
         jax.jit, donate_argnums=1, out_shardings=(shardings, replicated)
@@ -170,7 +170,7 @@ def compile_step(spec: StepSpec) -> Program:
 
     return Program(
         start=jit(start),
-        like=sharding.placed(shapes, shardings),
+        state_shapes=sharding.with_sharding(shapes, shardings),
         advance=advance,
         consume=jit(consume, donate_argnums=1),
         evaluate=compile_evaluate(spec),

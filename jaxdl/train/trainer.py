@@ -43,21 +43,21 @@ class Parts(NamedTuple):
     config: RunConfig
     spec: StepSpec
     program: Program
-    numbers: Operands
+    operands: Operands
     task: Task
     key: Key  # key of the initial state
     feed: Feed
     data: Dataset
     best: Best
     figures: Figures
-    due: EventSchedule
+    schedule: EventSchedule
     identity: resume.Identity
-    place: Claim
+    claim: Claim
     request: signals.Request
     clock: Stopwatch
     profiler: Profiler
     checkpoints: Checkpoints
-    log: logger.Record
+    log: logger.RunLog
     bar: Training
     speed: Callable[[float], dict[str, float]]  # steps per second -> rates
 
@@ -114,13 +114,13 @@ def begin_run(
     checkpoints.clear_leftovers()
     detours: rewind.Detours = collectives.host0_value(lambda: rewind.read(claim.folder))
     saved, detours = resume.restore(
-        checkpoints, program.like, detours, force=config.resume == "force"
+        checkpoints, program.state_shapes, detours, force=config.resume == "force"
     )
     progress = resume.progress(saved, detours)
     if saved:
         resume.check_fits(saved, config, identity, claim.named, total)
         clock.resume(saved.record["seconds"], progress.timed)
-    log = logger.Record(claim.folder, config, data.spec, resume.kept_lines(saved))
+    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
     resources.callback(log.close)
     resume.announce(program, data, mesh.size, total, progress.step, claim.folder)
     per_step, device = program.flops.total(), mesh.devices.flat[0]
@@ -134,16 +134,16 @@ def begin_run(
         config=config,
         spec=spec,
         program=program,
-        numbers=operands(config, mesh),
+        operands=operands(config, mesh),
         task=build_task(spec, hyperparameters.operands(config)),
         key=state_key,
         feed=feed,
         data=data,
         best=best,
         figures=figures,
-        due=schedule,
+        schedule=schedule,
         identity=identity,
-        place=claim,
+        claim=claim,
         request=request,
         clock=clock,
         profiler=profiler,
@@ -179,7 +179,7 @@ class Trainer:
         The log has been brought there already. A start and a rewind both end with this call, so
         that they leave the same folder.
         """
-        folder, config = self.parts.place.folder, self.parts.identity.config
+        folder, config = self.parts.claim.folder, self.parts.identity.config
         if saved and saved_config.differences(config, saved.record["identity"]):
             # --resume=force: from here on the run has this config.
             self._last_saved = -1
@@ -190,7 +190,7 @@ class Trainer:
 
     def has_steps_left(self) -> bool:
         """Returns True before the last step."""
-        return self.progress.step < self.parts.due.total
+        return self.progress.step < self.parts.schedule.total
 
     def advance(self) -> None:
         """Takes the steps of one call, waits for them, and polls for signals."""
@@ -223,14 +223,14 @@ class Trainer:
         Raises:
           TrainingError: a step was not finite, and --on_nonfinite ends the run.
         """
-        parts, step, due = self.parts, self.progress.step, self.parts.due
+        parts, step, due = self.parts, self.progress.step, self.parts.schedule
         logs = due.is_due(step, due.log_every)
         evaluates = due.is_due(step, due.eval_every)
         saves = due.is_due(step, due.checkpoint_every)
         if not (logs or evaluates or saves):
             return False
         jax.block_until_ready(self.carry)
-        parts.place.check()
+        parts.claim.check()
         parts.checkpoints.wait(patiently=False)  # raises early if the last save failed
         on_host = jax.device_get(self.carry._replace(state=None))
         if parts.config.on_nonfinite == "skip":
@@ -268,7 +268,7 @@ class Trainer:
         parts, progress = self.parts, self.progress
         parts.profiler.end()
         parts.checkpoints.wait()
-        parts.place.check()
+        parts.claim.check()
         best_step = progress.best.step
         best = resume.best_state(parts.checkpoints, best_step, progress.step, self.carry)
         keeps_best = parts.config.final == "best" or parts.config.patience > 0
@@ -283,16 +283,16 @@ class Trainer:
         end = summary.End(parts.task, state, final, best_metrics, progress, parts.best)
         steps, seconds = parts.clock.timed
         rates = parts.speed(steps / max(seconds, 1e-9)) if steps else {}
-        results = summary.figures(end, parts.log.lines(), parts.clock.elapsed(), rates)
+        results = summary.results(end, parts.log.lines(), parts.clock.elapsed(), rates)
         parts.log.sync()
         request = parts.request if jax.process_count() == 1 else None
-        failures = summary.conclude(end, results, final_eval, parts.place.folder, request)
+        failures = summary.run_final_eval(end, results, final_eval, parts.claim.folder, request)
         failures += summary.draw(end, parts.log, parts.data.spec.classes)
         poll(parts.request)
-        parts.place.check()
+        parts.claim.check()
         parts.log.summarize(results)
-        say(f"results: {parts.place.folder}")
-        summary.check(failures, final, parts.place.named)
+        say(f"results: {parts.claim.folder}")
+        summary.check(failures, final, parts.claim.named)
         return results
 
     def stop(self, number: int) -> signals.Stopped:
@@ -311,7 +311,7 @@ class Trainer:
         return signals.Stopped(
             number,
             f"stopped by signal {number}; checkpoint of step {self.progress.step} made: the same "
-            f"command with --workdir={self.parts.place.named} goes on",
+            f"command with --workdir={self.parts.claim.named} goes on",
         )
 
     def _set_state(self, saved: Saved | None, detours: rewind.Detours) -> None:
@@ -319,7 +319,7 @@ class Trainer:
         parts = self.parts
         self.progress = resume.progress(saved, detours)
         self._last_saved = saved.step if saved else -1
-        self.carry = saved.state if saved else parts.program.start(parts.numbers, parts.key)
+        self.carry = saved.state if saved else parts.program.start(parts.operands, parts.key)
 
     def _take_steps(self) -> None:
         """Takes the steps up to the next event, or as many as fill about half a second."""
@@ -332,13 +332,13 @@ class Trainer:
             self.progress = self.progress._replace(step=step + 1)
             return
         stops = [stop for detour in detours for stop in detour] + parts.profiler.steps
-        steps = min(parts.clock.stride, parts.due.next_stop(step, stops) - step)
-        self.carry = parts.feed.advance(parts.numbers, self.carry, step, steps)
+        steps = min(parts.clock.stride, parts.schedule.next_stop(step, stops) - step)
+        self.carry = parts.feed.advance(parts.operands, self.carry, step, steps)
         self.progress = self.progress._replace(step=step + steps)
 
     def _log(self, split: str, values: dict[str, float], step: int) -> None:
         """Logs the metrics of the state at a step."""
-        epoch = round(step / self.parts.due.per_epoch, 4)
+        epoch = round(step / self.parts.schedule.per_epoch, 4)
         line = {"step": step, "epoch": epoch, "split": split, **values}
         self.parts.log.log(line | {"seconds": round(self.parts.clock.elapsed(), 3)})
         self.parts.bar.show(step, split, values)
@@ -347,7 +347,7 @@ class Trainer:
         """Evaluates a state on a split; a signal interrupts it if the run has one process."""
         parts = self.parts
         poll = parts.request.poll if jax.process_count() == 1 else lambda: None
-        return evaluate_split(parts.spec, parts.numbers, state, split, poll)
+        return evaluate_split(parts.spec, parts.operands, state, split, poll)
 
     def _evaluate_validation(self) -> None:
         """Evaluates on validation, logs, updates the best and draws the figures."""
@@ -386,21 +386,21 @@ class Trainer:
         if parts.config.on_nonfinite == "abort":
             self.progress = self.progress._replace(step=bad)
             parts.checkpoints.wait()
-            folder, record, log = parts.place.folder, self._record(), parts.log.text()
-            keep = functools.partial(nonfinite.keep, folder, record, log)
+            folder, record, log = parts.claim.folder, self._record(), parts.log.text()
+            keep = functools.partial(nonfinite.save_bad_step, folder, record, log)
             pair = self.carry.state, parts.feed.batch(bad)
-            raise nonfinite.abort(parts.task, *pair, bad, parts.place.named, keep)
+            raise nonfinite.abort(parts.task, *pair, bad, parts.claim.named, keep)
         self._rewind(bad)
 
     def _rewind(self, bad: int) -> None:
         """Returns to the last checkpoint that was due, with a new key and without the bad batch."""
         parts = self.parts
         parts.checkpoints.wait()
-        detours = rewind.back(self.progress.detours, bad, parts.due.checkpoint_every)
-        rewind.write(parts.place.folder, detours)  # before anything of the old course is deleted
+        detours = rewind.add_detour(self.progress.detours, bad, parts.schedule.checkpoint_every)
+        rewind.write(parts.claim.folder, detours)  # before anything of the old course is deleted
         parts.profiler.end()
-        like, force = parts.program.like, parts.config.resume == "force"
-        saved, detours = resume.restore(parts.checkpoints, like, detours, force=force)
+        shapes, force = parts.program.state_shapes, parts.config.resume == "force"
+        saved, detours = resume.restore(parts.checkpoints, shapes, detours, force=force)
         self._set_state(saved, detours)
         parts.clock.start_lap(self.progress.step)  # repeated steps count again
         parts.log.go_back(resume.kept_lines(saved))
@@ -408,20 +408,20 @@ class Trainer:
 
 
 def poll(request: signals.Request) -> None:
-    """Raises `signals.Asked` if a signal came; on all processes of the run at the same step."""
+    """Raises `signals.StopRequested` if a signal came; on all processes at the same step."""
     if jax.process_count() == 1:
         request.poll()
         return
     # Not stored in the request: a signal that comes meanwhile waits for the next poll.
     number = collectives.all_max(request.number)
     if number is not None:
-        raise signals.Asked(number)
+        raise signals.StopRequested(number)
 
 
 def _draw_figures(parts: Parts, step: int, state: State) -> None:
     """Writes the experiment's figures of a state to plots/ and TensorBoard."""
     for title, picture in parts.figures(parts.task, state).items():
-        path = parts.place.folder / "plots" / title / f"{step:07}.png"
+        path = parts.claim.folder / "plots" / title / f"{step:07}.png"
         pictures.picture(picture._replace(caption=f"Step {step}: {picture.caption}"), path)
         parts.log.picture(path, step, title)
 
@@ -429,7 +429,7 @@ def _draw_figures(parts: Parts, step: int, state: State) -> None:
 def _is_out_of_patience(parts: Parts, progress: LoopProgress) -> bool:
     """Returns True after --patience evaluations without an improvement that counts."""
     best, patience = progress.best, parts.config.patience
-    evaluations = (progress.step - best.since) // parts.due.eval_every
+    evaluations = (progress.step - best.since) // parts.schedule.eval_every
     ends = 0 < patience <= evaluations
     if ends:
         say(f"--patience={patience}: no better {parts.best[0]} since step {best.step}")

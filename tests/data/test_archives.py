@@ -45,7 +45,7 @@ def test_a_hole_is_not_unpacked(form, tmp_path):
         assert tar.next().size == SIZE
     assert path.stat().st_size < 400
     with pytest.raises(UserError, match=r"sparse|neither"):
-        archives.members(path, ["wanted"])
+        archives.read_members(path, ["wanted"])
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_SPARSE, tarfile.CONTTYPE, b"Z"])
@@ -56,7 +56,7 @@ def test_kinds_that_tarfile_takes_for_files_are_refused(kind, tmp_path):
         info.type = kind
         tar.addfile(info)
     with pytest.raises(UserError, match="neither a file nor a folder"):
-        archives.members(path, ["wanted"])
+        archives.read_members(path, ["wanted"])
 
 
 def test_many_entries_are_refused(tmp_path, monkeypatch):
@@ -66,4 +66,4 @@ def test_many_entries_are_refused(tmp_path, monkeypatch):
         for number in range(6):
             tar.addfile(tarfile.TarInfo(str(number)))
     with pytest.raises(UserError, match="more than 5 entries"):
-        archives.members(path, ["0"])
+        archives.read_members(path, ["0"])

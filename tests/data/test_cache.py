@@ -90,7 +90,7 @@ def test_one_makes_it_and_the_others_take_it(folder):
         return arrays
 
     def work():
-        found.append(cache.once("x", lambda: cache.read("x"), make)["a"].sum())
+        found.append(cache.get_or_make("x", lambda: cache.read("x"), make)["a"].sum())
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -106,7 +106,7 @@ def test_where_nothing_can_be_kept_it_is_made(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(target))
 
     monkeypatch.setattr(cache, "claim", none)
-    assert cache.once("x", lambda: None, lambda: 5) == 5
+    assert cache.get_or_make("x", lambda: None, lambda: 5) == 5
     assert claims.claim is not none
 
 

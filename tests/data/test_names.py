@@ -111,7 +111,7 @@ def test_too_little_memory_is_no_damage(mnist, monkeypatch):
     def full(self, split):
         raise MemoryError
 
-    monkeypatch.setattr(stored.Stored, "_readers", full)
+    monkeypatch.setattr(stored.PreparedDataset, "_readers", full)
     with pytest.raises(UserError, match="does not fit into memory"):
         images.load("mnist", data_dir=mnist, image_size=27)
 

@@ -35,7 +35,7 @@ def test_records_are_decoded_as_tfds_decodes_them(name, channels, tmp_path):
         assert ours[row]["label"] == theirs[row]["label"]
 
 
-@pytest.mark.parametrize("kind", pixels.OF_FILES)
+@pytest.mark.parametrize("kind", pixels.FILE_FORMATS)
 def test_formats(kind, tmp_path):
     grey = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 3, axis=2)
     data = encoded(grey, kind, **{"lossless": True} if kind == "WEBP" else {})

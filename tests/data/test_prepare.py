@@ -101,7 +101,9 @@ def test_decoded_splits_are_cached_by_fingerprint_and_mended(tmp_path, monkeypat
     folder = prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     first = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     (kept,) = (tmp_path / "cache" / "jaxdl").glob("*.npz")
-    monkeypatch.setattr(stored.Stored, "examples", None)  # from now on only the cache can answer
+    monkeypatch.setattr(
+        stored.PreparedDataset, "examples", None
+    )  # from now on only the cache can answer
     again = images.load("mnist", data_dir=str(tmp_path / "tfds"), image_size=28)
     np.testing.assert_array_equal(first.train["image"], again.train["image"])
     monkeypatch.undo()
@@ -175,7 +177,7 @@ def test_damaged_archives_write_nothing(damage, tmp_path):
         prepare.prepare_from("mnist", str(tmp_path / "tfds"), files)
     assert not (tmp_path / "tfds").exists()
     with pytest.raises(UserError, match="damaged"):
-        archives.members(path, ["x"])
+        archives.read_members(path, ["x"])
 
 
 def tar_of(path, entries):
@@ -205,15 +207,15 @@ def test_hostile_archives_are_refused(entry, words, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "LARGEST", 2_000_000)
     path = tar_of(tmp_path / "x.tar.gz", [entry, ("wanted", tarfile.REGTYPE, 5)])
     with pytest.raises(UserError, match=words):
-        archives.members(path, ["wanted"])
+        archives.read_members(path, ["wanted"])
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar.gz"]
 
 
 def test_what_an_archive_lacks_is_named(tmp_path):
     path = tar_of(tmp_path / "x.tar.gz", [("wanted", tarfile.REGTYPE, 5)])
-    assert archives.members(path, ["wanted"]) == {"wanted": bytes(5)}
+    assert archives.read_members(path, ["wanted"]) == {"wanted": bytes(5)}
     with pytest.raises(UserError, match="other is not in it"):
-        archives.members(path, ["wanted", "other"])
+        archives.read_members(path, ["wanted", "other"])
 
 
 def test_a_gzip_bomb_is_refused(tmp_path, monkeypatch):

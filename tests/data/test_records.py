@@ -19,7 +19,7 @@ from experiments import imagenet_vgg
 from jaxdl.config import RunConfig
 from jaxdl.data import batches, images
 from jaxdl.data.pipeline import Pipeline, Steps
-from jaxdl.data.records import Draw, area
+from jaxdl.data.records import Draw, random_crop_box
 from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import parse_flags
@@ -113,7 +113,7 @@ def test_areas_are_drawn_by_seed_epoch_and_image(folder):
 
 @given(st.integers(1, 400), st.integers(1, 400), st.floats(0.01, 1.0), st.integers(0, 2**32))
 def test_areas_are_inside_and_of_their_size(h, w, smallest, seed):
-    left, top, right, bottom = area((h, w), smallest, np.random.default_rng(seed))
+    left, top, right, bottom = random_crop_box((h, w), smallest, np.random.default_rng(seed))
     assert 0 <= left < right <= w
     assert 0 <= top < bottom <= h
     width, height = right - left, bottom - top
@@ -126,7 +126,7 @@ def test_areas_are_inside_and_of_their_size(h, w, smallest, seed):
 
 def test_areas_have_the_papers_distribution():
     random = np.random.default_rng(0)
-    boxes = np.array([area((1000, 1000), 0.08, random) for _ in range(4000)])
+    boxes = np.array([random_crop_box((1000, 1000), 0.08, random) for _ in range(4000)])
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     ratio = np.log(width / height)
     # Where every ratio fits, up to 3/4 of the image, both are uniform.
@@ -180,7 +180,7 @@ def test_what_lies_in_no_file_is_not_streamed(name):
 
 
 def test_areas_without_a_stream():
-    with pytest.raises(UserError, match=r"--crop_area=0\.5 without --stream"):
+    with pytest.raises(UserError, match=r"--crop_area=0\.5 has no effect without --stream"):
         imagenet_vgg.Config(crop_area=0.5)
 
 

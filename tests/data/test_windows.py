@@ -83,7 +83,7 @@ def test_they_are_a_column_of_a_split():
     split, plain = ({"tokens": column, "first": np.arange(23)} for column in (found, wanted))
     assert batches.size(split) == 23
     rows = np.array([4, 0, 22])
-    for read in (batches.read, batches.part):
+    for read in (batches.read, batches.select):
         one, other = read(split, rows), read(plain, rows)
         assert one.keys() == other.keys()
         for name in one:

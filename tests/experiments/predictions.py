@@ -10,7 +10,7 @@ from jaxdl import tree
 from jaxdl.errors import UserError
 from jaxdl.run import restore
 from jaxdl.text.generation import Options
-from jaxdl.text.vocabulary import FIRST
+from jaxdl.text.vocabulary import NUM_SPECIAL
 from jaxdl.tools.generate import generate
 
 AGENTS = ("grid_qlearning", "cartpole_reinforce", "cartpole_ppo", "cartpole_dqn")
@@ -37,7 +37,7 @@ def drawn(name, config, spec):
         if np.issubdtype(dtype, np.floating):
             batch[entry] = random.normal(size=shape).astype(dtype)
         else:
-            low, high = (FIRST, spec.vocabulary) if spec.vocabulary else (0, 256)
+            low, high = (NUM_SPECIAL, spec.vocabulary) if spec.vocabulary else (0, 256)
             batch[entry] = random.integers(low, high, shape).astype(dtype)
     return batch
 

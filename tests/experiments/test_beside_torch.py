@@ -131,15 +131,15 @@ def test_the_page_has_the_table_of_the_files():
 def test_costs_stand_in_a_table_of_their_own(tmp_path):
     origin = {"commit": "c0ffee", "dirty": False, "date": "2026-01-01"}
     for values in ([9.0, 9.0], [0.02, 0.03, 0.04]):
-        found = performance.keep_cost(tmp_path, "a save", values, "s", "python -m it", origin)
+        found = performance.save_cost(tmp_path, "a save", values, "s", "python -m it", origin)
     assert found == 0.03
-    performance.keep_cost(tmp_path, "a step", [1.5, 1.5], "of it", "python -m it", origin)
+    performance.save_cost(tmp_path, "a step", [1.5, 1.5], "of it", "python -m it", origin)
     lines = performance.table(tmp_path).splitlines()
     assert lines[0].startswith("| figure |")
     assert lines[2].startswith("| a save | 30 ms (25 ms to 35 ms) | `python -m it` | ")
     assert lines[3].startswith("| a step | 1.5 of it (1.5 to 1.5) |")
     assert len(lines) == 4
-    performance.keep_cost(tmp_path, "late", [1, 1], "s", "x", origin | {"dirty": True})
+    performance.save_cost(tmp_path, "late", [1, 1], "s", "x", origin | {"dirty": True})
     with pytest.raises(UserError, match="late was measured with files that are in no commit"):
         performance.table(tmp_path)
 

@@ -30,7 +30,7 @@ def runs(tmp_path, monkeypatch):
         folder.mkdir()
         config = iris_mlp.Config(task="species", hidden=8, seed=seed, workdir=str(folder))
         about = {"name": "iris", "version": "1", "fingerprint": "f", "source": "s"}
-        found = logger.Record(folder, config, describe({}, num_train=96, **about), [])
+        found = logger.RunLog(folder, config, describe({}, num_train=96, **about), [])
         found.summarize({"test/accuracy": 0.9 + seed / 100, "test/loss": 1.0, "seconds": 90.0})
         found.close()
         made.append(folder)
@@ -69,22 +69,22 @@ def test_runs_become_a_row(runs, tmp_path, capsys):
 def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
     (runs[0] / "summary.json").unlink()
     with pytest.raises(UserError, match="has no summary"):
-        publish.keep(runs[0], tmp_path / "kept")
+        publish.add_run(runs[0], tmp_path / "kept")
     values = files.read_json(runs[1] / "environment.json")
     for git in (None, {"commit": "c0ffee", "dirty": True}):
         (runs[1] / "environment.json").write_text(
             json.dumps(values | {"git": git}), encoding="utf-8"
         )
         with pytest.raises(UserError, match="in no commit"):
-            publish.keep(runs[1], tmp_path / "kept")
+            publish.add_run(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
     values["git"] = {"commit": "c0ffee", "dirty": False}
     (runs[1] / "environment.json").write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(UserError, match="--note="):
-        publish.keep(runs[1], tmp_path / "kept", "a|b")
+        publish.add_run(runs[1], tmp_path / "kept", "a|b")
     (runs[1] / "summary.json").write_text('{"seconds": 1.0, "test/loss": null}', encoding="utf-8")
     with pytest.raises(UserError, match="test/loss that is not a number"):
-        publish.keep(runs[1], tmp_path / "kept")
+        publish.add_run(runs[1], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl.data.image_sources import digits, synthetic
 from jaxdl.models import airbench
-from jaxdl.models.airbench import SMALLEST, Airbench, whiten
+from jaxdl.models.airbench import MIN_SIZE, Airbench, whiten
 from jaxdl.nn.convolution import convolve
 
 
@@ -54,7 +54,7 @@ def test_parameters_are_the_published_ones():
     assert variables["constants"]["whitening"].shape == (2, 2, 3, 24)
 
 
-@pytest.mark.parametrize("size", [SMALLEST, 16, 32, 33])
+@pytest.mark.parametrize("size", [MIN_SIZE, 16, 32, 33])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_any_size_gives_float32_logits_of_float32_parameters(size, dtype):
     logits, variables = shapes(network(width_multiplier=0.1, dtype=dtype), size)
@@ -75,7 +75,7 @@ def test_frozen_has_no_bias_and_is_otherwise_the_same():
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (5, 3)])
 def test_identity_passes_its_inputs(inputs, outputs):
-    kernel = airbench.identity(jax.random.key(0), (3, 3, inputs, outputs))
+    kernel = airbench.dirac(jax.random.key(0), (3, 3, inputs, outputs))
     x = jax.random.normal(jax.random.key(1), (2, 6, 6, inputs))
     y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))
     np.testing.assert_allclose(y[..., :3], x[..., :3], atol=1e-6)
@@ -110,4 +110,4 @@ def test_stem_by_blocks_is_the_same_function(height, width):
 def test_pooling_by_blocks_is_the_same_function(height, width):
     x = jax.random.normal(jax.random.key(0), (3, height, width, 4))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 4, 6))
-    agree(airbench.pooled, airbench.pooled_by_blocks, x, kernel)
+    agree(airbench.conv_pool, airbench.pooled_by_blocks, x, kernel)

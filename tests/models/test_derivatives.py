@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdl.models import airbench, resnet, vgg
-from jaxdl.nn.dense import general
+from jaxdl.nn.dense import dot_general
 from jaxdl.nn.recurrent import Recurrent
 from tests.models.zoo import CASES, built, inputs, told
 
@@ -109,7 +109,7 @@ def test_a_product_has_the_derivatives_of_its_formula(dtype, jit):
     wanted = dy @ b.T + y @ db.T, a.T @ dy + da.T @ y
 
     def loss(operands):
-        y = general(*operands, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        y = dot_general(*operands, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
         return jnp.sum(jnp.square(y)) / 2
 
     where, v = ((jnp.asarray(one, dtype) for one in pair) for pair in ((a, b), (da, db)))
@@ -134,7 +134,7 @@ def test_products_of_members(axes):
         if axis is not None:
             shape.insert(axis, 2)
     a, b = (normal(n, *shape, dtype="bfloat16") for n, shape in enumerate(shapes))
-    product = partial(general, dimensions=(((1,), (0,)), ((), ())))
+    product = partial(dot_general, dimensions=(((1,), (0,)), ((), ())))
 
     def each(a, b):
         pick = [

@@ -28,7 +28,7 @@ def test_the_reparameterised_gradient_against_a_closed_form():
     noise = jax.random.normal(jax.random.key(0), (400_000,))
 
     def objective(m, log_variance):
-        return jnp.mean((vae.draw(m, log_variance, noise) - a) ** 2)
+        return jnp.mean((vae.reparameterize(m, log_variance, noise) - a) ** 2)
 
     found = jax.grad(objective, argnums=(0, 1))(m, log_variance)
     assert float(found[0]) == pytest.approx(2 * (m - a), rel=0.01)
@@ -58,7 +58,7 @@ def test_both_bounds_are_below_the_evidence_and_the_tighter_is_near(small):
 
     def once(noise):
         drawn = model.apply({"params": params}, (x, noise), train=False)
-        return *vae.terms(drawn, x), vae.log_weight(drawn, x, noise)
+        return *vae.elbo_terms(drawn, x), vae.log_weight(drawn, x, noise)
 
     reconstruction, divergence, weights = jax.jit(jax.vmap(once))(draws)
     bound = -jnp.mean(reconstruction + divergence, axis=0)

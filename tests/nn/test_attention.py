@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.nn.attention import MultiHeadAttention, rotate, weights
+from jaxdl.nn.attention import MultiHeadAttention, apply_rotary, attention_weights
 
 D, H = 8, 2
 
@@ -72,8 +72,8 @@ def test_is_the_published_equations(sizes, rotary, seed):
 
 def test_where_nothing_may_be_seen_all_is_zero():
     scores, mask = jnp.array([[1e4, -1e4], [3.0, 4.0]]), jnp.array([[False, False], [True, False]])
-    np.testing.assert_array_equal(weights(scores, mask), [[0, 0], [1, 0]])
-    gradient = jax.grad(lambda s: jnp.sum(jnp.sin(weights(s, mask))))(scores)
+    np.testing.assert_array_equal(attention_weights(scores, mask), [[0, 0], [1, 0]])
+    gradient = jax.grad(lambda s: jnp.sum(jnp.sin(attention_weights(s, mask))))(scores)
     np.testing.assert_array_equal(gradient, 0)
 
 
@@ -94,12 +94,12 @@ def test_turned_vectors_see_distances_alone(first, second, shift):
     q, k = normal(0, 1, 1, 1, 6), normal(1, 1, 1, 1, 6)
 
     def product(a, b):
-        return float(jnp.sum(rotate(q, jnp.array([a])) * rotate(k, jnp.array([b]))))
+        return float(jnp.sum(apply_rotary(q, jnp.array([a])) * apply_rotary(k, jnp.array([b]))))
 
     near = product(first, second)
     np.testing.assert_allclose(product(first + shift, second + shift), near, atol=2e-3)
-    np.testing.assert_allclose(np.linalg.norm(rotate(q, jnp.array([first]))), np.linalg.norm(q),
-                               rtol=1e-5)  # fmt: skip
+    rotated = apply_rotary(q, jnp.array([first]))
+    np.testing.assert_allclose(np.linalg.norm(rotated), np.linalg.norm(q), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

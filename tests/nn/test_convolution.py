@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from jax import lax
 
 from jaxdl.nn import conv_kernels, convolution
-from jaxdl.nn.conv import Conv, square
+from jaxdl.nn.conv import Conv, square_conv
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2}
 
@@ -145,7 +145,7 @@ def test_other_numbers_of_axes_are_xlas(shape):
 
 def test_square_keeps_the_size_and_initialises_for_rectifiers():
     x = normal(0, 1, 8, 8, 64)
-    y, variables = square(16, 5).init_with_output(jax.random.key(0), x)
+    y, variables = square_conv(16, 5).init_with_output(jax.random.key(0), x)
     assert y.shape == (1, 8, 8, 16)
     kernel = variables["params"]["kernel"]
     np.testing.assert_allclose(kernel.std(), (2 / (5 * 5 * 64)) ** 0.5, rtol=0.05)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.nn.dense import Dense, general
+from jaxdl.nn.dense import Dense, dot_general
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
@@ -52,7 +52,7 @@ def test_every_contraction_with_its_derivatives(pattern, sizes, dtype):
     a = normal(0, *(axes[c] for c in left), dtype=dtype)
     b = normal(1, *(axes[c] for c in right), dtype=dtype)
 
-    def product(a, b, one=general):
+    def product(a, b, one=dot_general):
         return jnp.einsum(pattern, a, b, _dot_general=one)
 
     y, back = jax.jit(lambda: jax.vjp(product, a, b))()
@@ -71,7 +71,7 @@ def test_differentiates_twice():
     x, w = normal(0, 3, 4, dtype="bfloat16"), normal(1, 4, 2, dtype="bfloat16")
 
     def f(w):
-        return jnp.sum(jnp.square(general(x, w, (((1,), (0,)), ((), ()))).astype(jnp.float32)))
+        return jnp.sum(jnp.square(dot_general(x, w, (((1,), (0,)), ((), ()))).astype(jnp.float32)))
 
     found = jax.grad(lambda w: jnp.sum(jax.grad(f)(w).astype(jnp.float32)))(w)
     wide = np.asarray(x, np.float64)

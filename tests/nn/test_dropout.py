@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.nn.dropout import LEVELS, Dropout, StochasticDepth, at_random
+from jaxdl.nn.dropout import LEVELS, Dropout, StochasticDepth, random_uint16
 
 
 def constant(kind, rate, x, seed=0):
@@ -50,7 +50,7 @@ def test_share_and_variance_are_those_of_independent_draws(rate):
 
 
 def test_numbers_are_uniform_and_differ_by_key():
-    a, b = (np.asarray(at_random(jax.random.key(n), (256, 4096))) for n in range(2))
+    a, b = (np.asarray(random_uint16(jax.random.key(n), (256, 4096))) for n in range(2))
     counts = np.bincount(a.ravel() // 256, minlength=256)
     squares = np.sum((counts - 4096) ** 2 / 4096)  # chi squared with 255 degrees of freedom
     assert abs(squares - 255) < 5 * np.sqrt(2 * 255)

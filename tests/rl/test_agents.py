@@ -81,8 +81,8 @@ def test_what_was_lived_is_judged_by_its_own_values():
         y = x @ weights
         return y[:, :2], y[:, 2]
 
-    act = agents.sampled(lambda x: think(x)[0])
-    episodes = agents.side_by_side(made, jax.random.key(1), 3)
+    act = agents.categorical_policy(lambda x: think(x)[0])
+    episodes = agents.begin_batch(made, jax.random.key(1), 3)
     _, transitions = rollout(made, act, episodes, jax.random.key(2), 40)
     found, explained = ppo.compute_gae(think, transitions, 0.9, 0.0)
     # With a trace of 0: one step, and the value after it.
@@ -110,7 +110,9 @@ def test_actions_are_drawn_as_often_as_they_should_be():
         drawn = jax.vmap(lambda key: act(observation, key))(keys)
         return np.bincount(drawn, minlength=3) / len(keys)
 
-    np.testing.assert_allclose(shares(agents.sampled(lambda x: logits)), [0.2, 0.5, 0.3], atol=0.03)
+    np.testing.assert_allclose(
+        shares(agents.categorical_policy(lambda x: logits)), [0.2, 0.5, 0.3], atol=0.03
+    )
     best = agents.greedy(lambda x: logits)
     np.testing.assert_array_equal(shares(best), [0, 1, 0])
     np.testing.assert_allclose(

@@ -14,7 +14,7 @@ def line(step, split="train", **values):
 
 
 def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
-    first = logger.Record(tmp_path, SmallConfig(), DESCRIBED, [])
+    first = logger.RunLog(tmp_path, SmallConfig(), DESCRIBED, [])
     lines = [line(1), line(2), line(2, "test"), line(3), line(3, "validation")]
     for each in lines:
         first.log(each)
@@ -22,9 +22,9 @@ def test_going_on_drops_the_checkpoints_own_step_and_the_final_test(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 4, "ep')  # a kill in the middle of a line
     assert logger.read_metrics(tmp_path) == lines
-    kept = logger.before(3, first.text())
+    kept = logger.lines_before(3, first.text())
     assert kept == lines[:2]
-    logger.Record(tmp_path, SmallConfig(), DESCRIBED, kept).close()
+    logger.RunLog(tmp_path, SmallConfig(), DESCRIBED, kept).close()
     assert logger.read_metrics(tmp_path) == lines[:2]
     assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 2
 
@@ -37,7 +37,7 @@ def test_a_foreign_line_ends_the_log(rest, tmp_path):
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
-    made = logger.Record(tmp_path, SmallConfig(), DESCRIBED, [])
+    made = logger.RunLog(tmp_path, SmallConfig(), DESCRIBED, [])
     made.log(line(1, loss_b=float("nan"), loss_c=float("inf")))
     made.close()
     (found,) = logger.read_metrics(tmp_path)
@@ -49,7 +49,7 @@ def test_tensorboard_shows_each_step_once(tmp_path):
 
     seconds = {1: 100.0, 2: 400.0}
     for kept in ([], [line(n) | {"seconds": seconds[n]} for n in (1, 2)]):
-        made = logger.Record(tmp_path, SmallConfig(), DESCRIBED, kept)
+        made = logger.RunLog(tmp_path, SmallConfig(), DESCRIBED, kept)
         for n in range(len(kept) + 1, 5):
             made.log(line(n))
         made.close()

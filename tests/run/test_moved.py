@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
     data = folders.image_folder(folder / "images", count=6)
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "matrix", lambda *given: drawn.append(given[-1]))
+        patch.setattr(plots, "confusion_matrix", lambda *given: drawn.append(given[-1]))
         train(folder / "run", data)
     assert drawn == [("ant", "bee")]
     return folder
@@ -60,7 +60,7 @@ def test_names_of_classes_are_kept(trained):
 
 def test_evaluate_is_told_where_they_are(moved, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "matrix", lambda *given: drawn.append(given[-1]))
+    monkeypatch.setattr(plots, "confusion_matrix", lambda *given: drawn.append(given[-1]))
     with pytest.raises(UserError, match="gone does not exist"):
         command(["evaluate", str(moved / "run"), "--checkpoint=newest"])
     monkeypatch.chdir(moved)

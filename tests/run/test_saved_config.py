@@ -120,4 +120,4 @@ def test_a_summary_that_was_changed_is_not_published(copy, tmp_path):
         assert {name: found.get(name) for name in whole} == whole, bit
     path.write_bytes(content.replace(b'"step": 4', b'"step": 5'))
     with pytest.raises(UserError, match="is not what the run wrote"):
-        publish.keep(copy, tmp_path / "results")
+        publish.add_run(copy, tmp_path / "results")

@@ -79,7 +79,7 @@ def test_a_sweep_without_a_result_has_a_table_and_no_picture(tmp_path, capsys):
 @pytest.mark.parametrize("values", [["1", "2", "4"], ["0.01", "1"], ["sgd", "adam"], ["5"]])
 def test_pictures_of_numbers_and_words(values, tmp_path):
     pairs = [(value, [0.1, 0.2]) for value in values] + [(values[0], [])]
-    curves.against({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
+    curves.metric_vs_hyperparameters({"name": pairs, "other": pairs}, "loss", tmp_path / "it.png")
     with Image.open(tmp_path / "it.png") as picture:
         assert picture.getextrema() != ((255, 255),) * 4
 
@@ -124,7 +124,7 @@ def test_the_flags_of_a_ledger_are_not_believed(tmp_path):
     from jaxdl.sweep import driver
 
     flags = ["--seed=0..1"]
-    trials = driver.planned("tests.quick", flags, [], 0)
+    trials = driver.plan("tests.quick", flags, [], 0)
     plan = Ledger.read(tmp_path)
     plan.add("tests.quick", trials)
     for line in plan.lines.values():

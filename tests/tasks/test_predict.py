@@ -20,7 +20,7 @@ from jaxdl.tasks.supervised import classification
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import characters, pairs
 from jaxdl.text.decoding import decodable
-from jaxdl.text.vocabulary import END, FIRST
+from jaxdl.text.vocabulary import END, NUM_SPECIAL
 
 CONFIG = SupervisedConfig(batch_size=6, num_steps=20, learning_rate=0.1, optimizer="sgd")
 
@@ -296,7 +296,7 @@ def test_a_decoder_says_of_each_token_what_the_model_says_of_all(name):
         logits, cache = step(state, jnp.asarray(tokens[:, place], jnp.int32), cache, place)
         wanted = np.array(whole[:, place])
         # No text has the ids that are no token's; a translation ends.
-        never = [n for n in range(FIRST) if not (translates and n == END)]
+        never = [n for n in range(NUM_SPECIAL) if not (translates and n == END)]
         assert np.all(np.asarray(logits)[:, never] == -np.inf)
         wanted[:, never] = -np.inf
         live = np.asarray(tokens[:, place]) > 0  # of padding it does not matter

@@ -50,7 +50,7 @@ class Knows:
 def concluded(data, model, folder):
     config = multi30k_seq2seq.Config(dataset="reverse", length=80, batch_size=4, beam=3)
     task = decodable(Task(None, None, None, Predict(None, model.apply)))
-    found = translation.final_eval_of(config, data)(task, None, folder)
+    found = translation.make_final_eval(config, data)(task, None, folder)
     return found, (folder / "translations.txt").read_text(encoding="utf-8").splitlines()
 
 

@@ -23,14 +23,14 @@ def test_widths_are_the_best_of_all_choices(lengths, count):
     assert found == sorted(set(found))
     assert found[-1] == max(lengths)
     assert len(found) <= count
-    *edges, longest = bucketing.places(max(lengths))
+    *edges, longest = bucketing.candidate_widths(max(lengths))
     choices = [(*some, longest) for n in range(count) for some in itertools.combinations(edges, n)]
     assert padded(lengths, found) == min(padded(lengths, choice) for choice in choices)
 
 
 @given(st.integers(1, 10**6))
 def test_places_are_few_and_reach_the_longest(longest):
-    places = bucketing.places(longest)
+    places = bucketing.candidate_widths(longest)
     assert places == sorted(set(places))
     assert places[-1] == longest
     assert len(places) <= bucketing.EDGES
@@ -82,7 +82,7 @@ def test_a_task_sees_each_batch_in_the_smallest_width_that_holds_it():
     predict = Predict(lambda batch: batch["tokens"], lambda state, tokens: tokens)
     evaluate = lambda state, batch: step(state, batch)[1]  # noqa: E731
     task = Task(lambda key: jnp.int32(0), step, evaluate, predict)
-    task = bucketing.bucketed(task, [2, 5, 9], ("tokens",))
+    task = bucketing.bucket(task, [2, 5, 9], ("tokens",))
     assert task.predict is predict  # of any width
     run = jax.jit(task.step)
     for lengths, width in (((1, 2), 2), ((3, 1), 5), ((5, 5), 5), ((6, 1), 9), ((9, 2), 9)):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from jaxdl.data import tfds
 from jaxdl.errors import UserError
 from jaxdl.text import characters, python_library
-from jaxdl.text.vocabulary import FIRST, UNKNOWN
+from jaxdl.text.vocabulary import NUM_SPECIAL, UNKNOWN
 
 WHAT = ("name", "1", "0" * 64, "a test")
 
@@ -55,7 +55,7 @@ def test_the_vocabulary_is_of_the_training_split():
     data = characters._dataset(["abcabc", "axb", "acb"], 2, WHAT)
     text = data.train["tokens"].array
     assert data.spec.tokenizer.characters == "abc"
-    assert data.spec.vocabulary == FIRST + 3
+    assert data.spec.vocabulary == NUM_SPECIAL + 3
     assert text.dtype == np.uint8
     assert text[7] == UNKNOWN
     many = "".join(map(chr, range(1000, 1300)))

@@ -153,7 +153,7 @@ def kept_by_definition(logits, temperature, top_k, top_p):
 )
 def test_what_is_kept_is_exactly_what_was_asked_for(values, top_k, top_p):
     logits = np.array(values, np.float32)
-    kept = decoding.restrict(jnp.asarray(logits), 0.7, top_k, top_p)
+    kept = decoding.filter_logits(jnp.asarray(logits), 0.7, top_k, top_p)
     found = np.flatnonzero(np.isfinite(kept)).tolist()
     assert found == kept_by_definition(logits, 0.7, top_k, top_p)
 
@@ -162,7 +162,11 @@ def test_of_equal_logits_as_many_are_kept_as_asked_for():
     equal = jnp.zeros((2, 10))
 
     def count(top_k, top_p):
-        return np.isfinite(np.asarray(decoding.restrict(equal, 1.0, top_k, top_p))).sum(1).tolist()
+        return (
+            np.isfinite(np.asarray(decoding.filter_logits(equal, 1.0, top_k, top_p)))
+            .sum(1)
+            .tolist()
+        )
 
     assert count(3, 1.0) == [3, 3]
     assert count(0, 0.45) == [5, 5]
@@ -172,7 +176,7 @@ def test_of_equal_logits_as_many_are_kept_as_asked_for():
 @pytest.mark.parametrize("top_p", [1.0, jnp.float32(1.0)])
 def test_all_of_the_probability_is_of_all_tokens(top_p):
     logits = jnp.zeros(50).at[7].set(20.0)  # in float32 it has all of the probability alone
-    assert np.isfinite(np.asarray(decoding.restrict(logits, 1.0, 0, top_p))).all()
+    assert np.isfinite(np.asarray(decoding.filter_logits(logits, 1.0, 0, top_p))).all()
 
 
 def test_restricting():
@@ -180,7 +184,7 @@ def test_restricting():
 
     def left(**options):
         given = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | options
-        return np.isfinite(np.asarray(decoding.restrict(logits, **given)))[0].tolist()
+        return np.isfinite(np.asarray(decoding.filter_logits(logits, **given)))[0].tolist()
 
     assert left() == [True] * 4
     assert left(top_k=2) == [True, True, False, False]
@@ -189,7 +193,7 @@ def test_restricting():
     assert left(top_p=0.51) == [True, True, False, False]
     assert left(top_p=0.0) == [True, False, False, False]
     assert left(top_k=3, top_p=0.9) == [True, True, True, False]
-    cold = decoding.restrict(logits, 0.5, 0, 1.0)
+    cold = decoding.filter_logits(logits, 0.5, 0, 1.0)
     np.testing.assert_allclose(
         jax.nn.softmax(cold)[0], np.array([0.25, 0.09, 0.0225, 0.0025]) / 0.365, rtol=1e-5
     )

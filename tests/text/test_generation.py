@@ -33,7 +33,7 @@ def made():
 def test_the_coldest_text_is_the_likeliest_of_each_window(made, prompt):
     task, model, variables, spec = made
     options = generation.Options(length=13, temperature=1e-3)
-    found = spec.tokenizer.encode(generation.go_on(task, variables, spec, prompt, options))
+    found = spec.tokenizer.encode(generation.generate_text(task, variables, spec, prompt, options))
     first = len(spec.tokenizer.encode(prompt))
     assert len(found) == first + 13
     start = max(0, first - LENGTH // 2)
@@ -50,7 +50,7 @@ def test_the_hottest_text_is_as_long_as_asked_for(made):
     task, _, variables, spec = made
     for seed in range(3):
         options = generation.Options(length=200, temperature=1e3, seed=seed)
-        text = generation.go_on(task, variables, spec, "abc", options)
+        text = generation.generate_text(task, variables, spec, "abc", options)
         assert len(text) == 203
         assert set(text) <= set(spec.tokenizer.characters)
 
@@ -59,7 +59,7 @@ def test_mistakes_are_named(made):
     task, _, variables, spec = made
     for prompt, why in (("", "--prompt is empty"), ("abcZ", "'Z'")):
         with pytest.raises(UserError, match=why):
-            generation.go_on(task, variables, spec, prompt, generation.Options())
+            generation.generate_text(task, variables, spec, prompt, generation.Options())
     for name, value in (("temperature", 0.0), ("top_p", 1.5), ("length", 0), ("top_k", -1)):
         with pytest.raises(UserError, match=f"--{name}={value}"):
             generation.Options(**{name: value})

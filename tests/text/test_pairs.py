@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from jaxdl.data import batches
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, lines, pairs
-from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD
+from jaxdl.text.vocabulary import BEGIN, END, NUM_SPECIAL, PAD
 
 ENGLISH = [f"{who} {does} a {what}." for who in ("A man", "A dog") for does in ("sees", "eats")
            for what in ("house", "bird", "ball", "tree", "boat")]  # fmt: skip
@@ -50,7 +50,7 @@ def check_rows(data):
             for row, end in zip(rows, ends, strict=True):
                 assert row[0] == BEGIN
                 assert row[end - 1] == END
-                assert (row[1 : end - 1] >= FIRST).all()
+                assert (row[1 : end - 1] >= NUM_SPECIAL).all()
                 assert (row[end:] == PAD).all()
             assert rows.max() < len(data.spec.tokenizer)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jaxdl.data import batches, cache, stored, tfds
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, corpora, python_library, reviews
-from jaxdl.text.vocabulary import FIRST, PAD, UNKNOWN
+from jaxdl.text.vocabulary import NUM_SPECIAL, PAD, UNKNOWN
 
 WHAT = ("name", "1", "0" * 64, "a test")
 TRAIN = [("good good film", 1), ("bad film", 0), ("a good<br /><br />one", 1), ("bad, bad!", 0)]
@@ -71,11 +71,11 @@ def test_the_vocabulary_is_of_what_is_trained_on():
     data = make(train=train, test=[("both only3", 1)], fraction=0.5)
     assert len(data.train["label"]) == len(data.validation["label"]) == 10
     assert data.spec.tokenizer.words[0] == "both"
-    assert (data.train["tokens"][:, 1] >= FIRST).all()
+    assert (data.train["tokens"][:, 1] >= NUM_SPECIAL).all()
     assert (data.validation["tokens"][:, 1] == UNKNOWN).all()
-    assert make(train=train, size=FIRST + 1).spec.tokenizer.words == ("both",)
+    assert make(train=train, size=NUM_SPECIAL + 1).spec.tokenizer.words == ("both",)
     with pytest.raises(UserError, match="at least 5"):
-        make(size=FIRST)
+        make(size=NUM_SPECIAL)
     with pytest.raises(UserError, match="--validation_fraction"):
         make(fraction=0.0)
 
@@ -90,14 +90,19 @@ def test_reviews_from_a_folder_of_tfds(tmp_path, own_cache, monkeypatch):
     assert [len(s["label"]) for s in (data.train, data.validation, data.test)] == [3, 1, 3]
     assert data.spec.classes == ("negative", "positive")
     assert data.test["tokens"].dtype == data.test["label"].dtype == np.int32
-    monkeypatch.setattr(stored.Stored, "examples", None)  # from now on only the cache can answer
+    monkeypatch.setattr(
+        stored.PreparedDataset, "examples", None
+    )  # from now on only the cache can answer
     again = reviews.imdb(str(tmp_path), 100, 4, 0.25, widths=2)
     assert again.spec.tokenizer.words == data.spec.tokenizer.words
     assert again.spec.fingerprint == data.spec.fingerprint
     for name in ("train", "validation", "test"):
         for field, array in getattr(data, name).items():
             np.testing.assert_array_equal(getattr(again, name)[field], array)
-    assert len(reviews.imdb(str(tmp_path), FIRST + 2, 7, 0.5, widths=2).spec.tokenizer) == FIRST + 2
+    assert (
+        len(reviews.imdb(str(tmp_path), NUM_SPECIAL + 2, 7, 0.5, widths=2).spec.tokenizer)
+        == NUM_SPECIAL + 2
+    )
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     shard = next(folder.glob("*train*"))
@@ -108,12 +113,12 @@ def test_reviews_from_a_folder_of_tfds(tmp_path, own_cache, monkeypatch):
 
 def test_what_no_longer_fits_is_not_taken_from_the_cache(own_cache):
     corpus = corpora.index({"train": TRAIN, "test": TEST})
-    corpora.keep("x", corpus)
+    corpora.save("x", corpus)
     sizes = {"train": 4, "test": 3}
-    assert corpora.kept("x", sizes, 2).lexicon == corpus.lexicon
-    assert corpora.kept("y", sizes, 2) is None
-    assert corpora.kept("x", {"train": 4, "test": 4}, 2) is None
-    assert corpora.kept("x", sizes, 1) is None
+    assert corpora.load("x", sizes, 2).lexicon == corpus.lexicon
+    assert corpora.load("y", sizes, 2) is None
+    assert corpora.load("x", {"train": 4, "test": 4}, 2) is None
+    assert corpora.load("x", sizes, 1) is None
     whole = cache.read("x")
     for change in (
         {"lexicon": whole["lexicon"][:5]},
@@ -124,9 +129,9 @@ def test_what_no_longer_fits_is_not_taken_from_the_cache(own_cache):
         {"test more": whole["test label"]},
     ):
         cache.write("x", whole | change)
-        assert corpora.kept("x", sizes, 2) is None
+        assert corpora.load("x", sizes, 2) is None
     cache.write("x", {"test label": np.zeros(3)})
-    assert corpora.kept("x", sizes, 2) is None
+    assert corpora.load("x", sizes, 2) is None
 
 
 @pytest.mark.parametrize("kind", ["not UTF-8", "no such label", "absent"])

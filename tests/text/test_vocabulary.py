@@ -9,7 +9,16 @@ from hypothesis import given, settings
 
 from jaxdl.errors import UserError
 from jaxdl.text import vocabulary
-from jaxdl.text.vocabulary import BEGIN, END, FIRST, PAD, UNKNOWN, BytePairs, Characters, Words
+from jaxdl.text.vocabulary import (
+    BEGIN,
+    END,
+    NUM_SPECIAL,
+    PAD,
+    UNKNOWN,
+    BytePairs,
+    Characters,
+    Words,
+)
 
 LINES = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog", "über den Bäumen"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # any but halves of surrogate pairs
@@ -26,8 +35,8 @@ def test_characters_come_back(text):
     characters = Characters(text)
     ids = characters.encode(text)
     assert characters.decode(ids) == text
-    assert len(characters) == FIRST + len(set(text))
-    assert set(ids) == set(range(FIRST, len(characters)))
+    assert len(characters) == NUM_SPECIAL + len(set(text))
+    assert set(ids) == set(range(NUM_SPECIAL, len(characters)))
 
 
 def test_an_unseen_character_is_named_or_unknown():
@@ -45,21 +54,21 @@ def test_an_unseen_character_is_named_or_unknown():
 @settings(max_examples=50)
 @given(text=st.text())
 def test_words_come_back_lower_cased(text):
-    words = vocabulary.split(text)
+    words = vocabulary.split_words(text)
     known = Words.most_frequent(Counter(words), 10_000)
     assert known.decode(known.encode(text)) == " ".join(words)
 
 
 def test_what_a_word_is():
-    found = " ".join(vocabulary.split("Don't stop-me _now_, get_event_loop('x') 'so' ÉTÉ 42"))
+    found = " ".join(vocabulary.split_words("Don't stop-me _now_, get_event_loop('x') 'so' ÉTÉ 42"))
     assert found == "don't stop me now get event loop x so été 42"
 
 
 def test_the_most_frequent_words_in_a_fixed_order():
     counts = Counter({"rare": 1, "b": 5, "a": 5, "most": 9})
-    words = Words.most_frequent(counts, FIRST + 3)
+    words = Words.most_frequent(counts, NUM_SPECIAL + 3)
     assert words.words == ("most", "a", "b")
-    assert len(words) == FIRST + 3
+    assert len(words) == NUM_SPECIAL + 3
     assert words.encode("a rare b") == [5, UNKNOWN, 6]
     assert words.decode([5, UNKNOWN, 6]) == "a \ufffd b"
 
@@ -69,7 +78,7 @@ def test_the_most_frequent_words_in_a_fixed_order():
 def test_byte_pairs_come_back_exactly(pairs, text):
     ids = pairs.encode(text)
     assert pairs.decode(ids) == text
-    assert all(FIRST <= n < len(pairs) for n in ids)
+    assert all(NUM_SPECIAL <= n < len(pairs) for n in ids)
     assert pairs.encode_lines([text, "", text]) == [ids, [], ids]
     again = vocabulary.from_json(vocabulary.to_json(pairs))
     assert again.encode(text) == ids
@@ -81,7 +90,7 @@ def test_byte_pairs_are_shorter_than_bytes(pairs):
     assert len(pairs.encode(LINES[0])) < len(LINES[0]) / 2
     untrained = BytePairs([])
     text = "naïve\n\u2028 <pad> [END]"
-    wanted = [FIRST + n for n in _places_of_bytes(text)]
+    wanted = [NUM_SPECIAL + n for n in _places_of_bytes(text)]
     assert untrained.encode(text) == wanted
 
 
@@ -94,7 +103,7 @@ def _places_of_bytes(text):
 
 def test_no_text_means_a_special_token(pairs):
     for text in ("<pad>", "<unk>", "<s>", "</s>", "[PAD]", "\0\1\2\3"):
-        assert min(pairs.encode(text)) >= FIRST
+        assert min(pairs.encode(text)) >= NUM_SPECIAL
 
 
 def test_training_is_deterministic(pairs):
@@ -109,8 +118,8 @@ def test_training_is_deterministic(pairs):
 
 
 def test_a_small_text_makes_a_small_vocabulary():
-    assert len(BytePairs.train(["ab", "cd"], 1000)) == FIRST + 256  # nothing occurs twice
-    assert len(BytePairs.train([], 300)) == FIRST + 256
+    assert len(BytePairs.train(["ab", "cd"], 1000)) == NUM_SPECIAL + 256  # nothing occurs twice
+    assert len(BytePairs.train([], 300)) == NUM_SPECIAL + 256
     with pytest.raises(UserError, match="at least 260"):
         BytePairs.train(LINES, 259)
 
@@ -166,7 +175,7 @@ def test_decoding_ends_at_the_end(known):
 def test_rows_are_padded_at_their_end(rows, more):
     longest = max(map(len, rows), default=0)
     for length in (None, longest + more):
-        found = vocabulary.padded(rows, length)
+        found = vocabulary.pad(rows, length)
         assert found.dtype == np.int32
         assert found.shape == (len(rows), longest if length is None else length)
         lengths = (found != PAD).sum(1)

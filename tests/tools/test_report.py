@@ -23,7 +23,7 @@ def two_runs(tmp_path):
     folders = [tmp_path / name for name in ("a", "b")]
     for seed, folder in enumerate(folders):
         folder.mkdir()
-        made = logger.Record(folder, SmallConfig(seed=seed), DESCRIBED, [])
+        made = logger.RunLog(folder, SmallConfig(seed=seed), DESCRIBED, [])
         for step in (5, 10):
             made.log({"step": step, "epoch": 1, "split": "train", "loss": 1.0, "seconds": 1})
             made.log({"step": step, "epoch": 1, "split": "validation", "accuracy": step / 16})
@@ -67,7 +67,7 @@ def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
     "call",
     [
         "curves.curves({}, Path('x.png'))",
-        "plots.matrix(np.eye(2), 't', Path('x.png'), ('a', 'b'))",
+        "plots.confusion_matrix(np.eye(2), 't', Path('x.png'), ('a', 'b'))",
         "plots.attention(np.eye(2), ['a', 'b'], ['c', 'd'], Path('x.png'))",
         "curves.curves({'a': [], 'b': []}, Path('x.png'))",
     ],
@@ -155,8 +155,8 @@ def test_pictures_of_odd_inputs(tmp_path):
     curves.curves(
         {"x": [{"step": 1, "split": "train", "loss": float("nan")}]}, tmp_path / "nan.png"
     )
-    plots.matrix(np.full((30, 30), np.nan), "t", tmp_path / "deep" / "matrix.png")
-    plots.matrix(np.eye(2), "t", tmp_path / "two.png")
+    plots.confusion_matrix(np.full((30, 30), np.nan), "t", tmp_path / "deep" / "matrix.png")
+    plots.confusion_matrix(np.eye(2), "t", tmp_path / "two.png")
     assert len(list(tmp_path.rglob("*.png"))) == 4
 
 

@@ -470,7 +470,7 @@ def test_a_run_past_its_end_is_refused(copy, small):
 
 
 def test_a_summary_is_json_whatever_the_numbers(tmp_path):
-    made = logger.Record(tmp_path, RunConfig(), DESCRIBED, [])
+    made = logger.RunLog(tmp_path, RunConfig(), DESCRIBED, [])
     made.summarize({"test/loss": float("nan"), "step": 3, "state_sha256": "x"})
     made.close()
     json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)

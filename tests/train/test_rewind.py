@@ -64,7 +64,7 @@ PLACES = {
     "at a checkpoint": at_step(20),
     "before the list is written": around(rewind, "write"),
     "before going back": around(resume, "restore", 2),
-    "before the log goes back": around(logger.Record, "go_back", 2),
+    "before the log goes back": around(logger.RunLog, "go_back", 2),
     "before the folder goes back": around(trainer.Trainer, "sync_folder", 3),
     "before the events": around(trainer.Trainer, "pending_events", 3),
     "in the events": around(trainer.Trainer, "_evaluate", 2),

@@ -93,7 +93,7 @@ def test_a_loss_is_traced_once(name):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def mean(share, logits, labels):
-        return jnp.mean(losses.CLASSIFICATION[name](logits, losses.smooth(labels, 3, share)))
+        return jnp.mean(losses.CLASSIFICATION[name](logits, losses.smooth_labels(labels, 3, share)))
 
     logits, labels = jnp.linspace(-1, 1, 6).reshape(2, 3), jnp.asarray([0, 2])
     assert len({float(mean(share, logits, labels)) for share in (0.1, 0.2, 0.3)}) > 1 or (
@@ -268,7 +268,7 @@ class LossesTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_compiled_and_not_are_equal(self):
         logits = jnp.linspace(-2, 2, 12).reshape(4, 3)
-        labels = losses.smooth(jnp.asarray([0, 2, 1, 1]), 3, 0.1)
+        labels = losses.smooth_labels(jnp.asarray([0, 2, 1, 1]), 3, 0.1)
         for loss in losses.CLASSIFICATION.values():
             found = self.variant(loss)(logits, labels)
             chex.assert_shape(found, (4,))

@@ -83,7 +83,7 @@ def test_a_stream_gives_the_batches_of_the_feed(parts):
 def test_data_too_large_for_the_device_stream(small, tmp_path, monkeypatch, capsys):
     flags = {"log_every": 4, "checkpoint_every": 5}
     here = train(small, workdir=str(tmp_path / "here"), **flags)
-    monkeypatch.setattr(sharding, "room", lambda mesh: 1000.0)
+    monkeypatch.setattr(sharding, "data_budget", lambda mesh: 1000.0)
     streamed = train(small, workdir=str(tmp_path / "streamed"), **flags)
     assert "batches stream from the host" in capsys.readouterr().err
     # The same batches and the same operations, compiled apart.

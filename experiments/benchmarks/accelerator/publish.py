@@ -71,7 +71,7 @@ def add(path: Path, folder: Path, commit: str = "HEAD") -> int:
     if not entries:
         raise UserError(f"--add={path} has no figure of a known device: nothing is published")
     for kind, entry in entries:
-        performance.keep(folder, entry | source, kind)
+        performance.save(folder, entry | source, kind)
     return len(entries)
 
 
