@@ -319,6 +319,16 @@ def limits(low: float | None, high: float | None) -> str:
     >>> limits(0, 1), limits(1, None)
     ('from 0 to 1', 'at least 1')
     """
-    if low is None:
-        return "" if high is None else f"at most {high}"
-    return f"at least {low}" if high is None else f"from {low} to {high}"
+    least, most = (None if limit is None else format_number(limit) for limit in (low, high))
+    if least is None:
+        return "" if most is None else f"at most {most}"
+    return f"at least {least}" if most is None else f"from {least} to {most}"
+
+
+def format_number(value: float) -> str:
+    """Formats a number without an exponent where it is a whole one.
+
+    >>> format_number(1e6), format_number(0.01)
+    ('1000000', '0.01')
+    """
+    return str(int(value)) if value == int(value) else f"{value:g}"

@@ -62,14 +62,9 @@ def _value(default: Any) -> str:
 def _meaning(field: Any) -> str:
     meta = field.metadata
     choices = ", ".join(meta["choices"] or ())
-    low, high = (None if meta[end] is None else _number(meta[end]) for end in ("low", "high"))
-    between = config.limits(low, high)  # type: ignore[arg-type]
+    between = config.limits(meta["low"], meta["high"])
     more = f"One of: {choices}." if choices else between
     return f"{meta['help']}. {more[:1].upper() + more[1:].rstrip('.')}." if more else meta["help"]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _table(

@@ -146,7 +146,9 @@ class DataSpec:
         try:
             return _parse(json.loads(text), tokenizer)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise UserError(f"not a valid data description ({first_line(error)})") from error
+            raise UserError(
+                f"{NAME} is not a valid description of data ({first_line(error)})"
+            ) from error
 
 
 def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
