@@ -20,7 +20,9 @@ from tests import small as experiment
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.version.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", QUICK)
+FLAGS = os.environ.get("XLA_FLAGS", "")
+if QUICK not in FLAGS:  # those of the environment come last, and count
+    os.environ["XLA_FLAGS"] = f"{QUICK} {FLAGS}".strip()
 
 # The same examples every time, so that a failure can be reproduced.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)

@@ -262,14 +262,14 @@ CHANGES = [
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text)[:20])
 def test_what_is_no_description_is_one_line(text):
-    refused(text, words="not a valid data description")
+    refused(text, words="is not a valid description of data")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: repr(change)[:60])
 def test_a_field_that_cannot_be_is_one_line(change):
     own = json.loads(SPEC.to_json())
     assert DataSpec.from_json(json.dumps(own), to_json(KNOWN)) == SPEC
-    refused(json.dumps(own | change), to_json(KNOWN), "not a valid data description")
+    refused(json.dumps(own | change), to_json(KNOWN), "is not a valid description of data")
 
 
 @pytest.mark.parametrize("name", json.loads(SPEC.to_json()))
@@ -283,7 +283,7 @@ def test_a_deep_constant_is_one_line():
     own = json.dumps(json.loads(SPEC.to_json()) | {"constants": {"a": "HERE"}})
     for depth in (70, 900, 3000, 100_000):
         text = own.replace('"HERE"', "[" * depth + "1" + "]" * depth)
-        refused(text, to_json(KNOWN), "not a valid data description")
+        refused(text, to_json(KNOWN), "is not a valid description of data")
 
 
 def believed_or_refused(text):
@@ -303,7 +303,7 @@ def believed_or_refused(text):
 def test_what_is_cut_off_is_refused():
     text = SPEC.to_json().rstrip()
     for end in range(len(text)):
-        refused(text[:end], to_json(KNOWN), "not a valid data description")
+        refused(text[:end], to_json(KNOWN), "is not a valid description of data")
 
 
 @settings(max_examples=300)
@@ -329,4 +329,4 @@ def test_any_value_of_any_field_does_no_harm(name, value):
 @settings(max_examples=100)
 @given(value=ANYTHING)
 def test_any_json_is_refused(value):
-    refused(json.dumps(value), words="not a valid data description")
+    refused(json.dumps(value), words="is not a valid description of data")
