@@ -99,20 +99,20 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _replay(options: argparse.Namespace) -> None:
-    from jaxdl.run import restore
+    from jaxdl.run import run_folder
     from jaxdl.tools.replay import replay
 
-    _print(replay(_open_run(options, restore.NEWEST, kept=restore.NONFINITE)))
+    _print(replay(_open_run(options, run_folder.NEWEST, kept=run_folder.NONFINITE)))
 
 
 def _open_run(options: argparse.Namespace, checkpoint: str, **source: str) -> Any:
     from jaxdl import cli
-    from jaxdl.run import restore
+    from jaxdl.run import run_folder
 
     _report_other_experiments()
     values = {name: getattr(options, name) for name in REPLACEMENTS}
     changes = {name: value for name, value in values.items() if value is not None}
-    run = restore.open_run(options.run, checkpoint, **source, **changes)
+    run = run_folder.open_run(options.run, checkpoint, **source, **changes)
     cli.set_up_jax(run.config.deterministic)
     cli.check_devices()
     return run

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments import iris_mlp
 from jaxdl import cli
-from jaxdl.run import logger, restore
+from jaxdl.run import logger, run_folder
 from jaxdl.tools import fault_injection
 from jaxdl.tools.evaluate import evaluate
 
@@ -35,7 +35,7 @@ def train(folder):
 
 
 def figures(folder):
-    return evaluate(restore.open_run(folder), "test")
+    return evaluate(run_folder.open_run(folder), "test")
 
 
 def guarded(call):

@@ -20,6 +20,7 @@ from jaxdl import __main__
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
 from jaxdl.sweep import driver
+from tests.test_layers import module_name, sources
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
@@ -283,3 +284,11 @@ def test_links_lead_somewhere(page):
         where = page.parent / path if path else page
         assert where.exists(), f"{target}: there is no such file"
         assert not anchor or anchor in anchors(where), f"{target}: there is no such heading"
+
+
+def test_the_reference_has_every_module():
+    pages = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/api/*.md"))
+    listed = sorted(re.findall(r"automodule:: (\S+)", pages))
+    modules = {module_name(path) for path in sources() if path.is_relative_to(ROOT / "jaxdl")}
+    packages = {name for name in modules if (ROOT / name.replace(".", "/")).is_dir()}
+    assert listed == sorted(modules - packages - {"jaxdl.__main__"})

@@ -18,7 +18,7 @@ from jaxdl.config import RunConfig, absolute
 from jaxdl.data import tfds
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
-from jaxdl.run import restore, workdir
+from jaxdl.run import run_folder, workdir
 from jaxdl.tasks.vision import ImageConfig
 from tests.test_layers import ROOT, sources
 
@@ -197,7 +197,7 @@ def test_runs_refuse_a_path_that_is_no_utf_8(name, tmp_path, monkeypatch):
         "dataset": lambda: parse_flags(ImageConfig, [f"--dataset=./{NO_UTF_8}"]),
         "absolute": lambda: absolute(NO_UTF_8),
         "TFDS": lambda: tfds.folder(NO_UTF_8),
-        "run": lambda: restore.open_run(tmp_path / NO_UTF_8),
+        "run": lambda: run_folder.open_run(tmp_path / NO_UTF_8),
         "folder of the start": lambda: workdir.refuse_if_used(RunConfig()),
     }
     if name == "folder of the start":

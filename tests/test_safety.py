@@ -44,7 +44,7 @@ def test_nothing_unpickles_or_runs_what_it_reads(path):
             assert "shell" not in given, where
         if name == "import_module":
             # Checked there; or given by the user, as to `python -m`; or a name of the table there.
-            known = ("restore.py", "driver.py", "runs.py", "members.py")
+            known = ("run_folder.py", "driver.py", "runs.py", "members.py")
             assert path.name in known, f"{where}: only there is it known"
 
 

@@ -19,7 +19,7 @@ from jaxdl import config as configs
 from jaxdl import files, saved_config
 from jaxdl.cli import Parser, guard
 from jaxdl.errors import UserError, first_line
-from jaxdl.run import environment, logger, metrics_log, restore
+from jaxdl.run import environment, logger, metrics_log, run_folder
 
 PART = Part(
     "<!-- results: made by `python -m experiments.benchmarks.publish` -->",
@@ -44,7 +44,7 @@ def add_run(folder: Path, results: Path, note: str = "") -> Path:
       UserError: the run is not finished, its figures are not finite, it was not made from a commit,
         or the note does not fit into a table.
     """
-    run = restore.open_run(folder, restore.NEWEST)
+    run = run_folder.open_run(folder, run_folder.NEWEST)
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder} has no summary.json yet: finish the run, with the same command")
     description, git = _read_environment(folder)

@@ -16,7 +16,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
-from jaxdl.run import restore
+from jaxdl.run import restore, run_folder
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.task import NO_OUTPUTS
 
@@ -44,7 +44,7 @@ def from_run(folder: Path, spec: DataSpec) -> Judge:
       UserError: the folder holds no run of an image classifier, or one for other image shapes.
     """
     with jax.ensure_compile_time_eval():  # may be called while an evaluation is traced
-        task, saved, own = restore.restore(restore.open_run(folder))
+        task, saved, own = restore.restore(run_folder.open_run(folder))
     state, predict = saved.state, task.predict
     if predict is NO_OUTPUTS or not own.num_classes or "image" not in own.example():
         raise UserError(f"--classifier={folder} is not a run of an image classifier: give one")
@@ -84,9 +84,9 @@ def fingerprint(folder: Path) -> str:
     Raises:
       UserError: the folder holds no run with a best checkpoint.
     """
-    run = restore.open_run(folder)
-    checkpoints = Checkpoints(folder / restore.CHECKPOINTS)
-    step = restore.choose_checkpoint(checkpoints, run.checkpoint)
+    run = run_folder.open_run(folder)
+    checkpoints = Checkpoints(folder / run_folder.CHECKPOINTS)
+    step = run_folder.choose_checkpoint(checkpoints, run.checkpoint)
     return str(checkpoints.record(step)["state_sha256"])
 
 

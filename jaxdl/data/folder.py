@@ -207,7 +207,7 @@ class ImageFolder:
             for path in _sorted(current):
                 if self._is_hidden(path):
                     continue
-                if path.suffix.lower() in ENDINGS:  # `Files.read` refuses one that is no image
+                if path.suffix.lower() in ENDINGS:  # `ImageFiles.read` refuses one that is no image
                     images.append(path)
                 elif not _is_folder(path):
                     self._leave_out(path, f"files that are not named {', '.join(ENDINGS)}")

@@ -256,7 +256,7 @@ class Source:
         return self._stored.count(self._split)
 
     def labels(self) -> np.ndarray:
-        """Labels of all images, int32 [N]; see `Stored.labels`."""
+        """Labels of all images, int32 [N]; see `PreparedDataset.labels`."""
         return self._stored.labels(self._split)
 
     def read(self, row: int) -> tuple[np.ndarray, int]:

@@ -16,7 +16,8 @@ from jaxdl.distributed import sharding
 from jaxdl.errors import UserError, first_line
 from jaxdl.run import metrics_log, plots, workdir
 from jaxdl.run.checkpoint_record import Saved
-from jaxdl.run.restore import Run, load_data, restore
+from jaxdl.run.restore import load_data, restore
+from jaxdl.run.run_folder import Run
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.step_spec import operands, step_spec
 

@@ -3,7 +3,8 @@
 from jaxdl import config as configs
 from jaxdl.console import say
 from jaxdl.errors import UserError
-from jaxdl.run.restore import Run, restore
+from jaxdl.run.restore import restore
+from jaxdl.run.run_folder import Run
 from jaxdl.text.generation import Options, encode, generate_text
 
 

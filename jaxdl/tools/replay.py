@@ -8,7 +8,8 @@ from jaxdl import metrics
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.restore import NONFINITE, Run, build_task, check_same, data_spec
+from jaxdl.run.restore import build_task, check_same, data_spec
+from jaxdl.run.run_folder import NONFINITE, Run
 from jaxdl.train import nonfinite
 
 

@@ -23,10 +23,11 @@ from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import workdir
 from jaxdl.task import Build
+from jaxdl.train.begin import begin_run
 from jaxdl.train.evaluate import metric_names
 from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
 from jaxdl.train.step_spec import StepSpec, step_spec
-from jaxdl.train.trainer import begin_run, poll
+from jaxdl.train.trainer import poll
 
 
 def train(

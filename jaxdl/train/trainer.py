@@ -1,40 +1,40 @@
 """Trainer: the state of one run, and the stages that `loop.train` calls in order.
 
-`begin_run` compiles the step, restores the newest checkpoint and opens the run folder. A `Trainer`
-then advances the state, handles events, rewinds after a bad step, and finishes or stops the run.
-The work itself lies in the neighbours: `train_step` (the compiled step), `feed` (batches), `events`
-(schedule), `evaluate`, `resume` (checkpoint records), `rewind`, `nonfinite` and `summary`.
+`begin.begin_run` compiles the step, restores the newest checkpoint and opens the run folder. A
+`Trainer` then advances the state, handles events, rewinds after a bad step, and finishes or stops
+the run. The work is done in neighbouring modules: `train_step` (the compiled step), `feed`
+(batches), `events` (schedule), `evaluate`, `resume` (checkpoint records), `rewind`, `nonfinite` and
+`summary`.
 """
 
 import functools
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxdl import hyperparameters, memory, metrics, saved_config, signals
+from jaxdl import memory, metrics, saved_config, signals
 from jaxdl.config import RunConfig
 from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
-from jaxdl.run import environment, logger, pictures
+from jaxdl.run import logger, pictures
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import Saved
 from jaxdl.run.workdir import Claim
 from jaxdl.task import Key, State, Task
-from jaxdl.train import flops, nonfinite, resume, rewind, summary
+from jaxdl.train import nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.events import EventSchedule, Profiler
-from jaxdl.train.feed import Feed, open_feed
+from jaxdl.train.feed import Feed
 from jaxdl.train.hooks import Best, Figures, FinalEval
 from jaxdl.train.resume import LoopProgress
-from jaxdl.train.step_spec import Operands, StepSpec, build_task, operands
+from jaxdl.train.step_spec import Operands, StepSpec
 from jaxdl.train.stopwatch import Stopwatch
-from jaxdl.train.train_step import LoopState, Program, compile_step
+from jaxdl.train.train_step import LoopState, Program
 
 
 class Parts(NamedTuple):
@@ -60,101 +60,6 @@ class Parts(NamedTuple):
     log: logger.RunLog
     bar: Training
     speed: Callable[[float], dict[str, float]]  # steps per second -> rates
-
-
-# Long: it creates each part of a run once, in the order in which the parts must be opened.
-def begin_run(
-    config: RunConfig,
-    spec: StepSpec,
-    data: Dataset,
-    best: Best,
-    figures: Figures,
-    claim: Claim,
-    request: signals.Request,
-    resources: ExitStack,
-) -> "Trainer":
-    """Compiles the step, restores the newest checkpoint if there is one, and opens the run folder.
-
-    Args:
-      config: the run's config.
-      spec: the constants of the compiled step.
-      data: the dataset.
-      best: as for `loop.train`.
-      figures: as for `loop.train`.
-      claim: the run folder, locked for this run.
-      request: pending signal, if any.
-      resources: stack that receives everything to be closed at the end of the run.
-
-    Returns:
-      A trainer at the restored checkpoint, or at the initial state.
-
-    Raises:
-      UserError: the checkpoint belongs to another config, other data or a longer run.
-    """
-    clock, mesh, examples = Stopwatch(), spec.mesh, data.spec.num_train
-    per_epoch, total = config.steps_per_epoch(examples), config.total_steps(examples)
-    schedule = EventSchedule(
-        total=total,
-        per_epoch=per_epoch,
-        log_every=config.log_every,
-        eval_every=config.eval_every or per_epoch,
-        checkpoint_every=config.checkpoint_every or per_epoch,
-    )
-    program = compile_step(spec)
-    state_key, data_key = jax.random.split(jax.random.key(config.seed))
-    feed = open_feed(program, spec, data.train, data_key)
-    resources.callback(feed.close)
-    identity = resume.Identity(
-        saved_config.identity(config) | {"data": data.spec.fingerprint},
-        environment.versions(mesh.size),
-        data.spec.to_json(),
-    )
-    checkpoints = Checkpoints(claim.folder / "checkpoints", claim.check)
-    resources.callback(checkpoints.close)
-    checkpoints.clear_leftovers()
-    detours: rewind.Detours = collectives.host0_value(lambda: rewind.read(claim.folder))
-    saved, detours = resume.restore(
-        checkpoints, program.state_shapes, detours, force=config.resume == "force"
-    )
-    progress = resume.progress(saved, detours)
-    if saved:
-        resume.check_fits(saved, config, identity, claim.named, total)
-        clock.resume(saved.record["seconds"], progress.timed)
-    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
-    resources.callback(log.close)
-    resume.announce(program, data, mesh.size, total, progress.step, claim.folder)
-    per_step, device = program.flops.total(), mesh.devices.flat[0]
-    examples_per_step = config.batch_size * data.spec.per_row
-    speed = functools.partial(flops.speed, examples_per_step, per_step, device, mesh.size)
-    bar = Training(total, progress.step, speed)
-    resources.callback(bar.close)
-    profiler = Profiler(config.profiled_steps(), claim.folder)
-    resources.callback(profiler.end)
-    parts = Parts(
-        config=config,
-        spec=spec,
-        program=program,
-        operands=operands(config, mesh),
-        task=build_task(spec, hyperparameters.operands(config)),
-        key=state_key,
-        feed=feed,
-        data=data,
-        best=best,
-        figures=figures,
-        schedule=schedule,
-        identity=identity,
-        claim=claim,
-        request=request,
-        clock=clock,
-        profiler=profiler,
-        checkpoints=checkpoints,
-        log=log,
-        bar=bar,
-        speed=speed,
-    )
-    trainer = Trainer(parts, saved, detours)
-    trainer.sync_folder(saved)
-    return trainer
 
 
 class Trainer:

@@ -14,7 +14,7 @@ from jaxdl.analysis import image_quality
 from jaxdl.data.spec import Element
 from jaxdl.errors import UserError
 from jaxdl.models.cnn import CNN
-from jaxdl.run import restore
+from jaxdl.run import restore, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(trained):
-    run = restore.open_run(trained)
+    run = run_folder.open_run(trained)
     return run.experiment.load(run.config)
 
 
@@ -81,7 +81,7 @@ def test_features_are_those_of_the_hidden_layer_before_its_activation(trained, d
     judging = image_quality.from_run(trained, digits.spec)
     images = jnp.asarray(digits.test["image"][:9], jnp.float32)
     logits, features = jax.jit(judging)(images)
-    state = restore.restore(restore.open_run(trained)).saved.state
+    state = restore.restore(run_folder.open_run(trained)).saved.state
     assert state.average is None
     mean, std = digits.spec.statistics()
     x = (np.asarray(images) - mean) / std

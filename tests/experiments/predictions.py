@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl import tree
 from jaxdl.errors import UserError
-from jaxdl.run import restore
+from jaxdl.run import restore, run_folder
 from jaxdl.text.generation import Options
 from jaxdl.text.vocabulary import NUM_SPECIAL
 from jaxdl.tools.generate import generate
@@ -49,10 +49,10 @@ def check(name, folder, sha256, monkeypatch):
     def unavailable(config):
         raise AssertionError("the prediction loads the data")
 
-    config = restore.open_run(folder).config
+    config = run_folder.open_run(folder).config
     expected_spec = module.load(config).spec
     monkeypatch.setattr(module, "load", unavailable)
-    run = restore.open_run(folder, "best" if config.final == "best" else "newest")
+    run = run_folder.open_run(folder, "best" if config.final == "best" else "newest")
     task, saved, spec = restore.restore(run)
     assert spec == expected_spec
     assert tree.digest(saved.state) == sha256

@@ -9,7 +9,7 @@ from experiments import mnist_lenet, multi30k_seq2seq
 from jaxdl import saved_config
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
-from jaxdl.run import plots, restore
+from jaxdl.run import plots, run_folder
 from jaxdl.tools.evaluate import evaluate
 from tests.data import folders
 
@@ -78,7 +78,7 @@ def test_a_run_goes_on_where_they_are(moved):
     again = train(moved / "run", moved / "third", num_steps=3)
     assert again["state_sha256"] == summary["state_sha256"]
     # From now on evaluation finds them, whatever the checkpoints say of their former place.
-    assert restore.open_run(moved / "run").config.dataset == str(moved / "third")
+    assert run_folder.open_run(moved / "run").config.dataset == str(moved / "third")
 
 
 def test_other_bytes_are_other_data(moved):
@@ -89,13 +89,13 @@ def test_other_bytes_are_other_data(moved):
     there = json.dumps(json.loads(text) | {"dataset": str(moved / "elsewhere")})
     (moved / "run" / "config.json").write_text(there, encoding="utf-8")
     with pytest.raises(UserError, match=r"trained on other bytes.*choose the data to evaluate"):
-        evaluate(restore.open_run(moved / "run", "newest"), "test")
+        evaluate(run_folder.open_run(moved / "run", "newest"), "test")
 
 
 def test_other_images_of_the_same_classes_are_evaluated_as_such(moved, capsys):
     """By the run's own mean and deviation, and beside the figures of its own data."""
     (moved / "elsewhere" / "train" / "ant" / "0.png").write_bytes(folders.png(seed=99))
-    run = restore.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
+    run = run_folder.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
     found = evaluate(run, "test")
     summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
     assert found["loss"] == summary["test/loss"]  # the test images are the same
@@ -116,11 +116,11 @@ def test_a_lost_description_is_not_made_of_other_images(harm, moved, capsys):
     path = moved / "run" / "data.json"
     text = path.read_text(encoding="utf-8").replace("ant", "wasp")
     path.unlink() if harm == "lost" else path.write_text(text, encoding="utf-8")
-    run = restore.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
+    run = run_folder.open_run(moved / "run", "newest", dataset=str(moved / "elsewhere"))
     with pytest.raises(UserError, match=r"has other bytes than the checkpoint of step .* bring"):
         evaluate(run, "test")
     assert not (moved / "run" / "evaluations").exists()
-    run = restore.open_run(moved / "run", "newest", dataset=str(data_of(moved)))
+    run = run_folder.open_run(moved / "run", "newest", dataset=str(data_of(moved)))
     summary = json.loads((moved / "run" / "summary.json").read_text(encoding="utf-8"))
     assert evaluate(run, "test")["loss"] == summary["test/loss"]
 
@@ -139,7 +139,7 @@ def test_each_checkpoint_has_the_description_of_its_own_data(moved):
         return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
 
     def loss(step):
-        opened = restore.open_run(run, str(step), dataset=str(before))
+        opened = run_folder.open_run(run, str(step), dataset=str(before))
         return evaluate(opened, "test")["loss"]
 
     *older, newest = steps()
@@ -153,7 +153,7 @@ def test_each_checkpoint_has_the_description_of_its_own_data(moved):
     for step in kept:
         assert loss(step) == wanted[step]
         with pytest.raises(UserError, match=r"other bytes than the checkpoint of step"):
-            evaluate(restore.open_run(run, str(step)), "test")
+            evaluate(run_folder.open_run(run, str(step)), "test")
 
 
 @pytest.mark.parametrize("flag", ["dataset=mnist", "dataset=embedded", "source_file=x"])
@@ -175,6 +175,6 @@ def test_files_of_text_can_be_elsewhere(name, tmp_path):
     config = multi30k_seq2seq.Config(dataset="files", **files)
     text = json.dumps(saved_config.to_dict(config))
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    run = restore.open_run(tmp_path, **{name: str(tmp_path / "here")})
+    run = run_folder.open_run(tmp_path, **{name: str(tmp_path / "here")})
     found = {name: getattr(run.config, name) for name in files}
     assert found == files | {name: str(tmp_path / "here")}

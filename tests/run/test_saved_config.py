@@ -11,7 +11,7 @@ from experiments.benchmarks import publish
 from jaxdl import saved_config
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
-from jaxdl.run import logger, restore
+from jaxdl.run import logger, run_folder
 from jaxdl.tools.evaluate import evaluate
 
 FLAGS = {
@@ -45,13 +45,13 @@ def flipped(content, bit):
 def test_every_bit_that_decides_a_figure_is_the_checkpoints(copy, capsys):
     path = copy / "config.json"
     content = path.read_bytes()
-    wanted = saved_config.identity(restore.open_run(copy).config)
+    wanted = saved_config.identity(run_folder.open_run(copy).config)
     chance = random.Random(0)
     for bit in chance.sample(range(8 * len(content)), 300):
         path.write_bytes(flipped(content, bit))
-        assert saved_config.identity(restore.open_run(copy).config) == wanted, bit
+        assert saved_config.identity(run_folder.open_run(copy).config) == wanted, bit
     path.unlink()
-    assert saved_config.identity(restore.open_run(copy).config) == wanted
+    assert saved_config.identity(run_folder.open_run(copy).config) == wanted
     capsys.readouterr()
 
 
@@ -63,10 +63,10 @@ def changed(folder, **values):
 
 
 def test_evaluation_is_of_the_run_that_was_and_says_so(copy, capsys):
-    figures = evaluate(restore.open_run(copy), "validation")
+    figures = evaluate(run_folder.open_run(copy), "validation")
     changed(copy, seed=1, activation="tanh", validation_fraction=0.2, dtype="bfloat16")
     capsys.readouterr()
-    assert evaluate(restore.open_run(copy), "validation") == figures
+    assert evaluate(run_folder.open_run(copy), "validation") == figures
     (notice,) = (x for x in capsys.readouterr().err.splitlines() if "differs" in x)
     assert "seed=1 there, 0 here" in notice
 
@@ -83,17 +83,17 @@ def test_the_same_command_goes_on_under_a_flipped_config_and_writes_it_anew(copy
 def test_a_run_without_checkpoints_has_its_file_alone(copy):
     shutil.rmtree(copy / "checkpoints")
     changed(copy, seed=1)
-    assert restore.open_run(copy).config.seed == 1
+    assert run_folder.open_run(copy).config.seed == 1
     changed(copy, seed="x")
     with pytest.raises(UserError, match="seed='x': not a int"):
-        restore.open_run(copy)
+        run_folder.open_run(copy)
 
 
 @pytest.mark.parametrize("place", [{"data_dir": 5}, {"dry_run": "x"}, {"join_timeout": 0}])
 def test_a_place_that_cannot_be_has_its_default(place, copy, capsys):
     changed(copy, **place)
     (name,) = place
-    assert getattr(restore.open_run(copy).config, name) == getattr(mnist_cnn.Config(), name)
+    assert getattr(run_folder.open_run(copy).config, name) == getattr(mnist_cnn.Config(), name)
     assert f"{name}" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxdl.__main__ import run
 from jaxdl.console import Training, track
 from jaxdl.errors import UserError
-from jaxdl.run import curves, environment, logger, pictures, plots, restore
+from jaxdl.run import curves, environment, logger, pictures, plots, run_folder
 from jaxdl.tools import evaluate as evaluation
 from jaxdl.tools.evaluate import evaluate
 from tests.small import DESCRIBED
@@ -99,7 +99,7 @@ def test_evaluation_prints_its_figures_whatever_draws(tmp_path, small, monkeypat
     said = []
     monkeypatch.setattr(evaluation, "say", said.append)
     monkeypatch.setattr(evaluation, "_write_evaluation", lambda *_: 1 / 0)
-    opened = restore.Run(tmp_path / "run", small, config, "newest", frozenset())
+    opened = run_folder.Run(tmp_path / "run", small, config, "newest", frozenset())
     assert "accuracy" in evaluate(opened, "test")
     assert "division by zero" in said[-1]
 
@@ -145,7 +145,7 @@ def test_figures_of_a_folder_that_cannot_be_written_are_printed(tmp_path, small,
     said = []
     monkeypatch.setattr(evaluation, "say", said.append)
     assert "accuracy" in evaluate(
-        restore.Run(tmp_path / "run", small, config, "newest", frozenset()), "test"
+        run_folder.Run(tmp_path / "run", small, config, "newest", frozenset()), "test"
     )
     assert "evaluations cannot be written (Permission denied)" in said[-1]
 

@@ -15,7 +15,7 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.console import Training
 from jaxdl.data import batches
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run import curves, environment, logger, restore, workdir
+from jaxdl.run import curves, environment, logger, run_folder, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.signals import Stopped
 from jaxdl.tools.evaluate import evaluate
@@ -195,7 +195,7 @@ def test_patience_wants_an_improvement_and_ends_with_the_best(small, tmp_path, m
     assert tested["step"] == 4  # of the state that was tested
     monkeypatch.undo()
     kept = small.Config(workdir=str(tmp_path / "b"), **flags)
-    found = evaluate(restore.Run(tmp_path / "b", small, kept, "best", frozenset()), "test")
+    found = evaluate(run_folder.Run(tmp_path / "b", small, kept, "best", frozenset()), "test")
     assert found["step"] == 4
     assert found["loss"] == ended["test/loss"]
 
@@ -384,7 +384,7 @@ def test_a_setting_that_draws_other_numbers_is_refused_unless_forced(name, copy,
         with pytest.raises(UserError, match=f"made with {name.upper()}={other}; with .* set here"):
             train(small, workdir=str(copy), log_every=4, checkpoint_every=5)
         with pytest.raises(UserError, match=name.upper()):
-            evaluate(restore.Run(copy, small, small.Config(), "newest", frozenset()), "test")
+            evaluate(run_folder.Run(copy, small, small.Config(), "newest", frozenset()), "test")
         train(small, workdir=str(copy), log_every=4, checkpoint_every=5, resume="force")
     assert path.read_bytes() == before
 

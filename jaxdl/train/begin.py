@@ -1,0 +1,118 @@
+"""The beginning of a run: opens its parts, and restores the newest checkpoint if there is one."""
+
+import functools
+from contextlib import ExitStack
+
+import jax
+
+from jaxdl import hyperparameters, saved_config, signals
+from jaxdl.config import RunConfig
+from jaxdl.console import Training
+from jaxdl.data.batches import Dataset
+from jaxdl.distributed import collectives
+from jaxdl.run import environment, logger
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.workdir import Claim
+from jaxdl.train import flops, resume, rewind
+from jaxdl.train.events import EventSchedule, Profiler
+from jaxdl.train.feed import open_feed
+from jaxdl.train.hooks import Best, Figures
+from jaxdl.train.step_spec import StepSpec, build_task, operands
+from jaxdl.train.stopwatch import Stopwatch
+from jaxdl.train.train_step import compile_step
+from jaxdl.train.trainer import Parts, Trainer
+
+
+# Long: it creates each part of a run once, in the order in which the parts must be opened.
+def begin_run(
+    config: RunConfig,
+    spec: StepSpec,
+    data: Dataset,
+    best: Best,
+    figures: Figures,
+    claim: Claim,
+    request: signals.Request,
+    resources: ExitStack,
+) -> "Trainer":
+    """Compiles the step, restores the newest checkpoint if there is one, and opens the run folder.
+
+    Args:
+      config: the run's config.
+      spec: the constants of the compiled step.
+      data: the dataset.
+      best: as for `loop.train`.
+      figures: as for `loop.train`.
+      claim: the run folder, locked for this run.
+      request: pending signal, if any.
+      resources: stack that receives everything to be closed at the end of the run.
+
+    Returns:
+      A trainer at the restored checkpoint, or at the initial state.
+
+    Raises:
+      UserError: the checkpoint belongs to another config, other data or a longer run.
+    """
+    clock, mesh, examples = Stopwatch(), spec.mesh, data.spec.num_train
+    per_epoch, total = config.steps_per_epoch(examples), config.total_steps(examples)
+    schedule = EventSchedule(
+        total=total,
+        per_epoch=per_epoch,
+        log_every=config.log_every,
+        eval_every=config.eval_every or per_epoch,
+        checkpoint_every=config.checkpoint_every or per_epoch,
+    )
+    program = compile_step(spec)
+    state_key, data_key = jax.random.split(jax.random.key(config.seed))
+    feed = open_feed(program, spec, data.train, data_key)
+    resources.callback(feed.close)
+    identity = resume.Identity(
+        saved_config.identity(config) | {"data": data.spec.fingerprint},
+        environment.versions(mesh.size),
+        data.spec.to_json(),
+    )
+    checkpoints = Checkpoints(claim.folder / "checkpoints", claim.check)
+    resources.callback(checkpoints.close)
+    checkpoints.clear_leftovers()
+    detours: rewind.Detours = collectives.host0_value(lambda: rewind.read(claim.folder))
+    saved, detours = resume.restore(
+        checkpoints, program.state_shapes, detours, force=config.resume == "force"
+    )
+    progress = resume.progress(saved, detours)
+    if saved:
+        resume.check_fits(saved, config, identity, claim.named, total)
+        clock.resume(saved.record["seconds"], progress.timed)
+    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
+    resources.callback(log.close)
+    resume.announce(program, data, mesh.size, total, progress.step, claim.folder)
+    per_step, device = program.flops.total(), mesh.devices.flat[0]
+    examples_per_step = config.batch_size * data.spec.per_row
+    speed = functools.partial(flops.speed, examples_per_step, per_step, device, mesh.size)
+    bar = Training(total, progress.step, speed)
+    resources.callback(bar.close)
+    profiler = Profiler(config.profiled_steps(), claim.folder)
+    resources.callback(profiler.end)
+    parts = Parts(
+        config=config,
+        spec=spec,
+        program=program,
+        operands=operands(config, mesh),
+        task=build_task(spec, hyperparameters.operands(config)),
+        key=state_key,
+        feed=feed,
+        data=data,
+        best=best,
+        figures=figures,
+        schedule=schedule,
+        identity=identity,
+        claim=claim,
+        request=request,
+        clock=clock,
+        profiler=profiler,
+        checkpoints=checkpoints,
+        log=log,
+        bar=bar,
+        speed=speed,
+    )
+    trainer = Trainer(parts, saved, detours)
+    trainer.sync_folder(saved)
+    return trainer
