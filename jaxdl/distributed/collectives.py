@@ -36,6 +36,11 @@ def all_max(number: int | None) -> int | None:
     return greatest or None
 
 
+def barrier() -> None:
+    """Waits until all processes call it."""
+    all_max(1)
+
+
 def host0_value(compute: Callable[[], Any]) -> Any:
     """Computes a value in process 0, and returns it in all processes.
 

@@ -33,6 +33,10 @@ from jaxdl.run.checkpoint_io import damaged_error, delete_path, read_arrays, rea
 from jaxdl.run.checkpoint_record import BEST, CONTENT_CHECKS, RECORD, DamagedError, Saved
 from jaxdl.run.metrics_log import LAST_STEP
 
+# The newest, the one before it, the best, the last that was due, the best at that time (a rewind
+# returns to these two), and one that is being written.
+MOST_CHECKPOINTS = 6
+
 
 class Checkpoints:
     """Checkpoints of one run.

@@ -39,8 +39,8 @@ def restore_latest_valid(
     damaged = []
     for step in reversed(checkpoints.steps()):
         try:
-            record, _ = checkpoints.read(step)
-            if not accept(step, record):
+            # `restore` verifies the other files.
+            if not accept(step, checkpoints.record(step)):
                 checkpoints.delete(step)
                 continue
             saved = checkpoints.restore(step, like)

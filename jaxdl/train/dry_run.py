@@ -24,6 +24,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError
 from jaxdl.run import checkpoint, checkpoint_record
+from jaxdl.run.checkpoint import MOST_CHECKPOINTS
 from jaxdl.train import flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
@@ -32,7 +33,6 @@ from jaxdl.train.train_step import LoopState, compile_step
 
 TIMED = 2.0  # seconds of steps that are timed
 SHOWN = 0.005  # least share of a step's operations for which a layer without parameters is listed
-CHECKPOINTS = 4  # the newest, the one before it, the best, and one being written
 
 
 # Long: the stages of an estimate share the program, the feed and the times measured so far.
@@ -88,7 +88,7 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
 
     for resource, needed, free in (
         ("memory", peak, _free_memory(mesh)),
-        ("disk", size * CHECKPOINTS, shutil.disk_usage(_existing_folder(config)).free),
+        ("disk", size * MOST_CHECKPOINTS, shutil.disk_usage(_existing_folder(config)).free),
     ):
         if needed > free:
             say(f"warning: {resource}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
@@ -103,7 +103,7 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
         **flops.share(per_step / step_seconds, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
-        "checkpoints_mb": round(size * CHECKPOINTS / 1e6, 3),
+        "checkpoints_mb": round(size * MOST_CHECKPOINTS / 1e6, 3),
     }
 
 
@@ -212,7 +212,7 @@ def _seconds_to_save(carry: LoopState, size: int, mesh: Mesh, interval: float) -
     record = {name: kind() for name, kind in checkpoint_record.RECORD.items()}
     copy_seconds, write_seconds = [], []
     try:
-        if shutil.disk_usage(tempfile.gettempdir()).free < CHECKPOINTS * size:
+        if shutil.disk_usage(tempfile.gettempdir()).free < MOST_CHECKPOINTS * size:
             raise OSError(f"no room in {tempfile.gettempdir()} (TMPDIR names another folder)")
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = checkpoint.Checkpoints(Path(folder))

@@ -66,7 +66,7 @@ def train(
     config.check_steps(data.spec.num_train)
     mesh = sharding.mesh(config)
     spec = step_spec(build, config, data, mesh)
-    _check_best(best[0], spec, data)
+    _check_best(best, spec, data)
     if config.dry_run:
         from jaxdl.train import dry_run
 
@@ -92,12 +92,16 @@ def train(
             ) from error
 
 
-def _check_best(name: str, spec: StepSpec, data: Dataset) -> None:
+def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
     """Checks that evaluation yields the metric that selects the best checkpoint.
 
     Raises:
-      UserError: it does not, or the validation or test split is empty.
+      UserError: it does not, its direction is neither `max` nor `min`, or the validation or test
+        split is empty.
     """
+    name, better = best
+    if better not in (max, min):
+        raise UserError(f"best=({name!r}, {better!r}): give max or min, Python's own functions")
     for split in ("validation", "test"):
         if not batches.size(getattr(data, split)):
             raise UserError(f"the {split} split of {data.spec.name} is empty: give it examples")

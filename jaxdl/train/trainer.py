@@ -213,6 +213,7 @@ class Trainer:
             self._leave_bad_step(bad)
         self._save()
         self.parts.checkpoints.wait()
+        collectives.barrier()  # the others would end this process while it still writes
         return signals.Stopped(
             number,
             f"stopped by signal {number}; checkpoint of step {self.progress.step} made: the same "
@@ -294,7 +295,9 @@ class Trainer:
             folder, record, log = parts.claim.folder, self._record(), parts.log.text()
             keep = functools.partial(nonfinite.save_bad_step, folder, record, log)
             pair = self.carry.state, parts.feed.batch(bad)
-            raise nonfinite.abort(parts.task, *pair, bad, parts.claim.named, keep)
+            error = nonfinite.abort(parts.task, *pair, bad, parts.claim.named, keep)
+            collectives.barrier()  # as in `stop`
+            raise error
         self._rewind(bad)
 
     def _rewind(self, bad: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from jaxdl.distributed.watchdog import join
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import parse_flags
 from jaxdl.run import logger
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.train import rewind
 from tests import small
 from tests.train.test_rewind import DIABETES, train_diabetes
@@ -37,7 +39,7 @@ def start(folder, *flags, processes=2, devices=2, own=None, code=None, module="t
     together = [f"--coordinator=localhost:{port}", f"--num_processes={processes}"]
     begin = ["-m", module]
     if code:
-        begin = ["-c", f"{code}\nimport runpy\nrunpy.run_module('tests.small', None, '__main__')"]
+        begin = ["-c", f"{code}\nimport runpy\nrunpy.run_module({module!r}, None, '__main__')"]
     flags = FLAGS + list(flags) if module == "tests.small" else flags
     command = [sys.executable, *begin, f"--workdir={folder}", *flags]
     return [
@@ -138,6 +140,41 @@ def test_all_go_back_together(tmp_path):
     bad = rewind.read(tmp_path / "run")
     assert bad == rewind.read(tmp_path / "alone")
     assert {back for back, _ in bad} == {0, 10}
+
+
+SLOW_WRITER = """
+import time
+from jaxdl.distributed import watchdog
+from jaxdl.run import checkpoint
+
+write_arrays = checkpoint.write_arrays
+
+def slowly(*arguments):
+    time.sleep(4)
+    write_arrays(*arguments)
+
+checkpoint.write_arrays, watchdog.GRACE = slowly, 0.5
+"""
+
+
+def test_no_process_ends_before_a_slow_checkpoint_is_written(tmp_path):
+    processes = start(tmp_path / "run", "--num_steps=1000000", code=SLOW_WRITER)
+    until(tmp_path / "run", 10)
+    processes[1].send_signal(signal.SIGTERM)
+    found = ends(processes)
+    assert [status for status, *_ in found] == [143, 143], found
+    (step,) = re.findall(r"checkpoint of step (\d+) made", found[0][2])
+    assert int(step) in Checkpoints(tmp_path / "run" / "checkpoints").steps()
+
+
+def test_no_process_ends_before_a_bad_step_is_written(tmp_path):
+    flags = [f"--{name}={value}" for name, value in (DIABETES | {"on_nonfinite": "abort"}).items()]
+    found = ends(
+        start(tmp_path / "run", *flags, devices=1, module="tests.nan_targets", code=SLOW_WRITER)
+    )
+    assert [status for status, *_ in found] == [1, 1], found
+    assert "jaxdl replay" in found[0][2]
+    assert Checkpoints(tmp_path / "run" / "nonfinite").steps()
 
 
 def test_other_flags_in_one_of_them_are_refused(tmp_path):

@@ -416,6 +416,14 @@ def test_a_best_that_no_evaluation_gives_leaves_no_folder(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("better", [np.maximum, lambda a, b: max(a, b), "max"])
+def test_a_direction_that_is_neither_max_nor_min_is_refused(small, tmp_path, better):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match="give max or min"):
+        loop.train(config, small.build, small.load(config), best=("accuracy", better))
+    assert not (tmp_path / "run").exists()
+
+
 def test_little_room_is_said(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(resume.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
     train(small, workdir=str(tmp_path), num_steps=1)
