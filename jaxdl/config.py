@@ -95,7 +95,8 @@ class RunConfig(Runtime):
     """
 
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
-    dataset: str = flag("embedded", "name of a data set; embedded: a small built-in one")
+    # An experiment with other data declares the field anew, with the names that its `load` knows.
+    dataset: str = flag("embedded", "name of the data set", choices=("embedded",))
     num_epochs: int = flag(10, "passes over the training split", low=1, high=1e6)
     num_steps: int = flag(0, "number of updates; 0: from --num_epochs", low=0, high=2**31 - 1)
     batch_size: int = flag(128, "examples per update", low=1)

@@ -68,6 +68,7 @@ def parse_flags(config_class: type[Config], arguments: list[str]) -> Config | No
     """
     values = flags.FlagValues()
     for field in dataclasses.fields(config_class):
+        _check_field(field, config_class)
         DEFINE[type(field.default)](
             field.name, field.default, field.metadata["help"], flag_values=values
         )
@@ -89,6 +90,27 @@ def parse_flags(config_class: type[Config], arguments: list[str]) -> Config | No
     if values["num_epochs"].present and not values["num_steps"].present:
         fields["num_steps"] = 0  # --num_epochs on the command line overrides a default of num_steps
     return config_class(**fields)
+
+
+def _check_field(field: Any, config_class: type[configs.RunConfig]) -> None:
+    """Checks that a field of a Config can be a flag.
+
+    Raises:
+      UserError: it is not a `flag`, or its default is of another type.
+    """
+    name, default = f"{config_class.__name__}.{field.name}", field.default
+    if "help" not in field.metadata:
+        raise UserError(
+            f"{name} has no help: write {field.name}: {type(default).__name__} = "
+            f"flag({default!r}, '...')"
+        )
+    kinds = {kind.__name__: kind for kind in DEFINE}
+    wanted = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
+    if type(default) not in DEFINE or type(default) is not kinds.get(wanted, type(default)):
+        raise UserError(
+            f"{name} is declared as {wanted}, and its default is {default!r}: a flag is a bool, "
+            "int, float or str, as its default"
+        )
 
 
 def _unknown_flag(flag: str, config_class: type[configs.RunConfig]) -> str:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.errors import UserError
+
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
@@ -110,13 +112,18 @@ def mean(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
       The sum of the values and their number.
 
     Raises:
-      AssertionError: the shapes differ, such as [B, 1] and [B], which would broadcast.
+      UserError: the shapes differ, such as [B, 1] and [B], which would broadcast.
 
     >>> total, count = mean(jnp.array([2.0, 4.0, 9.0]), jnp.array([1.0, 1.0, 0.0]))
     >>> float(total), float(count)
     (6.0, 2.0)
     """
-    chex.assert_equal_shape([values, mask])
+    try:
+        chex.assert_equal_shape([values, mask])
+    except AssertionError as error:
+        raise UserError(
+            f"values of shape {values.shape} have a mask of shape {mask.shape}: give both the same"
+        ) from error
     return jnp.sum(jnp.where(mask > 0, values, 0)), jnp.sum(mask)
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxdl import augment, cli, losses, optim, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data import batches, image_sources, images
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.nn.dropout import Dropout
 from jaxdl.task import Task
 from jaxdl.tasks.supervised import classification, supervised

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import cifar_vgg, grid_qlearning
 from jaxdl import cli
+from jaxdl.config import RunConfig, flag
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import flags_help, parse_flags
 from jaxdl.signals import Stopped
@@ -96,9 +97,9 @@ def test_a_misspelt_flag_is_answered_by_the_nearest(argument, words, monkeypatch
 
 
 def test_a_flag_that_the_experiment_lacks_is_not_recommended():
-    for flag, words in (("--wd=0.1", "unknown flag --wd"), ("--num_workers=2", "leave it out")):
-        with pytest.raises(UserError, match=words):
-            parse_flags(grid_qlearning.Config, [flag])
+    for word, message in (("--wd=0.1", "unknown flag --wd"), ("--num_workers=2", "leave it out")):
+        with pytest.raises(UserError, match=message):
+            parse_flags(grid_qlearning.Config, [word])
 
 
 @pytest.mark.parametrize("error", [
@@ -236,3 +237,36 @@ def test_an_error_of_a_strangers_values_is_short_and_moves_no_cursor(capsys):
     assert len(text) < 1100
     assert text.startswith(r"error: \x1b[2J\x07x")
     assert text.endswith(": way out\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutHelp(RunConfig):
+    gamma: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OfNoKind(RunConfig):
+    hidden: tuple = flag((64, 64), "units of the hidden layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class OfAnotherKind(RunConfig):
+    learning_rate: float = "0.003"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (WithoutHelp, r"WithoutHelp\.gamma has no help: write gamma: float = flag\(2\.0"),
+        (OfNoKind, r"OfNoKind\.hidden is declared as tuple"),
+        (OfAnotherKind, r"OfAnotherKind\.learning_rate is declared as float, .* is '0\.003'"),
+    ],
+)
+def test_a_field_that_can_be_no_flag_is_named(config, message):
+    with pytest.raises(UserError, match=message):
+        parse_flags(config, [])
+
+
+def test_data_that_an_experiment_does_not_read_are_refused():
+    with pytest.raises(UserError, match="--dataset=mnist: choose one of embedded"):
+        parse_flags(RunConfig, ["--dataset=mnist"])

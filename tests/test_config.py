@@ -17,6 +17,7 @@ from jaxdl.flags import parse_flags
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
+    dataset: str = flag("embedded", "name of a data set")
     share: float = flag(0.5, "a share", low=0.0, high=1.0)
     clip: float = flag(float("inf"), "a norm", low=0.0)
     on: bool = flag(True, "a switch")

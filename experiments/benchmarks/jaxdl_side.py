@@ -33,7 +33,7 @@ from experiments.benchmarks import cases, pair
 from jaxdl import cli, memory, tree
 from jaxdl.data import batches, images
 from jaxdl.data.batches import Dataset
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.distributed import sharding
 from jaxdl.run import environment
 from jaxdl.train.step_spec import operands, step_spec

@@ -14,9 +14,9 @@ from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import image_sources, pixels
 from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
+from jaxdl.data.describe import describe
 from jaxdl.data.image_sources import Raw
 from jaxdl.data.records import Records, Source
-from jaxdl.data.spec import describe
 from jaxdl.errors import UserError
 
 # Data sets whose classes may change when mirrored: letters, digits. Others keep their labels.

@@ -21,6 +21,7 @@ from jaxdl.errors import UserError, first_line
 if TYPE_CHECKING:
     from jaxdl.text.vocabulary import Vocabulary
 
+
 NAME, TOKENIZER = "data.json", "tokenizer.json"  # files in a run folder
 DTYPES = ("bool", "uint8", "int32", "float32")
 LARGEST = float(np.finfo(np.float32).max)  # limit on the absolute value of a constant
@@ -149,38 +150,6 @@ class DataSpec:
             raise UserError(
                 f"{NAME} is not a valid description of data ({first_line(error)})"
             ) from error
-
-
-def describe(split: Mapping[str, Any], **fields: Any) -> DataSpec:
-    """Describes a data set by its training split.
-
-    Args:
-      split: training split, arrays [N, ...] by name; in memory unless a `fingerprint` is given.
-      **fields: other fields of `DataSpec`. `constants` may be a dictionary of arrays. The default
-        of `fingerprint` is the SHA-256 of the split.
-
-    Returns:
-      The description.
-
-    Raises:
-      UserError: a constant is not finite.
-    """
-    if "fingerprint" not in fields:
-        sha = hashlib.sha256()
-        for name, array in split.items():
-            sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
-            sha.update(np.ascontiguousarray(array).tobytes())
-        fields["fingerprint"] = sha.hexdigest()
-    constants = _to_constants(fields.pop("constants", {}))
-    return DataSpec(
-        num_train=fields.pop("num_train", None) or len(next(iter(split.values()))),
-        elements=tuple(
-            Element(name, tuple(array.shape[1:]), str(np.dtype(array.dtype)))
-            for name, array in split.items()
-        ),
-        constants=constants,
-        **fields,
-    )
 
 
 def with_constants(spec: DataSpec, **arrays: np.ndarray) -> DataSpec:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.batches import Dataset, Split, size
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
 
 

@@ -4,6 +4,7 @@
 continues from one passes `check_settings`.
 """
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import jax
 
+from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, shortened
 
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
@@ -25,6 +27,7 @@ NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
 DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
 jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
 SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
+SOURCE = "experiment"  # entry of the versions: SHA-256 of the experiment's file
 
 
 def describe() -> dict[str, Any]:
@@ -69,6 +72,15 @@ def versions(devices: int) -> dict[str, str]:
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
     return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}
+
+
+def source_digest(config: RunConfig) -> str:
+    """SHA-256 of the file that a config's class is defined in; empty if there is none."""
+    path = getattr(sys.modules.get(type(config).__module__), "__file__", None)
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+    except OSError:
+        return ""
 
 
 def check_settings(then: dict[str, str], where: str) -> None:

@@ -140,8 +140,12 @@ def _import_experiment(folder: Path, name: str) -> Any:
             f"{folder} is a run of {name}, which is not here ({error}): put its file into "
             "experiments/"
         ) from error
-    if not all(hasattr(experiment, part) for part in ("Config", "load", "build")):
-        raise UserError(f"{name} lacks Config, load or build, so its run cannot be rebuilt")
+    missing = [part for part in ("Config", "load", "build") if not hasattr(experiment, part)]
+    if missing:
+        raise UserError(
+            f"{name} lacks {', '.join(missing)}: an experiment that is opened again has Config, "
+            "load and build under these names"
+        )
     return experiment
 
 

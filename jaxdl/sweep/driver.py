@@ -195,5 +195,8 @@ def _config(experiment: str) -> type[RunConfig]:
         raise UserError(text) from error
     config = getattr(module, "Config", None)
     if not (isinstance(config, type) and issubclass(config, RunConfig)):
-        raise UserError(f"{experiment} has no Config of flags: name an experiment (jaxdl list)")
+        raise UserError(
+            f"{experiment} has no class Config of flags: name it so, or name another experiment "
+            "(jaxdl list)"
+        )
     return config

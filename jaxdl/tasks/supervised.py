@@ -166,7 +166,7 @@ def supervised(
         """Contribution of a part of a batch to the mean loss over all `examples` of the batch."""
         outputs, model_state = apply(params, model_state, part[inputs], key)
         total, count = mean_loss(outputs, part)
-        values = {"loss": (total, count), **train_metrics_fn(outputs, part)}
+        values = with_loss((total, count), train_metrics_fn(outputs, part))
         share = count / examples
         return total / examples + penalty(params) * share, (dict(model_state), values)
 
@@ -205,12 +205,24 @@ def supervised(
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         batch = preprocess(batch)
         outputs = apply_eval(state, batch[inputs])
-        return {"loss": mean_loss(outputs, batch), **metrics_fn(outputs, batch)}
+        return with_loss(mean_loss(outputs, batch), metrics_fn(outputs, batch))
 
     def model_input(batch: Batch) -> Any:
         return preprocess(batch)[inputs]
 
     return Task(init, step, evaluate, Predict(prepare or model_input, apply_eval, finish))
+
+
+def with_loss(loss: tuple[jax.Array, jax.Array], values: Metrics) -> Metrics:
+    """Adds the loss to the metrics of a task.
+
+    Raises:
+      UserError: a metric has the name of one that is always logged.
+    """
+    taken = [name for name in ("loss", "gradient_norm", "learning_rate") if name in values]
+    if taken:
+        raise UserError(f"a metric is called {taken[0]!r}, which is logged anyway: rename it")
+    return {"loss": loss, **values}
 
 
 def _check_model(model: Model) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, windows
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
 from jaxdl.text import python_library
 from jaxdl.text.vocabulary import Characters

@@ -16,7 +16,7 @@ from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, split_validation
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, lines
 from jaxdl.text.lines import Lines

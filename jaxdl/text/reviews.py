@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.data import cache, prepare
 from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.data.stored import PreparedDataset
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, corpora, python_library

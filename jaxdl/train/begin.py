@@ -12,6 +12,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
 from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.environment import SOURCE
 from jaxdl.run.workdir import Claim
 from jaxdl.train import flops, resume, rewind
 from jaxdl.train.events import EventSchedule, Profiler
@@ -67,7 +68,7 @@ def begin_run(
     resources.callback(feed.close)
     identity = resume.Identity(
         saved_config.identity(config) | {"data": data.spec.fingerprint},
-        environment.versions(mesh.size),
+        environment.versions(mesh.size) | {SOURCE: environment.source_digest(config)},
         data.spec.to_json(),
     )
     checkpoints = Checkpoints(claim.folder / "checkpoints", claim.check)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl import metrics
 from jaxdl.data.batches import Split, padded_batches
 from jaxdl.distributed import sharding
+from jaxdl.errors import UserError
 from jaxdl.task import State
 from jaxdl.train.step_spec import Operands, StepSpec, state_shapes
 from jaxdl.train.train_step import compile_evaluate
@@ -52,9 +53,20 @@ _add = jax.jit(metrics.add, donate_argnums=0)
 
 
 def metric_names(spec: StepSpec, batch: Any) -> list[str]:
-    """Returns the names of the metrics that evaluation yields for a batch, without running it."""
+    """Returns the names of the metrics that evaluation yields for a batch, without running it.
+
+    Raises:
+      UserError: a metric is not a pair (total, count).
+    """
     numbers, state = state_shapes(spec)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     # Sharded as in a run, so that the function is not traced again there.
     batch_shapes = sharding.with_sharding(shapes, sharding.sharded(spec.mesh))
-    return list(jax.eval_shape(compile_evaluate(spec), numbers, state, batch_shapes))
+    shapes = jax.eval_shape(compile_evaluate(spec), numbers, state, batch_shapes)
+    for name, value in shapes.items():
+        if not isinstance(value, tuple):
+            raise UserError(
+                f"the metric {name} is one array: give a pair (total, count), such as "
+                "metrics.mean(values, batch['mask'])"
+            )
+    return list(shapes)

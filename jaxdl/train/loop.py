@@ -102,15 +102,35 @@ def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
     name, better = best
     if better not in (max, min):
         raise UserError(f"best=({name!r}, {better!r}): give max or min, Python's own functions")
-    for split in ("validation", "test"):
-        if not batches.size(getattr(data, split)):
-            raise UserError(f"the {split} split of {data.spec.name} is empty: give it examples")
+    _check_splits(data)
     batch = next(iter(batches.padded_batches(data.validation, spec.config.batch_size)))
     names = metric_names(spec, batch)
     if name not in names:
         raise UserError(
             f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"
         )
+
+
+def _check_splits(data: Dataset) -> None:
+    """Checks that the splits of a data set have examples, and the same arrays.
+
+    Raises:
+      UserError: a split is empty, or has other arrays than the training split.
+    """
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        if not isinstance(split, dict):  # read while training
+            continue
+        if name != "train" and not batches.size(split):
+            raise UserError(f"the {name} split of {data.spec.name} is empty: give it examples")
+        lengths = {array: len(values) for array, values in split.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"the {name} split has arrays of unequal length: {lengths}")
+        if isinstance(data.train, dict) and data.train and set(split) != set(data.train):
+            raise UserError(
+                f"the {name} split has the arrays {', '.join(split)}, and the training split "
+                f"{', '.join(data.train)}: give all the same"
+            )
 
 
 def _check_same_on_all(config: RunConfig, data: Dataset) -> None:

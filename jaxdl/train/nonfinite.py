@@ -104,9 +104,18 @@ def abort(
     keep((state, batch))
     return TrainingError(
         f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
-        f"`jaxdl replay {named}` repeats it: lower --learning_rate, or give "
+        f"`jaxdl replay {named}` repeats it: {_advice(step, place)}, or give "
         "--on_nonfinite=skip (with --resume=force to go on from here)"
     )
+
+
+def _advice(step: int, place: str | None) -> str:
+    """Way out for the user, by the place and the step at which the first value was not finite."""
+    if place and place.startswith("the input"):
+        return "the data have it already, so look at them"
+    if step == 0:
+        return "look at the data (nan, or a label that is not a class), or lower --learning_rate"
+    return "lower --learning_rate"
 
 
 def save_bad_step(folder: Path, record: dict[str, Any], log: str, pair: Any) -> None:

@@ -21,6 +21,7 @@ from jaxdl.errors import UserError
 from jaxdl.run import environment, logger, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
+from jaxdl.run.environment import SOURCE
 from jaxdl.run.recovery import restore_latest_valid, restore_on_all
 from jaxdl.train import rewind
 from jaxdl.train.early_stopping import BestTracker
@@ -167,7 +168,16 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
         newer = saved_config.new_defaults(config, saved_identity)
         workdir.check_same(Path(named), identity.config, saved_identity, newer)
     then, now = saved.record["versions"], identity.versions
-    changed = [f"{k} {then.get(k)} then, {now.get(k)} now" for k in now if then.get(k) != now[k]]
+    if now.get(SOURCE, "") != then.get(SOURCE, now.get(SOURCE, "")):
+        say(
+            f"the experiment's file was changed since the checkpoint of step {saved.step}: the run "
+            "goes on with the code as it is now"
+        )
+    changed = [
+        f"{name} {then.get(name)} then, {now[name]} now"
+        for name in now
+        if name != SOURCE and then.get(name) != now[name]
+    ]
     if changed:
         say(f"{'; '.join(changed)}: the run goes on, equal to rounding, not to the last bit")
     if saved.step > total:

@@ -134,6 +134,13 @@ def _naming_constants(spec: StepSpec, function: str, arguments: tuple[Any, ...])
     """
     try:
         yield
+    except KeyError as error:
+        names = [name for batch in arguments[1:] for name in batch]
+        if names and error.args and isinstance(error.args[0], str) and error.args[0] not in names:
+            raise UserError(
+                f"the task's {function} reads {error.args[0]!r}: a batch has {', '.join(names)}"
+            ) from error
+        raise
     except (TypeError, ValueError) as error:  # JAX's own, and those that Python raises on a tracer
         numbers: Operands = {
             name: 1 if name == "seed" else 1.0 for name in hyperparameters.operands(spec.config)

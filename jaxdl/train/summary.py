@@ -142,8 +142,8 @@ def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None
     for name, value in metrics.scalars(final).items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"the run is at its end, and test/{name} is {value}: lower --learning_rate "
-                "(the summary is written)"
+                f"the run is at its end, and test/{name} is {value}: lower --learning_rate, "
+                "or give the metric a count that is not 0 (the summary is written)"
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxdl import losses
 from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.models.mlp import MLP
 from jaxdl.tasks.supervised import classification
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
@@ -35,7 +35,7 @@ def load(moved=0.0):
         y = (np.arange(count) % 3).astype(np.int32)
         x = np.eye(3, 2)[y] * 4 + random.normal(size=(count, 2)) * 0.3 + moved
         splits.append({"x": x.astype(np.float32), "y": y})
-    spec = describe(splits[0], name="mine", version="1", num_classes=3)
+    spec = describe(*splits, name="mine", version="1", num_classes=3)
     return Dataset(spec, *splits)
 
 

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as arrays_of
 
 from jaxdl.data import spec as specs
 from jaxdl.data.batches import windows
-from jaxdl.data.spec import DTYPES, DataSpec, Element, describe, with_constants
+from jaxdl.data.describe import describe
+from jaxdl.data.spec import DTYPES, DataSpec, Element, with_constants
 from jaxdl.errors import UserError
 from jaxdl.text.vocabulary import BytePairs, Characters, Words, to_json
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeCV
 from experiments import diabetes_regression, iris_mlp
 from experiments.benchmarks import publish
 from jaxdl import files
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
 from jaxdl.losses import REGRESSION
 from jaxdl.run import environment, logger

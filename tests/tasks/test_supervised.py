@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl import losses, optim, regularizers
+from jaxdl import losses, metrics, optim, regularizers
 from jaxdl.errors import UserError
 from jaxdl.tasks import supervised, supervised_config
 from jaxdl.tasks.supervised_config import SupervisedConfig
@@ -186,3 +186,11 @@ def test_views_are_averaged_but_in_training():
     assert model.init({}, x, train=False) == {"params": {}}
     np.testing.assert_array_equal(model.apply({}, x, train=False), -x)
     np.testing.assert_array_equal(model.apply({}, x, train=True, mutable=[])[0], 2 * x)
+
+
+def test_a_metric_with_the_name_of_the_loss_is_refused():
+    zero = metrics.scalar(jnp.float32(0))
+    assert list(supervised.with_loss(zero, {"accuracy": zero})) == ["loss", "accuracy"]
+    for name in ("loss", "gradient_norm", "learning_rate"):
+        with pytest.raises(UserError, match=f"a metric is called '{name}'"):
+            supervised.with_loss(zero, {name: zero})

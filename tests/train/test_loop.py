@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import files
+from jaxdl import files, metrics
 from jaxdl.config import RunConfig, flag
 from jaxdl.console import Training
 from jaxdl.data import batches
@@ -558,3 +558,62 @@ def test_checkpoints_that_are_deleted_while_a_run_goes_on_are_made_again(
     checkpoints = Checkpoints(run / "checkpoints")
     assert checkpoints.steps()[-1] == 12
     assert all(checkpoints.read(step) for step in checkpoints.steps())
+
+
+def test_an_experiment_that_was_changed_is_said(small, tmp_path, monkeypatch, capsys):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=4, checkpoint_every=2)
+    loop.train(config, small.build, small.load(config))
+    capsys.readouterr()
+    loop.train(config, small.build, small.load(config))
+    assert "was changed" not in capsys.readouterr().err
+    monkeypatch.setattr(environment, "source_digest", lambda config: "another")
+    loop.train(config, small.build, small.load(config))
+    assert "experiment's file was changed since the checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda split: {**split, "label": split["label"][:-1]}, "arrays of unequal length"),
+        (lambda split: {"image": split["image"]}, "test split has the arrays image, and the tr"),
+        (
+            lambda split: {name: array[:0] for name, array in split.items()},
+            "test split .* is empty",
+        ),
+    ],
+)
+def test_splits_that_differ_are_refused(small, tmp_path, change, message):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    data = small.load(config)
+    with pytest.raises(UserError, match=message):
+        loop.train(config, small.build, dataclasses.replace(data, test=change(data.test)))
+    assert not (tmp_path / "run").exists()
+
+
+def with_metrics(small, **metrics_fns):
+    """Builds the small task with other metrics of evaluation."""
+
+    def build(config, spec):
+        task = small.build(config, spec)
+
+        def evaluate(state, batch):
+            return task.evaluate(state, batch) | {k: f(batch) for k, f in metrics_fns.items()}
+
+        return task._replace(evaluate=evaluate)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (lambda batch: batch["mask"].mean(), r"metric brier is one array: give a pair"),
+        (lambda batch: metrics.mean(batch["mask"][:, None], batch["mask"]), "give both the same"),
+        (lambda batch: metrics.mean(batch["labels"], batch["mask"]), "reads 'labels': a batch has"),
+    ],
+)
+def test_metrics_that_are_none_are_refused_before_the_run(small, tmp_path, metric, message):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match=message):
+        loop.train(config, with_metrics(small, brier=metric), small.load(config))
+    assert not (tmp_path / "run").exists()

@@ -15,7 +15,7 @@ import experiments
 from experiments import mnist_lenet
 from jaxdl import augment, hyperparameters, losses, metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
-from jaxdl.data.spec import describe
+from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
 from jaxdl.nn.dropout import Dropout, StochasticDepth
 from jaxdl.tasks.supervised_config import SupervisedConfig, optimizer
