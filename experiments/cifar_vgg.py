@@ -6,7 +6,7 @@
         --num_epochs=15    # scikit-learn's digits
 
 Test accuracy on two CPU cores: 0.776 for the second command (CIFAR-10 re-compressed as JPEG,
-9 minutes) and 1.0 for the third (less than a minute). Full width has not been measured.
+9 minutes) and 0.997 to 1.0, by machine, for the third (a minute). Full width has not been measured.
 """
 
 import dataclasses

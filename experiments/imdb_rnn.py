@@ -21,8 +21,8 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.models.rnn_classifier import POOLS, SequenceClassifier
 from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
-from jaxdl.tasks import vision
-from jaxdl.tasks.supervised import classification
+from jaxdl.tasks import supervised
+from jaxdl.tasks.supervised import accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import bucketing, reviews
 from jaxdl.train import loop
@@ -88,8 +88,8 @@ def build(config: Config, spec: DataSpec) -> Task:
         model,
         spec,
         loss=loss,
-        metrics_fn=vision.metrics_fn,
-        train_metrics_fn=classification,
+        metrics_fn=supervised.accuracy_and_confusion,
+        train_metrics_fn=accuracy_metrics,
         inputs="tokens",
     )
     return bucketing.bucket(task, spec.widths, ("tokens",))

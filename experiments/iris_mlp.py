@@ -25,7 +25,7 @@ from jaxdl.models.mlp import MLP
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.run import plots
 from jaxdl.task import Batch, Task
-from jaxdl.tasks.supervised import TrainState, classification
+from jaxdl.tasks.supervised import TrainState, accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
@@ -98,7 +98,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
         if logits.shape[-1] == 1:  # a sigmoid of z is a softmax over (0, z)
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
-        return classification(logits, batch | {"label": batch["y"]})
+        return accuracy_metrics(logits, batch | {"label": batch["y"]})
 
     return supervised_from_config(
         config,

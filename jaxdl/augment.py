@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdl.hyperparameters import is_static
 from jaxdl.losses import one_hot
-from jaxdl.optim import is_static
 
 
 def normalize(x: jax.Array, mean: ArrayLike, std: ArrayLike) -> jax.Array:

@@ -144,7 +144,7 @@ def check_devices() -> None:
 
 
 def guard(command: Callable[[], None]) -> int:
-    """Calls `command`; returns its exit status: 0, 1, 2, 129, 130 or 143 (see the README)."""
+    """Calls `command`; returns its exit status: 0, 1, 2, 129, 130 or 143."""
     # Orbax logs some 45 lines per save, and TFDS its warnings. Errors are raised, so none is lost.
     logging.set_verbosity(logging.FATAL)
     _open_standard_streams()

@@ -130,15 +130,21 @@ class RunConfig(Runtime):
     deterministic: bool = flag(False, "use only deterministic operations on a GPU")
 
     def __init_subclass__(cls) -> None:
-        """Lets `name: type = value` change the default of an inherited flag and keep its limits."""
+        """Lets `name: type = value` change the default of an inherited flag and keep its limits.
+
+        A new default is one of the flag's choices from then on.
+        """
         # The class is not yet a dataclass here: search the fields of all its parents, in order.
         above = [vars(base).get("__dataclass_fields__", {}) for base in cls.__mro__[1:]]
         for name in inspect.get_annotations(cls):
             inherited = next((fields[name] for fields in above if name in fields), None)
             default = cls.__dict__.get(name)
             if inherited is not None and not isinstance(default, dataclasses.Field):
+                metadata = dict(inherited.metadata)
+                if metadata.get("choices") and default not in metadata["choices"]:
+                    metadata["choices"] = (*metadata["choices"], default)
                 changed = dataclasses.field(
-                    default=default, metadata=inherited.metadata, compare=inherited.compare
+                    default=default, metadata=metadata, compare=inherited.compare
                 )
                 setattr(cls, name, changed)
 

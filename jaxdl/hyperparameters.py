@@ -7,7 +7,11 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
+
 from jaxdl.config import RunConfig
+
+Rate = float | jax.Array
 
 
 def operands(config: RunConfig) -> dict[str, float | int]:
@@ -46,3 +50,11 @@ def _replaced(config: RunConfig, values: dict[str, Any]) -> RunConfig:
         value = values.get(field.name, getattr(config, field.name))
         object.__setattr__(new, field.name, value)
     return new
+
+
+def is_static(number: Rate, value: float) -> bool:
+    """Returns True if a hyperparameter is the constant `value`, and not traced.
+
+    The term of a constant neutral value, such as a penalty of 0, is left out of the program.
+    """
+    return isinstance(number, int | float) and number == value

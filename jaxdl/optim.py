@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-Rate = float | jax.Array
+from jaxdl.hyperparameters import Rate, is_static
 
 
 class Parts(NamedTuple):
@@ -251,14 +251,6 @@ def learning_rate(opt_state: optax.OptState, peak: Rate, schedule: optax.Schedul
         if isinstance(node, contrib.ReduceLROnPlateauState):
             rate *= node.scale
     return rate
-
-
-def is_static(number: Rate, value: float) -> bool:
-    """Returns True if a hyperparameter is the constant `value`, and not traced.
-
-    The term of a constant neutral value, such as a penalty of 0, is left out of the program.
-    """
-    return isinstance(number, int | float) and number == value
 
 
 def kernels(params: optax.Params) -> optax.Params:

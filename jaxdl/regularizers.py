@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdl.hyperparameters import Rate, is_static
 from jaxdl.losses import abs_zero_grad
-from jaxdl.optim import Rate, is_static, kernels
+from jaxdl.optim import kernels
 
 
 def l1(params: optax.Params, strength: Rate) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.optim import is_static
+from jaxdl.hyperparameters import is_static
 
 Steps = int | jax.Array
 Schedule = Callable[[Steps, Steps], optax.Schedule]

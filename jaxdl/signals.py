@@ -48,7 +48,7 @@ class Request:
         self._at_once = False
 
     def note(self, number: int) -> None:
-        """Records a signal for `poll`; within `at_once` raises Asked immediately."""
+        """Records a signal for `poll`; within `at_once` raises StopRequested immediately."""
         self.number = number
         if self._at_once:
             raise StopRequested(number)
@@ -59,7 +59,7 @@ class Request:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Lets signals raise Asked immediately within the block, whose work may be lost."""
+        """Lets signals raise StopRequested immediately within the block, whose work may be lost."""
         self.poll()
         self._at_once = True
         try:
@@ -68,7 +68,7 @@ class Request:
             self._at_once = False
 
     def poll(self) -> None:
-        """Raises Asked if a signal was recorded; called wherever a run may stop."""
+        """Raises StopRequested if a signal was recorded; called wherever a run may stop."""
         if self.number is not None:
             raise StopRequested(self.number)
 
@@ -114,7 +114,7 @@ def _handled(
     installed here then sends the signal again.
 
     Args:
-      handler: called with the signal's number and frame; may raise Stopped or Asked.
+      handler: called with the signal's number and frame; may raise Stopped or StopRequested.
       forget: called before a signal is sent again.
     """
 

@@ -14,7 +14,7 @@ from jaxdl.data import batches, image_sources, images
 from jaxdl.data.describe import describe
 from jaxdl.nn.dropout import Dropout
 from jaxdl.task import Task
-from jaxdl.tasks.supervised import classification, supervised
+from jaxdl.tasks.supervised import accuracy_metrics, supervised
 from jaxdl.train import loop
 
 
@@ -74,7 +74,7 @@ def build(config, spec) -> Task:
             weight_decay=1e-3,
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"], 0.1),
-        metrics_fn=classification,
+        metrics_fn=accuracy_metrics,
         example=spec.example(),
         preprocess=preprocess,
         augment=distort,

@@ -185,3 +185,15 @@ def test_arrays_of_jax_with_values_are_numbers_too():
 def test_traced_values_are_left_alone():
     rate = jax.jit(lambda x: 2 * Config(learning_rate=x).learning_rate)(-1.0)
     assert rate == -2.0
+
+
+def test_a_new_default_of_a_flag_is_one_of_its_choices():
+    @dataclasses.dataclass(frozen=True)
+    class Own(RunConfig):
+        dataset: str = "points"
+
+    assert Own().dataset == "points"
+    assert Own(dataset="embedded").dataset == "embedded"
+    with pytest.raises(UserError, match="choose one of embedded, points"):
+        Own(dataset="mnist")
+    assert RunConfig().dataset == "embedded"

@@ -22,7 +22,7 @@ from jaxdl import cli, metrics
 from jaxdl.config import flag
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
-from jaxdl.train.step_spec import Operands, build_task, operands, step_spec
+from jaxdl.train.step_spec import Operands, build_task, device_operands, step_spec
 from jaxdl.train.train_step import Epoch, LoopState, compile_step
 
 Advance = Callable[[Operands, LoopState, Epoch, int], tuple[LoopState, Epoch]]
@@ -46,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     replicated, shards = sharding.replicated(mesh), sharding.sharded(mesh)
     spec = step_spec(cifar_vgg.build, config, data, mesh)
     program = compile_step(spec)
-    numbers = operands(config, mesh)
+    numbers = device_operands(config, mesh)
     key = jax.random.key(config.seed)
     split = jax.device_put(data.train, replicated)
     per_epoch = config.steps_per_epoch(data.spec.num_train)

@@ -22,7 +22,7 @@ from jaxdl import cli, saved_config, tree
 from jaxdl.config import flag
 from jaxdl.distributed import sharding
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 from jaxdl.train.train_step import compile_step
 
 COMMAND = "python -m experiments.benchmarks.checkpoints"
@@ -42,7 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     origin = performance.origin(Path(config.results))
     mesh = sharding.mesh(config)
     program = compile_step(step_spec(cifar_vgg.build, config, cifar_vgg.load(config), mesh))
-    loop_state = program.start(operands(config, mesh), jax.random.key(config.seed))
+    loop_state = program.start(device_operands(config, mesh), jax.random.key(config.seed))
     jax.block_until_ready(loop_state)
     size = sum(leaf.nbytes for leaf in tree.flatten(loop_state).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}

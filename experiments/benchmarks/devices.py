@@ -24,7 +24,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.train import dry_run
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 from jaxdl.train.train_step import Epoch, compile_step
 
 PART = generated.Part(
@@ -80,7 +80,7 @@ def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[floa
     """Returns the peak memory of a device in a step, and its traffic, both in bytes."""
     mesh = sharding.mesh(config, devices)
     program = compile_step(step_spec(cifar_vit.build, config, data, mesh))
-    numbers, key = operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     epoch = Epoch(split, key, program.order({}, key, 0))
     compiled = program.compiled(numbers, program.start(numbers, key), epoch)

@@ -26,7 +26,7 @@ from jaxdl.data import batches, images
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.task import Build, State, Task
-from jaxdl.tasks.supervised import Model, classification, supervised
+from jaxdl.tasks.supervised import Model, accuracy_metrics, supervised
 from jaxdl.train import loop
 
 COMMAND = "python -m experiments.benchmarks.host_overhead"
@@ -64,7 +64,7 @@ def softmax(config: RunConfig, spec: DataSpec, model: Model | None = None) -> Ta
             "sgd", config.learning_rate, schedules.schedule("constant", config.num_steps, 0)
         ),
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["label"]),
-        metrics_fn=classification,
+        metrics_fn=accuracy_metrics,
         example=spec.example(),
         preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},
     )

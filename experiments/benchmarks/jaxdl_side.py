@@ -36,7 +36,7 @@ from jaxdl.data.batches import Dataset
 from jaxdl.data.describe import describe
 from jaxdl.distributed import sharding
 from jaxdl.run import environment
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 from jaxdl.train.train_step import Epoch, compile_step
 
 EXPERIMENTS = {
@@ -92,7 +92,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     device = jax.devices()[:1]  # the other sides use one device, too
     mesh = sharding.mesh(config, device)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
-    numbers, key = operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     loop_state = program.start(numbers, key)
     epoch = Epoch(split, key, program.order(split, key, 0))

@@ -26,7 +26,7 @@ from jaxdl.distributed import sharding
 from jaxdl.metrics import scalars
 from jaxdl.task import State, Task
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def trial(config: Config, data: batches.Dataset) -> Callable[[int], tuple[float,
     """Returns a function seed -> (test accuracy, training seconds, evaluation seconds)."""
     mesh = sharding.mesh(config, jax.devices()[:1])
     spec = step_spec(cifar_speedrun.build, config, data, mesh)
-    numbers, task = operands(config, mesh), cifar_speedrun.build(config, data.spec)
+    numbers, task = device_operands(config, mesh), cifar_speedrun.build(config, data.spec)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     train = jax.jit(training(task, config, data.spec.num_train))
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdl.optim import Rate, is_static
+from jaxdl.hyperparameters import Rate, is_static
 
 LEVELS = 1 << 16  # the dropout rate is rounded to a multiple of 1 / LEVELS
 

@@ -34,7 +34,7 @@ class Run(NamedTuple):
       experiment: the experiment's module, which has Config, load and build.
       config: the config of the chosen checkpoint, with the user's changes.
       checkpoint: `best`, `newest` or a step.
-      given: names of the fields that the user has changed.
+      overridden: names of the fields that the user has changed.
     """
 
     folder: Path

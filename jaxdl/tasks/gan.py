@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import losses, metrics, optim, regularizers, schedules
+from jaxdl import hyperparameters, losses, metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.metrics import Metrics
 from jaxdl.task import Batch, Key, Predict, Task
@@ -147,7 +147,7 @@ def adversarial(
             total = jnp.mean(loss.discriminator(real_logits, fake_logits))
             accuracy = 0.5 * (jnp.mean(real_logits > 0) + jnp.mean(fake_logits < 0))
             values = {"discriminator_loss": total, "discriminator_accuracy": accuracy}
-            if not optim.is_static(config.penalty, 0):
+            if not hyperparameters.is_static(config.penalty, 0):
                 weight = jax.random.uniform(key, (len(real), *[1] * (real.ndim - 1)))
                 penalties = losses.gradient_penalty(
                     lambda x: apply(discriminator, params, model_state, x)[0],

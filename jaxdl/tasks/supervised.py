@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import metrics, optim, regularizers
+from jaxdl import hyperparameters, metrics, optim, regularizers
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
+from jaxdl.hyperparameters import Rate
 from jaxdl.metrics import Metrics
-from jaxdl.optim import Rate
 from jaxdl.task import Batch, Key, Outputs, Predict, Task
 from jaxdl.tasks.accumulation import accumulate_gradients
 
@@ -129,7 +129,7 @@ def supervised(
     _check_model(model)
     train_metrics_fn = train_metrics_fn or metrics_fn
     optimizer = optax.with_extra_args_support(optimizer)
-    use_average = not optim.is_static(ema_decay, 0)
+    use_average = not hyperparameters.is_static(ema_decay, 0)
 
     def init(key: Key) -> TrainState:
         key, params_key = jax.random.split(key)
@@ -251,7 +251,13 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
     return {"params": params, **model_state}
 
 
-def classification(outputs: jax.Array, batch: Batch) -> Metrics:
+def accuracy_metrics(outputs: jax.Array, batch: Batch) -> Metrics:
     """Accuracy of logits [B, C], as a `metrics_fn` of `supervised`."""
     correct = metrics.correct(outputs, batch["label"])
     return {"accuracy": metrics.mean(correct, batch["mask"])}
+
+
+def accuracy_and_confusion(logits: jax.Array, batch: Batch) -> metrics.Metrics:
+    """Accuracy and confusion matrix of logits [B, K], as a `metrics_fn` of `supervised`."""
+    confusion = metrics.confusion(logits, batch["label"], batch["mask"])
+    return accuracy_metrics(logits, batch) | {"confusion": confusion}

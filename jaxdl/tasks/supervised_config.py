@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from jaxdl import optim, regularizers, schedules
+from jaxdl import hyperparameters, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
@@ -137,7 +137,7 @@ def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
     """
     total = config.total_steps(examples)
     warmup: Any = config.warmup_steps and min(config.warmup_steps, total // 2)
-    if not warmup and not optim.is_static(config.warmup_epochs, 0):
+    if not warmup and not hyperparameters.is_static(config.warmup_epochs, 0):
         warmup = jnp.round(config.warmup_epochs * config.steps_per_epoch(examples))
         warmup = jnp.minimum(warmup, total // 2)
     name = "constant" if config.schedule == "plateau" else config.schedule

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxdl import augment, losses, metrics
+from jaxdl import augment, losses
 from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data import images
 from jaxdl.data.batches import Dataset
@@ -16,7 +16,7 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
-from jaxdl.tasks.supervised import Model, classification
+from jaxdl.tasks.supervised import Model, accuracy_and_confusion, accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 
 
@@ -194,14 +194,8 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         model,
         spec,
         loss=loss,
-        metrics_fn=metrics_fn,
-        train_metrics_fn=classification,
+        metrics_fn=accuracy_and_confusion,
+        train_metrics_fn=accuracy_metrics,
         preprocess=preprocess,
         augment=augment_batch,
     )
-
-
-def metrics_fn(logits: jax.Array, batch: Batch) -> metrics.Metrics:
-    """Accuracy and confusion matrix of logits [B, K], as a `metrics_fn` of `supervised`."""
-    confusion = metrics.confusion(logits, batch["label"], batch["mask"])
-    return classification(logits, batch) | {"confusion": confusion}

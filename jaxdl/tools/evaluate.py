@@ -19,7 +19,7 @@ from jaxdl.run.checkpoint_record import Saved
 from jaxdl.run.restore import load_data, restore
 from jaxdl.run.run_folder import Run
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 
 
 def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
@@ -89,7 +89,7 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     program = step_spec(
         run.experiment.build, run.config, dataclasses.replace(data, spec=spec), mesh
     )
-    hyperparameters = operands(run.config, mesh)
+    hyperparameters = device_operands(run.config, mesh)
     values = evaluate_split(program, hyperparameters, saved.state, getattr(data, split))
     record = {"step": step, "split": split, **metrics.scalars(values)}
     name = f"{split}-{step}" if is_own else f"{split}-{step}-{data.spec.fingerprint[:8]}"

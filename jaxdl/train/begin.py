@@ -18,7 +18,7 @@ from jaxdl.train import flops, resume, rewind
 from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import open_feed
 from jaxdl.train.hooks import Best, Figures
-from jaxdl.train.step_spec import StepSpec, build_task, operands
+from jaxdl.train.step_spec import StepSpec, build_task, device_operands
 from jaxdl.train.stopwatch import Stopwatch
 from jaxdl.train.train_step import compile_step
 from jaxdl.train.trainer import Parts, Trainer
@@ -96,7 +96,7 @@ def begin_run(
         config=config,
         spec=spec,
         program=program,
-        operands=operands(config, mesh),
+        operands=device_operands(config, mesh),
         task=build_task(spec, hyperparameters.operands(config)),
         key=state_key,
         feed=feed,

@@ -28,7 +28,7 @@ from jaxdl.run.checkpoint import MOST_CHECKPOINTS
 from jaxdl.train import flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
-from jaxdl.train.step_spec import Operands, StepSpec, operands
+from jaxdl.train.step_spec import Operands, StepSpec, device_operands
 from jaxdl.train.train_step import LoopState, compile_step
 
 TIMED = 2.0  # seconds of steps that are timed
@@ -53,7 +53,7 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
       The estimates by name, with their units in the names.
     """
     program, mesh = compile_step(spec), spec.mesh
-    numbers, key = operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
     feed = open_feed(program, spec, data.train, key)
     try:
         carry = program.start(numbers, key)

@@ -14,7 +14,7 @@ from jaxdl.data.batches import Split, padded_batches
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.task import State
-from jaxdl.train.step_spec import Operands, StepSpec, state_shapes
+from jaxdl.train.step_spec import Operands, StepSpec, abstract_inputs
 from jaxdl.train.train_step import compile_evaluate
 
 
@@ -58,7 +58,7 @@ def metric_names(spec: StepSpec, batch: Any) -> list[str]:
     Raises:
       UserError: a metric is not a pair (total, count).
     """
-    numbers, state = state_shapes(spec)
+    numbers, state = abstract_inputs(spec)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     # Sharded as in a run, so that the function is not traced again there.
     batch_shapes = sharding.with_sharding(shapes, sharding.sharded(spec.mesh))

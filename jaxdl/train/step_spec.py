@@ -22,7 +22,7 @@ from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.task import Batch, Build, Key, Metrics, State, Task
 
-KEPT = 8  # programs that a process keeps, for runs with equal constants
+MAX_CACHED_PROGRAMS = 8  # programs that a process keeps, for runs with equal constants
 Operands = dict[str, Any]  # numbers of a config by field: arguments of every compiled function
 
 
@@ -54,7 +54,7 @@ def step_spec(build: Build, config: RunConfig, data: batches.Dataset, mesh: Mesh
     return StepSpec(build, constants, data.spec, mesh, config.fsdp, columns)
 
 
-def operands(config: RunConfig, mesh: Mesh) -> Operands:
+def device_operands(config: RunConfig, mesh: Mesh) -> Operands:
     """Returns the operands of a config, replicated on the devices.
 
     They stay weakly typed, as Python's numbers are: bfloat16 times an operand is bfloat16.
@@ -82,13 +82,13 @@ class TaskFunctions(NamedTuple):
     evaluate: Callable[[Operands, State, Batch], Metrics]
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def task_functions(spec: StepSpec) -> TaskFunctions:
     """Returns the functions of a program's task; `jax.vmap` may map them over operands and keys."""
 
     def with_operands(name: str) -> Any:
         def function(numbers: Operands, *arguments: Any) -> Any:
-            with _naming_constants(spec, name, arguments):
+            with _explain_tracer_error(spec, name, arguments):
                 return getattr(build_task(spec, numbers), name)(*arguments)
 
         return jax.jit(function, inline=True)
@@ -106,7 +106,7 @@ def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
     return sharding.with_sharding(numbers, replicated), key, sharding.with_sharding(batch, sharded)
 
 
-def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
+def abstract_inputs(spec: StepSpec) -> tuple[Operands, State]:
     """Returns the shapes of a program's operands and of the task's state, both replicated.
 
     Raises:
@@ -118,7 +118,9 @@ def state_shapes(spec: StepSpec) -> tuple[Operands, State]:
 
 
 @contextlib.contextmanager
-def _naming_constants(spec: StepSpec, function: str, arguments: tuple[Any, ...]) -> Iterator[None]:
+def _explain_tracer_error(
+    spec: StepSpec, function: str, arguments: tuple[Any, ...]
+) -> Iterator[None]:
     """Turns the error of a task that needs an operand's value while traced into one for the user.
 
     JAX's error does not say which flag the tracer came from. So the function is traced again with

@@ -20,11 +20,11 @@ from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key, Metrics, State
 from jaxdl.train import flops, nonfinite
 from jaxdl.train.step_spec import (
-    KEPT,
+    MAX_CACHED_PROGRAMS,
     Operands,
     StepSpec,
+    abstract_inputs,
     argument_shapes,
-    state_shapes,
     task_functions,
 )
 
@@ -66,7 +66,7 @@ class Program(NamedTuple):
 
     Attributes:
       start: (operands, key) -> the loop state at step 0.
-      like: shapes and shardings of the loop state, without any array.
+      state_shapes: shapes and shardings of the loop state, without any array.
       advance: (operands, loop state, epoch, steps) -> the loop state and epoch after the steps.
       consume: (operands, loop state, batch) -> the loop state after one step.
       evaluate: (operands, state, batch) -> metrics.
@@ -98,7 +98,7 @@ class Program(NamedTuple):
 
 
 # Long: each function of a program is defined or named here once.
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def compile_step(spec: StepSpec) -> Program:
     """Jits a task's functions, with the state donated and the batch sharded over the mesh.
 
@@ -121,7 +121,7 @@ def compile_step(spec: StepSpec) -> Program:
     functions = task_functions(spec)
     # Shapes with the shardings of the compiled step, so that it is not traced again there.
     _, key, batch = argument_shapes(spec)
-    numbers, state = state_shapes(spec)
+    numbers, state = abstract_inputs(spec)
     jaxpr, (_, step_metrics) = jax.make_jaxpr(functions.step, return_shape=True)(
         numbers, state, batch
     )
@@ -192,7 +192,7 @@ def compile_step(spec: StepSpec) -> Program:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metrics]:
     """Jits a task's evaluation, a function from (operands, state, batch) to metrics."""
     return jax.jit(task_functions(spec).evaluate, out_shardings=sharding.replicated(spec.mesh))

@@ -208,8 +208,7 @@ class Trainer:
         """
         # After a bad step the carry is not the state between a step and its events: its key may
         # have changed, and its metrics are zero if it was logged.
-        bad = int(self.carry.bad)
-        if bad >= 0:
+        if (bad := int(self.carry.bad)) >= 0:
             self._leave_bad_step(bad)
         self._save()
         self.parts.checkpoints.wait()

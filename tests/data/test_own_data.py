@@ -11,7 +11,7 @@ from jaxdl.config import flag
 from jaxdl.data.batches import Dataset
 from jaxdl.data.describe import describe
 from jaxdl.models.mlp import MLP
-from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised import accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
@@ -46,7 +46,7 @@ def build(config, spec):
         MLP(spec.num_classes, (config.hidden,)),
         spec,
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["y"]),
-        metrics_fn=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
+        metrics_fn=lambda logits, batch: accuracy_metrics(logits, batch | {"label": batch["y"]}),
         inputs="x",
     )
 

@@ -114,7 +114,9 @@ def test_the_page_has_the_table_of_the_files():
 
 
 def test_figures_of_the_readme_are_published_ones():
-    text = Path("README.md").read_text(encoding="utf-8").split("## Experiments")[1].split("\n## ")[0]
+    text = (
+        Path("README.md").read_text(encoding="utf-8").split("## Experiments")[1].split("\n## ")[0]
+    )
     table = publish.table(KEPT).splitlines()
     shown = 0
     for row in [line for line in text.splitlines() if line.startswith("| `")]:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cifar_cnn, cifar_resnet, cifar_vgg, mnist_cnn, mnist_gan, mnist_lenet
 from jaxdl.distributed import sharding
-from jaxdl.train.step_spec import operands, step_spec
+from jaxdl.train.step_spec import device_operands, step_spec
 from jaxdl.train.train_step import Epoch, compile_step
 
 CASES = {
@@ -32,7 +32,7 @@ def test_no_convolution_leaves_the_fast_path(case, dtype):
     mesh = sharding.mesh(config)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
     assert program.loops
-    key, numbers = jax.random.key(0), operands(config, mesh)
+    key, numbers = jax.random.key(0), device_operands(config, mesh)
     epoch = Epoch(data.train, key, program.order({}, key, 0))
     text = program.compiled(numbers, program.start(numbers, key), epoch).as_text()
     found = re.findall(r"= (\w+)\[[^\n]* convolution\(([^\n]*)", text)

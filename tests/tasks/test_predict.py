@@ -16,7 +16,7 @@ from jaxdl.errors import UserError
 from jaxdl.nn.dropout import Dropout
 from jaxdl.task import NO_OUTPUTS, Predict, Task
 from jaxdl.tasks import supervised, vision
-from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised import accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import characters, pairs
 from jaxdl.text.decoding import decodable
@@ -64,7 +64,7 @@ def task_of(config, data, model=None, **more):
         model or Net(),
         data.spec,
         loss=lambda logits, batch: losses.cross_entropy(logits, batch["y"]),
-        metrics_fn=lambda logits, batch: classification(logits, batch | {"label": batch["y"]}),
+        metrics_fn=lambda logits, batch: accuracy_metrics(logits, batch | {"label": batch["y"]}),
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
         **{"finish": jax.nn.softmax} | more,

@@ -151,7 +151,7 @@ def test_a_checkpoint_is_timed(small, capsys):
     program = train_step.compile_step(
         step_spec.step_spec(small.build, config, small.load(config), mesh)
     )
-    carry = program.start(step_spec.operands(config, mesh), jax.random.key(0))
+    carry = program.start(step_spec.device_operands(config, mesh), jax.random.key(0))
     assert dry_run._seconds_to_save(carry, 1, mesh, 1.0) > 0
     assert dry_run._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
     assert "no room in" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from jaxdl.config import RunConfig
 from jaxdl.distributed import sharding
 from jaxdl.nn.conv import Conv
 from jaxdl.tasks import supervised, supervised_config
-from jaxdl.tasks.supervised import classification
+from jaxdl.tasks.supervised import accuracy_metrics
 from jaxdl.train import feed, step_spec, train_step
 from tests.train.test_loop import train, without_seconds
 
@@ -24,7 +24,7 @@ def parts(small):
     data = small.load(config)
     mesh = sharding.mesh(config)
     program = train_step.compile_step(step_spec.step_spec(small.build, config, data, mesh))
-    numbers = step_spec.operands(config, mesh)
+    numbers = step_spec.device_operands(config, mesh)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     key = jax.random.key(1)
 
@@ -115,14 +115,14 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
                 Foreign(conv),
                 supervised_config.optimizer(supervised_config.SupervisedConfig(batch_size=8), 99),
                 loss=lambda logits, batch: jax.nn.logsumexp(logits, -1),
-                metrics_fn=classification,
+                metrics_fn=accuracy_metrics,
                 example=spec.example(),
                 preprocess=lambda b: b | {"image": b["image"].astype(np.float32) / 255},
             )
 
         program = train_step.compile_step(step_spec.step_spec(build, config, data, mesh))
         assert program.loops == (conv is Conv)
-        key, numbers = jax.random.key(0), step_spec.operands(config, mesh)
+        key, numbers = jax.random.key(0), step_spec.device_operands(config, mesh)
         epoch = train_step.Epoch(data.train, key, program.order({}, key, 0))
         carry, _ = program.advance(numbers, program.start(numbers, key), epoch, 3)
         assert int(carry.state.step) == 3
