@@ -60,7 +60,7 @@ class Predict:
         return self.of_inputs(state, self.prepare(batch))
 
     def of_inputs(self, state: State, inputs: Any) -> Outputs:
-        """Outputs [B, ...] of normalised inputs, which can be differentiated by these inputs."""
+        """Outputs [B, ...] of normalised inputs, differentiable with respect to them."""
         return self.finish(self.apply(state, inputs))
 
     def features(self, state: State, inputs: Any) -> dict[str, jax.Array]:

@@ -47,7 +47,15 @@ def test_arguments_and_attributes_are_those_of_the_code(path):
 
 
 MODULES = {module_name(path) for path in FILES}
-ENDINGS = ("py", "md", "json", "jsonl", "txt")  # of files that are called as a module
+ENDINGS = (
+    "py",
+    "md",
+    "json",
+    "jsonl",
+    "txt",
+    "sh",
+    "sbatch",
+)  # of files that are called as a module
 BY_LAST = {}
 for full_name in MODULES:
     if (ROOT / full_name.replace(".", "/")).is_dir():  # `nn` is Flax's, more often

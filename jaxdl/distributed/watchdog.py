@@ -173,7 +173,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return "localhost" in host
+        return host == "localhost" or host.endswith((".localhost", "localhost.localdomain"))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Convolution layers for networks of rectifiers, fast on every platform.
+"""Convolution layers for ReLU networks, fast on every platform.
 
 The layers of Flax, with the convolutions of `jaxdl.nn.convolution` inside, which explains how they
 work. `ConvPool` also uses `jaxdl.nn.blocks`, and its CPU form is chosen when the program is lowered

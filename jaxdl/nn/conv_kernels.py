@@ -1,9 +1,9 @@
-"""The forms of the three convolution maps: by XLA, and the fastest ones on a CPU.
+"""Implementations of the three convolution maps, by XLA and for CPUs.
 
-`jaxdl.nn.convolution` explains the three maps and where each form is used. Those here are of one
-member, without its axis. The CPU forms are, in float32 where XLA is fast, plain convolutions, and
-otherwise matrix products of patches (im2col): the pixels under the kernel at each position, as the
-rows of a matrix, times the kernel as a matrix [k * l * I, O]. Patches take k * l times the memory
+`jaxdl.nn.convolution` explains the three maps and where each implementation is used. They work on
+one member, without the member axis. On a CPU they use XLA's convolution where it is fast (float32),
+and im2col elsewhere: the pixels under the kernel at each position are the rows of a matrix, which
+is multiplied by the kernel as a matrix [k * l * I, O]. Patches take k * l times the memory
 of the images. So they are made for a few images at a time, as many as fit in a core's cache.
 
 Shapes: B images of H by W; I channels in, O channels out; k by l kernels: images x [B, H, W, I],

@@ -8,8 +8,8 @@ A checkpoint is a folder `checkpoints/STEP`:
     manifest.json   length and SHA-256 of each of these files, and of itself
 
 It is written beside `checkpoints/` and renamed into it once it is complete and on disk. So a kill
-leaves no checkpoint half-written, and deleting `checkpoints/` during a save does not leave one that
-lacks a file. The manifest reveals later damage to the files.
+leaves no checkpoint half-written, and deleting `checkpoints/` during a save cannot leave an
+incomplete one. The manifest reveals later damage to the files.
 
 `recovery` chooses which checkpoint to restore.
 """
@@ -155,7 +155,7 @@ class Checkpoints:
                 if not is_valid(record[name]):
                     raise ValueError(f"record.json has an invalid {name}")
             if record["step"] != step:
-                raise ValueError(f"it is of step {record['step']}")
+                raise ValueError(f"record.json is of step {record['step']}, not {step}")
             for name, kinds in BEST.items():
                 if not isinstance(record["best"].get(name, ""), kinds):
                     raise ValueError(f"record.json has no {name} of the best")

@@ -41,12 +41,12 @@ class Claim(NamedTuple):
     Attributes:
       folder: folder to write to. In all processes but the first it is a temporary folder, which is
         deleted at the end.
-      named: path of the run folder, the same in all processes.
+      run_folder: path of the run folder, the same in all processes.
       check: function that raises a TrainingError if the folder no longer belongs to the run.
     """
 
     folder: Path
-    named: str
+    run_folder: str
     check: Callable[[], None]
 
 
@@ -65,7 +65,7 @@ def claimed(config: RunConfig) -> Iterator[Claim]:
             locks.append(stack.enter_context(lock_folder(folder, config)))
             return str(folder)
 
-        named = collectives.host0_value(lock)
+        run_folder = collectives.host0_value(lock)
         if not collectives.is_host0():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
@@ -73,7 +73,7 @@ def claimed(config: RunConfig) -> Iterator[Claim]:
             for held in locks:
                 held.check()
 
-        yield Claim(folder, named, check)
+        yield Claim(folder, run_folder, check)
 
 
 def choose_workdir(config: RunConfig) -> Path:

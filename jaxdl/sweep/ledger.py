@@ -1,4 +1,4 @@
-"""Ledger of a sweep: a JSON file with one line per trial, rewritten as a whole at each change.
+"""Ledger of a sweep: a JSON Lines file with one line per trial, rewritten at each change.
 
 The ledger is for people and for `jaxdl report`; it may be out of date after a kill. The truth is in
 the trials' own files: a trial is done when its run folder has a summary, and is running as long as
@@ -270,7 +270,7 @@ def record_end(ledger: Ledger, name: str, status: int | None, again: bool) -> bo
     line = ledger.lines[name]
     done = result(line)
     if done is None and again and status is not None and (status < 0 or status in KILLED):
-        say(f"{name}: killed (status {status}): it goes on")
+        say(f"{name}: killed (status {status}): restarting")
         return True
     ledger.set(name, **(done or {"state": "failed", "status": status}))
     states = [entry["state"] for entry in ledger.lines.values()]

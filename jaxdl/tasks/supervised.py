@@ -109,8 +109,8 @@ def supervised(
       penalty: params -> scalar, added to the loss in the gradient only; the logged loss is without
         it.
       ema_decay: decay of the moving average of parameters and running statistics that is evaluated
-        in their place, see `regularizers.moving_average`. 0: evaluates the last ones, or
-        schedule_free's average.
+        in their place, see `regularizers.moving_average`. 0 disables it: evaluation then uses the
+        current parameters, or schedule_free's average.
       learning_rate: optimizer state -> learning rate of its last update, for the training metrics,
         such as `optim.learning_rate`.
       accumulate: number of parts of a batch whose gradients are accumulated before one update. The

@@ -80,7 +80,7 @@ def begin_run(
     )
     progress = resume.progress(saved, detours)
     if saved:
-        resume.check_fits(saved, config, identity, claim.named, total)
+        resume.check_fits(saved, config, identity, claim.run_folder, total)
         clock.resume(saved.record["seconds"], progress.timed)
     log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
     resources.callback(log.close)

@@ -1,7 +1,7 @@
 """The training loop: advances a task, and logs, evaluates and saves at scheduled steps.
 
 The loop knows nothing of models, losses or labels: `task.py` has the contract. `trainer.Trainer`
-carries out each stage of the story that `train` tells here.
+implements the stages that `train` calls.
 
 Between two events nothing is transferred to the host. Many steps are one call of a loop inside XLA,
 which gathers their batches from the split on the device and accumulates their metrics. A call takes
@@ -88,7 +88,7 @@ def train(
         except OSError as error:
             raise TrainingError(
                 f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
-                f"the same command with --workdir={claim.named} goes on"
+                f"the same command with --workdir={claim.run_folder} goes on"
             ) from error
 
 

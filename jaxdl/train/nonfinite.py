@@ -84,7 +84,7 @@ def check_skipped(in_a_row: int, step: int) -> None:
 
 
 def abort(
-    task: Task, state: State, batch: Batch, step: int, named: str, keep: Callable[[Any], None]
+    task: Task, state: State, batch: Batch, step: int, run_folder: str, keep: Callable[[Any], None]
 ) -> TrainingError:
     """Saves the state and batch of a bad step for `jaxdl replay`, and locates its cause.
 
@@ -93,7 +93,7 @@ def abort(
       state: the state before the step.
       batch: the batch of the step.
       step: the bad step.
-      named: path of the run folder, for the message.
+      run_folder: path of the run folder, for the message.
       keep: function that saves the pair of state and batch.
 
     Returns:
@@ -104,7 +104,7 @@ def abort(
     keep((state, batch))
     return TrainingError(
         f"step {step} is not finite, from {place or 'an operation that is fused'} on; "
-        f"`jaxdl replay {named}` repeats it: {_advice(step, place)}, or give "
+        f"`jaxdl replay {run_folder}` repeats it: {_advice(step, place)}, or give "
         "--on_nonfinite=skip (with --resume=force to go on from here)"
     )
 

@@ -148,7 +148,9 @@ def best_state(checkpoints: Checkpoints, best: int, step: int, carry: LoopState)
     return saved and saved.state.state
 
 
-def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, total: int) -> None:
+def check_fits(
+    saved: Saved, config: RunConfig, identity: Identity, run_folder: str, total: int
+) -> None:
     """Checks that a run may continue from a checkpoint.
 
     Versions that differ are reported on stderr, not refused.
@@ -157,7 +159,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
       saved: the checkpoint.
       config: the run's config.
       identity: the run's identity.
-      named: path of the run folder.
+      run_folder: path of the run folder.
       total: number of steps of the run.
 
     Raises:
@@ -166,7 +168,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
     if config.resume != "force":
         saved_identity = saved.record["identity"]
         newer = saved_config.new_defaults(config, saved_identity)
-        workdir.check_same(Path(named), identity.config, saved_identity, newer)
+        workdir.check_same(Path(run_folder), identity.config, saved_identity, newer)
     then, now = saved.record["versions"], identity.versions
     if now.get(SOURCE, "") != then.get(SOURCE, now.get(SOURCE, "")):
         say(
@@ -182,7 +184,7 @@ def check_fits(saved: Saved, config: RunConfig, identity: Identity, named: str, 
         say(f"{'; '.join(changed)}: the run goes on, equal to rounding, not to the last bit")
     if saved.step > total:
         raise UserError(
-            f"{named} is at step {saved.step}, and this run would end at {total}: give more "
+            f"{run_folder} is at step {saved.step}, and this run would end at {total}: give more "
             "--num_steps or --num_epochs, or another --workdir"
         )
 

@@ -31,7 +31,7 @@ class StepSpec(NamedTuple):
 
     Attributes:
       build: function from (config, description of the data) to a task.
-      config: the run's config, with its operands replaced by one.
+      config: the run's config, with every operand set to 1.
       data: description of the data.
       mesh: the devices.
       fsdp: whether large parameters and their optimizer state are sharded over the `data` axis.
@@ -121,7 +121,7 @@ def abstract_inputs(spec: StepSpec) -> tuple[Operands, State]:
 def _explain_tracer_error(
     spec: StepSpec, function: str, arguments: tuple[Any, ...]
 ) -> Iterator[None]:
-    """Turns the error of a task that needs an operand's value while traced into one for the user.
+    """Turns the error of a task that needs the value of an operand into one that names its flag.
 
     JAX's error does not say which flag the tracer came from. So the function is traced again with
     Python numbers, then with one operand after the other as a tracer, to find the flag that fails.

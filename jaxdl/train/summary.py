@@ -123,13 +123,13 @@ def draw(end: End, log: logger.RunLog, classes: tuple[str, ...]) -> list[str]:
     return failures
 
 
-def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None:
+def check(failures: list[str], final: dict[str, np.ndarray], run_folder: str) -> None:
     """Raises the failures of the end of a run, after the summary is written.
 
     Args:
       failures: messages of `run_final_eval` and `draw`.
       final: metrics of the final state on the test split.
-      named: path of the run folder, for the message.
+      run_folder: path of the run folder, for the message.
 
     Raises:
       TrainingError: there is a failure, or a metric of the test split is not finite.
@@ -137,7 +137,7 @@ def check(failures: list[str], final: dict[str, np.ndarray], named: str) -> None
     if failures:
         raise TrainingError(
             f"the run is at its end and its summary is written, but: {'; '.join(failures)}: "
-            f"fix that, and the same command with --workdir={named} makes the rest"
+            f"fix that, and the same command with --workdir={run_folder} makes the rest"
         )
     for name, value in metrics.scalars(final).items():
         if not math.isfinite(value):

@@ -225,7 +225,8 @@ def _consume(
         state = nonfinite.skip_over(good, state, carry.state)
         skipped = jnp.where(good, carry.skipped.at[0].set(0), carry.skipped + 1)
         return LoopState(state, metrics.add(carry.metrics, step_metrics), jnp.int32(-1), skipped)
-    # After a bad step nothing changes until the host looks: the state stays that before the step.
+    # After a bad step nothing changes until the host has checked; the state remains the one before
+    # the step.
     bad = jnp.where((carry.bad < 0) & ~good, carry.state.step, carry.bad)
     new = LoopState(state, metrics.add(carry.metrics, step_metrics), bad, carry.skipped)
     return nonfinite.choose(bad < 0, new, carry._replace(bad=bad))

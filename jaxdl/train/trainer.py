@@ -114,7 +114,7 @@ class Trainer:
         poll(self.parts.request)
 
     def pending_events(self) -> bool:
-        """Handles the events of a restored checkpoint, whose log has no line of its step yet.
+        """Handles the events of a restored checkpoint, whose log lacks the lines of its step.
 
         Returns True if the run ends early.
         """
@@ -197,7 +197,7 @@ class Trainer:
         parts.claim.check()
         parts.log.summarize(results)
         say(f"results: {parts.claim.folder}")
-        summary.check(failures, final, parts.claim.named)
+        summary.check(failures, final, parts.claim.run_folder)
         return results
 
     def stop(self, number: int) -> signals.Stopped:
@@ -216,7 +216,7 @@ class Trainer:
         return signals.Stopped(
             number,
             f"stopped by signal {number}; checkpoint of step {self.progress.step} made: the same "
-            f"command with --workdir={self.parts.claim.named} goes on",
+            f"command with --workdir={self.parts.claim.run_folder} goes on",
         )
 
     def _set_state(self, saved: Saved | None, detours: rewind.Detours) -> None:
@@ -294,7 +294,7 @@ class Trainer:
             folder, record, log = parts.claim.folder, self._record(), parts.log.text()
             keep = functools.partial(nonfinite.save_bad_step, folder, record, log)
             pair = self.carry.state, parts.feed.batch(bad)
-            error = nonfinite.abort(parts.task, *pair, bad, parts.claim.named, keep)
+            error = nonfinite.abort(parts.task, *pair, bad, parts.claim.run_folder, keep)
             collectives.barrier()  # as in `stop`
             raise error
         self._rewind(bad)

@@ -241,6 +241,6 @@ def test_a_manifest_that_names_other_files_reads_none_of_them(tmp_path):
 def test_a_checkpoint_under_another_number_is_not_believed(tmp_path):
     checkpoints = saved(tmp_path, 1, 2)
     (tmp_path / "2").rename(tmp_path / "7")
-    with pytest.raises(DamagedError, match="it is of step 2"):
+    with pytest.raises(DamagedError, match=r"record\.json is of step 2, not"):
         checkpoints.read(7)
     assert restore_latest_valid(checkpoints, state(), always).step == 1

@@ -43,4 +43,4 @@ def test_a_node_is_killed_and_nothing_is_lost(tmp_path):
         path.read_text(encoding="utf-8").count("ended") for path in folder.glob("trials/*/starts")
     ]
     assert ends == [1] * 8
-    assert "it goes on" in said
+    assert "restarting" in said
