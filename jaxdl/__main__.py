@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl.cli import guard
-from jaxdl.command_line import PREPARED, REPLACEMENTS, parser
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
+from jaxdl.tools.command_line import PREPARED, REPLACEMENTS, parser
 
 __all__ = ["PREPARED", "main", "parser", "run"]
 

@@ -1,6 +1,5 @@
 """Entry point of experiments: parses flags, sets up JAX, turns exceptions into exit statuses."""
 
-import argparse
 import contextlib
 import inspect
 import io
@@ -8,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import logging
 
@@ -21,14 +20,6 @@ from jaxdl.signals import Stopped, prompt
 # timing them, so the selection differs between processes.
 DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
 LONGEST_ERROR = 1000  # characters
-
-
-class Parser(argparse.ArgumentParser):
-    """Argument parser that reports an error as one line, without its usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises a UserError, which `guard` turns into exit status 2."""
-        raise UserError(f"{message} ({self.prog} --help)")
 
 
 def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) -> None:

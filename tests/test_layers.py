@@ -22,7 +22,7 @@ FLOORS = [
     {"train"},
     {"rl"},
     {"sweep", "tools"},
-    {"cli", "command_line", "__main__", "experiments"},
+    {"cli", "__main__", "experiments"},
 ]
 ROOMS = {
     "tensorflow_datasets": {"jaxdl/data/tfds.py"},

@@ -8,8 +8,8 @@ import pytest
 
 import experiments
 from jaxdl import __main__, cli
-from jaxdl.command_line import COMMANDS, parser
 from jaxdl.errors import UserError
+from jaxdl.tools.command_line import COMMANDS, parser
 
 
 def printed(arguments, capsys):

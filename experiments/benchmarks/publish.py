@@ -17,9 +17,10 @@ from experiments.benchmarks import generated
 from experiments.benchmarks.generated import Part
 from jaxdl import config as configs
 from jaxdl import files, saved_config
-from jaxdl.cli import Parser, guard
+from jaxdl.cli import guard
 from jaxdl.errors import UserError, first_line
 from jaxdl.run import environment, logger, metrics_log, run_folder
+from jaxdl.tools.command_line import Parser
 
 PART = Part(
     "<!-- results: made by `python -m experiments.benchmarks.publish` -->",

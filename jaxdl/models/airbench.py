@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxdl.nn import blocks, pooling
-from jaxdl.nn.blocks import Axis
+from jaxdl.nn import conv_pool_blocks, pooling
 from jaxdl.nn.conv import Conv
+from jaxdl.nn.conv_pool_blocks import Axis
 from jaxdl.nn.convolution import convolve
 from jaxdl.nn.norm import BatchNorm
 
@@ -139,19 +139,19 @@ def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 # The same two functions for a CPU, where blocks of 2x2 pixels are about twice as fast; see
-# `jaxdl.nn.blocks`.
+# `jaxdl.nn.conv_pool_blocks`.
 
 
 def stem_by_blocks(
     x: jax.Array, whitening: jax.Array, bias: jax.Array, kernel: jax.Array
 ) -> jax.Array:
     """Computes `stem` by blocks, for a whitening kernel of 2x2."""
-    rows, columns = (blocks.axis(n - 1, 3, 1, 2) for n in x.shape[1:3])
+    rows, columns = (conv_pool_blocks.axis(n - 1, 3, 1, 2) for n in x.shape[1:3])
     # The whitened image is one pixel smaller than the image. It is padded by padding the image, and
     # the pixels around it are not zero then. The mask below makes them so, as the next convolution
     # needs zeros there.
     pads = [(a.padding[0], a.padding[1]) for a in (rows, columns)]
-    y = convolve(x, blocks.shifted_kernels(whitening, 2), (2, 2), (pads[0], pads[1]))
+    y = convolve(x, conv_pool_blocks.shifted_kernels(whitening, 2), (2, 2), (pads[0], pads[1]))
     y = nn.gelu(y + jnp.tile(bias, 4)[None, None, None])
     inside = [
         np.pad(np.ones(n - 1, bool), a.padding).reshape(-1, 2)
@@ -164,11 +164,13 @@ def stem_by_blocks(
 
 def pooled_by_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Computes `conv_pool` by blocks."""
-    rows, columns = (blocks.axis(n, 3, 1, 2) for n in x.shape[1:3])
-    return _convolve_blocks(blocks.split(x, rows, columns, 2), kernel, rows, columns)
+    rows, columns = (conv_pool_blocks.axis(n, 3, 1, 2) for n in x.shape[1:3])
+    return _convolve_blocks(conv_pool_blocks.split(x, rows, columns, 2), kernel, rows, columns)
 
 
 def _convolve_blocks(x: jax.Array, kernel: jax.Array, rows: Axis, columns: Axis) -> jax.Array:
     """3x3 convolution and max pooling: blocks [B, h + 1, w + 1, 4 * I] -> [B, h, w, O]."""
-    y = convolve(x, blocks.kernel_over_blocks(kernel, rows, columns, 2), (1, 1), ((0, 0), (0, 0)))
+    y = convolve(
+        x, conv_pool_blocks.kernel_over_blocks(kernel, rows, columns, 2), (1, 1), ((0, 0), (0, 0))
+    )
     return jnp.max(y.reshape(*y.shape[:3], 4, -1), axis=3)

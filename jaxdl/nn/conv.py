@@ -1,8 +1,8 @@
 """Convolution layers for ReLU networks, fast on every platform.
 
 The layers of Flax, with the convolutions of `jaxdl.nn.convolution` inside, which explains how they
-work. `ConvPool` also uses `jaxdl.nn.blocks`, and its CPU form is chosen when the program is lowered
-for a platform.
+work. `ConvPool` also uses `jaxdl.nn.conv_pool_blocks`, and its CPU form is chosen when the program
+is lowered for a platform.
 
 Shapes: B images of H by W; I channels in, O channels out.
 """
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.nn import blocks, convolution
+from jaxdl.nn import conv_pool_blocks, convolution
 from jaxdl.nn.activations import Activation
 from jaxdl.nn.dense import promote
 from jaxdl.nn.pooling import OVER_WINDOWS, Pool
@@ -103,7 +103,7 @@ class ConvPool(nn.Module):
     """Convolution, activation and pooling in one layer, fast for few channels as well.
 
     The convolution is that of `square_conv`, with its parameters. On a CPU max and average
-    pooling use the blocks of `jaxdl.nn.blocks`.
+    pooling use the blocks of `jaxdl.nn.conv_pool_blocks`.
 
     Attributes:
       features: O.
@@ -138,7 +138,7 @@ class ConvPool(nn.Module):
         if pool_windows is None or x.shape[0] == 0 or min(H // 2, W // 2) < 1:
             return plain(*operands)
         in_blocks = functools.partial(
-            blocks.convolve_and_pool,
+            conv_pool_blocks.convolve_and_pool,
             padding=self.padding,
             activation=self.activation,
             pool=pool_windows,

@@ -25,7 +25,8 @@ The files, from the outside in:
 - `jaxdl.nn.conv_kernels` has the forms of the three maps, by XLA and for a CPU;
 - `jaxdl.nn.conv_window` has the geometry: sizes, strides and padding.
 
-A convolution that is pooled and has few channels has one more CPU form, in `jaxdl.nn.blocks`.
+A convolution that is pooled and has few channels has one more CPU form, in
+`jaxdl.nn.conv_pool_blocks`.
 
 Shapes: N members of a `vmap`, each with a kernel of its own; B images of H by W; I channels in, O
 channels out; k by l kernels: x [N, B, H, W, I], w [N, k, l, I, O], y [N, B, H', W', O].

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl.nn import blocks
+from jaxdl.nn import conv_pool_blocks
 from jaxdl.nn.conv import ConvPool
 from jaxdl.nn.pooling import OVER_WINDOWS, POOLS
 
@@ -43,7 +43,9 @@ def test_equals_the_plain_form(size, padding, height, width, inputs, pool, activ
     bias = normal(2, 3)
     options = {"padding": padding, "activation": activation}
     one = functools.partial(plain, pool=POOLS[pool], **options)
-    two = functools.partial(blocks.convolve_and_pool, pool=OVER_WINDOWS[POOLS[pool]], **options)
+    two = functools.partial(
+        conv_pool_blocks.convolve_and_pool, pool=OVER_WINDOWS[POOLS[pool]], **options
+    )
     found, wanted = (value_and_gradients(f, x, kernel, bias) for f in (two, one))
     for a, b, atol in zip(found, wanted, (1e-4, 3e-4, 3e-4, 3e-4), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)

@@ -3,9 +3,8 @@
 import argparse
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from jaxdl.cli import Parser
 from jaxdl.errors import UserError
 
 # Options that replace a run's own data or classifier.
@@ -67,6 +66,14 @@ COMMANDS = {
 START = """\
 Experiments are modules: `python -m experiments.NAME` starts one, `jaxdl list` names them all.
 `jaxdl COMMAND --help` describes a command, its options and an example."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser that reports an error as one line, without its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a UserError, which `guard` turns into exit status 2."""
+        raise UserError(f"{message} ({self.prog} --help)")
 
 
 class _Version(argparse.Action):
