@@ -191,7 +191,10 @@ def _config(experiment: str) -> type[RunConfig]:
         module: Any = importlib.import_module(experiment)
     except Exception as error:  # a module may raise anything when it is imported
         why = first_line(error)
-        text = f"{experiment} cannot be imported ({why}): name an experiment (jaxdl list)"
+        name = Path(experiment).stem if experiment.endswith(".py") else experiment
+        similar = [n for n in (name, f"experiments.{name}") if n != experiment]
+        hint = f"such as {similar[-1]}; jaxdl list has all" if similar else "jaxdl list has all"
+        text = f"{experiment} cannot be imported ({why}): name an experiment's module ({hint})"
         raise UserError(text) from error
     config = getattr(module, "Config", None)
     if not (isinstance(config, type) and issubclass(config, RunConfig)):

@@ -83,7 +83,8 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     data = load_data(run)
     is_own = _check_data(run, data, spec, saved)
     step = saved.step
-    say(f"{split} split of {data.spec.name} ({data.spec.source}), checkpoint of step {step}")
+    source = f" ({data.spec.source})" if data.spec.source else ""
+    say(f"{split} split of {data.spec.name}{source}, checkpoint of step {step}")
     mesh = sharding.mesh(run.config)
     # The program that the run compiled, with its hyperparameters as arguments.
     program = step_spec(
