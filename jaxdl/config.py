@@ -2,15 +2,14 @@
 
 import dataclasses
 import inspect
-import math
 import os
 import sys
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 from jaxdl import files
-from jaxdl.errors import UserError, printable, shortened
+from jaxdl.config_checks import check, check_class
+from jaxdl.errors import UserError
 
 # Fields that identify a process of a distributed run, with their values for a single process.
 SINGLE_PROCESS: dict[str, Any] = {"coordinator": "", "num_processes": 0, "process_id": -1}
@@ -158,6 +157,7 @@ class RunConfig(Runtime):
         Raises:
           UserError: see `validate` and `absolute`.
         """
+        check_class(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             plain = _as_flag(value, type(field.default))
@@ -273,69 +273,3 @@ def _as_flag(value: Any, kind: type) -> Any:
     if known and getattr(value, "shape", None) == ():
         value = value.item()
     return float(value) if kind is float and type(value) is int else value
-
-
-def check(config: RunConfig) -> None:
-    """Checks the type, range and choices of every field.
-
-    Raises:
-      UserError: a value has the wrong type, is out of its range or not among its choices, or is a
-        path that `files.check_encoding` refuses.
-    """
-    for field in dataclasses.fields(config):
-        value, meta = getattr(config, field.name), field.metadata
-        if type(value) is not type(field.default):
-            kind = KINDS[type(field.default)]
-            raise UserError(f"--{field.name}={shortened(printable(repr(value)))}: give {kind}")
-        if isinstance(value, str) and value:
-            if meta["runtime"] or value.startswith(("/", "./", "../", "~")):  # a path
-                files.check_encoding(value, field.name)
-            check_text(field.name, value)
-        if meta["choices"] and value not in meta["choices"]:
-            listed = ", ".join(meta["choices"])
-            raise UserError(f"--{field.name}={shortened(value)}: choose one of {listed}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        low, high = meta["low"], meta["high"]
-        inside = (low is None or value >= low) and (high is None or value <= high)
-        if not inside or math.isnan(value):
-            raise UserError(
-                f"--{field.name}={shortened(value)}: give a number, "
-                f"{limits(low, high) or 'not nan'}"
-            )
-
-
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-
-
-def check_text(name: str, value: str) -> None:
-    """Refuses text that a flag file or a JSON file cannot hold.
-
-    Raises:
-      UserError: a flag's value has control characters, or bytes that are not UTF-8.
-    """
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
-        raise UserError(
-            f"--{name}={value!r}: remove control characters and bytes that are not UTF-8"
-        )
-
-
-def limits(low: float | None, high: float | None) -> str:
-    """Formats the limits of a flag; empty if there are none.
-
-    >>> limits(0, 1), limits(1, None)
-    ('from 0 to 1', 'at least 1')
-    """
-    least, most = (None if limit is None else format_number(limit) for limit in (low, high))
-    if least is None:
-        return "" if most is None else f"at most {most}"
-    return f"at least {least}" if most is None else f"from {least} to {most}"
-
-
-def format_number(value: float) -> str:
-    """Formats a number without an exponent where it is a whole one.
-
-    >>> format_number(1e6), format_number(0.01)
-    ('1000000', '0.01')
-    """
-    return str(int(value)) if value == int(value) else f"{value:g}"

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from absl import flags
 
 from jaxdl import config as configs
-from jaxdl import files
+from jaxdl import config_checks, files
+from jaxdl.config_checks import check_class
 from jaxdl.errors import UserError, first_line, shortened
 
 MOST_FLAG_FILES = 10  # depth of flag files that name other flag files
@@ -66,9 +67,9 @@ def parse_flags(config_class: type[Config], arguments: list[str]) -> Config | No
     Raises:
       UserError: a flag is unknown, cannot be parsed or is out of range.
     """
+    check_class(config_class)
     values = flags.FlagValues()
     for field in dataclasses.fields(config_class):
-        _check_field(field, config_class)
         DEFINE[type(field.default)](
             field.name, field.default, field.metadata["help"], flag_values=values
         )
@@ -90,27 +91,6 @@ def parse_flags(config_class: type[Config], arguments: list[str]) -> Config | No
     if values["num_epochs"].present and not values["num_steps"].present:
         fields["num_steps"] = 0  # --num_epochs on the command line overrides a default of num_steps
     return config_class(**fields)
-
-
-def _check_field(field: Any, config_class: type[configs.RunConfig]) -> None:
-    """Checks that a field of a Config can be a flag.
-
-    Raises:
-      UserError: it is not a `flag`, or its default is of another type.
-    """
-    name, default = f"{config_class.__name__}.{field.name}", field.default
-    if "help" not in field.metadata:
-        raise UserError(
-            f"{name} has no help: write {field.name}: {type(default).__name__} = "
-            f"flag({default!r}, '...')"
-        )
-    kinds = {kind.__name__: kind for kind in DEFINE}
-    wanted = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
-    if type(default) not in DEFINE or type(default) is not kinds.get(wanted, type(default)):
-        raise UserError(
-            f"{name} is declared as {wanted}, and its default is {default!r}: a flag is a bool, "
-            "int, float or str, as its default"
-        )
 
 
 def _unknown_flag(flag: str, config_class: type[configs.RunConfig]) -> str:
@@ -140,7 +120,7 @@ def _error_text(text: str, config_class: type[configs.RunConfig]) -> str:
     match = re.match(r"flag --(\w+)=(.*?): ", text, re.DOTALL)
     if match is None or match[1] not in types:
         return text
-    return f"--{match[1]}={shortened(match[2])}: give {configs.KINDS[types[match[1]]]}"
+    return f"--{match[1]}={shortened(match[2])}: give {config_checks.KINDS[types[match[1]]]}"
 
 
 def _with_flag_files(arguments: Iterable[str], depth: int = 0) -> list[str]:
@@ -208,7 +188,7 @@ def _line(field: Any) -> str:
     """Help of one flag, wrapped to the width of the terminal."""
     choices = field.metadata["choices"]
     allowed = f" [{', '.join(choices)}]" if choices else ""
-    limits = configs.limits(field.metadata["low"], field.metadata["high"])
+    limits = config_checks.limits(field.metadata["low"], field.metadata["high"])
     default = f"default: {field.default!r}{limits and ', ' + limits}"
     text = f"{field.metadata['help']}{allowed} ({default})"
     name = f"  --[no]{field.name}" if type(field.default) is bool else f"  --{field.name}"

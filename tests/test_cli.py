@@ -254,10 +254,24 @@ class OfAnotherKind(RunConfig):
     learning_rate: float = "0.003"
 
 
+@dataclasses.dataclass(frozen=True)
+class WithoutType(RunConfig):
+    learning_rate = 0.5
+
+
+class WithoutDecorator(RunConfig):
+    learning_rate: float = 0.5
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (WithoutHelp, r"WithoutHelp\.gamma has no help: write gamma: float = flag\(2\.0"),
+        (WithoutType, r"WithoutType\.learning_rate has no type: write learning_rate: float"),
+        (WithoutDecorator, r"WithoutDecorator lacks a line above it: @dataclasses"),
+        (
+            WithoutHelp,
+            r"WithoutHelp\.gamma is a new flag .*: write gamma: float = flag\(2\.0",
+        ),
         (OfNoKind, r"OfNoKind\.hidden is declared as tuple"),
         (OfAnotherKind, r"OfAnotherKind\.learning_rate is declared as float, .* is '0\.003'"),
     ],
@@ -265,6 +279,8 @@ class OfAnotherKind(RunConfig):
 def test_a_field_that_can_be_no_flag_is_named(config, message):
     with pytest.raises(UserError, match=message):
         parse_flags(config, [])
+    with pytest.raises(UserError, match=message):
+        config()
 
 
 def test_data_that_an_experiment_does_not_read_are_refused():

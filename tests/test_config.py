@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl import config, saved_config
+from jaxdl import config_checks, saved_config
 from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
@@ -37,7 +37,7 @@ class Config(RunConfig):
 )
 def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
     made = Config(**values)
-    config.check(made)
+    config_checks.check(made)
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
     path.write_text(saved_config.to_flags(made), encoding="utf-8")
     assert parse_flags(Config, [f"--flagfile={path}"]) == made
@@ -59,7 +59,7 @@ def test_flags_and_json_bring_every_config_back(tmp_path_factory, **values):
 )
 def test_a_value_out_of_range_is_named_with_its_limit(change, words):
     with pytest.raises(UserError) as caught:
-        config.check(Config(**change))
+        config_checks.check(Config(**change))
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -115,7 +115,7 @@ def test_a_plain_value_is_another_default_of_the_same_flag():
         == {f.name: f for f in dataclasses.fields(Config)}["share"].metadata
     )
     with pytest.raises(UserError, match="--share=2"):
-        config.check(Narrow(share=2.0))
+        config_checks.check(Narrow(share=2.0))
 
 
 def test_another_default_of_any_parents_flag():
@@ -134,7 +134,7 @@ def test_another_default_of_any_parents_flag():
     (field,) = [field for field in dataclasses.fields(Both) if field.name == "other"]
     assert (field.default, field.metadata["high"]) == (3, 9)
     with pytest.raises(UserError, match="--other=10"):
-        config.check(Both(other=10))
+        config_checks.check(Both(other=10))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {
         *("errors", "files", "console", "tree", "signals", "lock", "checksums", "memory"),
-        *("compilation_cache", "config", "flags", "hyperparameters", "saved_config", "task"),
+        *(
+            "compilation_cache",
+            "config",
+            "config_checks",
+            "flags",
+            "hyperparameters",
+            "saved_config",
+            "task",
+        ),
         *("losses", "metrics", "optim", "schedules", "regularizers", "augment"),
     },
     {"nn"},

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
 from jaxdl import checksums
-from jaxdl.config import check_text
+from jaxdl.config_checks import check_text
 from jaxdl.data import cache, download, tfds
 from jaxdl.data.catalog import open_dataset, parse_name
 from jaxdl.data.claims import claim

@@ -81,6 +81,9 @@ def restore(run: Run) -> Restored:
     restore_state = partial(checkpoints.restore, like=like, part=".state")  # of the loop's state
     saved = read_chosen(checkpoints, run.checkpoint, restore_state)
     check_same(run, saved)
+    here = environment.source_digest(run.config)
+    if saved.record["versions"].get(environment.SOURCE, here) != here:
+        say(f"{run.experiment.__name__} was changed since this checkpoint: results may differ")
     if saved.record["data"] != record["data"]:
         raise UserError(
             f"{run.folder} has continued with other data meanwhile: give the same command again"

@@ -145,8 +145,10 @@ def check_same(
     """
     differing = saved_config.differences(here, there, ignored)
     if differing:
+        is_data = all(phrase.startswith(f"{DATA}=") for phrase in differing)
         raise UserError(
-            f"--workdir={folder} holds the run of another config ({'; '.join(differing)}): give "
+            f"--workdir={folder} holds the run of {'other data' if is_data else 'another config'} "
+            f"({'; '.join(differing)}): give "
             "another --workdir, the flags in its flags.txt, or --resume=force to go on all the same"
         )
 

@@ -42,10 +42,11 @@ def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
     if saved.record["identity"].get(workdir.DATA) == here.fingerprint:
         return True
     if not run.overridden:
+        where = f"those in {here.source}" if here.source else "its `load` gives now"
         raise UserError(
-            f"{run.folder} was trained on other bytes of {here.name} than those in {here.source}, "
-            "or by an older version with other splits: restore the data, or choose the data to "
-            "evaluate by --data_dir or --dataset"
+            f"{run.folder} was trained on other bytes of {here.name} than {where}, or by an older "
+            "version with other splits: restore the data, or choose the data to evaluate by "
+            "--data_dir or --dataset"
         )
     for part, trained, evaluated in (
         ("examples", spec.elements, here.elements),

@@ -99,6 +99,8 @@ def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
       UserError: it does not, its direction is neither `max` nor `min`, or the validation or test
         split is empty.
     """
+    if not isinstance(best, tuple) or len(best) != 2:
+        raise UserError(f"best={best!r}: give a metric and a direction, such as ('accuracy', max)")
     name, better = best
     if better not in (max, min):
         raise UserError(f"best=({name!r}, {better!r}): give max or min, Python's own functions")

@@ -95,8 +95,28 @@ def run_final_eval(
     """
     failures: list[str] = []
     with request.at_once() if request else nullcontext(), _deferred(failures):
-        values |= final_eval(end.task, end.state, folder)
+        values |= _numbers(final_eval(end.task, end.state, folder), values)
     return failures
+
+
+def _numbers(results: Any, values: dict[str, Any]) -> dict[str, float]:
+    """Checks the results of a final evaluation, and converts them to Python numbers.
+
+    Args:
+      results: the value that the experiment's function returned.
+      values: the numbers that the summary has already.
+
+    Raises:
+      ValueError: it is not a dictionary of numbers, or has a name that the summary has.
+    """
+    if not isinstance(results, dict):
+        raise ValueError(f"final_eval returned {type(results).__name__}: return numbers by name")
+    for name, value in results.items():
+        if name in values:
+            raise ValueError(f"final_eval returned {name!r}, which the summary has: rename it")
+        if not isinstance(value, int | float | np.number) and np.shape(value) != ():
+            raise ValueError(f"final_eval returned an array as {name!r}: return one number")
+    return {name: float(value) for name, value in results.items()}
 
 
 def draw(end: End, log: logger.RunLog, classes: tuple[str, ...]) -> list[str]:

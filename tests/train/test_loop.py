@@ -617,3 +617,46 @@ def test_metrics_that_are_none_are_refused_before_the_run(small, tmp_path, metri
     with pytest.raises(UserError, match=message):
         loop.train(config, with_metrics(small, brier=metric), small.load(config))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_best_that_is_a_name_alone_is_refused(small, tmp_path):
+    config = small.Config(workdir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match="best='accuracy': give a metric and a direction"):
+        loop.train(config, small.build, small.load(config), best="accuracy")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        (0.5, "final_eval returned float: return numbers by name"),
+        ({"step": 3}, "final_eval returned 'step', which the summary has"),
+        ({"a": np.zeros(3)}, "returned an array as 'a'"),
+        ({"a": "text"}, "could not convert"),
+    ],
+)
+def test_results_of_a_final_evaluation_that_are_no_numbers(small, tmp_path, results, message):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    with pytest.raises(TrainingError, match=message):
+        loop.train(config, small.build, small.load(config), final_eval=lambda *_: results)
+    assert logger.read_summary(tmp_path / "run")["step"] == 2
+
+
+def test_a_scalar_of_jax_is_a_number_of_the_summary(small, tmp_path):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    data = small.load(config)
+    summary = loop.train(config, small.build, data, final_eval=lambda *_: {"a": jax.numpy.ones(())})
+    assert type(summary["a"]) is float
+    assert logger.read_summary(tmp_path / "run")["a"] == 1.0
+
+
+def test_an_evaluation_says_that_the_experiment_was_changed(small, tmp_path, monkeypatch, capsys):
+    config = small.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    loop.train(config, small.build, small.load(config))
+    opened = run_folder.Run(tmp_path / "run", small, config, "newest", frozenset())
+    capsys.readouterr()
+    evaluate(opened, "test")
+    assert "was changed" not in capsys.readouterr().err
+    monkeypatch.setattr(environment, "source_digest", lambda config: "another")
+    evaluate(opened, "test")
+    assert "tests.small was changed since this checkpoint" in capsys.readouterr().err
