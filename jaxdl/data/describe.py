@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.spec import DTYPES, DataSpec, Element, _to_constants
+from jaxdl.data.spec import DTYPES, DataSpec, Element, to_constants
 from jaxdl.errors import UserError
 
 RESERVED = ("mask", "index")  # entries that every batch gets
@@ -43,7 +43,7 @@ def describe(
                 "resumed and evaluated on the same bytes only"
             )
         fingerprint = splits_digest([train, *held_out])
-    constants = _to_constants(fields.pop("constants", {}))
+    constants = to_constants(fields.pop("constants", {}))
     return DataSpec(
         num_train=fields.pop("num_train", None) or len(next(iter(train.values()))),
         fingerprint=fingerprint,

@@ -158,10 +158,10 @@ def with_constants(spec: DataSpec, **arrays: np.ndarray) -> DataSpec:
     Raises:
       UserError: a constant is not finite.
     """
-    return dataclasses.replace(spec, constants=(*spec.constants, *_to_constants(arrays)))
+    return dataclasses.replace(spec, constants=(*spec.constants, *to_constants(arrays)))
 
 
-def _to_constants(arrays: Mapping[str, Any]) -> tuple[tuple[str, Nested], ...]:
+def to_constants(arrays: Mapping[str, Any]) -> tuple[tuple[str, Nested], ...]:
     """Converts arrays to hashable constants.
 
     Raises:

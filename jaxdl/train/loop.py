@@ -127,7 +127,10 @@ def _check_splits(data: Dataset) -> None:
             raise UserError(f"the {name} split of {data.spec.name} is empty: give it examples")
         lengths = {array: len(values) for array, values in split.items()}
         if len(set(lengths.values())) > 1:
-            raise UserError(f"the {name} split has arrays of unequal length: {lengths}")
+            raise UserError(
+                f"the {name} split has arrays of unequal length, {lengths}: give each example a "
+                "row in all of them"
+            )
         if isinstance(data.train, dict) and data.train and set(split) != set(data.train):
             raise UserError(
                 f"the {name} split has the arrays {', '.join(split)}, and the training split "

@@ -140,7 +140,8 @@ def _explain_tracer_error(
         names = [name for batch in arguments[1:] for name in batch]
         if names and error.args and isinstance(error.args[0], str) and error.args[0] not in names:
             raise UserError(
-                f"the task's {function} reads {error.args[0]!r}: a batch has {', '.join(names)}"
+                f"the task's {function} reads {error.args[0]!r}: a batch has {', '.join(names)}, "
+                "so name one of these"
             ) from error
         raise
     except (TypeError, ValueError) as error:  # JAX's own, and those that Python raises on a tracer

@@ -114,8 +114,9 @@ def _numbers(results: Any, values: dict[str, Any]) -> dict[str, float]:
     for name, value in results.items():
         if name in values:
             raise ValueError(f"final_eval returned {name!r}, which the summary has: rename it")
-        if not isinstance(value, int | float | np.number) and np.shape(value) != ():
-            raise ValueError(f"final_eval returned an array as {name!r}: return one number")
+        if isinstance(value, str) or np.shape(value) != ():
+            kind = "text" if isinstance(value, str) else "an array"
+            raise ValueError(f"final_eval returned {kind} as {name!r}: return one number")
     return {name: float(value) for name, value in results.items()}
 
 

@@ -311,3 +311,14 @@ def test_a_coordinator_that_is_not_there(tmp_path):
     assert found[0] == 1
     assert "error: the processes of the run did not meet within --join_timeout=2" in found[2]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        *(("localhost", True), ("a.localhost", True), ("127.0.0.1", True), ("::1", True)),
+        *(("notlocalhost.example.com", False), ("localhost.example.com", False)),
+    ],
+)
+def test_a_host_that_is_loopback_everywhere(host, loopback):
+    assert watchdog._is_loopback(host) == loopback

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -246,3 +247,17 @@ def test_replay_makes_the_step_again(tmp_path, capsys):
     assert shown["loss"] in ("nan", "inf")
     assert "batch x" in shown
     assert f"from {shown['from']} on" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "advice"),
+    [
+        (0, "the input [1]['x']", "the data have it already"),
+        (7, "the input [1]['x']", "the data have it already"),
+        (0, "Dense_0 (mul, forward)", "look at the data"),
+        (7, "Dense_0 (mul, forward)", "^lower --learning_rate"),
+        (7, None, "^lower --learning_rate"),
+    ],
+)
+def test_the_way_out_is_that_of_the_place(step, place, advice):
+    assert re.search(advice, nonfinite._advice(step, place))
