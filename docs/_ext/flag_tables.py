@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import importlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from jaxdl import __main__, config
+from jaxdl import __main__, config_checks
 
 
 class VerbOptions(SphinxDirective):
@@ -62,20 +63,20 @@ def _value(default: Any) -> str:
 def _meaning(field: Any) -> str:
     meta = field.metadata
     choices = ", ".join(meta["choices"] or ())
-    between = config.limits(meta["low"], meta["high"])
+    between = config_checks.limits(meta["low"], meta["high"])
     more = f"One of: {choices}." if choices else between
     return f"{meta['help']}. {more[:1].upper() + more[1:].rstrip('.')}." if more else meta["help"]
 
 
 def _table(
-    directive: SphinxDirective, head: tuple[str, ...], rows: list[tuple[str, ...]]
+    directive: SphinxDirective, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> list[nodes.Node]:
     """A table whose first column is code."""
     lines = [head, ("---",) * len(head)]
     lines += [(f"`{name}`", *map(_escaped, cells)) for name, *cells in rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     tables = directive.parse_text_to_nodes(text)
-    tables[0]["classes"].append("flags")  # type: ignore[index]
+    tables[0]["classes"].append("flags")
     return tables
 
 
