@@ -90,6 +90,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         loss=loss,
         metrics_fn=metrics_fn,
         finish=finish,
+        kind="numbers",
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
     )

@@ -90,6 +90,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         loss=loss,
         metrics_fn=supervised.accuracy_and_confusion,
         train_metrics_fn=accuracy_metrics,
+        kind="logits",
         inputs="tokens",
     )
     return bucketing.bucket(task, spec.widths, ("tokens",))

@@ -106,6 +106,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         spec,
         loss=loss,
         metrics_fn=metrics_fn,
+        kind="logits",
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
     )

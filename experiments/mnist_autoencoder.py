@@ -77,7 +77,8 @@ def build(config: Config, spec: DataSpec) -> Task:
         loss=loss,
         metrics_fn=metrics_fn,
         preprocess=preprocess,
-        finish=jax.nn.sigmoid,
+        finish=lambda logits: 255 * jax.nn.sigmoid(logits),
+        kind="images",
         augment=blacken,
         inputs="inputs",
     )
@@ -90,7 +91,7 @@ def run(config: Config) -> dict[str, Any]:
 
     def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         x = jnp.asarray(data.validation["image"][:SHOWN])
-        reconstructions = 255 * task.predict(state, {"image": x})
+        reconstructions = task.predict(state, {"image": x})
         pairs = jnp.stack([x, reconstructions], axis=1).reshape(-1, *x.shape[1:])
         caption = "validation images, each followed by its reconstruction"
         return {"reconstructions": pictures.Picture(pictures.grid(np.asarray(pairs)), caption)}

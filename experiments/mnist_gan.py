@@ -121,6 +121,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         real=lambda batch: batch["image"].astype(jnp.float32) / 127.5 - 1,
         evaluate=evaluate,
         finish=to_pixels,
+        kind="images",
     )
 
 

@@ -90,7 +90,8 @@ def build(config: Config, spec: DataSpec) -> Task:
         metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=prepare,
-        finish=lambda drawn: jax.nn.sigmoid(drawn.logits),
+        finish=lambda drawn: 255 * jax.nn.sigmoid(drawn.logits),
+        kind="images",
         augment=add_noise,
         inputs="inputs",
     )
@@ -129,7 +130,7 @@ def run(config: Config) -> dict[str, Any]:
             return jax.nn.sigmoid(predict.apply(state, z, method="decode"))
 
         outputs = predict(state, {"image": images})
-        pairs = jnp.stack([images / 255, outputs], axis=1).reshape(-1, *images.shape[1:])
+        pairs = jnp.stack([images / 255, outputs / 255], axis=1).reshape(-1, *images.shape[1:])
         samples = decode(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": pairs, "walk": decode(walk)}
 

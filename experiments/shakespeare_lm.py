@@ -118,6 +118,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=lambda batch: batch["tokens"][:, : config.length].astype(jnp.int32),
+        kind="tokens",
         inputs="inputs",
     )
     return decodable(task, model.start)

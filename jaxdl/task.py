@@ -17,6 +17,18 @@ Build = Callable[[Any, Any], "Task"]  # (config, DataSpec) -> task
 Outputs = Any  # a pytree of arrays with a leading axis B
 
 
+# Meanings of a task's outputs, each with its form.
+KINDS = {
+    "array": "an array or a pytree of arrays [B, ...] without a further meaning",
+    "logits": "logits of exclusive classes [B, K], or [B, 1] of the second of two classes",
+    "labels": "logits of independent labels [B, K], each of which may be true",
+    "numbers": "predicted numbers in the units of the data, [B] or [B, ...]",
+    "images": "pixels in levels of 0 to 255, [B, H, W, C]",
+    "actions": "{'action': int32 [B], 'values': [B, A]}: greedy actions and scores of all actions",
+    "tokens": "logits of the next token at each position, [B, T, V]",
+}
+
+
 class Decoder(NamedTuple):
     """Autoregressive decoding, one token at a time, with a cache of the tokens so far.
 
@@ -48,12 +60,26 @@ class Predict:
         those of a Flax module's `apply`, such as `method`.
       finish: the model's result -> outputs.
       decoder: autoregressive decoder of a sequence model; None for other models.
+      kind: meaning of the outputs, one of KINDS. It decides how they are shown to a user.
+      extra: name, shape of one example and dtype of each entry that the model reads and the data do
+        not have, such as a GAN's `latents`.
     """
 
     prepare: Callable[[Batch], Any]
     apply: Callable[..., Any]
     finish: Callable[[Any], Outputs] = _identity
     decoder: Decoder | None = None
+    kind: str = "array"
+    extra: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown kind of outputs.
+
+        Raises:
+          UserError: the kind is not one of KINDS.
+        """
+        if self.kind not in KINDS:
+            raise UserError(f"kind={self.kind!r}: choose one of {', '.join(KINDS)}")
 
     def __call__(self, state: State, batch: Batch) -> Outputs:
         """Outputs [B, ...] of a batch in the data set's own format."""
@@ -62,6 +88,20 @@ class Predict:
     def of_inputs(self, state: State, inputs: Any) -> Outputs:
         """Outputs [B, ...] of normalised inputs, differentiable with respect to them."""
         return self.finish(self.apply(state, inputs))
+
+    def inputs(self, example: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of the entries of a batch that the model reads, by tracing `prepare`.
+
+        Args:
+          example: a batch with the right shapes and types, such as `DataSpec.example`.
+        """
+        size = jax.tree.leaves(example)[0].shape[0]
+        batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in example.items()}
+        for name, shape, dtype in self.extra:
+            batch[name] = jax.ShapeDtypeStruct((size, *shape), dtype)
+        used = _used_arguments(self.prepare, batch)
+        names = sorted(batch)  # the order of leaves
+        return {name: batch[name] for name, is_read in zip(names, used, strict=True) if is_read}
 
     def features(self, state: State, inputs: Any) -> dict[str, jax.Array]:
         """Intermediate outputs of every layer for normalised inputs, for Flax modules only.
@@ -73,6 +113,16 @@ class Predict:
         options = {"capture_intermediates": True, "mutable": ["intermediates"]}
         _, variables = self.apply(state, inputs, **options)
         return dict(_first_calls(variables["intermediates"], ()))
+
+
+def _used_arguments(function: Callable[..., Any], *args: Any) -> list[bool]:
+    """Dependence of the outputs of a function on each leaf of its arguments."""
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    used = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if any(id(variable) in used for variable in equation.outvars):
+            used.update(map(id, equation.invars))
+    return [id(variable) in used for variable in jaxpr.invars]
 
 
 def _first_calls(

@@ -5,9 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxdl import tree
 from jaxdl.data import batches
+from jaxdl.errors import UserError
+from jaxdl.task import Predict
 
 
 def batch_of(data, n, size=6):
@@ -81,3 +84,26 @@ def test_vmap_over_seeds_and_rates_gives_each_member_its_solo_losses(small):
             alone.append(found["loss"][0] / found["loss"][1])
         np.testing.assert_allclose(np.asarray(together)[:, member], alone, rtol=1e-4)
     assert len({float(x) for x in together[-1]}) == 4
+
+
+def test_predict_names_the_entries_that_it_reads(small):
+    data = small.load(small.Config(batch_size=16))
+    predict = small.build(small.Config(batch_size=16), data.spec).predict
+    shapes = predict.inputs(data.spec.example(3))
+    assert {name: x.shape for name, x in shapes.items()} == {"image": (3, 8, 8, 3)}
+
+
+def test_predict_names_extra_entries_and_none_that_it_ignores():
+    def prepare(batch):
+        doubled = {**batch, "a": batch["a"] * 2}
+        return jax.jit(lambda x, z: x + z)(doubled["a"], batch["z"]), jnp.zeros(len(batch["c"]))
+
+    predict = Predict(prepare, lambda state, x: x, extra=(("z", (2,), "float32"),))
+    example = {name: jax.ShapeDtypeStruct((5, 2), "float32") for name in "abc"}
+    shapes = predict.inputs(example)  # of `c` only the length is read
+    assert {name: x.shape for name, x in shapes.items()} == {"a": (5, 2), "z": (5, 2)}
+
+
+def test_an_unknown_kind_of_outputs_is_refused():
+    with pytest.raises(UserError, match="kind='logit': choose one of array, logits"):
+        Predict(lambda batch: batch, lambda state, x: x, kind="logit")

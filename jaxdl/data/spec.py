@@ -28,6 +28,9 @@ LARGEST = float(np.finfo(np.float32).max)  # limit on the absolute value of a co
 LEAST = {"num_train": 1, "num_classes": 0, "per_row": 1, "vocabulary": 0}  # lower bounds of fields
 RANK = 8  # limit on the dimensions of an example
 Nested = float | tuple[Any, ...]
+# Fields that came after the first run folders: left out of the file at their default, so that the
+# file of a data set without them, and its SHA-256, stay the same.
+ADDED: dict[str, Any] = {"categories": []}
 
 
 class Element(NamedTuple):
@@ -58,6 +61,8 @@ class DataSpec:
       num_classes: number of classes, K; 0 if labels are numbers or absent.
       classes: names of the classes; empty if unknown.
       columns: names of the columns of a table.
+      categories: names of the categories of each categorical column, by the column's name; their
+        indices are the column's values.
       mirrored: True if an image flipped left to right keeps its label.
       widths: ascending widths that sequences are padded to; the last is the longest of any split.
       per_row: examples that a row of a batch stands for, such as steps in an environment.
@@ -75,6 +80,7 @@ class DataSpec:
     num_classes: int = 0
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     mirrored: bool = False
     widths: tuple[int, ...] = ()
     per_row: int = 1
@@ -124,6 +130,7 @@ class DataSpec:
         del values["tokenizer"]
         values["elements"] = [element._asdict() for element in self.elements]
         values["constants"] = dict(self.constants)
+        values = {name: v for name, v in values.items() if name not in ADDED or v}
         values["tokenizer_sha256"] = _digest(self.tokenizer_json())
         return json.dumps(values, indent=2) + "\n"
 
@@ -200,7 +207,7 @@ def _parse(values: Any, tokenizer: str) -> DataSpec:
     """
     from jaxdl.text import vocabulary
 
-    values = dict(values)
+    values = {**ADDED, **values}
     if values.pop("tokenizer_sha256") != _digest(tokenizer):
         raise ValueError(f"{TOKENIZER} is not the tokenizer it was written with")
     types = {field.name: field.type for field in dataclasses.fields(DataSpec)}
@@ -213,6 +220,9 @@ def _parse(values: Any, tokenizer: str) -> DataSpec:
             raise ValueError(f"{name} is {values[name]!r:.60}")
     for name in ("classes", "columns"):
         values[name] = _tuple_of(str, values[name])
+    values["categories"] = tuple(
+        (*_tuple_of(str, [column]), _tuple_of(str, names)) for column, names in values["categories"]
+    )
     for name, least in LEAST.items():
         if not least <= values[name] < 2**31:
             raise ValueError(f"{name} is {values[name]!r:.60}")

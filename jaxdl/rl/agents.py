@@ -136,7 +136,7 @@ def agent(
         scores = outputs[0] if isinstance(outputs, tuple) else outputs
         return {"action": jnp.argmax(scores, axis=-1).astype(jnp.int32), "values": scores}
 
-    predict = Predict(lambda batch: batch["observation"], values, finish)
+    predict = Predict(lambda batch: batch["observation"], values, finish, kind="actions")
 
     def evaluate(state: State, batch: Batch) -> Metrics:
         return evaluation(env, policy(predict, state), batch) | metrics_fn(state)

@@ -79,6 +79,7 @@ def adversarial(
     real: Callable[[Batch], jax.Array],
     evaluate: Callable[[AdversarialState, Batch], Metrics],
     finish: Callable[[jax.Array], jax.Array] = lambda generated: generated,
+    kind: str = "array",
 ) -> Task:
     """Builds the task of training a generator against a discriminator.
 
@@ -92,6 +93,7 @@ def adversarial(
       real: batch -> its examples, in the range of the generator's outputs.
       evaluate: (state, batch) -> metrics.
       finish: examples of the generator -> outputs of `predict`, whose batches have `latents`.
+      kind: meaning of these outputs, see `task.KINDS`.
 
     Returns:
       A task with an `AdversarialState`.
@@ -194,7 +196,9 @@ def adversarial(
     def generate(state: AdversarialState, z: jax.Array, **options: Any) -> Any:
         return generated(generator, state, z, **options)
 
-    return Task(init, step, evaluate, Predict(lambda batch: batch["latents"], generate, finish))
+    latents = ("latents", (config.latents,), "float32")
+    predict = Predict(lambda batch: batch["latents"], generate, finish, kind=kind, extra=(latents,))
+    return Task(init, step, evaluate, predict)
 
 
 def generated(generator: Model, state: AdversarialState, z: jax.Array, **options: Any) -> Any:

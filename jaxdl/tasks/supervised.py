@@ -80,6 +80,7 @@ def supervised(
     preprocess: Callable[[Batch], Batch] = lambda batch: batch,
     prepare: Callable[[Batch], Any] | None = None,
     finish: Callable[[Any], Outputs] = lambda outputs: outputs,
+    kind: str = "array",
     augment: Callable[[Key, Batch], Batch] = lambda key, batch: batch,
     train_metrics_fn: Callable[[Any, Batch], Metrics] | None = None,
     inputs: str = "image",
@@ -103,6 +104,7 @@ def supervised(
       preprocess: batch -> batch, applied in training and evaluation.
       prepare: batch -> the model's inputs, for `predict`; None: `preprocess(batch)[inputs]`.
       finish: the model's outputs -> the outputs of `predict`.
+      kind: meaning of the outputs of `predict`, see `task.KINDS`.
       augment: (key, batch) -> batch, applied before `preprocess`, in training only.
       train_metrics_fn: like `metrics_fn`, for training; None: the same metrics.
       inputs: name of the batch entry that is the model's input.
@@ -210,7 +212,8 @@ def supervised(
     def model_input(batch: Batch) -> Any:
         return preprocess(batch)[inputs]
 
-    return Task(init, step, evaluate, Predict(prepare or model_input, apply_eval, finish))
+    predict = Predict(prepare or model_input, apply_eval, finish, kind=kind)
+    return Task(init, step, evaluate, predict)
 
 
 def with_loss(loss: tuple[jax.Array, jax.Array], values: Metrics) -> Metrics:

@@ -133,6 +133,7 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
         metrics_fn=metrics_fn,
         preprocess=preprocess,
         prepare=lambda batch: (batch["source"], batch["target"][:, :-1]),
+        kind="tokens",
         inputs="inputs",
     )
     task = bucketing.bucket(task, spec.widths, ("source", "target"))

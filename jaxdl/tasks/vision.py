@@ -196,6 +196,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         loss=loss,
         metrics_fn=accuracy_and_confusion,
         train_metrics_fn=accuracy_metrics,
+        kind="logits",
         preprocess=preprocess,
         augment=augment_batch,
     )

@@ -164,6 +164,7 @@ OTHERS = {
     "num_classes": 3,
     "classes": ("a", "c"),
     "columns": (),
+    "categories": (("a", ("x", "y")),),
     "mirrored": False,
     "widths": (2, 6),
     "per_row": 4,
@@ -181,6 +182,13 @@ def test_descriptions_are_equal_if_they_give_the_same_program():
         other = dataclasses.replace(SPEC, **{name: value})
         assert other == SPEC, name
         assert hash(other) == hash(SPEC), name
+
+
+def test_a_field_that_came_later_is_in_the_text_if_it_is_used():
+    """So the SHA-256 of an older run's file stays that of its checkpoints."""
+    assert "categories" not in SPEC.to_json()
+    spec = dataclasses.replace(SPEC, categories=(("a", ("x", "y")), ("b", ())))
+    assert DataSpec.from_json(spec.to_json(), to_json(KNOWN)).categories == spec.categories
 
 
 # Text of a stranger.
