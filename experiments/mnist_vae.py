@@ -127,16 +127,17 @@ def run(config: Config) -> dict[str, Any]:
     @functools.partial(jax.jit, static_argnums=0)
     def draw(predict: Predict, state: TrainState) -> dict[str, jax.Array]:
         def decode(z: jax.Array) -> jax.Array:
-            return jax.nn.sigmoid(predict.apply(state, z, method="decode"))
+            return 255 * jax.nn.sigmoid(predict.apply(state, z, method="decode"))
 
-        outputs = predict(state, {"image": images})
-        pairs = jnp.stack([images / 255, outputs / 255], axis=1).reshape(-1, *images.shape[1:])
+        pairs = jnp.stack([images, predict(state, {"image": images})], axis=1).reshape(
+            -1, *images.shape[1:]
+        )
         samples = decode(vision.latents(jnp.arange(2 * SHOWN), config.latents))
         return {"samples": samples, "reconstructions": pairs, "walk": decode(walk)}
 
     def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
         drawings = draw(task.predict, state)
-        grids = {name: pictures.grid(np.asarray(255 * x)) for name, x in drawings.items()}
+        grids = {name: pictures.grid(np.asarray(x)) for name, x in drawings.items()}
         return {name: pictures.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
