@@ -129,15 +129,13 @@ def run(config: Config) -> dict[str, Any]:
         def decode(z: jax.Array) -> jax.Array:
             return 255 * jax.nn.sigmoid(predict.apply(state, z, method="decode"))
 
-        pairs = jnp.stack([images, predict(state, {"image": images})], axis=1).reshape(
-            -1, *images.shape[1:]
-        )
+        pairs = jnp.stack([images, predict(state, {"image": images})], axis=1)
         samples = decode(vision.latents(jnp.arange(2 * SHOWN), config.latents))
-        return {"samples": samples, "reconstructions": pairs, "walk": decode(walk)}
+        drawings = {"samples": samples, "reconstructions": pairs, "walk": decode(walk)}
+        return {name: x.reshape(-1, *images.shape[1:]) for name, x in drawings.items()}
 
     def figures(task: Task, state: TrainState) -> dict[str, pictures.Picture]:
-        drawings = draw(task.predict, state)
-        grids = {name: pictures.grid(np.asarray(x)) for name, x in drawings.items()}
+        grids = {n: pictures.grid(np.asarray(x)) for n, x in draw(task.predict, state).items()}
         return {name: pictures.Picture(grids[name], text) for name, text in CAPTIONS.items()}
 
     def final_eval(task: Task, state: TrainState, folder: Path) -> dict[str, float]:
