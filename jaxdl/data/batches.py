@@ -123,12 +123,41 @@ def split_validation(
             f"{flag}={fraction} of {size(train)} training examples leaves a split empty: give one "
             "between 0 and 1 that leaves both at least one example"
         )
+    kept_rows, held_out_rows = draw_rows(size(train), held_out, labels)
+    return select(train, kept_rows), select(train, held_out_rows)
+
+
+def draw_rows(
+    count: int,
+    held_out: int,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the rows of a held-out split.
+
+    Args:
+      count: number of rows, N.
+      held_out: number of rows to hold out; with groups, whole groups of about as many rows.
+      labels: classes of the rows, int [N], whose proportions are kept; None: not stratified.
+      groups: group of each row [N], which stays in one split; None: each row on its own.
+      seed: seed of the draw.
+
+    Returns:
+      The rows that are kept and those that are held out, both ascending.
+    """
     # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
-    order = np.random.RandomState(0).permutation(size(train))
+    random = np.random.RandomState(seed)
+    if groups is not None:
+        _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        drawn = random.permutation(len(sizes))
+        ends = np.cumsum(sizes[drawn])
+        is_held = np.isin(groups, drawn[: 1 + int(np.argmin(np.abs(ends[:-1] - held_out)))])
+        return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    order = random.permutation(count)
     if labels is not None:
         order = order[_stratified(labels[order], held_out)]
-    kept_rows, held_out_rows = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return select(train, kept_rows), select(train, held_out_rows)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def _stratified(labels: np.ndarray, held_out: int) -> np.ndarray:

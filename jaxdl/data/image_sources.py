@@ -13,7 +13,7 @@ from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import pixels
 from jaxdl.data.batches import Split
-from jaxdl.data.records import Source
+from jaxdl.data.records import Reader
 
 # The readers of folders and of TFDS are imported only by a run that has such images.
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def used_splits(stored: "PreparedDataset") -> tuple[str, ...]:
     return used
 
 
-def labels(stored: "PreparedDataset", fingerprint: str, source: Source) -> np.ndarray:
+def labels(stored: "PreparedDataset", fingerprint: str, source: Reader) -> np.ndarray:
     """Labels of a split that is not in memory, from the cache after the first time.
 
     Args:

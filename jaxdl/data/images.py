@@ -16,7 +16,7 @@ from jaxdl.data import image_sources, pixels
 from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
 from jaxdl.data.describe import describe
 from jaxdl.data.image_sources import Raw
-from jaxdl.data.records import Records, Source
+from jaxdl.data.records import Reader, Records
 from jaxdl.errors import UserError
 
 # Data sets whose classes may change when mirrored: letters, digits. Others keep their labels.
@@ -166,7 +166,7 @@ def _streamed(
         fingerprint, num_classes = folder.fingerprint(), len(folder.classes)
         version, classes = "1", folder.classes
         description = image_sources.describe_folder(folder)
-        sources: list[Source] = [folder.source(split) for split in folder.splits]
+        sources: list[Reader] = [folder.source(split) for split in folder.splits]
         labels, notice = sources[0].labels(), folder.left_out()
     elif name in ("digits", "synthetic"):
         raise UserError(

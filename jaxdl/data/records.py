@@ -17,8 +17,8 @@ RATIO = 4 / 3  # largest aspect ratio of a random crop
 TRIES = 10  # draws of a random crop
 
 
-class Source(Protocol):
-    """Random-access source of images; it is pickled for other processes, so it must be small."""
+class Reader(Protocol):
+    """Random-access reader of images; it is pickled for other processes, so it must be small."""
 
     def __len__(self) -> int: ...
 
@@ -62,7 +62,7 @@ class Records(dict[str, Any]):
 
     def __init__(
         self,
-        source: Source,
+        source: Reader,
         rows: np.ndarray,
         image_size: int,
         channels: int,
@@ -99,6 +99,14 @@ class Records(dict[str, Any]):
     def seen(self, workers: int, smallest: float) -> "Records":
         """Returns the same rows with other values of `workers` and `smallest`."""
         return Records(self._source, self.rows, *self._shape[2:], workers, smallest)
+
+    def labels(self) -> np.ndarray:
+        """Labels of all rows, int32 [N], without decoding images.
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        return self._source.labels()[self.rows]
 
     def read(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
         """Reads images during training.

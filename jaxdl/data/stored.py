@@ -147,7 +147,7 @@ class PreparedDataset:
         """Opens a split for random access to decoded examples, to be used within `reading`."""
         return Examples(self.info, self._shards(split))
 
-    def source(self, split: str) -> "Source":
+    def source(self, split: str) -> "StoredImages":
         """Opens a split as a source of images and labels.
 
         Raises:
@@ -156,7 +156,7 @@ class PreparedDataset:
         with self.reading():
             for _ in self._readers(split):
                 pass
-        return Source(self, split)
+        return StoredImages(self, split)
 
     def label(self, example: dict[str, Any]) -> int:
         """Returns the label of an example, checked against the number of classes.
@@ -245,8 +245,8 @@ class _Shard(NamedTuple):
     skip: int = 0
 
 
-class Source:
-    """Source of a split's images and labels; each process opens its own files."""
+class StoredImages:
+    """Reader of a split's images and labels; each process opens its own files."""
 
     def __init__(self, stored: PreparedDataset, split: str):
         self._stored, self._split = stored, split
@@ -272,7 +272,7 @@ class Source:
             return example["image"], self._stored.label(example)
 
     def __reduce__(self) -> Any:
-        return Source, (self._stored, self._split)
+        return StoredImages, (self._stored, self._split)
 
 
 def damaged(folder: Path, why: str) -> UserError:
