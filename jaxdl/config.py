@@ -42,6 +42,16 @@ def flag(
     return dataclasses.field(default=default, metadata=about, compare=not runtime)
 
 
+def on_bad_example() -> Any:
+    """Declares the flag --on_bad_example of experiments that read a user's own files."""
+    return flag(
+        "error",
+        "action on a damaged example of files of one's own: error: refuse the data; skip: leave it "
+        "out and report the number",
+        choices=("error", "skip"),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Runtime:
     """Place and devices of a run.

@@ -2,20 +2,18 @@
 
 The folder of a class may have subfolders. Files that are left out are counted and reported.
 
-Shapes: N images of S by S pixels with 3 channels.
+Shapes: N images of H by W pixels with 3 channels.
 """
 
 import hashlib
-import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxdl import files, memory
-from jaxdl.console import track
+from jaxdl import files
 from jaxdl.data import pixels
-from jaxdl.data.batches import Split
 from jaxdl.errors import UserError, first_line, shortened
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -24,7 +22,7 @@ MOST_LEVELS = 100  # limit on the depth of folders in a class
 
 
 class ImageFolder:
-    """Image files by split and class; nothing is decoded before `read`.
+    """Image files by split and class; nothing is decoded before `ImageFiles.read`.
 
     Attributes:
       folder: folder that holds the splits.
@@ -54,7 +52,7 @@ class ImageFolder:
             self.splits = self._find_splits()
             self._list_all()
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
     def left_out(self) -> str:
         """One line about the files that are left out: counts and examples by reason, or ""."""
@@ -85,39 +83,13 @@ class ImageFolder:
                 sha.update(os.fsencode(path.relative_to(self.folder)))
                 sha.update(files.sha256(path).digest())
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         return sha.hexdigest()
-
-    def read(self, name: str, image_size: int) -> Split:
-        """Decodes a split into memory.
-
-        Args:
-          name: name of the split's folder.
-          image_size: S; images of another size are resized.
-
-        Returns:
-          The split, {"image": uint8 [N, S, S, 3], "label": int32 [N]}.
-
-        Raises:
-          UserError: a file is not a valid image, or the images do not fit into memory.
-        """
-        source = self.source(name)
-        shape = (len(source), image_size, image_size, 3)
-        needed, installed = math.prod(shape), memory.installed()
-        if needed > installed:  # NumPy would allocate it, and fail only while it is filled
-            raise UserError(
-                f"the {name} images of {self.folder} take {needed / 2**30:,.1f} GiB at "
-                f"--image_size={image_size}, and this machine has {installed / 2**30:,.1f}: give a "
-                "smaller size or fewer images"
-            )
-        image = np.empty(shape, np.uint8)
-        for row in track(range(len(source)), f"decoding {self.folder.name} {name}"):
-            image[row] = pixels.resize(source.read(row)[0], image_size)
-        return {"image": image, "label": source.labels()}
 
     def source(self, name: str) -> "ImageFiles":
         """Returns the files of a split, to be read one by one."""
-        return ImageFiles(self._files[name])
+        paths = [path for path, _ in self._files[name]]
+        return ImageFiles(paths, np.asarray([label for _, label in self._files[name]], np.int32))
 
     def _find_splits(self) -> tuple[str, ...]:
         """Names of the training, the test and, if there are three, the validation folder."""
@@ -233,17 +205,17 @@ class ImageFolder:
 class ImageFiles:
     """Image files and their labels."""
 
-    def __init__(self, files: list[tuple[Path, int]]):
-        self._files = files
+    def __init__(self, paths: list[Path], labels: np.ndarray):
+        self._paths, self._labels = paths, labels
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._paths)
 
     def labels(self) -> np.ndarray:
-        """Labels of all files, int32 [N]."""
-        return np.asarray([label for _, label in self._files], np.int32)
+        """Labels of all files, int32 [N], or of another form, see `records.Reader`."""
+        return self._labels
 
-    def read(self, row: int) -> tuple[np.ndarray, int]:
+    def read(self, row: int) -> tuple[np.ndarray, Any]:
         """Decodes a file.
 
         Args:
@@ -255,13 +227,13 @@ class ImageFiles:
         Raises:
           UserError: the file is not a valid image.
         """
-        path, label = self._files[row]
+        path = self._paths[row]
         try:
-            return pixels.read(path), label
+            return pixels.read(path), self._labels[row]
         except OSError as error:
             if error.filename is None:  # Pillow raised it
                 raise _invalid_image(path, error) from error
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         except Exception as error:  # decoders may raise any error on damaged bytes
             raise _invalid_image(path, error) from error
 
@@ -272,7 +244,8 @@ def _invalid_image(path: Path, error: Exception) -> UserError:
     )
 
 
-def _unreadable(error: OSError) -> UserError:
+def unreadable(error: OSError) -> UserError:
+    """Returns the error for a file or folder that the system cannot read."""
     way_out = "let this user read it" if isinstance(error, PermissionError) else "fix or delete it"
     return UserError(
         f"cannot read {error.filename} ({error.strerror}): {way_out}, or give another --dataset"

@@ -1,18 +1,17 @@
 """Sources of images: scikit-learn's digits, synthetic patterns, image folders and TFDS.
 
-Shapes: N images of S by S pixels with C channels, of K classes.
+Shapes: N images of S by T pixels with C channels, of K classes.
 """
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxdl.config import absolute
 from jaxdl.console import say
 from jaxdl.data import pixels
 from jaxdl.data.batches import Split
+from jaxdl.data.pixels import Size, height_and_width
 from jaxdl.data.records import Reader
 
 # The readers of folders and of TFDS are imported only by a run that has such images.
@@ -61,12 +60,12 @@ def digits() -> Raw:
 
 
 def synthetic(
-    image_size: int, channels: int = 3, num_classes: int = 10, examples: int = 2000, seed: int = 0
+    image_size: Size, channels: int = 3, num_classes: int = 10, examples: int = 2000, seed: int = 0
 ) -> Raw:
     """Synthetic images of any shape: a smooth pattern for each class, plus Gaussian noise.
 
     Args:
-      image_size: S.
+      image_size: side, or height and width, of the images.
       channels: C.
       num_classes: K.
       examples: number of training examples; the test split has a quarter of it.
@@ -74,12 +73,13 @@ def synthetic(
     """
     random = np.random.default_rng(seed)
     coarse = random.uniform(60, 195, (num_classes, 4, 4, channels)).astype(np.float32)
-    rows = np.arange(image_size) * 4 // image_size
-    patterns = coarse[:, rows][:, :, rows]  # [K, S, S, C]
+    height, width = height_and_width(image_size)
+    rows, columns = (np.arange(side) * 4 // side for side in (height, width))
+    patterns = coarse[:, rows][:, :, columns]  # [K, S, T, C]
 
     def split(n: int) -> Split:
         label = (np.arange(n) % num_classes).astype(np.int32)
-        image = np.empty((n, image_size, image_size, channels), np.uint8)
+        image = np.empty((n, height, width, channels), np.uint8)
         for row in range(n):  # one image at a time, as the noise of all at once is large
             noise = 40 * random.standard_normal(image.shape[1:], np.float32)
             image[row] = np.clip(patterns[label[row]] + noise, 0, 255)
@@ -90,34 +90,6 @@ def synthetic(
     return Raw("2", _sha256(train, test), source, num_classes, train, test)
 
 
-def from_folder(name: str, image_size: int) -> Raw:
-    """Decodes an image folder.
-
-    Args:
-      name: path of the folder.
-      image_size: S.
-
-    Raises:
-      UserError: the folder is not as `ImageFolder` expects, or a file is damaged.
-    """
-    from jaxdl.data.folder import ImageFolder
-
-    folder = ImageFolder(Path(absolute(name, "dataset")))
-    train, test, *validation = (folder.read(split, image_size) for split in folder.splits)
-    if folder.left_out():
-        say(folder.left_out())
-    return Raw(
-        "1",
-        folder.fingerprint(),
-        describe_folder(folder),
-        len(folder.classes),
-        train,
-        test,
-        folder.classes,
-        validation[0] if validation else None,
-    )
-
-
 def describe_folder(folder: "ImageFolder") -> str:
     """One line with the folder of the images and the folder of each split."""
     test, *validation = folder.splits[1:]
@@ -125,13 +97,13 @@ def describe_folder(folder: "ImageFolder") -> str:
     return f"folder {folder.folder}, {part}, {test}/ to test"
 
 
-def from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
+def from_tfds(name: str, data_dir: str, image_size: Size) -> Raw:
     """Decodes a data set of TFDS, or reads the decoded images from the cache.
 
     Args:
       name: name of the data set.
       data_dir: TFDS folder; empty: TFDS's default folder.
-      image_size: S.
+      image_size: side, or height and width, of the images.
 
     Raises:
       UserError: there is no such data set, or it is absent or damaged.
@@ -140,7 +112,9 @@ def from_tfds(name: str, data_dir: str, image_size: int) -> Raw:
 
     stored = prepare.open_or_prepare(name, data_dir, ("image", "label"))
     fingerprint = stored.fingerprint()
-    key = f"{stored.slug}-{fingerprint[:16]}-{image_size}"
+    height, width = height_and_width(image_size)
+    size = f"{height}" if height == width else f"{height}x{width}"
+    key = f"{stored.slug}-{fingerprint[:16]}-{size}"
     names = used_splits(stored)
 
     def find() -> list[Split] | None:
@@ -219,16 +193,16 @@ def labels(stored: "PreparedDataset", fingerprint: str, source: Reader) -> np.nd
     return cache.get_or_make(key, find, make)
 
 
-def read(stored: "PreparedDataset", split: str, image_size: int) -> Split:
+def read(stored: "PreparedDataset", split: str, image_size: Size) -> Split:
     """Decodes a split of a TFDS folder into memory.
 
     Args:
       stored: data set to read.
       split: name of the split.
-      image_size: S; images of another size are resized.
+      image_size: side, or height and width; images of another size are resized.
 
     Returns:
-      The split, {"image": uint8 [N, S, S, C], "label": int32 [N]}.
+      The split, {"image": uint8 [N, S, T, C], "label": int32 [N]}.
 
     Raises:
       UserError: the files are damaged.
@@ -238,21 +212,21 @@ def read(stored: "PreparedDataset", split: str, image_size: int) -> Split:
         for row, example in enumerate(stored.examples(split)):
             image = example["image"]
             if row == 0:
-                shape = (len(labels), image_size, image_size, image.shape[-1])
+                shape = (len(labels), *height_and_width(image_size), image.shape[-1])
                 images = np.empty(shape, np.uint8)
             images[row] = pixels.resize(image, image_size)
             labels[row] = stored.label(example)
     return {"image": images, "label": labels}
 
 
-def _is_valid(split: Split, count: int, image_size: int) -> bool:
+def _is_valid(split: Split, count: int, image_size: Size) -> bool:
     """Returns True if cached arrays have the types and shapes that `read` would give."""
     if set(split) != {"image", "label"}:
         return False
     image, label = split["image"], split["label"]
     return (
         (image.dtype, label.dtype) == (np.uint8, np.int32)
-        and image.shape[:3] == (count, image_size, image_size)
+        and image.shape[:3] == (count, *height_and_width(image_size))
         and image.ndim == 4
         and label.shape == (count,)
     )

@@ -133,8 +133,8 @@ def _check_classes(name: str, labels: Mapping[str, np.ndarray], num_classes: int
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= num_classes or high >= MOST_CLASSES:
             raise UserError(
-                f"labels of {name} ({split}) range from {low} to {high}: give "
-                f"classes from 0 to {num_classes - 1}, less than their number"
+                f"labels of {name} ({split}) range from {low} to {high}, but there "
+                f"are {num_classes} classes: give labels from 0 to {num_classes - 1}"
             )
     counts = np.bincount(labels["train"], minlength=num_classes)
     if not given and not counts.all():

@@ -17,6 +17,16 @@ FILE_FORMATS = (*FORMATS, "TIFF")  # of image files
 # Limit on pixels. Decoding and turning an image temporarily takes up to 18 bytes a pixel: 1.2 GB
 # for the largest, in each worker. Photographs of 60 megapixels still pass.
 LARGEST = 1 << 26
+Size = int | tuple[int, int]  # side of a square, or height and width, in pixels
+
+
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Height and width of a size.
+
+    >>> height_and_width(8), height_and_width((8, 12))
+    ((8, 8), (8, 12))
+    """
+    return (size, size) if isinstance(size, int) else size
 
 
 def read(path: Path) -> np.ndarray:
@@ -102,40 +112,41 @@ def _to_pillow(image: np.ndarray) -> Any:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes an image by bilinear interpolation, after a centre crop to a square.
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resizes an image by bilinear interpolation, after a centre crop to the result's proportions.
 
     Args:
       image: uint8 [H, W, C], C of 1 or 3.
-      size: height and width of the result, S.
+      size: side, or height and width, of the result [S, T].
 
     Returns:
-      The image, uint8 [S, S, C].
+      The image, uint8 [S, T, C].
     """
     from PIL import Image, ImageOps
 
-    if image.shape[:2] == (size, size):
+    height, width = height_and_width(size)
+    if image.shape[:2] == (height, width):
         return image
     picture = _to_pillow(image)
-    scaled = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+    scaled = np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR))
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 
-def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int], size: Size) -> np.ndarray:
     """Crops an image and resizes the crop by bilinear interpolation.
 
     Args:
       image: uint8 [H, W, C], C of 1 or 3.
       box: left, top, right and bottom of the crop, in pixels.
-      size: height and width of the result, S.
+      size: side, or height and width, of the result [S, T].
 
     Returns:
-      The image, uint8 [S, S, C].
+      The image, uint8 [S, T, C].
     """
     from PIL import Image
 
-    picture = _to_pillow(image)
-    scaled = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    picture, (height, width) = _to_pillow(image), height_and_width(size)
+    scaled = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
     return scaled[..., None] if scaled.ndim == 2 else scaled
 
 

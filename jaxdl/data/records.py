@@ -1,6 +1,6 @@
 """Splits that read and decode images on demand, for data that do not fit into memory.
 
-Shapes: N images of S by S pixels with C channels; B of a batch.
+Shapes: N images of S by T pixels with C channels; B of a batch; K classes.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ class Reader(Protocol):
     def __len__(self) -> int: ...
 
     def labels(self) -> np.ndarray:
-        """Labels of all images, int32 [N].
+        """Labels of all images: int32 [N], or float32 [N] numbers or [N, K] several classes.
 
         Raises:
           UserError: the files are damaged.
         """
         ...
 
-    def read(self, row: int) -> tuple[np.ndarray, int]:
+    def read(self, row: int) -> tuple[np.ndarray, Any]:
         """Decodes an image, uint8 [H, W, C] of any size, and returns it with its label.
 
         Raises:
@@ -51,8 +51,24 @@ class Draw(NamedTuple):
     epoch: int
 
 
+class Form(NamedTuple):
+    """Form of the labels of a split.
+
+    Attributes:
+      shape: shape of one label: () or, for several classes at once, (K,).
+      dtype: type of the labels.
+      centre: mean of the split's labels if they are numbers, repeated as an array `centre` [N].
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: str = "int32"
+    centre: float | None = None
+
+
 class Records(dict[str, Any]):
-    """Split {"image": uint8 [N, S, S, C], "label": int32 [N]} that is not in memory.
+    """Split {"image": uint8 [N, S, T, C], "label": int32 [N]} that is not in memory.
+
+    Labels may have another form, see `Form`.
 
     Attributes:
       rows: index in the source of each image, int [N].
@@ -64,44 +80,59 @@ class Records(dict[str, Any]):
         self,
         source: Reader,
         rows: np.ndarray,
-        image_size: int,
+        image_size: pixels.Size,
         channels: int,
         workers: int,
         smallest: float = 1.0,
+        form: Form | None = None,
     ):
         """Selects rows of a source.
 
         Args:
           source: source of the images.
           rows: index in the source of each image, int [N].
-          image_size: S.
+          image_size: side, or height and width, of the images.
           channels: C.
           workers: number of threads that read on demand, or of processes that prefetch.
           smallest: smallest fraction of an image's area that a random crop keeps; 1: whole images,
             as in evaluation.
+          form: form of the labels; None: classes.
         """
-        shape = len(rows), image_size, image_size, channels
+        size, form = pixels.height_and_width(image_size), form or Form()
+        label = Column(self, "label", (len(rows), *form.shape), np.dtype(form.dtype))
         super().__init__(
-            image=Column(self, "image", shape, np.uint8),
-            label=Column(self, "label", shape[:1], np.int32),
+            image=Column(self, "image", (len(rows), *size, channels), np.dtype(np.uint8)),
+            label=label,
         )
+        if form.centre is not None:
+            self["centre"] = dataclasses.replace(label, name="centre")
         self.rows, self.workers, self.smallest = rows, workers, smallest
-        self._source, self._shape = source, shape
+        self._source, self._size, self._channels, self._form = source, size, channels, form
 
     def __reduce__(self) -> Any:
-        return Records, (self._source, self.rows, *self._shape[2:], self.workers, self.smallest)
+        options = self.workers, self.smallest, self._form
+        return Records, (self._source, self.rows, self._size, self._channels, *options)
 
     def of(self, rows: np.ndarray) -> "Records":
         """Returns the split of some of the rows, int [M]."""
-        _, _, size, channels = self._shape
-        return Records(self._source, self.rows[rows], size, channels, self.workers, self.smallest)
+        options = self._size, self._channels, self.workers, self.smallest, self._form
+        return Records(self._source, self.rows[rows], *options)
 
     def seen(self, workers: int, smallest: float) -> "Records":
         """Returns the same rows with other values of `workers` and `smallest`."""
-        return Records(self._source, self.rows, *self._shape[2:], workers, smallest)
+        options = self._size, self._channels, workers, smallest, self._form
+        return Records(self._source, self.rows, *options)
+
+    def labelled(self, labels: np.ndarray) -> "Records":
+        """Returns the same rows with the form of their labels, [N] or [N, K]."""
+        is_number = labels.ndim == 1 and labels.dtype.kind == "f"
+        centre = float(labels.mean(dtype=np.float64)) if is_number else None
+        form = Form(labels.shape[1:], str(labels.dtype), centre)
+        options = self._size, self._channels, self.workers, self.smallest, form
+        return Records(self._source, self.rows, *options)
 
     def labels(self) -> np.ndarray:
-        """Labels of all rows, int32 [N], without decoding images.
+        """Labels of all rows, see `Reader.labels`, without decoding images.
 
         Raises:
           UserError: the files are damaged.
@@ -116,7 +147,7 @@ class Records(dict[str, Any]):
           draw: seed of random crops; None: whole images.
 
         Returns:
-          {"image": uint8 [B, S, S, C], "label": int32 [B]}.
+          {"image": uint8 [B, S, T, C], "label": int32 [B]}, and `centre` [B] for numbers.
 
         Raises:
           TrainingError: an image is damaged.
@@ -137,22 +168,26 @@ class Records(dict[str, Any]):
         source_rows = [int(row) for row in self.rows[rows]]
         with ThreadPoolExecutor(self.workers) as threads:
             examples = list(threads.map(lambda row: self._read_one(row, draw), source_rows))
-        images = np.empty((len(examples), *self._shape[1:]), np.uint8)
+        images = np.empty((len(examples), *self._size, self._channels), np.uint8)
         for n, (image, _) in enumerate(examples):
             images[n] = image
-        labels = np.asarray([label for _, label in examples], np.int32)
-        return {"image": images, "label": labels}
+        labels = np.asarray([label for _, label in examples], self._form.dtype)
+        arrays = {"image": images, "label": labels.reshape(-1, *self._form.shape)}
+        if self._form.centre is not None:
+            arrays["centre"] = np.full(len(examples), self._form.centre, np.float32)
+        return arrays
 
-    def _read_one(self, row: int, draw: Draw | None) -> tuple[np.ndarray, int]:
-        """Reads an image, [S, S, C], and its label."""
+    def _read_one(self, row: int, draw: Draw | None) -> tuple[np.ndarray, Any]:
+        """Reads an image, [S, T, C], and its label."""
         image, label = self._source.read(row)
         if draw is None or self.smallest == 1:
-            return pixels.resize(image, self._shape[1]), label
+            return pixels.resize(image, self._size), label
         # Each image of each epoch has its own counter, so that the crop does not depend on the
         # worker that draws it.
         bits = np.random.Philox(key=np.array(draw, np.uint64), counter=[0, 0, 0, row])
-        box = random_crop_box(image.shape[:2], self.smallest, np.random.Generator(bits))
-        return pixels.crop_and_resize(image, box, self._shape[1]), label
+        aspect = self._size[1] / self._size[0]
+        box = random_crop_box(image.shape[:2], self.smallest, np.random.Generator(bits), aspect)
+        return pixels.crop_and_resize(image, box, self._size), label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,18 +221,19 @@ class Column:
 
 
 def random_crop_box(
-    shape: tuple[int, ...], smallest: float, random: np.random.Generator
+    shape: tuple[int, ...], smallest: float, random: np.random.Generator, aspect: float = 1.0
 ) -> tuple[int, int, int, int]:
     """Box of a random resized crop (Szegedy et al., 2015).
 
     The crop's fraction of the image's area is uniform between `smallest` and 1. The logarithm of
-    its aspect ratio is uniform between those of 3/4 and 4/3. If none of ten draws fits into the
+    its aspect ratio, relative to `aspect`, is uniform between those of 3/4 and 4/3. If none of ten draws fits into the
     image, the crop is the largest central one within these aspect ratios.
 
     Args:
       shape: height and width of the image.
       smallest: smallest fraction of the area.
       random: random generator.
+      aspect: width divided by height of the result.
 
     Returns:
       Left, top, right and bottom of the crop, in pixels.
@@ -206,11 +242,11 @@ def random_crop_box(
     for _ in range(TRIES):
         uniform_area, uniform_ratio, x, y = random.random(4)
         crop_area = H * W * (smallest + (1 - smallest) * uniform_area)
-        ratio = RATIO ** (2 * uniform_ratio - 1)
+        ratio = aspect * RATIO ** (2 * uniform_ratio - 1)
         w, h = round(math.sqrt(crop_area * ratio)), round(math.sqrt(crop_area / ratio))
         if 0 < w <= W and 0 < h <= H:
             left, top = int(x * (W - w + 1)), int(y * (H - h + 1))
             return left, top, left + w, top + h
-    w, h = min(W, round(H * RATIO)), min(H, round(W * RATIO))
+    w, h = min(W, round(H * RATIO * aspect)), min(H, round(W * RATIO / aspect))
     left, top = (W - w) // 2, (H - h) // 2
     return left, top, left + w, top + h
