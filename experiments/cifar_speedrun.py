@@ -27,7 +27,7 @@ from jaxdl.data.spec import DataSpec, with_constants
 from jaxdl.metrics import Metrics
 from jaxdl.models.airbench import MIN_SIZE, Airbench, whiten
 from jaxdl.task import Batch, Task
-from jaxdl.tasks import supervised
+from jaxdl.tasks import supervised, targets
 from jaxdl.train import loop
 
 FLIPS = 2**32 - 1  # folded into the run's key for the flips; no step has this number
@@ -64,6 +64,7 @@ def load(config: Config) -> Dataset:
     """Loads the data set of --dataset, and computes a kernel that whitens its patches."""
     options = ("data_dir", "image_size", "validation_fraction")
     data = images.load(config.dataset, **{name: getattr(config, name) for name in options})
+    targets.check_classes(data.spec)
     mean, std = data.spec.statistics()
     kernel = whiten((data.train["image"][:5000] - mean) / std)
     return dataclasses.replace(data, spec=with_constants(data.spec, whitening=kernel))

@@ -48,16 +48,17 @@ def build(config: Config, spec: DataSpec) -> Task:
     """Builds the task.
 
     Raises:
-      UserError: --patch does not divide --image_size, or --heads does not divide --features.
+      UserError: --patch does not divide the image's sides, or --heads does not divide --features.
     """
-    for part, whole in (("patch", "image_size"), ("heads", "features")):
+    sides = ("image_height", "image_width") if config.image_height else ("image_size",)
+    for part, whole in (*(("patch", whole) for whole in sides), ("heads", "features")):
         if getattr(config, whole) % getattr(config, part):
             raise UserError(
                 f"--{part}={getattr(config, part)} does not divide "
                 f"--{whole}={getattr(config, whole)}: give a divisor"
             )
     model = ViT(
-        spec.num_classes,
+        spec.num_outputs,
         patch=config.patch,
         layers=config.layers,
         heads=config.heads,
@@ -72,7 +73,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains the model and returns the content of `summary.json`."""
     data = load(config)
-    return loop.train(config, build, data, best=("accuracy", max))
+    return loop.train(config, build, data, best=vision.best(data.spec))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Config(vision.NormalizedConfig):
 def build(config: Config, spec: DataSpec) -> Task:
     """Builds the task."""
     model = VGG(
-        spec.num_classes,
+        spec.num_outputs,
         depth=int(config.depth),
         norm=vision.norm(config),
         hidden=(4096, 4096),
@@ -65,7 +65,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains the model and returns the content of `summary.json`."""
     data = load(config)
-    return loop.train(config, build, data, best=("accuracy", max))
+    return loop.train(config, build, data, best=vision.best(data.spec))
 
 
 if __name__ == "__main__":

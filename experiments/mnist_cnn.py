@@ -44,7 +44,7 @@ class Config(vision.NormalizedConfig):
 def build(config: Config, spec: DataSpec) -> Task:
     """Builds the task."""
     model = CNN(
-        spec.num_classes,
+        spec.num_outputs,
         activation=ACTIVATIONS[config.activation],
         pool=POOLS[config.pool],
         norm=vision.norm(config),
@@ -57,7 +57,7 @@ def build(config: Config, spec: DataSpec) -> Task:
 def run(config: Config) -> dict[str, Any]:
     """Trains the model and returns the content of `summary.json`."""
     data = load(config)
-    return loop.train(config, build, data, best=("accuracy", max))
+    return loop.train(config, build, data, best=vision.best(data.spec))
 
 
 if __name__ == "__main__":

@@ -63,8 +63,10 @@ class Config(vision.ImageConfig, AdversarialConfig):
             penalty with batch normalisation, or --patience without --classifier.
         """
         super().validate()
-        if self.image_size % 4:
-            raise UserError(f"--image_size={self.image_size}: give a multiple of 4")
+        if self.image_height or self.image_size % 4:
+            raise UserError(
+                f"--image_size={self.image_size}: give a multiple of 4, for squares only"
+            )
         if self.loss == "wasserstein" and not self.penalty:
             raise UserError(
                 "--loss=wasserstein needs a gradient penalty: give one, such as --penalty=10"

@@ -1,4 +1,4 @@
-"""Sources of images: scikit-learn's digits, synthetic patterns, image folders and TFDS.
+"""Sources of images: scikit-learn's digits, synthetic patterns and TFDS.
 
 Shapes: N images of S by T pixels with C channels, of K classes.
 """
@@ -14,9 +14,8 @@ from jaxdl.data.batches import Split
 from jaxdl.data.pixels import Size, height_and_width
 from jaxdl.data.records import Reader
 
-# The readers of folders and of TFDS are imported only by a run that has such images.
+# The reader of TFDS is imported only by a run that has such images.
 if TYPE_CHECKING:
-    from jaxdl.data.folder import ImageFolder
     from jaxdl.data.stored import PreparedDataset
 
 
@@ -29,7 +28,7 @@ class Raw(NamedTuple):
       source: location of the data, shown in a run's output.
       num_classes: number of classes, K.
       train: training split, {"image": uint8 [N, H, W, C], "label": int32 [N]}.
-      test: test split.
+      test: test split, if the source has one.
       classes: names of the classes; empty if unknown.
       validation: validation split, if the source has one.
     """
@@ -39,7 +38,7 @@ class Raw(NamedTuple):
     source: str
     num_classes: int
     train: Split
-    test: Split
+    test: Split | None
     classes: tuple[str, ...] = ()
     validation: Split | None = None
 
@@ -88,13 +87,6 @@ def synthetic(
     train, test = split(examples), split(max(examples // 4, 1))
     source = "synthetic: not real images, but a smooth pattern for each class under noise"
     return Raw("2", _sha256(train, test), source, num_classes, train, test)
-
-
-def describe_folder(folder: "ImageFolder") -> str:
-    """One line with the folder of the images and the folder of each split."""
-    test, *validation = folder.splits[1:]
-    part = f"{validation[0]}/ to validate" if validation else "validation drawn from train/"
-    return f"folder {folder.folder}, {part}, {test}/ to test"
 
 
 def from_tfds(name: str, data_dir: str, image_size: Size) -> Raw:

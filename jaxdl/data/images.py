@@ -1,22 +1,25 @@
-"""Image-classification data sets, in memory or streamed: TFDS, folders, `digits`, `synthetic`.
+"""Data sets of labelled images, in memory or streamed: TFDS, one's own, `digits`, `synthetic`.
 
-Shapes: N images of S by S pixels with C channels, of K classes.
+Shapes: N images of S by T pixels with C channels, of K classes.
 """
 
+import hashlib
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdl.config import absolute
 from jaxdl.console import say
-from jaxdl.data import image_sources, pixels
+from jaxdl.data import image_sources, own_images, pixels, readers
+from jaxdl.data.bad_examples import BadExamples
 from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
 from jaxdl.data.describe import describe
 from jaxdl.data.image_sources import Raw
-from jaxdl.data.records import Reader, Records
+from jaxdl.data.labels import encode_labels, is_classes
+from jaxdl.data.pixels import Size, height_and_width
+from jaxdl.data.records import Records
+from jaxdl.data.source import labels_of, with_numbers
 from jaxdl.errors import UserError
 
 # Data sets whose classes may change when mirrored: letters, digits. Others keep their labels.
@@ -34,26 +37,35 @@ def dataset(name: str, raw: Raw) -> Dataset:
       raw: images of three splits, all of one size.
 
     Returns:
-      The data set, with splits {"image": uint8 [N, S, S, C], "label": int32 [N]}.
+      The data set, with splits {"image": uint8 [N, S, T, C], "label": int32 [N]}. Labels may also
+      be several classes at once, float32 [N, K], or numbers, float32 [N]; see `with_numbers`.
 
     Raises:
       UserError: a label is out of range.
     """
     assert raw.validation is not None
+    assert raw.test is not None
     splits = {"train": raw.train, "validation": raw.validation, "test": raw.test}
-    for split, arrays in splits.items():
-        _check_labels(arrays["label"], raw.num_classes, f"{name} ({split})")
+    num_classes = raw.num_classes
+    if isinstance(raw.train["label"], np.ndarray):
+        labels = {split: part["label"] for split, part in splits.items()}
+        labels, _, num_classes = encode_labels(name, labels, raw.classes, num_classes)
+        splits = {split: part | {"label": labels[split]} for split, part in splits.items()}
     mean, std = statistics(raw.train["image"])
+    constants = {"mean": mean, "std": std}
+    label = splits["train"]["label"]
+    if label.dtype == np.float32 and len(label.shape) == 1:
+        splits, constants = with_numbers(splits, constants)
     spec = describe(
-        raw.train,
+        splits["train"],
         name=name,
         version=raw.version,
         fingerprint=raw.fingerprint,
         source=raw.source,
-        num_classes=raw.num_classes,
+        num_classes=num_classes,
         classes=raw.classes,
         mirrored=re.split("[/:]", name)[0] not in ONE_WAY,
-        constants={"mean": mean, "std": std},
+        constants=constants,
     )
     return Dataset(spec, **splits)
 
@@ -81,48 +93,38 @@ def statistics(images: Any) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _check_labels(labels: Any, num_classes: int, where: str) -> None:
-    """Checks labels that are in memory against the number of classes.
-
-    Raises:
-      UserError: a label is out of range.
-    """
-    if not isinstance(labels, np.ndarray):
-        return
-    low, high = np.min(labels), np.max(labels)
-    if low < 0 or high >= num_classes:
-        raise UserError(
-            f"labels of {where} range from {low} to {high}, but there are {num_classes} classes: "
-            "labels must start at 0 and be less than the number of classes"
-        )
-
-
+# Long: half of it are its arguments and their description.
 def load(
     name: str,
     *,
     embedded: str = "digits",
     data_dir: str = "",
-    image_size: int = 32,
+    image_size: Size = 32,
     validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
     stream: bool = False,
     workers: int = 0,
     smallest: float = 1.0,
+    on_bad_example: str = "error",
 ) -> Dataset:
     """Loads a data set and splits a validation split off its training split.
 
     Args:
       name: `embedded`, `digits`, `synthetic`, an image-classification data set of TFDS, or the
-        path of an image folder (see `is_folder`) with train/CLASS/*.jpg and test/CLASS/*.jpg.
+        path (see `is_folder`) of data of one's own, see `own_images.open_path`.
       embedded: data set that `embedded` stands for.
       data_dir: TFDS folder; empty: TFDS's default folder.
-      image_size: S; images of another size are resized by bilinear interpolation.
+      image_size: side, or height and width; images of another size are resized by bilinear
+        interpolation, after a centre crop to these proportions.
       validation_fraction: fraction of the training images to hold out, stratified by class. It is
         the same split for every seed, so that runs can be compared. Ignored if the source has a
         validation split.
+      test_fraction: fraction of all images to hold out before it, if the source has no test split.
       stream: True to read images on demand, instead of into memory.
       workers: number of processes that read streamed images; 0: one for each processor.
       smallest: smallest fraction of a streamed image's area that a random crop for training keeps;
         1: no crops.
+      on_bad_example: `error` or `skip` for damaged images of one's own.
 
     Returns:
       The data set; see `dataset`.
@@ -133,75 +135,131 @@ def load(
     """
     name = embedded if name == "embedded" else name
     if stream:
-        return _streamed(name, data_dir, image_size, validation_fraction, workers, smallest)
-    if name == "digits":
+        _check_stream(name)
+    workers = workers or len(os.sched_getaffinity(0))
+    bad, labels = BadExamples(name, on_bad_example), None
+    if is_folder(name):
+        opened = own_images.open_path(name)
+        if opened.notice:
+            say(opened.notice)
+        splits: dict[str, Any] = {}
+        if stream:
+            verify = on_bad_example == "skip"
+            records, num_classes = readers.on_demand(opened, image_size, bad, workers, verify)
+            splits |= records
+        else:
+            splits, num_classes = readers.decode(opened, image_size, bad)
+        bad.report()
+        raw = Raw(
+            version="1",
+            fingerprint=bad.fingerprint(opened.fingerprint),
+            source=opened.source,
+            num_classes=num_classes,
+            train=splits["train"],
+            test=splits.get("test"),
+            classes=opened.classes,
+            validation=splits.get("validation"),
+        )
+    elif on_bad_example != "error":
+        raise UserError(
+            f"--on_bad_example={on_bad_example} with --dataset={name}, whose files are verified as "
+            "a whole: leave it out"
+        )
+    elif name == "digits":
         raw = image_sources.digits()
     elif name == "synthetic":
         raw = image_sources.synthetic(image_size)
-    elif is_folder(name):
-        raw = image_sources.from_folder(name, image_size)
+    elif stream:
+        raw, labels = _stored_on_demand(name, data_dir, image_size, workers)
     else:
         raw = image_sources.from_tfds(name, data_dir, image_size)
-    train, test = _resized(raw.train, image_size), _resized(raw.test, image_size)
-    validation, fingerprint = raw.validation, raw.fingerprint
-    if validation is None:
-        train, validation = split_validation(train, validation_fraction, train["label"])
-        fingerprint = stratified_fingerprint(fingerprint)
-    return dataset(
-        name,
-        raw._replace(train=train, validation=validation, test=test, fingerprint=fingerprint),
-    )
+    if not stream:
+        parts = raw.train, raw.test, raw.validation
+        train, test, validation = (part and _resized(part, image_size) for part in parts)
+        assert train is not None
+        raw = raw._replace(train=train, test=test, validation=validation)
+    raw = _hold_out(raw, test_fraction, validation_fraction, labels)
+    if isinstance(raw.train, Records):
+        source = f"{raw.source}, not in memory"
+        raw = raw._replace(train=raw.train.seen(workers, smallest), source=source)
+    return dataset(name, raw)
 
 
-def _streamed(
-    name: str, data_dir: str, image_size: int, fraction: float, workers: int, smallest: float
-) -> Dataset:
-    """Opens a data set whose images are read on demand; arguments as of `load`."""
-    from jaxdl.data import pipeline, prepare
-    from jaxdl.data.folder import ImageFolder
+def _check_stream(name: str) -> None:
+    """Checks that a data set can be streamed.
+
+    Raises:
+      UserError: it has no files, or Grain is not installed.
+    """
+    from jaxdl.data import pipeline
 
     pipeline.check()
-    if is_folder(name):
-        folder = ImageFolder(Path(absolute(name, "dataset")))
-        fingerprint, num_classes = folder.fingerprint(), len(folder.classes)
-        version, classes = "1", folder.classes
-        description = image_sources.describe_folder(folder)
-        sources: list[Reader] = [folder.source(split) for split in folder.splits]
-        labels, notice = sources[0].labels(), folder.left_out()
-    elif name in ("digits", "synthetic"):
+    if name in ("digits", "synthetic"):
         raise UserError(
             f"--stream with --dataset={name}, which has no files to stream: leave out --stream"
         )
-    else:
-        stored = prepare.open_or_prepare(name, data_dir, ("image", "label"))
-        version, classes = stored.version, stored.classes
-        description = f"TFDS, {stored.folder}"
-        fingerprint, num_classes = stored.fingerprint(), stored.num_classes
-        sources = [stored.source(split) for split in image_sources.used_splits(stored)]
-        labels, notice = image_sources.labels(stored, fingerprint, sources[0]), ""
+
+
+def _hold_out(
+    raw: Raw, test_fraction: float, validation_fraction: float, labels: np.ndarray | None
+) -> Raw:
+    """Draws the test and the validation split, if the source has none.
+
+    Args:
+      raw: the images.
+      test_fraction: fraction of the training images for the test.
+      validation_fraction: fraction of the remaining ones for validation.
+      labels: labels of the training split, if the source has a test split and they are known.
+
+    Raises:
+      UserError: a split would be empty.
+    """
+    fractions = {"test": test_fraction, "validation": validation_fraction}
+    for split, fraction in fractions.items():
+        if getattr(raw, split) is not None:
+            continue
+        labels = labels_of(raw.train) if labels is None else labels
+        classes = labels if is_classes(labels) else None
+        kept, held_out = split_validation(raw.train, fraction, classes, f"--{split}_fraction")
+        fingerprint = stratified_fingerprint(raw.fingerprint)
+        if split == "test" or classes is None:
+            drawn = f"{raw.fingerprint}, {split} drawn"
+            fingerprint = hashlib.sha256(drawn.encode()).hexdigest()
+        parts: dict[str, Any] = {"train": kept, split: held_out, "fingerprint": fingerprint}
+        raw = raw._replace(**parts)
+        labels = None
+    return raw
+
+
+def _stored_on_demand(
+    name: str, data_dir: str, image_size: Size, workers: int
+) -> tuple[Raw, np.ndarray | None]:
+    """Opens a data set of TFDS whose images are read on demand; arguments as of `load`.
+
+    Returns:
+      The data set, and its labels if a validation split is to be drawn.
+    """
+    from jaxdl.data import prepare
+
+    stored = prepare.open_or_prepare(name, data_dir, ("image", "label"))
+    fingerprint = stored.fingerprint()
+    sources = [stored.source(split) for split in image_sources.used_splits(stored)]
     channels = sources[0].read(0)[0].shape[-1]
-    if notice:
-        say(notice)
-    workers = workers or len(os.sched_getaffinity(0))
-    splits: list[Split] = [
+    train, test, *validation = (
         Records(source, np.arange(len(source)), image_size, channels, workers) for source in sources
-    ]
-    train, test, *validation = splits
-    if not validation:
-        train, *validation = split_validation(train, fraction, labels)
-        fingerprint = stratified_fingerprint(fingerprint)
-    assert isinstance(train, Records)
-    raw = Raw(
-        version,
-        fingerprint,
-        f"{description}, not in memory",
-        num_classes,
-        train.seen(workers, smallest),
-        test,
-        classes,
-        validation[0],
     )
-    return dataset(name, raw)
+    labels = None if validation else image_sources.labels(stored, fingerprint, sources[0])
+    raw = Raw(
+        stored.version,
+        fingerprint,
+        f"TFDS, {stored.folder}",
+        stored.num_classes,
+        train,
+        test,
+        stored.classes,
+        validation[0] if validation else None,
+    )
+    return raw, labels
 
 
 def is_folder(name: str) -> bool:
@@ -213,8 +271,8 @@ def is_folder(name: str) -> bool:
     return name.startswith(("/", "~", "./", "../"))
 
 
-def _resized(split: Split, image_size: int) -> Split:
-    if split["image"].shape[1:3] == (image_size, image_size):
+def _resized(split: Split, image_size: Size) -> Split:
+    if split["image"].shape[1:3] == height_and_width(image_size):
         return split
     images = [pixels.resize(image, image_size) for image in split["image"]]
     return split | {"image": np.stack(images)}

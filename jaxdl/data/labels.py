@@ -75,6 +75,34 @@ def is_classes(labels: np.ndarray) -> bool:
     return labels.dtype.kind == "i" and labels.ndim == 1
 
 
+def split_labels(
+    name: str, labels: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Labels of all splits in supported types, with names of classes as indices.
+
+    Args:
+      name: name of the data set, for error messages.
+      labels: labels [N], [N, 1] or [N, K] by split; `train` is one of them.
+
+    Returns:
+      The labels, and the names of the classes; () if they have none.
+
+    Raises:
+      UserError: the labels have an unsupported type, or a split has a class that train lacks.
+    """
+    arrays = {split: as_array(f"{name} ({split}), label", part) for split, part in labels.items()}
+    arrays = {split: x[:, 0] if x.shape[1:] == (1,) else x for split, x in arrays.items()}
+    if any(x.shape[1:] != arrays["train"].shape[1:] for x in arrays.values()):
+        shapes = ", ".join(f"{split} {list(x.shape)}" for split, x in arrays.items())
+        raise UserError(f"{name} has labels of the shapes {shapes}: give one form in all splits")
+    if arrays["train"].dtype.kind == "U" and arrays["train"].ndim == 1:
+        return _encode_names(name, arrays, ())
+    return {
+        s: x if x.ndim == 2 or x.dtype.kind == "f" else x.astype(np.int32)
+        for s, x in arrays.items()
+    }, ()
+
+
 def encode_labels(
     name: str, labels: Mapping[str, np.ndarray], classes: tuple[str, ...] = (), num_classes: int = 0
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], int]:
@@ -82,7 +110,8 @@ def encode_labels(
 
     Integers, bools and strings [N] are classes, int32 from 0 to K - 1. Strings are numbered in
     the order of their UTF-8 bytes, unless `classes` has their order. Two axes [N, K] of 0 and 1 are
-    several classes at once, float32. Floats [N] are numbers, float32.
+    several classes at once, float32. Floats [N] are numbers, float32. An axis of one entry, as in
+    [N, 1], is dropped.
 
     Args:
       name: name of the data set, for error messages.
@@ -96,6 +125,7 @@ def encode_labels(
     Raises:
       UserError: a label is out of range or not finite, or a class has no training example.
     """
+    labels = {s: x[:, 0] if x.shape[1:] == (1,) else x for s, x in labels.items()}
     train, least = labels["train"], num_classes or len(classes)
     if classes and least != len(classes):
         raise UserError(f"{name} has {len(classes)} names of {num_classes} classes: give one each")

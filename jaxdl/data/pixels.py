@@ -46,9 +46,15 @@ def read(path: Path) -> np.ndarray:
       Exception: the file has another format, more than LARGEST pixels, or is damaged; Pillow may
         raise any kind of error.
     """
+    with files.open_regular(path, follow=True) as file:
+        return read_file(file)
+
+
+def read_file(file: BinaryIO) -> np.ndarray:
+    """Decodes an open image file, as `read` does."""
     from PIL import Image, ImageOps
 
-    with files.open_regular(path, follow=True) as file, _opened(file, FILE_FORMATS) as opened:
+    with _opened(file, FILE_FORMATS) as opened:
         picture = _in_8_bits(ImageOps.exif_transpose(opened))
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -110,6 +116,38 @@ def _to_pillow(image: np.ndarray) -> Any:
     from PIL import Image
 
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def to_levels(image: np.ndarray) -> np.ndarray:
+    """Converts one image of an array to levels.
+
+    Args:
+      image: [H, W], [H, W, C] or [C, H, W] with C of 1 or 3; integers or bools from 0 to 255, or
+        floats from 0 to 1.
+
+    Returns:
+      The image, uint8 [H, W, C].
+
+    Raises:
+      ValueError: the image has another shape or type, or a pixel out of this range.
+    """
+    if image.ndim == 3 and image.shape[-1] not in (1, 3) and image.shape[0] in (1, 3):
+        image = np.moveaxis(image, 0, -1)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or not image.size:
+        raise ValueError(f"an image of shape {list(image.shape)}, give [H, W, C], C of 1 or 3")
+    if math.prod(image.shape[:2]) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST:,} pixels, scale it down")
+    if image.dtype == np.uint8:
+        return image
+    most = 1 if image.dtype.kind == "f" else 255
+    if image.dtype.kind not in "fiub" or not ((image >= 0) & (image <= most)).all():
+        low, high = (float(bound) for bound in (image.min(), image.max()))
+        raise ValueError(
+            f"pixels of {image.dtype} from {low:g} to {high:g}, give 0 to 255 as integers, or 0 to "
+            "1 as floats"
+        )
+    return np.round(image * 255.0).astype(np.uint8) if most == 1 else image.astype(np.uint8)
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

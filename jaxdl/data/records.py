@@ -226,8 +226,8 @@ def random_crop_box(
     """Box of a random resized crop (Szegedy et al., 2015).
 
     The crop's fraction of the image's area is uniform between `smallest` and 1. The logarithm of
-    its aspect ratio, relative to `aspect`, is uniform between those of 3/4 and 4/3. If none of ten draws fits into the
-    image, the crop is the largest central one within these aspect ratios.
+    its aspect ratio, relative to `aspect`, is uniform between those of 3/4 and 4/3. If none of ten
+    draws fits into the image, the crop is the largest central one within these aspect ratios.
 
     Args:
       shape: height and width of the image.

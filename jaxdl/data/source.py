@@ -76,8 +76,7 @@ def to_dataset(
 
     Splits that the source does not have are drawn from its training split: by group, or else
     stratified if the labels are classes. Labels are described in `labels.encode_labels`. If they
-    are numbers, each split gets `centre` [N], the mean of its labels, which R² refers to, and the
-    description has the constants `LABEL_mean` and `LABEL_std` of the training split.
+    are numbers, see also `with_numbers`.
 
     Args:
       source: the source.
@@ -107,11 +106,7 @@ def to_dataset(
     splits = _draw(source.name, splits, hold_out, labels.get("train"))
     constants = dict(source.constants(splits["train"]))
     if labels and not fields["num_classes"]:
-        numbers = np.asarray(splits["train"][label], np.float64)
-        constants |= {f"{label}_mean": numbers.mean(), f"{label}_std": max(numbers.std(), 1e-12)}
-        for name, split in splits.items():
-            centre = np.asarray(split[label], np.float64).mean()
-            splits[name] = split | {"centre": np.full(size(split), centre, np.float32)}
+        splits, constants = with_numbers(splits, constants, label)
     fingerprint = source.fingerprint()
     if given != sorted(SPLITS):
         drawn = f"{fingerprint}, {given}, {hold_out}, {label!r}"
@@ -179,10 +174,43 @@ def _labels(name: str, splits: Mapping[str, Split], label: str) -> dict[str, np.
     if label not in splits["train"]:
         columns = shortened(", ".join(splits["train"]))
         raise UserError(f"{name} has no column {shortened(label)!r}: name one of {columns}")
-    return {
-        split: columns.labels() if isinstance(columns, Records) else np.asarray(columns[label][:])
-        for split, columns in splits.items()
+    return {split: labels_of(columns, label) for split, columns in splits.items()}
+
+
+def with_numbers(
+    splits: dict[str, Split], constants: dict[str, Any], label: str = "label"
+) -> tuple[dict[str, Split], dict[str, Any]]:
+    """Adds what regression needs of labels that are numbers.
+
+    Args:
+      splits: splits whose labels are float32 [N].
+      constants: constants of the description.
+      label: name of the labels.
+
+    Returns:
+      The splits with `centre` [N], the mean of the split's labels, which R² refers to; and the
+      constants with `LABEL_mean` and `LABEL_std` of the training split.
+    """
+    numbers = labels_of(splits["train"], label).astype(np.float64)
+    constants = constants | {
+        f"{label}_mean": numbers.mean(),
+        f"{label}_std": max(numbers.std(), 1e-12),
     }
+    return {split: _with_centre(part, label) for split, part in splits.items()}, constants
+
+
+def labels_of(split: Split, name: str = "label") -> np.ndarray:
+    """Labels of a split, without decoding images."""
+    return split.labels() if isinstance(split, Records) else np.asarray(split[name][:])
+
+
+def _with_centre(split: Split, label: str) -> Split:
+    """Adds the mean of a split's labels as an array `centre` [N]."""
+    labels = labels_of(split, label)
+    if isinstance(split, Records):
+        return split.labelled(labels)
+    centre = labels.mean(dtype=np.float64)
+    return split | {"centre": np.full(size(split), centre, np.float32)}
 
 
 def _draw(

@@ -116,6 +116,11 @@ class DataSpec:
             raise UserError(f"the data set {self.name} has no {name!r}: use the run's own data")
         return shapes[name]
 
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of a model of the labels: one logit for each class, or one number."""
+        return self.num_classes or 1
+
     def example(self, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch of `size` examples, with `index` and `mask` [B]."""
         index, mask = Element("index", (), "int32"), Element("mask", (), "float32")

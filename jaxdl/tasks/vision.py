@@ -1,21 +1,24 @@
 """Vision: flags and data of images, and the image classification task.
 
-Shapes: B images of S by S pixels with C channels, K classes, L latents.
+Shapes: B images of S by T pixels with C channels, K classes, L latents.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jaxdl import augment, losses
-from jaxdl.config import RunConfig, absolute, flag
+from jaxdl.config import RunConfig, absolute, flag, on_bad_example
 from jaxdl.data import images
 from jaxdl.data.batches import Dataset
+from jaxdl.data.pixels import Size
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
+from jaxdl.tasks import targets
 from jaxdl.tasks.supervised import Model, accuracy_and_confusion, accuracy_metrics
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 
@@ -27,21 +30,50 @@ class ImageConfig(RunConfig):
     dataset: str = flag(
         "embedded",
         "TFDS name, embedded (digits), digits, synthetic, or a folder /PATH or ./PATH with "
-        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and optionally val/",
+        "train/CLASS/*.jpg (or png, webp, bmp, gif, tif), test/ and optionally val/, with a "
+        "labels.csv or of parquet files, or a file ./PATH.npz of arrays",
     )
     image_size: int = flag(32, "pixels per side; other images are resized", low=8, high=1024)
+    image_height: int = flag(0, "height in pixels of images that are not square", low=0, high=1024)
+    image_width: int = flag(0, "width in pixels of images that are not square", low=0, high=1024)
     validation_fraction: float = flag(
         0.1,
         "fraction of the training images, per class, for validation; unused if there is val/",
         low=0.0,
         high=1.0,
     )
+    test_fraction: float = flag(
+        0.2,
+        "fraction of images of one's own, per class, for the test; unused if there are test images",
+        low=0.0,
+        high=1.0,
+    )
+    on_bad_example: str = on_bad_example()
 
     def __post_init__(self) -> None:
         """Makes a folder of images absolute, as a run may be opened from another folder."""
         super().__post_init__()
         if images.is_folder(self.dataset):
             object.__setattr__(self, "dataset", absolute(self.dataset, "dataset"))
+
+    def validate(self) -> None:
+        """Checks the size of images that are not square.
+
+        Raises:
+          UserError: only one of --image_height and --image_width, or one that is too small.
+        """
+        super().validate()
+        if (self.image_height > 0) != (self.image_width > 0):
+            raise UserError(
+                f"--image_height={self.image_height} with --image_width={self.image_width}: give "
+                "both, or --image_size for squares"
+            )
+        limits = next(f for f in dataclasses.fields(self) if f.name == "image_size").metadata
+        if self.image_height and min(self.image_height, self.image_width) < limits["low"]:
+            raise UserError(
+                f"--image_height={self.image_height} --image_width={self.image_width}: give at "
+                f"least {limits['low']} each"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,14 +154,29 @@ def load(config: ImageConfig) -> Dataset:
     options: dict[str, Any] = {}
     if isinstance(config, ClassifierConfig) and config.stream:
         options = {"stream": True, "workers": config.workers, "smallest": config.crop_area}
-    return images.load(
+    data = images.load(
         config.dataset,
         embedded="digits",
         data_dir=config.data_dir,
-        image_size=config.image_size,
+        image_size=image_size(config),
         validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        on_bad_example=config.on_bad_example,
         **options,
     )
+    if not isinstance(config, ClassifierConfig):
+        targets.check_classes(data.spec)
+    return data
+
+
+def image_size(config: ImageConfig) -> Size:
+    """Side of square images, or their height and width."""
+    return (config.image_height, config.image_width) if config.image_height else config.image_size
+
+
+def best(spec: DataSpec) -> tuple[str, Callable[..., Any]]:
+    """Metric of the best checkpoint, and its direction: accuracy, or the loss of numbers."""
+    return ("loss", min) if targets.kind(spec) == "numbers" else ("accuracy", max)
 
 
 def latents(index: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
@@ -148,18 +195,18 @@ def latents(index: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array
 
 
 def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
-    """Builds the image classification task.
+    """Builds the image classification task, or that of other labels; see `targets`.
 
     In training, images are augmented by crops, flips, cutout, noise and mixup, as the flags say.
     Then, as in evaluation, each channel is normalised to mean 0 and standard deviation 1.
 
     Args:
       config: the run's config.
-      model: images [B, S, S, C] -> logits [B, K].
+      model: images [B, S, T, C] -> `spec.num_outputs` outputs, such as logits [B, K].
       spec: description of the data.
 
     Returns:
-      A task whose outputs are logits [B, K].
+      A task whose outputs are logits [B, K] of classes or of independent labels, or numbers [B].
 
     Raises:
       UserError: in `step` and `evaluate`: the number of the model's outputs is not K.
@@ -189,14 +236,19 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         image, label = augment.mixup(mixup_key, image, label, spec.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
+    options: dict[str, Any] = {
+        "loss": loss,
+        "metrics_fn": accuracy_and_confusion,
+        "train_metrics_fn": accuracy_metrics,
+        "kind": "logits",
+    }
+    if targets.kind(spec) != "classes":
+        options = targets.options(spec, config.loss, config.label_smoothing)
     return supervised_from_config(
         config,
         model,
         spec,
-        loss=loss,
-        metrics_fn=accuracy_and_confusion,
-        train_metrics_fn=accuracy_metrics,
-        kind="logits",
+        **options,
         preprocess=preprocess,
         augment=augment_batch,
     )
