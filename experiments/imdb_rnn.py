@@ -9,15 +9,17 @@ Test accuracy 0.886 after 4 minutes on two CPU cores. Keras's example with two l
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdl import cli, losses
-from jaxdl.config import flag
+from jaxdl.config import absolute, flag, is_path, on_bad_example
 from jaxdl.data.batches import Dataset
 from jaxdl.data.spec import DataSpec
+from jaxdl.errors import UserError
 from jaxdl.models.rnn_classifier import POOLS, SequenceClassifier
 from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
@@ -34,10 +36,14 @@ class Config(SupervisedConfig):
 
     dataset: str = flag(
         "imdb_reviews",
-        "IMDb reviews; embedded: Python's source",
-        choices=("imdb_reviews", "embedded"),
+        "imdb_reviews; embedded: Python's source; or a file ./PATH.tsv of lines label<TAB>text, a "
+        "./PATH.csv with columns label and text, or a folder of such files, train and test",
     )
     validation_fraction: float = flag(0.1, "fraction of the training reviews", low=0.0, high=1.0)
+    test_fraction: float = flag(
+        0.2, "fraction of a file of one's own for the test", low=0.0, high=1.0
+    )
+    on_bad_example: str = on_bad_example()
     vocabulary: int = flag(20_000, "number of most frequent words", low=5, high=1e7)
     length: int = flag(400, "words read of a review, the last ones", low=1, high=65536)
     widths: int = flag(5, "number of padded widths; each is compiled", low=1, high=64)
@@ -55,11 +61,39 @@ class Config(SupervisedConfig):
     learning_rate: float = 1e-3
     clip_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Makes the path of texts absolute, as a run may be opened from another folder."""
+        super().__post_init__()
+        if is_path(self.dataset):
+            object.__setattr__(self, "dataset", absolute(self.dataset, "dataset"))
+
+    def validate(self) -> None:
+        """Checks the name of the data set.
+
+        Raises:
+          UserError: it is unknown, or --on_bad_example is for another one.
+        """
+        super().validate()
+        if not is_path(self.dataset) and self.dataset not in ("imdb_reviews", "embedded"):
+            raise UserError(
+                f"--dataset={self.dataset}: give imdb_reviews, embedded, or a path that begins "
+                "with ./ or /"
+            )
+        if not is_path(self.dataset) and self.on_bad_example != "error":
+            raise UserError(
+                f"--on_bad_example={self.on_bad_example} with --dataset={self.dataset}, which is "
+                "not of one's own: leave it out"
+            )
+
 
 def load(config: Config) -> Dataset:
     """Loads the reviews of --dataset."""
-    names = ("vocabulary", "length", "validation_fraction", "widths")
-    options = {name: getattr(config, name) for name in names}
+    names = ["vocabulary", "length", "validation_fraction", "widths"]
+    if is_path(config.dataset):
+        names += ["test_fraction", "on_bad_example"]
+    options: dict[str, Any] = {name: getattr(config, name) for name in names}
+    if is_path(config.dataset):
+        return reviews.from_files(Path(config.dataset), **options)
     if config.dataset == "embedded":
         return reviews.embedded(**options)
     return reviews.imdb(config.data_dir, **options)

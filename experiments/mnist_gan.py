@@ -64,9 +64,7 @@ class Config(vision.ImageConfig, AdversarialConfig):
         """
         super().validate()
         if self.image_height or self.image_size % 4:
-            raise UserError(
-                f"--image_size={self.image_size}: give a multiple of 4, for squares only"
-            )
+            raise UserError(f"--image_size={self.image_size}: give squares of a multiple of 4")
         if self.loss == "wasserstein" and not self.penalty:
             raise UserError(
                 "--loss=wasserstein needs a gradient penalty: give one, such as --penalty=10"

@@ -243,6 +243,15 @@ def full_batches(examples: int, batch_size: int) -> int:
     return examples // batch_size
 
 
+def is_path(name: str) -> bool:
+    """Returns True if the name of a data set is a path.
+
+    >>> is_path("./flowers"), is_path("mnist")
+    (True, False)
+    """
+    return name.startswith(("/", "~", "./", "../"))
+
+
 def absolute(path: str, flag: str = "") -> str:
     """Makes a path absolute, with `~` and `~user` expanded for existing users.
 

@@ -95,7 +95,8 @@ def from_arrays(
       test_fraction: fraction of `train` for the test, if it is not given.
       seed: seed of the draw of these splits.
       on_bad_example: `error` or `skip` for examples with numbers that are not finite.
-      **fields: other fields of `DataSpec`, such as `version`. `mirrored` is True for images by default.
+      **fields: other fields of `DataSpec`, such as `version`; `mirrored` is True for images by
+        default.
 
     Returns:
       The data set.

@@ -59,7 +59,8 @@ def from_torch(
       test_fraction: fraction of `train` for the test, if it is not given.
       seed: seed of the draw of these splits.
       on_bad_example: `error` or `skip` for examples that cannot be read.
-      **fields: other fields of `DataSpec`, such as `version`. `mirrored` is True for images by default.
+      **fields: other fields of `DataSpec`, such as `version`; `mirrored` is True for images by
+        default.
 
     Returns:
       The data set. Its fingerprint is that of the decoded examples, before they are resized.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.config import is_path
 from jaxdl.console import say
 from jaxdl.data import image_sources, own_images, pixels, readers
 from jaxdl.data.bad_examples import BadExamples
@@ -140,8 +141,6 @@ def load(
     bad, labels = BadExamples(name, on_bad_example), None
     if is_folder(name):
         opened = own_images.open_path(name)
-        if opened.notice:
-            say(opened.notice)
         splits: dict[str, Any] = {}
         if stream:
             verify = on_bad_example == "skip"
@@ -149,6 +148,8 @@ def load(
             splits |= records
         else:
             splits, num_classes = readers.decode(opened, image_size, bad)
+        if opened.notice:
+            say(opened.notice)
         bad.report()
         raw = Raw(
             version="1",
@@ -268,7 +269,7 @@ def is_folder(name: str) -> bool:
     >>> is_folder("./flowers"), is_folder("mnist")
     (True, False)
     """
-    return name.startswith(("/", "~", "./", "../"))
+    return is_path(name)
 
 
 def _resized(split: Split, image_size: Size) -> Split:

@@ -3,7 +3,7 @@
 Shapes: N texts, W words in total, L distinct words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ def words(text: str) -> list[str]:
     return vocabulary.split_words(text.replace("<br />", " "))
 
 
-def index(splits: dict[str, Iterable[tuple[str, int]]]) -> Corpus:
+def index(splits: Mapping[str, Iterable[tuple[str, int]]]) -> Corpus:
     """Converts texts and their labels to arrays.
 
     Args:

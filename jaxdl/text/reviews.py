@@ -4,6 +4,7 @@ Shapes: N texts of T words, of K classes; L distinct words of all texts.
 """
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fing
 from jaxdl.data.describe import describe
 from jaxdl.data.stored import PreparedDataset
 from jaxdl.errors import UserError
-from jaxdl.text import bucketing, corpora, python_library
+from jaxdl.text import bucketing, corpora, labelled_lines, python_library
 from jaxdl.text.vocabulary import NUM_SPECIAL, PAD, UNKNOWN, Words
 
 # Packages of similar size that every installation has. Logistic regression on the set of a
@@ -97,6 +98,49 @@ def embedded(vocabulary: int, length: int, validation_fraction: float, widths: i
     return _dataset(corpus, vocabulary, length, validation_fraction, widths, identity, PACKAGES)
 
 
+def from_files(
+    path: Path,
+    vocabulary: int,
+    length: int,
+    validation_fraction: float,
+    widths: int,
+    test_fraction: float = 0.2,
+    on_bad_example: str = "error",
+) -> Dataset:
+    """Labelled texts of one's own, see `labelled_lines.read`.
+
+    Args:
+      path: path of a file, or of a folder with a file for each split.
+      vocabulary: size of the vocabulary; see `imdb`.
+      length: largest number of words of a text, T.
+      validation_fraction: fraction of the training texts to hold out, stratified by class, if there
+        is no file of validation; the same texts for every seed.
+      widths: number of widths that batches are padded to.
+      test_fraction: fraction of all texts to hold out before it, if there is no file of the test.
+      on_bad_example: `error` or `skip` for lines that are not valid.
+
+    Returns:
+      The data set; see `imdb`.
+
+    Raises:
+      UserError: a file cannot be read or is not valid, or a split would be empty.
+    """
+    lines = labelled_lines.read(path, on_bad_example)
+    texts, fingerprint = dict(lines.texts), lines.fingerprint
+    if "test" not in texts:
+        labels = np.array([label for _, label in texts["train"]], np.int32)
+        rows = {"row": np.arange(len(labels))}
+        parts = split_validation(rows, test_fraction, labels, "--test_fraction")
+        whole = texts["train"]
+        texts["train"], texts["test"] = ([whole[row] for row in part["row"]] for part in parts)
+        fingerprint = hashlib.sha256(f"{fingerprint}, test by class".encode()).hexdigest()
+    identity = (str(path), "1", fingerprint, f"{'folder' if path.is_dir() else 'file'} {path}")
+    corpus = corpora.index(texts)
+    return _dataset(
+        corpus, vocabulary, length, validation_fraction, widths, identity, lines.classes
+    )
+
+
 def _texts(stored: PreparedDataset, split: str) -> list[tuple[str, int]]:
     """Reads the texts and labels of a split."""
     stored.check(split)
@@ -125,7 +169,7 @@ def _dataset(
     of similar length.
 
     Args:
-      corpus: texts of the training and the test split.
+      corpus: texts of the training, the test and, if there are any, the validation split.
       size: size of the vocabulary, the most frequent words of the training split.
       length: largest number of words of a text, T.
       validation_fraction: fraction of the training split to hold out.
@@ -137,12 +181,12 @@ def _dataset(
       UserError: the vocabulary has no words, or a split would be empty.
     """
     full_train = corpus.splits["train"]
-    train_rows, validation_rows = (
-        part["row"]
-        for part in split_validation(
-            {"row": np.arange(len(full_train["label"]))}, validation_fraction, full_train["label"]
-        )
-    )
+    train_rows = validation_rows = np.arange(len(full_train["label"]))
+    drawn = "validation" not in corpus.splits
+    if drawn:
+        rows = {"row": train_rows}
+        held_out = split_validation(rows, validation_fraction, full_train["label"])
+        train_rows, validation_rows = (part["row"] for part in held_out)
     in_train = np.zeros(len(full_train["label"]), bool)
     in_train[train_rows] = True
     words = full_train["words"][np.repeat(in_train, full_train["counts"])]
@@ -160,7 +204,9 @@ def _dataset(
     length = min(length, max(int(split["counts"].max()) for split in corpus.splits.values()))
     splits = {name: _tokens(split, ids, length) for name, split in corpus.splits.items()}
     train = {field: array[train_rows] for field, array in splits["train"].items()}
-    validation = {field: array[validation_rows] for field, array in splits["train"].items()}
+    validation = splits.get("validation") or {
+        field: array[validation_rows] for field, array in splits["train"].items()
+    }
     parts = train, _sort_by_length(validation), _sort_by_length(splits["test"])
     name, version, fingerprint, source = identity
     tokenizer = Words([corpus.lexicon[n] for n in order])
@@ -168,7 +214,7 @@ def _dataset(
         train,
         name=name,
         version=version,
-        fingerprint=stratified_fingerprint(fingerprint),
+        fingerprint=stratified_fingerprint(fingerprint) if drawn else fingerprint,
         source=source,
         classes=classes,
         num_classes=len(classes),
