@@ -47,6 +47,8 @@ ROOMS = {
     },
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
+    "pyarrow": {"jaxdl/data/arrow.py"},
+    "datasets": set(),
 }
 
 

@@ -132,12 +132,11 @@ def _finite(arrays: Split, split: str, bad: BadExamples) -> Split:
         return arrays
     if "image" in arrays and arrays["image"].ndim == 3:
         arrays = arrays | {"image": arrays["image"][..., None]}
-    before = bad.rows.get(split, [])
     for name, array in arrays.items():
         if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-            finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
             for row in np.flatnonzero(~finite).tolist():
-                if row not in before:
+                if row not in bad.rows.get(split, []):
                     bad.add(
                         split, row, UserError(f"{name!r} of row {row:,} of {split} is not finite")
                     )

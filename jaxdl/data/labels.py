@@ -37,6 +37,8 @@ def as_array(where: str, values: Any) -> Any:
         ) from error
     if array.dtype.kind == "O" and array.ndim == 1:
         array = _strings(where, array)
+    if array.dtype.kind == "U" and array.dtype.itemsize > 4 * LONGEST:
+        _strings(where, array.ravel())
     if array.ndim and (array.dtype.kind == "U" or str(array.dtype) in DTYPES):
         return array
     if array.ndim and array.dtype.kind == "f":
