@@ -55,6 +55,7 @@ ENDINGS = (
     "txt",
     "sh",
     "sbatch",
+    "csv",
 )  # of files that are called as a module
 BY_LAST = {}
 for full_name in MODULES:

@@ -202,7 +202,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
 
     Args:
       config: the run's config.
-      model: images [B, S, T, C] -> `spec.num_outputs` outputs, such as logits [B, K].
+      model: images [B, S, T, C] -> `DataSpec.num_outputs` outputs, such as logits [B, K].
       spec: description of the data.
 
     Returns:

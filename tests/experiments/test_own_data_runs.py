@@ -7,8 +7,8 @@ import pytest
 
 from experiments import cifar_vit, imdb_rnn, mnist_cnn
 from jaxdl import data
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
-from jaxdl.run import run_folder
 from jaxdl.tasks import vision
 from jaxdl.train import loop
 from tests.data import folders
@@ -34,9 +34,10 @@ def test_a_file_of_arrays(kind, tmp_path):
     summary = mnist_cnn.run(config)
     metric = "r_squared" if kind == "numbers" else "accuracy"
     assert summary[f"test/{metric}"] <= 1
-    opened = run_folder.open_run(tmp_path / "run")
-    assert opened.spec.shape("image") == (8, 12, 1)
-    assert opened.task.predict.kind == {"classes": "logits"}.get(kind, kind)
+    spec = DataSpec.from_json((tmp_path / "run" / "data.json").read_text(encoding="utf-8"))
+    assert spec.shape("image") == (8, 12, 1)
+    task = mnist_cnn.build(config, spec)
+    assert task.predict.kind == {"classes": "logits"}.get(kind, kind)
 
 
 class Examples:
