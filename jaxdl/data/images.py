@@ -187,6 +187,8 @@ def _streamed(
         Records(source, np.arange(len(source)), image_size, channels, workers) for source in sources
     ]
     train, test, *validation = splits
+    assert isinstance(train, Records)
+    train.known_labels = labels
     if not validation:
         train, *validation = split_validation(train, fraction, labels)
         fingerprint = stratified_fingerprint(fingerprint)

@@ -44,7 +44,7 @@ class Draw(NamedTuple):
 
     Attributes:
       seed: seed of the run's data.
-      epoch: number of the epoch.
+      epoch: number of the epoch, or of the step in a run whose epochs repeat examples.
     """
 
     seed: int
@@ -58,6 +58,7 @@ class Records(dict[str, Any]):
       rows: index in the source of each image, int [N].
       workers: number of threads that read, or of processes that prefetch.
       smallest: smallest fraction of an image's area that a random crop keeps.
+      known_labels: labels of all images of the source, if they have been read already.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Records(dict[str, Any]):
             label=Column(self, "label", shape[:1], np.int32),
         )
         self.rows, self.workers, self.smallest = rows, workers, smallest
+        self.known_labels: np.ndarray | None = None
         self._source, self._shape = source, shape
 
     def __reduce__(self) -> Any:
@@ -93,12 +95,25 @@ class Records(dict[str, Any]):
 
     def of(self, rows: np.ndarray) -> "Records":
         """Returns the split of some of the rows, int [M]."""
-        _, _, size, channels = self._shape
-        return Records(self._source, self.rows[rows], size, channels, self.workers, self.smallest)
+        return self._of(self.rows[rows], self.workers, self.smallest)
 
     def seen(self, workers: int, smallest: float) -> "Records":
         """Returns the same rows with other values of `workers` and `smallest`."""
-        return Records(self._source, self.rows, *self._shape[2:], workers, smallest)
+        return self._of(self.rows, workers, smallest)
+
+    def _of(self, rows: np.ndarray, workers: int, smallest: float) -> "Records":
+        new = Records(self._source, rows, *self._shape[2:], workers, smallest)
+        new.known_labels = self.known_labels
+        return new
+
+    def labels(self) -> np.ndarray:
+        """Labels of all images, int32 [N], without decoding any.
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        labels = self._source.labels() if self.known_labels is None else self.known_labels
+        return labels[self.rows]
 
     def read(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
         """Reads images during training.

@@ -16,8 +16,12 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
+from jaxdl.tasks.classification import (
+    ClassificationConfig,
+    classification_from_config,
+    with_classes,
+)
 from jaxdl.tasks.supervised import Model, accuracy_and_confusion, accuracy_metrics
-from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ImageConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierConfig(ImageConfig, SupervisedConfig):
+class ClassifierConfig(ImageConfig, ClassificationConfig):
     """Image classification: augmentation and loss."""
 
     loss: str = flag("cross_entropy", "loss of the logits", choices=tuple(losses.CLASSIFICATION))
@@ -122,7 +126,7 @@ def load(config: ImageConfig) -> Dataset:
     options: dict[str, Any] = {}
     if isinstance(config, ClassifierConfig) and config.stream:
         options = {"stream": True, "workers": config.workers, "smallest": config.crop_area}
-    return images.load(
+    data = images.load(
         config.dataset,
         embedded="digits",
         data_dir=config.data_dir,
@@ -130,6 +134,7 @@ def load(config: ImageConfig) -> Dataset:
         validation_fraction=config.validation_fraction,
         **options,
     )
+    return with_classes(config, data) if isinstance(config, ClassificationConfig) else data
 
 
 def latents(index: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array:
@@ -162,7 +167,8 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
       A task whose outputs are logits [B, K].
 
     Raises:
-      UserError: in `step` and `evaluate`: the number of the model's outputs is not K.
+      UserError: a flag does not fit the classes; in `step` and `evaluate`: the number of the
+        model's outputs is not K.
     """
     mean, std = spec.statistics()
 
@@ -189,7 +195,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         image, label = augment.mixup(mixup_key, image, label, spec.num_classes, config.mixup)
         return batch | {"image": image, "label": label}
 
-    return supervised_from_config(
+    return classification_from_config(
         config,
         model,
         spec,
