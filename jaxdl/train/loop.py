@@ -63,11 +63,10 @@ def train(
     """
     # All refusals come before anything is written.
     config.validate()
-    best = config.chosen_best(best)
     config.check_steps(data.spec.num_train)
     mesh = sharding.mesh(config)
     spec = step_spec(build, config, data, mesh)
-    _check_best(best, spec, data)
+    _check_best(best := config.chosen_best(best), spec, data)
     if config.dry_run:
         from jaxdl.train import dry_run
 

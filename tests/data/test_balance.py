@@ -83,7 +83,11 @@ def parts():
     from experiments import mnist_lenet as experiment
 
     config = experiment.Config(
-        dataset="digits", image_size=8, batch_size=16, sampling="balanced", class_weights="balanced"
+        dataset="digits",
+        image_size=12,
+        batch_size=16,
+        sampling="balanced",
+        class_weights="balanced",
     )
     return experiment, config, experiment.load(config)
 
