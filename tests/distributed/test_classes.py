@@ -5,8 +5,8 @@ import pytest
 from jaxdl.run import logger
 from tests.distributed.test_hosts import ends, start
 
-FLAGS = ["--task=species", "--num_steps=12", "--batch_size=16", "--eval_every=6", "--log_every=1"]
-FLAGS += ["--metrics=roc_auc,average_precision,f1_macro,top_2", "--checkpoint_every=12"]
+FLAGS = ["--task=species", "--num_steps=6", "--batch_size=16", "--eval_every=6", "--log_every=1"]
+FLAGS += ["--metrics=roc_auc,average_precision,f1_macro,top_2", "--checkpoint_every=6"]
 FLAGS += ["--sampling=balanced", "--class_weights=balanced", "--best_metric=f1_macro"]
 
 
@@ -18,7 +18,7 @@ def test_two_processes_are_one(tmp_path):
         ):
             assert status == 0, error
     one, two = (logger.read_metrics(tmp_path / name) for name in ("one", "two"))
-    assert len(one) == len(two) == 12 + 2 + 1
+    assert len(one) == len(two) == 6 + 1 + 1
     for ours, theirs in zip(one, two, strict=True):
         assert set(ours) == set(theirs)
         for name in set(ours) - {"seconds", "split"}:
