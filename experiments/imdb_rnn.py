@@ -24,14 +24,18 @@ from jaxdl.models.rnn_classifier import POOLS, SequenceClassifier
 from jaxdl.nn.cells import CELLS
 from jaxdl.task import Batch, Task
 from jaxdl.tasks import supervised
+from jaxdl.tasks.classification import (
+    ClassificationConfig,
+    classification_from_config,
+    with_classes,
+)
 from jaxdl.tasks.supervised import accuracy_metrics
-from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import bucketing, reviews
 from jaxdl.train import loop
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SupervisedConfig):
+class Config(ClassificationConfig):
     """Bidirectional LSTM over word embeddings."""
 
     dataset: str = flag(
@@ -93,10 +97,10 @@ def load(config: Config) -> Dataset:
         names += ["test_fraction", "on_bad_example"]
     options: dict[str, Any] = {name: getattr(config, name) for name in names}
     if is_path(config.dataset):
-        return reviews.from_files(Path(config.dataset), **options)
+        return with_classes(config, reviews.from_files(Path(config.dataset), **options))
     if config.dataset == "embedded":
-        return reviews.embedded(**options)
-    return reviews.imdb(config.data_dir, **options)
+        return with_classes(config, reviews.embedded(**options))
+    return with_classes(config, reviews.imdb(config.data_dir, **options))
 
 
 def build(config: Config, spec: DataSpec) -> Task:
@@ -117,7 +121,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         return losses.cross_entropy(logits, batch["label"])
 
-    task = supervised_from_config(
+    task = classification_from_config(
         config,
         model,
         spec,

@@ -25,15 +25,19 @@ from jaxdl.models.mlp import MLP
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.run import plots
 from jaxdl.task import Batch, Task
+from jaxdl.tasks.classification import (
+    ClassificationConfig,
+    classification_from_config,
+    with_classes,
+)
 from jaxdl.tasks.supervised import TrainState, accuracy_metrics
-from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.train import loop
 
 PETAL = (2, 3)  # columns of the petal's length and width
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SupervisedConfig):
+class Config(ClassificationConfig):
     """One hidden layer of tanh units and full-batch gradient descent."""
 
     dataset: str = flag("embedded", "scikit-learn's iris data", choices=("embedded", "iris"))
@@ -63,12 +67,12 @@ def load(config: Config) -> Dataset:
         test_fraction=config.test_fraction,
     )
     if config.task == "species":
-        return data
+        return with_classes(config, data, "y")
 
     def petals(split: Split) -> Split:
         return {"x": split["x"][:, PETAL], "y": (split["y"] == 0).astype(np.int32)}
 
-    return tables.dataset(
+    setosa = tables.dataset(
         [petals(split) for split in (data.train, data.validation, data.test)],
         name=data.spec.name,
         version=data.spec.version,
@@ -78,6 +82,7 @@ def load(config: Config) -> Dataset:
         classes=("not setosa", "setosa"),
         num_classes=2,
     )
+    return with_classes(config, setosa, "y")
 
 
 def build(config: Config, spec: DataSpec) -> Task:
@@ -100,13 +105,14 @@ def build(config: Config, spec: DataSpec) -> Task:
             logits = jnp.pad(logits, ((0, 0), (1, 0)))
         return accuracy_metrics(logits, batch | {"label": batch["y"]})
 
-    return supervised_from_config(
+    return classification_from_config(
         config,
         model,
         spec,
         loss=loss,
         metrics_fn=metrics_fn,
         kind="logits",
+        label="y",
         preprocess=lambda batch: batch | {"x": augment.normalize(batch["x"], mean, std)},
         inputs="x",
     )

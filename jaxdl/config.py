@@ -190,6 +190,16 @@ class RunConfig(Runtime):
         check(self)
         self.profiled_steps()
 
+    @classmethod
+    def check_saved(cls, values: dict[str, Any]) -> None:
+        """Checks the fields of a saved config, which may be a stranger's, before one is made.
+
+        A subclass whose fields may name files to read refuses them here.
+
+        Args:
+          values: values by field.
+        """
+
     def profiled_steps(self) -> tuple[int, int] | None:
         """Returns the range (START, STOP) of steps that --profile traces, or None without it.
 
@@ -204,6 +214,14 @@ class RunConfig(Runtime):
         raise UserError(
             f"--profile={self.profile}: give START:STOP, two steps with START less than STOP"
         )
+
+    def chosen_best(self, best: Any) -> Any:
+        """Returns the metric that selects the best checkpoint, and `max` or `min`.
+
+        Args:
+          best: the experiment's own choice, which a Config with a flag for it replaces.
+        """
+        return best
 
     def steps_per_epoch(self, examples: int) -> int:
         """Returns the number of full batches in `examples`, see `full_batches`.

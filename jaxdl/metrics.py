@@ -1,10 +1,12 @@
 """Metrics as (total, count) pairs, which add up exactly over batches, devices and hosts.
 
 The value of a metric is total / count. The division happens once, on the host, when it is logged.
+`class_metrics` has the metrics of classification by name.
+
 Shapes: B examples, C classes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -12,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import UserError
+from jaxdl.ranking import Gathered
 
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
+Metrics = dict[str, Any]  # pairs (total, count), or `Gathered`
 
 
 class Exponential(NamedTuple):
@@ -211,8 +214,14 @@ def confusion(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> tuple[ja
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:
-    """Adds the totals and the counts of two batches."""
-    return jax.tree.map(jnp.add, left, right)
+    """Adds the totals and the counts of two batches; joins the rows of `Gathered` metrics."""
+
+    def join(a: Any, b: Any) -> Any:
+        if isinstance(a, Gathered):
+            return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+        return jnp.add(a, b)
+
+    return jax.tree.map(join, left, right, is_leaf=lambda x: isinstance(x, Gathered))
 
 
 def divide(metrics: Metrics) -> dict[str, np.ndarray]:
@@ -226,6 +235,9 @@ def divide(metrics: Metrics) -> dict[str, np.ndarray]:
     values = {}
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for name, pair in jax.device_get(metrics).items():
+            if isinstance(pair, Gathered):
+                values[name] = pair.value(*pair)
+                continue
             total, count = (np.asarray(part, np.float64) for part in pair)
             value = total / count
             values[name] = pair.value(value) if hasattr(pair, "value") else value

@@ -45,6 +45,7 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
             value = values[name] = float(value)
         if type(value) is not kind:
             raise UserError(f"config field {name}={value!r}: not a {kind.__name__}")
+    cls.check_saved(values)
     return cls(**values)
 
 

@@ -8,7 +8,7 @@ Shapes: N examples of a split, B of a batch.
 import dataclasses
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,18 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+
+class Balance(NamedTuple):
+    """Classes of a split whose epochs draw all classes equally.
+
+    Attributes:
+      labels: classes of the examples, int32 [N].
+      classes: the classes that have examples, int [P].
+    """
+
+    labels: Any
+    classes: np.ndarray
 
 
 @jax.tree_util.register_dataclass
@@ -203,6 +215,7 @@ def epoch_order(
     examples: int,
     batch_size: int,
     lengths: jax.Array | None = None,
+    balance: Balance | None = None,
 ) -> jax.Array:
     """Order in which an epoch visits its examples, shared by all feeds.
 
@@ -213,17 +226,52 @@ def epoch_order(
       batch_size: B; batch n of the epoch holds the rows n B to (n + 1) B of the order.
       lengths: lengths of the sequences, int [N]; if given, batches hold examples of similar
         length.
+      balance: classes of the examples; if given, the epoch draws all classes equally, see
+        `balanced_order`, in place of visiting each example once.
 
     Returns:
       The order, int32 [N].
     """
-    if lengths is None:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), examples)
-    return bucket_by_length(key, epoch, lengths, batch_size)
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), examples)
+    if balance is not None:
+        order = balanced_order(jax.random.fold_in(key, epoch), order, balance)
+    return order if lengths is None else bucket_by_length(key, epoch, lengths, batch_size, order)
+
+
+def balanced_order(key: jax.Array, order: jax.Array, balance: Balance) -> jax.Array:
+    """Order of an epoch that draws all classes equally.
+
+    Each P draws in a row have one example of each of the P classes, in a random order. The examples
+    of a class are drawn in turn, in the order of the epoch's permutation, and again from the first
+    one when all have been drawn. So an epoch still has N draws. It repeats the examples of a class
+    of less than N / P, and has other N / P examples of a larger class than the next epoch.
+
+    Args:
+      key: random key of the epoch.
+      order: permutation of the examples, int32 [N].
+      balance: classes of the examples.
+
+    Returns:
+      The order, int32 [N].
+    """
+    classes = jnp.asarray(balance.classes, jnp.int32)
+    labels = jnp.asarray(balance.labels)[order]
+    by_class = jnp.argsort(labels, stable=True)
+    starts, ends = (jnp.searchsorted(labels[by_class], classes, side=s) for s in ("left", "right"))
+    counts = ends - starts
+    rounds = -(-len(order) // len(classes))
+    bits = jax.random.bits(jax.random.fold_in(key, 2), (rounds, len(classes)))
+    drawn = jnp.argsort(bits, axis=1, stable=True)  # [rounds, P], the class of each draw
+    rows = starts[drawn] + jnp.arange(rounds)[:, None] % counts[drawn]
+    return order[by_class[rows.reshape(-1)[: len(order)]]]
 
 
 def bucket_by_length(
-    key: jax.Array, epoch: int | jax.Array, lengths: jax.Array, batch_size: int
+    key: jax.Array,
+    epoch: int | jax.Array,
+    lengths: jax.Array,
+    batch_size: int,
+    order: jax.Array | None = None,
 ) -> jax.Array:
     """Order of an epoch whose batches hold examples of similar length.
 
@@ -236,11 +284,13 @@ def bucket_by_length(
       epoch: number of the epoch.
       lengths: lengths of the examples, int [N].
       batch_size: B.
+      order: order of the examples before, int32 [N]; None: a random permutation.
 
     Returns:
       The order, int32 [N].
     """
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), len(lengths))
+    if order is None:
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), len(lengths))
     count = full_batches(len(lengths), batch_size)
     full, remainder = order[: count * batch_size], order[count * batch_size :]
     pool = jnp.arange(len(full)) // (POOL * batch_size)

@@ -250,6 +250,7 @@ def _stored_on_demand(
         Records(source, np.arange(len(source)), image_size, channels, workers) for source in sources
     )
     labels = None if validation else image_sources.labels(stored, fingerprint, sources[0])
+    train.known_labels = labels
     raw = Raw(
         stored.version,
         fingerprint,

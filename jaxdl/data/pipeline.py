@@ -40,7 +40,14 @@ def check() -> None:
 class Steps:
     """Random-access source of this host's part of the batch of each step."""
 
-    def __init__(self, split: Records, key: np.ndarray, batch_size: int, held: np.ndarray):
+    def __init__(
+        self,
+        split: Records,
+        key: np.ndarray,
+        batch_size: int,
+        held: np.ndarray,
+        balance: batches.Balance | None = None,
+    ):
         """Prepares to read the batches of a split.
 
         Args:
@@ -48,8 +55,10 @@ class Steps:
           key: data of the random key of all epochs, from `jax.random.key_data`.
           batch_size: B, of the global batch.
           held: rows of a batch that the devices of this host hold, int [H].
+          balance: classes of the examples, to draw all classes equally; see `epoch_order`.
         """
         self._split, self._key, self._batch_size, self._held = split, key, batch_size, held
+        self._balance = balance
         self._batches_per_epoch = full_batches(len(split.rows), batch_size)
         self._cached_order: tuple[int, np.ndarray] = (-1, held)  # epoch and its order
 
@@ -60,18 +69,26 @@ class Steps:
         epoch, position = divmod(step, self._batches_per_epoch)
         if self._cached_order[0] != epoch:
             key = jax.random.wrap_key_data(jnp.asarray(self._key))
-            order = batches.epoch_order(key, epoch, len(self._split.rows), self._batch_size)
+            count = len(self._split.rows)
+            order = batches.epoch_order(key, epoch, count, self._batch_size, balance=self._balance)
             self._cached_order = epoch, np.asarray(order)
         rows = self._cached_order[1][position * self._batch_size + self._held]
         seed = int(self._key.astype(np.uint64) @ np.array([2**32, 1], np.uint64))
-        return self._split.read(rows, Draw(seed, epoch)) | {"index": rows.astype(np.int32)}
+        # A balanced epoch repeats examples, which get another random crop in each step.
+        draw = Draw(seed, epoch if self._balance is None else step)
+        return self._split.read(rows, draw) | {"index": rows.astype(np.int32)}
 
 
 class Pipeline:
     """Batches of records by step, with the interface of `stream.Stream` for arrays."""
 
     def __init__(
-        self, split: Records, key: jax.Array, batch_size: int, sharding: jax.sharding.Sharding
+        self,
+        split: Records,
+        key: jax.Array,
+        batch_size: int,
+        sharding: jax.sharding.Sharding,
+        balance: batches.Balance | None = None,
     ):
         """Prepares to read a split; the workers start with the first batch.
 
@@ -80,6 +97,7 @@ class Pipeline:
           key: random key of all epochs; see `batches.epoch_order`.
           batch_size: B, of the global batch.
           sharding: sharding of the batches.
+          balance: classes of the examples, to draw all classes equally.
         """
         import grain
         from absl import flags
@@ -92,7 +110,7 @@ class Pipeline:
         # A worker process reads in one thread: the processes run in parallel.
         single_threaded = split.seen(1, split.smallest)
         key_data = np.asarray(jax.random.key_data(key))
-        self._steps = Steps(single_threaded, key_data, batch_size, self._held)
+        self._steps = Steps(single_threaded, key_data, batch_size, self._held, balance)
         self._workers = split.workers
         self._iterator: Any = None
         self._next_step = -1  # step of the iterator's next batch; -1: no valid iterator

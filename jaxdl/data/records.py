@@ -44,7 +44,7 @@ class Draw(NamedTuple):
 
     Attributes:
       seed: seed of the run's data.
-      epoch: number of the epoch.
+      epoch: number of the epoch, or of the step in a run whose epochs repeat examples.
     """
 
     seed: int
@@ -74,6 +74,7 @@ class Records(dict[str, Any]):
       rows: index in the source of each image, int [N].
       workers: number of threads that read, or of processes that prefetch.
       smallest: smallest fraction of an image's area that a random crop keeps.
+      known_labels: labels of all images of the source, if they have been read already.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Records(dict[str, Any]):
         if form.centre is not None:
             self["centre"] = dataclasses.replace(label, name="centre")
         self.rows, self.workers, self.smallest = rows, workers, smallest
+        self.known_labels: np.ndarray | None = None
         self._source, self._size, self._channels, self._form = source, size, channels, form
 
     def __reduce__(self) -> Any:
@@ -115,21 +117,24 @@ class Records(dict[str, Any]):
 
     def of(self, rows: np.ndarray) -> "Records":
         """Returns the split of some of the rows, int [M]."""
-        options = self._size, self._channels, self.workers, self.smallest, self._form
-        return Records(self._source, self.rows[rows], *options)
+        return self._of(self.rows[rows], self.workers, self.smallest, self._form)
 
     def seen(self, workers: int, smallest: float) -> "Records":
         """Returns the same rows with other values of `workers` and `smallest`."""
-        options = self._size, self._channels, workers, smallest, self._form
-        return Records(self._source, self.rows, *options)
+        return self._of(self.rows, workers, smallest, self._form)
 
     def labelled(self, labels: np.ndarray) -> "Records":
         """Returns the same rows with the form of their labels, [N] or [N, K]."""
         is_number = labels.ndim == 1 and labels.dtype.kind == "f"
         centre = float(labels.mean(dtype=np.float64)) if is_number else None
         form = Form(labels.shape[1:], str(labels.dtype), centre)
-        options = self._size, self._channels, self.workers, self.smallest, form
-        return Records(self._source, self.rows, *options)
+        return self._of(self.rows, self.workers, self.smallest, form)
+
+    def _of(self, rows: np.ndarray, workers: int, smallest: float, form: "Form") -> "Records":
+        options = self._size, self._channels, workers, smallest, form
+        new = Records(self._source, rows, *options)
+        new.known_labels = self.known_labels
+        return new
 
     def labels(self) -> np.ndarray:
         """Labels of all rows, see `Reader.labels`, without decoding images.
@@ -137,7 +142,8 @@ class Records(dict[str, Any]):
         Raises:
           UserError: the files are damaged.
         """
-        return self._source.labels()[self.rows]
+        labels = self._source.labels() if self.known_labels is None else self.known_labels
+        return labels[self.rows]
 
     def read(self, rows: np.ndarray, draw: Draw | None = None) -> dict[str, np.ndarray]:
         """Reads images during training.

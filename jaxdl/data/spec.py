@@ -30,7 +30,7 @@ RANK = 8  # limit on the dimensions of an example
 Nested = float | tuple[Any, ...]
 # Fields that came after the first run folders: left out of the file at their default, so that the
 # file of a data set without them, and its SHA-256, stay the same.
-ADDED: dict[str, Any] = {"categories": []}
+ADDED: dict[str, Any] = {"categories": [], "balanced_by": ""}
 
 
 class Element(NamedTuple):
@@ -63,6 +63,8 @@ class DataSpec:
       columns: names of the columns of a table.
       categories: names of the categories of each categorical column, by the column's name; their
         indices are the column's values.
+      balanced_by: name of the array of class indices whose classes an epoch draws equally often;
+        empty: an epoch visits each example once.
       mirrored: True if an image flipped left to right keeps its label.
       widths: ascending widths that sequences are padded to; the last is the longest of any split.
       per_row: examples that a row of a batch stands for, such as steps in an environment.
@@ -81,6 +83,7 @@ class DataSpec:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    balanced_by: str = ""
     mirrored: bool = False
     widths: tuple[int, ...] = ()
     per_row: int = 1
@@ -100,6 +103,23 @@ class DataSpec:
                 f"the data set {self.name} has no constant {name!r}: use the run's own data"
             )
         return np.asarray(constants[name], np.float32)
+
+    def class_counts(self) -> np.ndarray:
+        """Training examples of each class, int [K].
+
+        Raises:
+          UserError: they have not been counted.
+        """
+        if "class_counts" not in dict(self.constants):
+            raise UserError(
+                f"the classes of {self.name} have not been counted: let the experiment's `load` "
+                "return classification.with_classes(config, data)"
+            )
+        return self.constant("class_counts").astype(np.int64)
+
+    def present_classes(self) -> np.ndarray:
+        """Classes that have training examples, int [P]."""
+        return np.flatnonzero(self.class_counts())
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the training split, float32 [C] each."""
@@ -241,6 +261,11 @@ def _parse(values: Any, tokenizer: str) -> DataSpec:
     values["constants"] = tuple((n, _to_tuples(value)) for n, value in values["constants"].items())
     for _, value in values["constants"]:
         np.asarray(value, np.float32)  # raises an error if the lists are ragged
+    if values["balanced_by"]:
+        (by,) = [element for element in values["elements"] if element.name == values["balanced_by"]]
+        counts = np.shape(dict(values["constants"])["class_counts"])
+        if (by.dtype, by.shape, counts) != ("int32", (), (values["num_classes"],)):
+            raise ValueError(f"balanced_by is {values['balanced_by']!r:.60}")
     parsed_tokenizer = vocabulary.from_json(tokenizer) if tokenizer else None
     if parsed_tokenizer is not None and values["vocabulary"] != len(parsed_tokenizer):
         raise ValueError(f"a vocabulary of {values['vocabulary']} does not match its tokenizer")

@@ -19,8 +19,12 @@ from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks import targets
+from jaxdl.tasks.classification import (
+    ClassificationConfig,
+    classification_from_config,
+    with_classes,
+)
 from jaxdl.tasks.supervised import Model, accuracy_and_confusion, accuracy_metrics
-from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ class ImageConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierConfig(ImageConfig, SupervisedConfig):
+class ClassifierConfig(ImageConfig, ClassificationConfig):
     """Image classification: augmentation and loss."""
 
     loss: str = flag("cross_entropy", "loss of the logits", choices=tuple(losses.CLASSIFICATION))
@@ -164,8 +168,9 @@ def load(config: ImageConfig) -> Dataset:
         on_bad_example=config.on_bad_example,
         **options,
     )
-    if not isinstance(config, ClassifierConfig):
-        targets.check_classes(data.spec)
+    if isinstance(config, ClassifierConfig):
+        return with_classes(config, data)
+    targets.check_classes(data.spec)
     return data
 
 
@@ -209,7 +214,8 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
       A task whose outputs are logits [B, K] of classes or of independent labels, or numbers [B].
 
     Raises:
-      UserError: in `step` and `evaluate`: the number of the model's outputs is not K.
+      UserError: a flag does not fit the classes; in `step` and `evaluate`: the number of the
+        model's outputs is not K.
     """
     mean, std = spec.statistics()
 
@@ -244,7 +250,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
     }
     if targets.kind(spec) != "classes":
         options = targets.options(spec, config.loss, config.label_smoothing)
-    return supervised_from_config(
+    return classification_from_config(
         config,
         model,
         spec,

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxdl.config import full_batches
 from jaxdl.console import say
-from jaxdl.data.batches import Split
+from jaxdl.data.batches import Balance, Split
 from jaxdl.data.records import Records
 from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key
@@ -66,11 +66,14 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
     if isinstance(split, Records):
         from jaxdl.data.pipeline import Pipeline
 
-        return Streamed(program, Pipeline(split, key, batch_size, sharded))
-    lengths = {name: split[name] for name in split if name == "length"}
+        balance = None
+        if spec.data.balanced_by:
+            balance = Balance(split.labels(), spec.data.present_classes())
+        return Streamed(program, Pipeline(split, key, batch_size, sharded, balance))
+    decisive = {name: split[name] for name in split if name in ("length", spec.data.balanced_by)}
 
     def order(epoch: int) -> jax.Array:
-        return program.order(lengths, key, epoch)
+        return program.order(decisive, key, epoch)
 
     needed, room = sum(array.nbytes for array in split.values()), sharding.data_budget(spec.mesh)
     if needed <= room:

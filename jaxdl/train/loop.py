@@ -66,7 +66,7 @@ def train(
     config.check_steps(data.spec.num_train)
     mesh = sharding.mesh(config)
     spec = step_spec(build, config, data, mesh)
-    _check_best(best, spec, data)
+    _check_best(best := config.chosen_best(best), spec, data)
     if config.dry_run:
         from jaxdl.train import dry_run
 
@@ -106,7 +106,7 @@ def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
         raise UserError(f"best=({name!r}, {better!r}): give max or min, Python's own functions")
     _check_splits(data)
     batch = next(iter(batches.padded_batches(data.validation, spec.config.batch_size)))
-    names = metric_names(spec, batch)
+    names = metric_names(spec, batch, max(map(batches.size, (data.validation, data.test))))
     if name not in names:
         raise UserError(
             f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"

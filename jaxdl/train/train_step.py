@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import metrics, tree
+from jaxdl import metrics, ranking, tree
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
 from jaxdl.task import Batch, Key, Metrics, State
@@ -113,7 +113,7 @@ def compile_step(spec: StepSpec) -> Program:
       spec: the constants of the program.
 
     Raises:
-      UserError: the model cannot be built.
+      UserError: the model cannot be built, or a metric of training does not add up.
     """
     config, mesh, data = spec.config, spec.mesh, spec.data
     per_epoch = config.steps_per_epoch(data.num_train)
@@ -125,6 +125,7 @@ def compile_step(spec: StepSpec) -> Program:
     jaxpr, (_, step_metrics) = jax.make_jaxpr(functions.step, return_shape=True)(
         numbers, state, batch
     )
+    ranking.check_additive(step_metrics)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     loops = not (on_cpu and "conv_general_dilated" in flops.primitives(jaxpr))
 
@@ -201,8 +202,9 @@ def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metri
 def _order(spec: StepSpec, split: batches.Split, key: Key, epoch: int | jax.Array) -> jax.Array:
     """Returns the order of a split's examples in an epoch, int32 [N]."""
     lengths = jnp.asarray(split["length"]) if "length" in spec.columns else None
-    size = spec.config.batch_size
-    return batches.epoch_order(key, epoch, spec.data.num_train, size, lengths)
+    size, by = spec.config.batch_size, spec.data.balanced_by
+    balance = batches.Balance(jnp.asarray(split[by]), spec.data.present_classes()) if by else None
+    return batches.epoch_order(key, epoch, spec.data.num_train, size, lengths, balance)
 
 
 def _batch(

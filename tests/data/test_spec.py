@@ -165,6 +165,7 @@ OTHERS = {
     "classes": ("a", "c"),
     "columns": (),
     "categories": (("a", ("x", "y")),),
+    "balanced_by": "label",
     "mirrored": False,
     "widths": (2, 6),
     "per_row": 4,
