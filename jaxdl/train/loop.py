@@ -23,6 +23,7 @@ from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import workdir
 from jaxdl.task import Build
+from jaxdl.train import averaging, initial
 from jaxdl.train.begin import begin_run
 from jaxdl.train.evaluate import metric_names
 from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
@@ -67,15 +68,19 @@ def train(
     mesh = sharding.mesh(config)
     spec = step_spec(build, config, data, mesh)
     _check_best(best, spec, data)
+    averaging.check(config, data.spec.num_train)
+    _check_same_on_all(config, data)
+    source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    _check_same_on_all(config, data)
     with signals.graceful() as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
-                trainer = begin_run(config, spec, data, best, figures, claim, request, resources)
+                trainer = begin_run(
+                    config, spec, data, source, best, figures, claim, request, resources
+                )
                 try:
                     poll(request)
                     stops_early = trainer.pending_events()
@@ -144,6 +149,7 @@ def _check_same_on_all(config: RunConfig, data: Dataset) -> None:
     Raises:
       UserError: they differ. It is raised on all processes.
     """
-    runtime = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
+    names = ("mesh", "fsdp", "profile", "resume", "init_from")
+    runtime = {name: getattr(config, name, "") for name in names}
     identity = saved_config.identity(config) | {"data": data.spec.fingerprint}
     collectives.check_same(identity | runtime)
