@@ -178,6 +178,7 @@ OPTIMIZERS: dict[str, Callable[[Parts], optax.GradientTransformation]] = {
 }
 
 
+# Long: most of it describes the arguments.
 def optimizer(
     name: str,
     learning_rate: Rate,

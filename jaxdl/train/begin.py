@@ -32,8 +32,7 @@ def begin_run(
     spec: StepSpec,
     data: Dataset,
     source: Source | None,
-    best: Best,
-    figures: Figures,
+    hooks: tuple[Best, Figures],
     claim: Claim,
     request: signals.Request,
     resources: ExitStack,
@@ -45,8 +44,7 @@ def begin_run(
       spec: the constants of the compiled step.
       data: the dataset.
       source: weights that a new run starts with; None: random ones.
-      best: as for `loop.train`.
-      figures: as for `loop.train`.
+      hooks: `best` and `figures` as for `loop.train`.
       claim: the run folder, locked for this run.
       request: pending signal, if any.
       resources: stack that receives everything to be closed at the end of the run.
@@ -119,8 +117,8 @@ def begin_run(
         start=start,
         feed=feed,
         data=data,
-        best=best,
-        figures=figures,
+        best=hooks[0],
+        figures=hooks[1],
         schedule=schedule,
         identity=identity,
         claim=claim,

@@ -65,11 +65,8 @@ def train(
     # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    mesh = sharding.mesh(config)
-    spec = step_spec(build, config, data, mesh)
-    _check_best(best, spec, data)
-    averaging.check(config, data.spec.num_train)
-    _check_same_on_all(config, data)
+    spec = step_spec(build, config, data, sharding.mesh(config))
+    _check_fits(config, spec, data, best)
     source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
@@ -78,9 +75,8 @@ def train(
     with signals.graceful() as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
-                trainer = begin_run(
-                    config, spec, data, source, best, figures, claim, request, resources
-                )
+                hooks = best, figures
+                trainer = begin_run(config, spec, data, source, hooks, claim, request, resources)
                 try:
                     poll(request)
                     stops_early = trainer.pending_events()
@@ -95,6 +91,13 @@ def train(
                 f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
                 f"the same command with --workdir={claim.run_folder} goes on"
             ) from error
+
+
+def _check_fits(config: RunConfig, spec: StepSpec, data: Dataset, best: Best) -> None:
+    """Checks a config against the data and the task, and that all processes have the same."""
+    _check_best(best, spec, data)
+    averaging.check(config, data.spec.num_train)
+    _check_same_on_all(config, data)
 
 
 def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
