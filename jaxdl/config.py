@@ -63,8 +63,9 @@ class Runtime:
     resume: str = flag(
         "auto",
         "auto: continue the run in the workdir, if there is one; never: refuse a workdir that "
-        "holds a run; force: continue even with another config or other data",
-        choices=("auto", "never", "force"),
+        "holds a run; force: continue even with another config or other data; extend: continue "
+        "to a greater --num_epochs or --num_steps than the run had",
+        choices=("auto", "never", "force", "extend"),
         runtime=True,
     )
     data_dir: str = flag("", "folder of TFDS data sets; default: TFDS's own", runtime=True)

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from jaxdl import parameter_groups
 from jaxdl.hyperparameters import Rate, is_static
+from jaxdl.parameter_groups import ONE_GROUP, Groups
 
 
 class Parts(NamedTuple):
@@ -176,6 +178,7 @@ OPTIMIZERS: dict[str, Callable[[Parts], optax.GradientTransformation]] = {
 }
 
 
+# Long: most of it describes the arguments.
 def optimizer(
     name: str,
     learning_rate: Rate,
@@ -189,6 +192,7 @@ def optimizer(
     clip_value: Rate = float("inf"),
     clip_adaptive: Rate = float("inf"),
     plateau: optax.GradientTransformationExtraArgs | None = None,
+    groups: Groups = ONE_GROUP,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds an optimizer; every number may be a traced array.
 
@@ -208,19 +212,22 @@ def optimizer(
       clip_adaptive: greatest norm of a unit's gradient relative to the norm of its weights, where a
         bias is one unit and norms are at least 0.001 (Brock et al., 2021); inf clips nothing.
       plateau: scales the rate by the `value` of each `update`, as `contrib.reduce_on_plateau` does.
+      groups: factors of the learning rate of groups of parameters; frozen leaves are left to
+        `supervised`.
     """
 
     def step_rate(count: jax.Array) -> jax.Array:
         return learning_rate * schedule(count)
 
     rate = optax.scale_by_learning_rate(step_rate)
+    rates = [rate, *([plateau] if plateau else []), *([groups.scale()] if groups.scales else [])]
     parts = Parts(
         momentum,
         adam_b2,
         adam_epsilon,
         weight_decay,
         optax.add_decayed_weights(weight_decay, mask=kernels),
-        optax.chain(rate, plateau) if plateau else rate,
+        optax.chain(*rates) if len(rates) > 1 else rate,
         step_rate,
     )
     clips = [
@@ -267,7 +274,9 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
     is_average = lambda node: isinstance(node, contrib.ScheduleFreeState)  # noqa: E731
     for node in jax.tree.leaves(opt_state, is_leaf=is_average):
         if is_average(node):
-            return contrib.schedule_free_eval_params(node, params)
+            trained = parameter_groups.restrict(params, node.z)  # without frozen leaves
+            averaged = contrib.schedule_free_eval_params(node, trained)
+            return parameter_groups.merge(params, averaged)
     return params
 
 

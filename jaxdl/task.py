@@ -154,9 +154,13 @@ class Task(NamedTuple):
       step: (state, batch) -> (state, metrics).
       evaluate: (state, batch) -> metrics, which add up exactly over batches.
       predict: (state, batch) -> outputs.
+      with_variables: (initial state, leaves of the model's variables by path) -> the initial state
+        with these leaves, such as pretrained weights. A path is `params/Dense_0/kernel`. None if
+        the task cannot start from other weights.
     """
 
     init: Callable[[Key], State]
     step: Callable[[State, Batch], tuple[State, Metrics]]
     evaluate: Callable[[State, Batch], Metrics]
     predict: Predict = NO_OUTPUTS
+    with_variables: Callable[[State, Mapping[str, jax.Array]], State] | None = None

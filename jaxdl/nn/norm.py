@@ -9,6 +9,8 @@ Shapes: B examples, C channels or features on the last axis, `...` positions bet
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -94,6 +96,25 @@ class GroupNorm(nn.Module):
         centred, _, var = _standardize(grouped, axes)
         y = (centred * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
         return _scale_and_shift(self, y).astype(self.dtype)
+
+
+def frozen_statistics(is_frozen: Callable[[str], bool]) -> AbstractContextManager[None]:
+    """Context in which layers with frozen running statistics normalise by them in training too.
+
+    Only this module's `BatchNorm` obeys.
+
+    Args:
+      is_frozen: path of a leaf, such as `batch_stats/BatchNorm_0/mean`, -> True if it is frozen.
+    """
+
+    def call(function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        is_trained = not isinstance(module, BatchNorm) or module.is_initializing()
+        if not is_trained and is_frozen("/".join(("batch_stats", *module.path, "mean"))):
+            kwargs = {**kwargs, "train": False}
+        return function(*args, **kwargs)
+
+    return nn.intercept_methods(call)
 
 
 def batch(x: jax.Array, train: bool, dtype: DTypeLike) -> jax.Array:

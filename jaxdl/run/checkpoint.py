@@ -18,7 +18,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,7 @@ class Checkpoints:
             if not isinstance(record, dict):
                 raise ValueError("record.json is not an object")
             record.setdefault("data", "")
+            record.setdefault("ends", [])
             for name, kind in RECORD.items():
                 if not isinstance(record.get(name), kind):
                     raise ValueError(f"record.json has no {name}")
@@ -180,24 +181,26 @@ class Checkpoints:
         leaves: dict[str, str] = record["leaves"]
         target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
         _check_same_model(folder, leaves, target, part)
-        local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         alone = jax.process_count() == 1
         shardings = {path: leaf.sharding for path, leaf in target.items()} if alone else {}
+        arrays = _read_state(folder, record, shardings)
         try:
-            stored = {
-                path: tree.parse_shape(text, shardings.get(path, local))
-                for path, text in leaves.items()
-            }
-            needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
-            if needed > memory.installed():
-                raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
-            arrays = read_arrays(folder / "state", stored)
-            if tree.flat_digest({path: arrays[path] for path in leaves}) != record["state_sha256"]:
-                raise ValueError("the SHA-256 of the state differs from the record's")
             state = tree.unflatten(like, {path[len(part) :]: arrays[path] for path in target})
         except Exception as error:  # as in `wait`
             raise damaged_error(folder, error) from error
         return Saved(step, state, record, log)
+
+    def arrays(self, step: int) -> dict[str, jax.Array]:
+        """Reads and verifies a checkpoint's arrays by path, without knowing its model.
+
+        Args:
+          step: one of `steps()`.
+
+        Raises:
+          DamagedError: a file differs from what was written.
+        """
+        record, _ = self.read(step)
+        return _read_state(self.folder / str(step), record, {})
 
     def set_aside(self, step: int) -> None:
         """Renames a damaged checkpoint, so that it is no longer among `steps()`."""
@@ -265,6 +268,37 @@ class Checkpoints:
         others = [other for other in self.steps() if other != step]
         for other in set(others[:-1]) - keep:  # the newest of the others is kept too
             self.delete(other)
+
+
+def _read_state(
+    folder: Path, record: dict[str, Any], shardings: Mapping[str, jax.sharding.Sharding]
+) -> dict[str, jax.Array]:
+    """Reads the arrays of a checkpoint, and verifies their SHA-256.
+
+    Args:
+      folder: the checkpoint.
+      record: its record.
+      shardings: shardings by path; other arrays are on the first device of this process.
+
+    Raises:
+      DamagedError: the arrays differ from what was written.
+    """
+    local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    leaves: dict[str, str] = record["leaves"]
+    try:
+        stored = {
+            path: tree.parse_shape(text, shardings.get(path, local))
+            for path, text in leaves.items()
+        }
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
+        if needed > memory.installed():
+            raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
+        arrays = read_arrays(folder / "state", stored)
+        if tree.flat_digest({path: arrays[path] for path in leaves}) != record["state_sha256"]:
+            raise ValueError("the SHA-256 of the state differs from the record's")
+    except Exception as error:  # as in `Checkpoints.wait`
+        raise damaged_error(folder, error) from error
+    return arrays
 
 
 def _check_same_model(

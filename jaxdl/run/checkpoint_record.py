@@ -17,6 +17,7 @@ RECORD: dict[str, type] = {
     "best": dict,  # see BEST
     "anchor": list,  # the last step at which a checkpoint was due, and the best step then
     "detours": list,  # pairs of the step that the run went back to and the bad step
+    "ends": list,  # steps at which the run had ended before it was extended
     "seconds": float,  # seconds since the run began
     "timed": list,  # steps and seconds that the rates count
     "leaves": dict,  # type and shape of each array by path
@@ -29,6 +30,7 @@ CONTENT_CHECKS: dict[str, Callable[[Any], bool]] = {
     "detours": lambda value: all(
         isinstance(pair, list) and [type(v) for v in pair] == [int, int] for pair in value
     ),
+    "ends": lambda value: all(type(v) is int for v in value),
     "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
     "leaves": lambda value: all(type(v) is str for v in value.values()),
 }

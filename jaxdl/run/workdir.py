@@ -25,6 +25,8 @@ from jaxdl.run.checkpoint import Checkpoints
 
 CONFIG = "config.json"
 DATA = "data"  # entry of a checkpoint's identity with the fingerprint of the data
+INIT = "init_sha256"  # entry with the SHA-256 of the weights of --init_from, if there are any
+LENGTH = ("num_epochs", "num_steps")  # fields that --resume=extend may change
 LOCK = ".lock"
 # Everything that is written to a run folder, except files that an experiment names itself.
 FILES = (
@@ -164,7 +166,7 @@ def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
 
 def config_of_record(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the config in a checkpoint's record, which lacks the runtime fields."""
-    return {name: value for name, value in record["identity"].items() if name != DATA}
+    return {n: value for n, value in record["identity"].items() if n not in (DATA, INIT)}
 
 
 def read_config(
@@ -229,7 +231,11 @@ def _check_folder(folder: Path, config: RunConfig) -> str:
                 "--resume=auto to go on with it"
             )
         stored: dict[str, Any] | None = None
-        if config.resume == "auto":
+        if config.resume == "extend" and not Checkpoints(checkpoints).steps():
+            raise UserError(
+                f"--resume=extend: --workdir={folder} has no checkpoint to go on from: leave it out"
+            )
+        if config.resume in ("auto", "extend"):
             checkpointed = config_in_checkpoints(folder)
             try:
                 stored, notice = read_config(
@@ -242,7 +248,10 @@ def _check_folder(folder: Path, config: RunConfig) -> str:
         if stored:
             new = saved_config.new_defaults(config, stored)
             ignored = saved_config.runtime_fields(config) | new
+            ignored |= set(LENGTH) if config.resume == "extend" else set()
             check_same(folder, saved_config.identity(config), stored, ignored)
+    elif config.resume == "extend":
+        raise UserError(f"--resume=extend: --workdir={folder} holds no run: leave it out")
     elif folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise UserError(
             f"--workdir={folder} is not empty and not a run folder: give a new or empty one"

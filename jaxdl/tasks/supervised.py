@@ -4,18 +4,21 @@ Shapes: B examples.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import hyperparameters, metrics, optim, regularizers
+from jaxdl import hyperparameters, metrics, optim, parameter_groups, regularizers
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.hyperparameters import Rate
 from jaxdl.metrics import Metrics
+from jaxdl.nn.norm import frozen_statistics
+from jaxdl.parameter_groups import ONE_GROUP, Groups
 from jaxdl.task import Batch, Key, Outputs, Predict, Task
 from jaxdl.tasks.accumulation import accumulate_gradients
 
@@ -88,6 +91,7 @@ def supervised(
     ema_decay: Rate = 0.0,
     learning_rate: Callable[[Any], jax.Array] | None = None,
     accumulate: int = 1,
+    groups: Groups = ONE_GROUP,
     reduce_gradient: Callable[[sharding.Gradient], sharding.Gradient] = lambda gradient: gradient,
 ) -> Task:
     """Builds a supervised task.
@@ -118,6 +122,9 @@ def supervised(
       accumulate: number of parts of a batch whose gradients are accumulated before one update. The
         update equals that of the whole batch, to rounding, except that batch normalisation sees
         one part at a time, and dropout draws a mask for each part.
+      groups: frozen leaves of the model's variables. They keep every bit, the optimizer has no
+        state for them, and their gradient is not computed. A batch normalisation with frozen
+        running statistics normalises by them in training too.
       reduce_gradient: wraps the gradient function to run on several devices, such as
         `sharding.data_parallel`; by default the compiler inserts the sums over devices.
 
@@ -139,19 +146,28 @@ def supervised(
         if inputs not in batch:
             raise UserError(f"inputs={inputs!r}: a batch has {', '.join(batch)}: name one of these")
         variables = dict(model.init({"params": params_key}, batch[inputs], train=False))
-        params = variables.pop("params")
+        return begin(key, variables.pop("params"), variables)
+
+    def begin(key: Key, params: optax.Params, model_state: Any) -> TrainState:
+        groups.check(_named(params, model_state))
         # A copy: the compiled step donates the buffers of its state, and may donate each only once.
-        average = jax.tree.map(jnp.copy, (params, variables)) if use_average else None
-        return TrainState(jnp.int32(0), key, params, variables, optimizer.init(params), average)
+        average = jax.tree.map(jnp.copy, (params, model_state)) if use_average else None
+        opt_state = optimizer.init(groups.split(params)[0])
+        return TrainState(jnp.int32(0), key, params, model_state, opt_state, average)
+
+    def with_variables(state: TrainState, leaves: Mapping[str, jax.Array]) -> TrainState:
+        new = parameter_groups.unflatten(_named(state.params, state.model_state), leaves)
+        return begin(state.key, *_join(new))
 
     def apply(params: optax.Params, model_state: Any, x: jax.Array, key: Key) -> Any:
-        return model.apply(
-            {"params": params, **model_state},
-            x,
-            train=True,
-            mutable=list(model_state),
-            rngs={"dropout": key},
-        )
+        with frozen_statistics(groups.is_frozen) if groups.freeze else nullcontext():
+            return model.apply(
+                {"params": params, **model_state},
+                x,
+                train=True,
+                mutable=list(model_state),
+                rngs={"dropout": key},
+            )
 
     def mean_loss(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         values, mask = loss(outputs, batch), batch["mask"]
@@ -163,14 +179,17 @@ def supervised(
         return metrics.mean(values, mask)
 
     def objective(
-        params: optax.Params, model_state: Any, part: Batch, key: Key, examples: jax.Array
+        trained: optax.Params, rest: Any, part: Batch, key: Key, examples: jax.Array
     ) -> Any:
         """Contribution of a part of a batch to the mean loss over all `examples` of the batch."""
+        model_state, frozen = rest
+        params = parameter_groups.merge(trained, frozen)
         outputs, model_state = apply(params, model_state, part[inputs], key)
         total, count = mean_loss(outputs, part)
         values = with_loss((total, count), train_metrics_fn(outputs, part))
         share = count / examples
-        return total / examples + penalty(params) * share, (dict(model_state), values)
+        rest = dict(model_state), frozen
+        return total / examples + penalty(trained) * share, (rest, values)
 
     differentiate = jax.grad(objective, has_aux=True)
     if accumulate > 1:
@@ -182,18 +201,21 @@ def supervised(
         batch = preprocess(augment(augment_key, batch))
         examples = jnp.sum(batch["mask"])
 
-        gradient, (model_state, values) = differentiate(
-            state.params, state.model_state, batch, dropout_key, examples
+        trained, frozen = groups.split(state.params)
+        gradient, ((model_state, _), values) = differentiate(
+            trained, (state.model_state, frozen), batch, dropout_key, examples
         )
+        model_state = groups.hold(model_state, state.model_state)
         total, count = values["loss"]
         updates, opt_state = optimizer.update(
-            gradient, state.opt_state, state.params, value=total / count
+            gradient, state.opt_state, trained, value=total / count
         )
-        params = optax.apply_updates(state.params, updates)
+        params = parameter_groups.merge(optax.apply_updates(trained, updates), frozen)
         average = state.average
         if use_average:
             new = optim.eval_params(opt_state, params), model_state
             average = regularizers.moving_average(average, new, ema_decay, state.step)
+            average = _join(groups.hold(_named(*average), _named(*new)))
         new_state = TrainState(state.step + 1, state.key, params, model_state, opt_state, average)
         values |= {"gradient_norm": metrics.scalar(optax.tree.norm(gradient))}
         if learning_rate is not None:
@@ -213,7 +235,7 @@ def supervised(
         return preprocess(batch)[inputs]
 
     predict = Predict(prepare or model_input, apply_eval, finish, kind=kind)
-    return Task(init, step, evaluate, predict)
+    return Task(init, step, evaluate, predict, with_variables)
 
 
 def with_loss(loss: tuple[jax.Array, jax.Array], values: Metrics) -> Metrics:
@@ -252,6 +274,24 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
     else:
         params, model_state = state.average
     return {"params": params, **model_state}
+
+
+def variables(state: TrainState) -> dict[str, Any]:
+    """Returns the variables that are trained, by collection: `params`, `batch_stats`, ..."""
+    return _named(state.params, state.model_state)
+
+
+def with_average(state: TrainState, average: Mapping[str, Any]) -> TrainState:
+    """Returns a state in which the given variables, by collection, are evaluated."""
+    return state._replace(average=_join(average))
+
+
+def _named(params: optax.Params, model_state: Any) -> dict[str, Any]:
+    return {"params": params, **model_state}
+
+
+def _join(variables: Mapping[str, Any]) -> tuple[optax.Params, dict[str, Any]]:
+    return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
 
 def accuracy_metrics(outputs: jax.Array, batch: Batch) -> Metrics:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from jaxdl import hyperparameters, optim, regularizers, schedules
-from jaxdl.config import RunConfig, flag
+from jaxdl import hyperparameters, optim, parameter_groups, regularizers, schedules
+from jaxdl.config import RunConfig, absolute, flag
 from jaxdl.data.spec import DataSpec
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
@@ -95,6 +95,34 @@ class SupervisedConfig(RunConfig):
         "before one update; batch norm then uses the statistics of each part",
         low=1,
     )
+    init_from: str = flag(
+        "",
+        "run folder or .safetensors file whose weights the run starts with; it is not needed once "
+        "the run has begun",
+        runtime=True,
+    )
+    init_skip: str = flag(
+        "",
+        "regular expression of paths, such as Dense_2, of the leaves that --init_from leaves at "
+        "their initial values, such as a new head",
+    )
+    freeze: str = flag(
+        "",
+        "regular expression of paths, such as Conv_0|Conv_1, of the leaves that do not change; a "
+        "path is params/Conv_0/kernel or batch_stats/BatchNorm_0/mean",
+    )
+    learning_rate_scale: str = flag(
+        "",
+        "REGEX:FACTOR,REGEX:FACTOR: factors of the learning rate of groups of parameters; the "
+        "first that matches a path counts",
+    )
+    average_last: int = flag(
+        0,
+        "number of last checkpoints whose average is evaluated at the end, in addition to the "
+        "last state; 0: none",
+        low=0,
+        high=1000,
+    )
 
     parallel: str = flag(
         "jit",
@@ -103,14 +131,23 @@ class SupervisedConfig(RunConfig):
         choices=("jit", "pmap"),
     )
 
+    def __post_init__(self) -> None:
+        """Makes the path of the weights absolute, as a run may be resumed from another folder."""
+        super().__post_init__()
+        if self.init_from:
+            object.__setattr__(self, "init_from", absolute(self.init_from, "init_from"))
+
     def validate(self) -> None:
         """Checks rules between flags.
 
         Raises:
           UserError: --accumulate does not divide --batch_size; --parallel=pmap with a sharded
-            state; schedule_free with a momentum near 0.
+            state; schedule_free with a momentum near 0; an expression that is not valid.
         """
         super().validate()
+        groups(self)
+        if self.init_skip:
+            parameter_groups.compile_pattern("init_skip", self.init_skip)
         if self.optimizer == "schedule_free" and self.momentum < 1e-3:
             raise UserError(
                 f"--momentum={self.momentum} with --optimizer=schedule_free, which divides by it: "
@@ -144,6 +181,11 @@ def schedule(config: SupervisedConfig, examples: int) -> optax.Schedule:
     return schedules.schedule(name, total, warmup)
 
 
+def groups(config: SupervisedConfig) -> parameter_groups.Groups:
+    """Returns the groups of parameters of --freeze and --learning_rate_scale."""
+    return parameter_groups.parse(config.freeze, config.learning_rate_scale)
+
+
 def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransformationExtraArgs:
     """Builds the optimizer.
 
@@ -168,6 +210,7 @@ def optimizer(config: SupervisedConfig, examples: int) -> optax.GradientTransfor
         clip_value=config.clip_value,
         clip_adaptive=config.clip_adaptive,
         plateau=plateau,
+        groups=groups(config),
     )
 
 
@@ -222,6 +265,7 @@ def supervised_from_config(
         ema_decay=config.ema_decay,
         learning_rate=lambda opt_state: optim.learning_rate(opt_state, peak, factor),
         accumulate=config.accumulate,
+        groups=groups(config),
         **reduce_gradient,
         **options,
     )

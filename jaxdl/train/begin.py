@@ -10,17 +10,19 @@ from jaxdl.config import RunConfig
 from jaxdl.console import Training
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
+from jaxdl.errors import UserError
 from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.environment import SOURCE
-from jaxdl.run.workdir import Claim
-from jaxdl.train import flops, resume, rewind
+from jaxdl.run.workdir import DATA, INIT, Claim
+from jaxdl.train import extend, flops, initial, resume, rewind
 from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import open_feed
 from jaxdl.train.hooks import Best, Figures
+from jaxdl.train.initial import Source
 from jaxdl.train.step_spec import StepSpec, build_task, device_operands
 from jaxdl.train.stopwatch import Stopwatch
-from jaxdl.train.train_step import compile_step
+from jaxdl.train.train_step import LoopState, compile_step
 from jaxdl.train.trainer import Parts, Trainer
 
 
@@ -29,8 +31,8 @@ def begin_run(
     config: RunConfig,
     spec: StepSpec,
     data: Dataset,
-    best: Best,
-    figures: Figures,
+    source: Source | None,
+    hooks: tuple[Best, Figures],
     claim: Claim,
     request: signals.Request,
     resources: ExitStack,
@@ -41,8 +43,8 @@ def begin_run(
       config: the run's config.
       spec: the constants of the compiled step.
       data: the dataset.
-      best: as for `loop.train`.
-      figures: as for `loop.train`.
+      source: weights that a new run starts with; None: random ones.
+      hooks: `best` and `figures` as for `loop.train`.
       claim: the run folder, locked for this run.
       request: pending signal, if any.
       resources: stack that receives everything to be closed at the end of the run.
@@ -67,7 +69,7 @@ def begin_run(
     feed = open_feed(program, spec, data.train, data_key)
     resources.callback(feed.close)
     identity = resume.Identity(
-        saved_config.identity(config) | {"data": data.spec.fingerprint},
+        saved_config.identity(config) | {DATA: data.spec.fingerprint} | _weights(source),
         environment.versions(mesh.size) | {SOURCE: environment.source_digest(config)},
         data.spec.to_json(),
     )
@@ -78,9 +80,13 @@ def begin_run(
     saved, detours = resume.restore(
         checkpoints, program.state_shapes, detours, force=config.resume == "force"
     )
+    if saved:
+        identity = resume.own_weights(identity, saved, force=config.resume == "force")
+        resume.check_fits(saved, config, identity, claim.run_folder, total)
+        if config.resume == "extend":
+            saved = extend.extend(saved, config, examples)
     progress = resume.progress(saved, detours)
     if saved:
-        resume.check_fits(saved, config, identity, claim.run_folder, total)
         clock.resume(saved.record["seconds"], progress.timed)
     log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
     resources.callback(log.close)
@@ -92,17 +98,27 @@ def begin_run(
     resources.callback(bar.close)
     profiler = Profiler(config.profiled_steps(), claim.folder)
     resources.callback(profiler.end)
+    operands = device_operands(config, mesh)
+
+    def start() -> LoopState:
+        if identity.config.get(INIT) != _weights(source).get(INIT):  # no checkpoint is left
+            raise UserError(
+                f"{claim.run_folder} goes back to its first step, which needs the weights that it "
+                "began with: give their --init_from"
+            )
+        return initial.start(program, spec, operands, state_key, source)
+
     parts = Parts(
         config=config,
         spec=spec,
         program=program,
-        operands=device_operands(config, mesh),
+        operands=operands,
         task=build_task(spec, hyperparameters.operands(config)),
-        key=state_key,
+        start=start,
         feed=feed,
         data=data,
-        best=best,
-        figures=figures,
+        best=hooks[0],
+        figures=hooks[1],
         schedule=schedule,
         identity=identity,
         claim=claim,
@@ -117,3 +133,8 @@ def begin_run(
     trainer = Trainer(parts, saved, detours)
     trainer.sync_folder(saved)
     return trainer
+
+
+def _weights(source: Source | None) -> dict[str, str]:
+    """Returns the entry of a run's identity for the weights that it starts with."""
+    return {INIT: source.digest} if source else {}

@@ -25,7 +25,7 @@ from jaxdl.distributed import sharding
 from jaxdl.errors import TrainingError
 from jaxdl.run import checkpoint, checkpoint_record
 from jaxdl.run.checkpoint import MOST_CHECKPOINTS
-from jaxdl.train import flops
+from jaxdl.train import averaging, flops
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.feed import Feed, Resident, open_feed
 from jaxdl.train.step_spec import Operands, StepSpec, device_operands
@@ -86,9 +86,10 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
     final_seconds = eval_seconds * (1 + 2 * test_ratio)
     total = compile_seconds + training + saves * save_seconds + final_seconds
 
+    kept = MOST_CHECKPOINTS + averaging.count(config)
     for resource, needed, free in (
         ("memory", peak, _free_memory(mesh)),
-        ("disk", size * MOST_CHECKPOINTS, shutil.disk_usage(_existing_folder(config)).free),
+        ("disk", size * kept, shutil.disk_usage(_existing_folder(config)).free),
     ):
         if needed > free:
             say(f"warning: {resource}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
@@ -103,7 +104,7 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
         **flops.share(per_step / step_seconds, mesh.devices.flat[0], mesh.size),
         "steps": steps,
         "seconds_to_finish": round(total, 1),
-        "checkpoints_mb": round(size * MOST_CHECKPOINTS / 1e6, 3),
+        "checkpoints_mb": round(size * kept / 1e6, 3),
     }
 
 

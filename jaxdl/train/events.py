@@ -21,6 +21,7 @@ class EventSchedule(NamedTuple):
       log_every: steps between two lines of training metrics.
       eval_every: steps between two evaluations.
       checkpoint_every: steps between two checkpoints.
+      ends: steps at which the run had ended before it was extended.
     """
 
     total: int
@@ -28,10 +29,22 @@ class EventSchedule(NamedTuple):
     log_every: int
     eval_every: int
     checkpoint_every: int
+    ends: tuple[int, ...] = ()
 
     def is_due(self, step: int, every: int) -> bool:
         """Returns True at each multiple of `every`, and at the end of the run."""
-        return step == self.total or step % every == 0
+        return step == self.total or step in self.ends or step % every == 0
+
+    def last_checkpoints(self, step: int, count: int) -> list[int]:
+        """Returns the steps of the last `count` checkpoints of a run that ends at `step`.
+
+        >>> EventSchedule(100, 40, 15, 40, checkpoint_every=40).last_checkpoints(100, 2)
+        [80, 100]
+        """
+        every = self.checkpoint_every
+        multiples = range(step // every * every, 0, -every)[:count]
+        earlier = [end for end in self.ends if end < step]
+        return sorted({step, *multiples, *earlier})[-count:] if count else []
 
     def next_stop(self, step: int, others: list[int]) -> int:
         """Returns the first later step at which the host has something to do.

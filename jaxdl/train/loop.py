@@ -23,6 +23,7 @@ from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import workdir
 from jaxdl.task import Build
+from jaxdl.train import averaging, initial
 from jaxdl.train.begin import begin_run
 from jaxdl.train.evaluate import metric_names
 from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
@@ -64,18 +65,18 @@ def train(
     # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    mesh = sharding.mesh(config)
-    spec = step_spec(build, config, data, mesh)
-    _check_best(best := config.chosen_best(best), spec, data)
+    spec = step_spec(build, config, data, sharding.mesh(config))
+    _check_fits(config, spec, data, best := config.chosen_best(best))
+    source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    _check_same_on_all(config, data)
     with signals.graceful() as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
-                trainer = begin_run(config, spec, data, best, figures, claim, request, resources)
+                hooks = best, figures
+                trainer = begin_run(config, spec, data, source, hooks, claim, request, resources)
                 try:
                     poll(request)
                     stops_early = trainer.pending_events()
@@ -90,6 +91,13 @@ def train(
                 f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
                 f"the same command with --workdir={claim.run_folder} goes on"
             ) from error
+
+
+def _check_fits(config: RunConfig, spec: StepSpec, data: Dataset, best: Best) -> None:
+    """Checks a config against the data and the task, and that all processes have the same."""
+    _check_best(best, spec, data)
+    averaging.check(config, data.spec.num_train)
+    _check_same_on_all(config, data)
 
 
 def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
@@ -144,6 +152,7 @@ def _check_same_on_all(config: RunConfig, data: Dataset) -> None:
     Raises:
       UserError: they differ. It is raised on all processes.
     """
-    runtime = {name: getattr(config, name) for name in ("mesh", "fsdp", "profile", "resume")}
+    names = ("mesh", "fsdp", "profile", "resume", "init_from")
+    runtime = {name: getattr(config, name, "") for name in names}
     identity = saved_config.identity(config) | {"data": data.spec.fingerprint}
     collectives.check_same(identity | runtime)

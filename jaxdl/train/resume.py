@@ -17,7 +17,7 @@ from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
-from jaxdl.errors import UserError
+from jaxdl.errors import UserError, shortened
 from jaxdl.run import environment, logger, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
@@ -51,6 +51,7 @@ class LoopProgress(NamedTuple):
       best: the best evaluation so far.
       anchor: the last step at which a checkpoint was due, and the step of the best one then.
       detours: the detours of the run. The list is never changed in place.
+      ends: steps at which the run had ended before it was extended.
       timed: steps and seconds that the rates count.
     """
 
@@ -58,6 +59,7 @@ class LoopProgress(NamedTuple):
     best: BestTracker = BestTracker()
     anchor: tuple[int, int] = (0, 0)
     detours: Detours = []  # noqa: RUF012
+    ends: tuple[int, ...] = ()
     timed: tuple[int, float] = (0, 0.0)
 
     def to_record(self, identity: Identity, seconds: float) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class LoopProgress(NamedTuple):
             "best": self.best.to_record(),
             "anchor": list(self.anchor),
             "detours": self.detours,
+            "ends": list(self.ends),
             "seconds": seconds,
             "timed": list(self.timed),
         }
@@ -88,7 +91,8 @@ def progress(saved: Saved | None, detours: Detours) -> LoopProgress:
     best = BestTracker.from_record(record["best"])
     anchor_step, anchor_best = record["anchor"]
     steps, seconds = record["timed"]
-    return LoopProgress(saved.step, best, (anchor_step, anchor_best), detours, (steps, seconds))
+    anchor, ends = (anchor_step, anchor_best), tuple(record["ends"])
+    return LoopProgress(saved.step, best, anchor, detours, ends, (steps, seconds))
 
 
 def restore(
@@ -167,8 +171,10 @@ def check_fits(
     """
     if config.resume != "force":
         saved_identity = saved.record["identity"]
+        _check_weights(identity.config, saved_identity)
         newer = saved_config.new_defaults(config, saved_identity)
-        workdir.check_same(Path(run_folder), identity.config, saved_identity, newer)
+        ignored = newer | set(workdir.LENGTH if config.resume == "extend" else ())
+        workdir.check_same(Path(run_folder), identity.config, saved_identity, ignored)
     then, now = saved.record["versions"], identity.versions
     if now.get(SOURCE, "") != then.get(SOURCE, now.get(SOURCE, "")):
         say(
@@ -186,6 +192,37 @@ def check_fits(
         raise UserError(
             f"{run_folder} is at step {saved.step}, and this run would end at {total}: give more "
             "--num_steps or --num_epochs, or another --workdir"
+        )
+
+
+def own_weights(identity: Identity, saved: Saved, force: bool) -> Identity:
+    """Returns the identity with the weights that the run started from, if it names no others.
+
+    Args:
+      identity: the run's identity. It lacks the weights if --init_from is not given, or cannot be
+        read any more.
+      saved: the checkpoint that the run continues from.
+      force: whether the weights of the checkpoint count in any case.
+    """
+    if workdir.INIT in identity.config and not force:
+        return identity
+    others = {name: value for name, value in identity.config.items() if name != workdir.INIT}
+    there = saved.record["identity"].get(workdir.INIT)
+    return identity._replace(config=others | ({workdir.INIT: there} if there else {}))
+
+
+def _check_weights(here: dict[str, Any], there: dict[str, Any]) -> None:
+    """Checks that a run started from the weights that --init_from names.
+
+    Raises:
+      UserError: it started from others.
+    """
+    mine, its = here.get(workdir.INIT), there.get(workdir.INIT)
+    if mine != its:
+        began = f"weights with the SHA-256 {shortened(its, 12)}" if its else "random weights"
+        raise UserError(
+            f"--init_from has the SHA-256 {shortened(mine, 12)}, and the run in this workdir began "
+            f"with {began}: leave it out to go on, or give another --workdir"
         )
 
 

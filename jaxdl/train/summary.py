@@ -27,7 +27,7 @@ class End(NamedTuple):
       task: the run's task.
       state: the final state.
       final: metrics of the final state on the test split.
-      best: metrics of the best state by split.
+      others: metrics of other states, such as `best/validation` and `average/test`.
       at: progress of the run.
       metric: name of the metric that selected the best state, and `max` or `min`.
     """
@@ -35,7 +35,7 @@ class End(NamedTuple):
     task: Task
     state: State
     final: dict[str, np.ndarray]
-    best: dict[str, dict[str, np.ndarray]]
+    others: dict[str, dict[str, np.ndarray]]
     at: LoopProgress
     metric: tuple[str, Callable[[float, float], float]]
 
@@ -53,14 +53,14 @@ def results(
 
     Returns:
       The last logged metrics of each split, the test metrics of the final state, the metrics of the
-      best state, the rates, and the SHA-256 of the final state.
+      best state and of the average, the rates, and the SHA-256 of the final state.
     """
     values: dict[str, Any] = {}
     for line in lines:
         values |= {f"{line['split']}/{k}": line[k] for k in metrics_log.metric_names(line)}
     values |= {f"test/{k}": v for k, v in metrics.scalars(end.final).items()}
-    for split, best_metrics in end.best.items():
-        values |= {f"best/{split}/{k}": v for k, v in metrics.scalars(best_metrics).items()}
+    for name, others in end.others.items():
+        values |= {f"{name}/{k}": v for k, v in metrics.scalars(others).items()}
     return values | {
         "step": end.at.step,
         "best_step": end.at.best.step,

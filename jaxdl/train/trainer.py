@@ -21,12 +21,12 @@ from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
-from jaxdl.run import logger, pictures
+from jaxdl.run import logger, pictures, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import Saved
 from jaxdl.run.workdir import Claim
-from jaxdl.task import Key, State, Task
-from jaxdl.train import nonfinite, resume, rewind, summary
+from jaxdl.task import State, Task
+from jaxdl.train import averaging, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import Feed
@@ -45,7 +45,7 @@ class Parts(NamedTuple):
     program: Program
     operands: Operands
     task: Task
-    key: Key  # key of the initial state
+    start: Callable[[], LoopState]  # state at step 0
     feed: Feed
     data: Dataset
     best: Best
@@ -85,10 +85,13 @@ class Trainer:
         that they leave the same folder.
         """
         folder, config = self.parts.claim.folder, self.parts.identity.config
+        if saved is None and workdir.INIT in config:
+            self._save()  # from here on the run does not need its --init_from
         if saved and saved_config.differences(config, saved.record["identity"]):
-            # --resume=force: from here on the run has this config.
-            self._last_saved = -1
+            self._last_saved = -1  # --resume=force or extend: from here on the run has this config
             self._save()
+            self.parts.checkpoints.wait()
+            (folder / "summary.json").unlink(missing_ok=True)  # it is not at its end any more
         if self.progress.detours:
             rewind.write(folder, self.progress.detours)
         pictures.delete_from(folder / "plots", self.progress.step)
@@ -128,7 +131,7 @@ class Trainer:
         Raises:
           TrainingError: a step was not finite, and --on_nonfinite ends the run.
         """
-        parts, step, due = self.parts, self.progress.step, self.parts.schedule
+        parts, step, due = self.parts, self.progress.step, self._due()
         logs = due.is_due(step, due.log_every)
         evaluates = due.is_due(step, due.eval_every)
         saves = due.is_due(step, due.checkpoint_every)
@@ -170,22 +173,11 @@ class Trainer:
         Raises:
           TrainingError: `final_eval` or a plot failed, or a test metric is not finite.
         """
-        parts, progress = self.parts, self.progress
+        parts = self.parts
         parts.profiler.end()
         parts.checkpoints.wait()
         parts.claim.check()
-        best_step = progress.best.step
-        best = resume.best_state(parts.checkpoints, best_step, progress.step, self.carry)
-        keeps_best = parts.config.final == "best" or parts.config.patience > 0
-        is_best = keeps_best and best is not None
-        state = best if is_best else self.carry.state
-        final = self._evaluate(state, parts.data.test)
-        self._log("test", metrics.scalars(final), best_step if is_best else progress.step)
-        best_metrics: dict[str, dict[str, np.ndarray]] = {}
-        if best is not None:
-            best_metrics["validation"] = self._evaluate(best, parts.data.validation)
-            best_metrics["test"] = final if is_best else self._evaluate(best, parts.data.test)
-        end = summary.End(parts.task, state, final, best_metrics, progress, parts.best)
+        end = _evaluate_end(self)
         steps, seconds = parts.clock.timed
         rates = parts.speed(steps / max(seconds, 1e-9)) if steps else {}
         results = summary.results(end, parts.log.lines(), parts.clock.elapsed(), rates)
@@ -197,7 +189,7 @@ class Trainer:
         parts.claim.check()
         parts.log.summarize(results)
         say(f"results: {parts.claim.folder}")
-        summary.check(failures, final, parts.claim.run_folder)
+        summary.check(failures, end.final, parts.claim.run_folder)
         return results
 
     def stop(self, number: int) -> signals.Stopped:
@@ -224,7 +216,7 @@ class Trainer:
         parts = self.parts
         self.progress = resume.progress(saved, detours)
         self._last_saved = saved.step if saved else -1
-        self.carry = saved.state if saved else parts.program.start(parts.operands, parts.key)
+        self.carry = saved.state if saved else parts.start()
 
     def _take_steps(self) -> None:
         """Takes the steps up to the next event, or as many as fill about half a second."""
@@ -254,6 +246,14 @@ class Trainer:
         poll = parts.request.poll if jax.process_count() == 1 else lambda: None
         return evaluate_split(parts.spec, parts.operands, state, split, poll)
 
+    def _averaged(self) -> list[int]:
+        """Returns the steps of the checkpoints to average if the run ended now."""
+        count = averaging.count(self.parts.config)
+        return self._due().last_checkpoints(self.progress.step, count)
+
+    def _due(self) -> EventSchedule:
+        return self.parts.schedule._replace(ends=self.progress.ends)
+
     def _evaluate_validation(self) -> None:
         """Evaluates on validation, logs, updates the best and draws the figures."""
         parts, step, state = self.parts, self.progress.step, self.carry.state
@@ -271,7 +271,7 @@ class Trainer:
             return
         log, progress = self.parts.log, self.progress
         log.sync()
-        keep = (progress.best.step, *progress.anchor)
+        keep = (progress.best.step, *progress.anchor, *self._averaged())
         self.parts.checkpoints.save(progress.step, self.carry, self._record(), log.text(), keep)
         self._last_saved = progress.step
 
@@ -312,6 +312,26 @@ class Trainer:
         parts.clock.start_lap(self.progress.step)  # repeated steps count again
         parts.log.go_back(resume.kept_lines(saved))
         self.sync_folder(saved)
+
+
+def _evaluate_end(trainer: Trainer) -> summary.End:
+    """Evaluates the final, the best and the averaged state; logs the final one."""
+    parts, progress, evaluate = trainer.parts, trainer.progress, trainer._evaluate
+    best_step, test = progress.best.step, parts.data.test
+    best = resume.best_state(parts.checkpoints, best_step, progress.step, trainer.carry)
+    keeps_best = parts.config.final == "best" or parts.config.patience > 0
+    is_best = keeps_best and best is not None
+    state = best if is_best else trainer.carry.state
+    final = evaluate(state, test)
+    trainer._log("test", metrics.scalars(final), best_step if is_best else progress.step)
+    others: dict[str, dict[str, np.ndarray]] = {}
+    if best is not None:
+        others["best/validation"] = evaluate(best, parts.data.validation)
+        others["best/test"] = final if is_best else evaluate(best, test)
+    average = averaging.average_state(parts.checkpoints, trainer._averaged(), trainer.carry)
+    if average is not None:
+        others["average/test"] = evaluate(average, test)
+    return summary.End(parts.task, state, final, others, progress, parts.best)
 
 
 def poll(request: signals.Request) -> None:
