@@ -43,8 +43,9 @@ ROOMS = {
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun")
+        for name in ("side", "models", "agent", "speedrun", "reference")
     },
+    "torchvision": {"experiments/benchmarks/torch_reference.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
 }

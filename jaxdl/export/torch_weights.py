@@ -175,6 +175,25 @@ def flatten(variables: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return leaves
 
 
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`.
+
+    Args:
+      leaves: leaves by path.
+
+    >>> unflatten({"params/Dense_0/bias": 1})
+    {'params': {'Dense_0': {'bias': 1}}}
+    """
+    variables: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = variables
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return variables
+
+
 def _misfit(link: Link, inputs: list[np.ndarray], flat: Mapping[str, Any]) -> UserError:
     pairs = zip(link.names, inputs, strict=True)
     here = ", ".join(f"{shortened(path)} {list(flat[path].shape)}" for path in link.paths[:2])
