@@ -37,6 +37,7 @@ ROOMS = {
     "orbax": {"jaxdl/run/checkpoint_io.py"},
     "tensorboardX": {"jaxdl/run/logger.py"},
     "matplotlib": {"jaxdl/run/plots.py", "jaxdl/run/curves.py"},
+    "safetensors": {"jaxdl/export/tensor_file.py", "experiments/benchmarks/torch_reference.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},
     # What Grain needs of it stands where Grain does.
     "absl": {"jaxdl/cli.py", "jaxdl/flags.py", "jaxdl/data/pipeline.py"},

@@ -63,59 +63,58 @@ def resnet_layers(convolutions: int) -> list[tuple[str, str]]:
     return layers
 
 
-def rename(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, np.ndarray]:
-    """Renames tensors to the names of a model, where the layers are certain without names.
+def match_names(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, str]:
+    """Finds the names that a model's tensors have in PyTorch's models of this package.
 
-    These are the layers of an `nn.Sequential`, which are numbered, and those of a recurrent model,
-    which has one embedding, one recurrent and one linear layer. Prefixes of wrappers are removed.
+    Prefixes of wrappers are removed. Modules are renamed where their place is certain without a
+    name: those of an `nn.Sequential` are numbered, and a recurrent model has one embedding, one
+    recurrent and one linear layer.
 
     Args:
       tensors: PyTorch's tensors by name.
       names: names to give.
 
     Returns:
-      The tensors, by their old names where the layers are not certain.
+      New names by old ones. A name without a counterpart stays.
 
     >>> bias = np.zeros(2)
-    >>> list(rename({"module.0.bias": bias, "module.2.bias": bias}, ["fc1.bias", "fc2.bias"]))
-    ['fc1.bias', 'fc2.bias']
+    >>> match_names({"module.0.bias": bias, "module.2.bias": bias}, ["fc1.bias", "fc2.bias"])
+    {'module.0.bias': 'fc1.bias', 'module.2.bias': 'fc2.bias'}
     """
-    tensors = _unwrap(tensors)
-    modules = {_module(name) for name in tensors}
+    inner = _unwrap(tensors)
+    ranks = {inner[name]: np.ndim(array) for name, array in tensors.items()}
     recurrent = any("weight_hh" in name for name in names)
-    is_sequential = all(re.fullmatch(r"\d+(\.\d+)*", module) for module in modules)
+    is_sequential = all(re.fullmatch(r"\d+(\.\d+)*", module_of(name)) for name in ranks)
     is_nested = any(name.startswith(("layer1.", "encoder.")) for name in names)
     if is_nested or not (recurrent or is_sequential):
-        return tensors
-    ranks = {name: np.ndim(array) for name, array in tensors.items()}
+        return inner
     old, new = _by_kind(ranks), _by_kind(dict.fromkeys(names, 0))
-    if recurrent and any(len(layers) > 1 for layers in old.values()):
-        return tensors
+    if recurrent and any(len(modules) > 1 for modules in old.values()):
+        return inner
     targets = {
-        layer: target
-        for kind, layers in old.items()
-        for layer, target in zip(layers, new.get(kind, []), strict=False)
+        module: target
+        for kind, modules in old.items()
+        for module, target in zip(modules, new.get(kind, []), strict=False)
     }
     renamed = {}
-    for name, array in tensors.items():
-        module, part = _module(name), name.rpartition(".")[2]
-        target = targets.get(module, module)
-        renamed[f"{target}.{part}" if target else part] = array
+    for outer, name in inner.items():
+        target, part = targets.get(module_of(name), module_of(name)), name.rpartition(".")[2]
+        renamed[outer] = f"{target}.{part}" if target else part
     return renamed
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
     """Name of the module that a tensor belongs to; "" for the model itself."""
     return name.rpartition(".")[0]
 
 
-def _unwrap(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefixes of wrappers, if all names have them."""
-    names = list(tensors)
+def _unwrap(names: Collection[str]) -> dict[str, str]:
+    """Names without the prefixes of wrappers that all names have, by old names."""
+    inner = list(names)
     for prefix in WRAPPERS * 2:  # one may be inside the other
-        if names and all(name.startswith(prefix) for name in names):
-            names = [name.removeprefix(prefix) for name in names]
-    return dict(zip(names, tensors.values(), strict=True))
+        if inner and all(name.startswith(prefix) for name in inner):
+            inner = [name.removeprefix(prefix) for name in inner]
+    return dict(zip(names, inner, strict=True))
 
 
 def _by_kind(ranks: Mapping[str, int]) -> dict[str, list[str]]:
@@ -126,7 +125,7 @@ def _by_kind(ranks: Mapping[str, int]) -> dict[str, list[str]]:
     """
     parts: dict[str, set[str]] = {}
     for name in ranks:
-        parts.setdefault(_module(name), set()).add(name.rpartition(".")[2])
+        parts.setdefault(module_of(name), set()).add(name.rpartition(".")[2])
     kinds: dict[str, list[str]] = {}
     for module in sorted(parts, key=lambda name: [int(n) for n in re.findall(r"\d+", name)]):
         if any(part.startswith("weight_hh") for part in parts[module]):

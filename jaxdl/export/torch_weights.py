@@ -25,7 +25,7 @@ import numpy as np
 from jaxdl.errors import UserError, shortened
 from jaxdl.export import tensor_file
 from jaxdl.export.torch_layers import TRACKED, Link, find_links
-from jaxdl.export.torch_names import rename
+from jaxdl.export.torch_names import match_names, module_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -64,8 +64,9 @@ def from_torch(
     """
     flat = flatten(like)
     links = find_links(flat)
-    tensors = rename(tensors, {name for link in links for name in link.names})
     names = [name for link in links for name in link.names]
+    renamed = match_names(tensors, names)
+    tensors = {renamed[name]: array for name, array in tensors.items()}
     if missing := [name for name in names if name not in tensors and not name.endswith(TRACKED)]:
         raise UserError(
             f"PyTorch's weights lack {_some(missing)} of this model: give weights of the same "
@@ -97,12 +98,17 @@ def to_torch(variables: Mapping[str, Any]) -> Arrays:
       variables: variables of the model, {"params": ..., "batch_stats": ...}.
 
     Returns:
-      float32 arrays by PyTorch's names; `num_batches_tracked` are int64.
+      float32 arrays by PyTorch's names; `num_batches_tracked` are int64, 0 where `variables` lack
+      the number of steps.
 
     Raises:
       UserError: the model has no counterpart in PyTorch.
     """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(variables).items()}
+    # A model's `predict` does not read the number of steps, so an export may lack it.
+    norms = [path.removesuffix("mean") for path in flat if path.startswith("batch_stats/")]
+    steps = {f"{norm}steps": np.float32(0) for norm in norms if f"{norm}var" in flat}
+    flat = steps | flat
     tensors: Arrays = {}
     for link in find_links(flat):
         try:
@@ -134,11 +140,12 @@ def save_torch(variables: Mapping[str, Any], path: Path) -> None:
     tensor_file.write(path, to_torch(variables), format="pt")
 
 
-def matching_modules(like: Mapping[str, Any]) -> dict[str, str]:
-    """Names of PyTorch's modules by the path of the layer with the same output.
+def matching_modules(like: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Names of PyTorch's modules by the path of the layer that has the same outputs here.
 
     Args:
       like: variables of the model, {"params": ..., "batch_stats": ...}.
+      tensors: tensors of the PyTorch model by name.
 
     Returns:
       Names by path; the model itself is "" on both sides.
@@ -146,11 +153,16 @@ def matching_modules(like: Mapping[str, Any]) -> dict[str, str]:
     Raises:
       UserError: the model has no counterpart in PyTorch.
     """
-    modules = dict(link.modules for link in find_links(flatten(like)) if link.modules)
-    for path, name in list(modules.items()):
+    links = find_links(flatten(like))
+    renamed = match_names(tensors, [name for link in links for name in link.names])
+    modules = {module_of(new): module_of(old) for old, new in renamed.items()}
+    matching = {}
+    for path, module in (link.modules for link in links if link.modules):
+        matching[path] = name = modules.get(module, module)
         if path.startswith("encoder/blocks_"):  # of a ViT, also each whole block
-            modules["/".join(path.split("/")[:2])] = ".".join(name.split(".")[:3])
-    return modules | {"": ""}
+            block = re.search(r".*encoder_layer_\d+", name)
+            matching["/".join(path.split("/")[:2])] = block[0] if block else name
+    return matching | {"": ""}
 
 
 def flatten(variables: Mapping[str, Any], path: str = "") -> dict[str, Any]:
