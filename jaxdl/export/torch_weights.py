@@ -107,7 +107,7 @@ def to_torch(variables: Mapping[str, Any]) -> Arrays:
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(variables).items()}
     # A model's `predict` does not read the number of steps, so an export may lack it.
     norms = [path.removesuffix("mean") for path in flat if path.startswith("batch_stats/")]
-    steps = {f"{norm}steps": np.float32(0) for norm in norms if f"{norm}var" in flat}
+    steps = {f"{norm}steps": np.zeros((), np.float32) for norm in norms if f"{norm}var" in flat}
     flat = steps | flat
     tensors: Arrays = {}
     for link in find_links(flat):

@@ -69,7 +69,8 @@ def parity(run: Run, path: Path, tolerance: float) -> None:
     if wrong:
         raise TrainingError(
             f"{len(wrong)} of {len(layers)} layers differ by more than --tolerance={tolerance}; "
-            f"the first is {wrong[0].path or 'the model'} (PyTorch's {shortened(wrong[0].module)})"
+            f"the first is {wrong[0].path or '(model)'}, in PyTorch "
+            f"{shortened(wrong[0].module or '(model)')}"
         )
     print(f"{len(layers)} layers agree within {tolerance}")
 
@@ -125,13 +126,14 @@ def _inputs(restored: Restored, x: np.ndarray) -> jax.Array:
     Raises:
       UserError: it has not the shape of the model's input.
     """
-    example: Any = jax.eval_shape(restored.task.predict.prepare, restored.spec.example(len(x)))
+    batch = restored.spec.example(len(x) if x.ndim else 1)
+    example: Any = jax.eval_shape(restored.task.predict.prepare, batch)
     if not isinstance(example, jax.ShapeDtypeStruct):
         raise UserError("this model has more than one input: parity compares models of one")
     moved = np.moveaxis(x, 1, -1) if x.ndim == 4 else x
     is_sequence = jnp.issubdtype(example.dtype, jnp.integer)
     expected = example.shape[:1] if is_sequence else example.shape
-    if moved.ndim != len(example.shape) or moved.shape[: len(expected)] != expected:
+    if moved.ndim != len(example.shape) or moved.shape[: len(expected)] != expected or not x.size:
         layout = f"{list(example.shape)}" + (", channels last" if x.ndim == 4 else "")
         raise UserError(
             f"the array {INPUT!r} is {list(x.shape)}, and the model's input is {layout}: write the "
@@ -152,4 +154,5 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
     if theirs.shape != ours.shape:
         return float("inf")
     greatest = np.abs(theirs).max(initial=0)
-    return float(np.abs(ours - theirs).max(initial=0) / (greatest or 1))
+    with np.errstate(invalid="ignore"):  # of infinite values: nan, which counts as a difference
+        return float(np.abs(ours - theirs).max(initial=0) / (greatest or 1))
