@@ -66,13 +66,14 @@ def from_torch(
     links = find_links(flat)
     names = [name for link in links for name in link.names]
     renamed = match_names(tensors, names)
+    old = {new: name for name, new in renamed.items()}
     tensors = {renamed[name]: array for name, array in tensors.items()}
     if missing := [name for name in names if name not in tensors and not name.endswith(TRACKED)]:
         raise UserError(
             f"PyTorch's weights lack {_some(missing)} of this model: give weights of the same "
             "architecture, or change the model's flags"
         )
-    if left := sorted(tensors.keys() - set(names)):
+    if left := sorted(old[name] for name in tensors.keys() - set(names)):
         raise UserError(
             f"PyTorch's weights have {_some(left)}, which this model does not: give weights of the "
             "same architecture, or change the model's flags"
@@ -80,13 +81,16 @@ def from_torch(
     leaves: Arrays = {}
     for link in links:
         inputs = [np.asarray(tensors.get(name, 0), np.float32) for name in link.names]
+        originals = [old.get(name, name) for name in link.names]
         try:
             outputs = link.from_torch(*inputs)
         except (ValueError, IndexError, ZeroDivisionError) as error:
-            raise _misfit(link, inputs, flat) from error
+            raise _misfit(
+                [old.get(name, name) for name in link.names], inputs, link, flat
+            ) from error
         for path, array in zip(link.paths, outputs, strict=True):
             if check_shapes and array.shape != tuple(flat[path].shape):
-                raise _misfit(link, inputs, flat)
+                raise _misfit(originals, inputs, link, flat)
             leaves[path] = np.asarray(array, np.float32, order="C")
     return leaves
 
@@ -206,10 +210,13 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return variables
 
 
-def _misfit(link: Link, inputs: list[np.ndarray], flat: Mapping[str, Any]) -> UserError:
-    pairs = zip(link.names, inputs, strict=True)
-    here = ", ".join(f"{shortened(path)} {list(flat[path].shape)}" for path in link.paths[:2])
-    there = ", ".join(f"{name} {list(array.shape)}" for name, array in list(pairs)[:2])
+def _misfit(
+    names: list[str], inputs: list[np.ndarray], link: Link, flat: Mapping[str, Any]
+) -> UserError:
+    """Error for tensors with names and shapes that do not fit the leaves of a layer."""
+    pairs = list(zip(names, inputs, strict=True))[:2]
+    here = ", ".join(f"{path} {list(flat[path].shape)}" for path in link.paths[:2])
+    there = ", ".join(f"{shortened(name)} {list(array.shape)}" for name, array in pairs)
     return UserError(
         f"PyTorch's {there} does not fit {here}: give weights of the same architecture, image size "
         "and classes, or change the model's flags"

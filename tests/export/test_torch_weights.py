@@ -232,6 +232,8 @@ def test_numbered_and_wrapped_modules_are_recognised():
     for path, leaf in wanted.items():
         np.testing.assert_array_equal(leaves[path], leaf)
     assert matching_modules(variables, sequential)["Dense_2"] == "module.11"
+    with pytest.raises(UserError, match=r"module\.11\.weight \[2, 84\].* does not fit .*Dense_2"):
+        from_torch(sequential | {"module.11.weight": np.zeros((2, 84))}, variables)
 
 
 def test_a_last_layer_for_other_classes_can_be_kept_apart():
