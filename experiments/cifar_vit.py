@@ -33,6 +33,7 @@ class Config(vision.ClassifierConfig):
     layers: int = flag(6, "number of blocks", low=1, high=100)
     heads: int = flag(3, "attention heads; divides --features", low=1, high=1024)
     features: int = flag(192, "features of each patch", low=1, high=65536)
+    class_token: bool = flag(False, "classify a learnt token instead of the mean of the patches")
     dropout: float = flag(0.0, "dropout rate of each residual branch", low=0.0, high=0.99)
     num_epochs: int = 30
     warmup_epochs: float = 2.0
@@ -65,6 +66,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         features=config.features,
         hidden=4 * config.features,
         dropout=config.dropout,
+        class_token=config.class_token,
         dtype=jnp.dtype(config.dtype),
     )
     return vision.classify(config, model, spec)

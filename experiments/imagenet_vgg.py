@@ -39,6 +39,9 @@ class Config(vision.NormalizedConfig):
     )
     norm: str = "none"
     dropout: float = flag(0.5, "dropout rate after each hidden layer", low=0.0, high=0.99)
+    pooled: int = flag(
+        0, "side of the average pooling before the hidden layers; 0: none", low=0, high=64
+    )
     optimizer: str = "momentum"
     warmup_epochs: float = 1.0
     l2: float = 5e-4
@@ -54,6 +57,7 @@ def build(config: Config, spec: DataSpec) -> Task:
         depth=int(config.depth),
         norm=vision.norm(config),
         hidden=(4096, 4096),
+        pooled=config.pooled,
         dropout=config.dropout,
         width_multiplier=config.width_multiplier,
         dtype=jnp.dtype(config.dtype),

@@ -143,6 +143,12 @@ def _delete_temporary(folder: Path, options: argparse.Namespace) -> None:
         shutil.rmtree(folder)
 
 
+def _parity(options: argparse.Namespace) -> None:
+    from jaxdl.tools.parity import parity
+
+    parity(_open_run(options, options.checkpoint), options.file, options.tolerance)
+
+
 def _sweep(options: argparse.Namespace) -> None:
     from jaxdl.sweep import driver, ledger, table
 
@@ -190,6 +196,7 @@ HANDLERS = {
     "generate": _generate,
     "replay": _replay,
     "verify": _verify,
+    "parity": _parity,
     "sweep": _sweep,
     "report": _report,
 }

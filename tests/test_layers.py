@@ -39,15 +39,16 @@ ROOMS = {
     "orbax": {"jaxdl/run/checkpoint_io.py"},
     "tensorboardX": {"jaxdl/run/logger.py"},
     "matplotlib": {"jaxdl/run/plots.py", "jaxdl/run/curves.py"},
-    "safetensors": {"jaxdl/export/tensor_file.py"},
+    "safetensors": {"jaxdl/export/tensor_file.py", "experiments/benchmarks/torch_reference.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},
     # What Grain needs of it stands where Grain does.
     "absl": {"jaxdl/cli.py", "jaxdl/flags.py", "jaxdl/data/pipeline.py"},
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun")
+        for name in ("side", "models", "agent", "speedrun", "reference")
     },
+    "torchvision": {"experiments/benchmarks/torch_reference.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
     "pyarrow": {"jaxdl/data/arrow.py"},

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxdl.nn.conv import square_conv
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.norm import NORMS, Norm
-from jaxdl.nn.pooling import max_pool
+from jaxdl.nn.pooling import adaptive_average, max_pool
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 CONVOLUTIONS = {  # convolutions of each stage, by depth: the number of layers with weights
@@ -33,6 +33,8 @@ class VGG(nn.Module):
       norm: normalisation before each rectifier of the stages (none in the paper).
       hidden: widths of the fully connected layers before the last: (4096, 4096) in the paper,
         none in the usual variant for CIFAR.
+      pooled: height and width of the average pooling after the stages; 0: none, as in the paper.
+        torchvision's networks have 7, which changes nothing for images of 224x224 pixels.
       dropout: dropout rate after each hidden layer (before the last layer if there are none).
       width_multiplier: factor of all widths except `num_classes`.
       dtype: dtype of the computation; parameters, statistics and logits are float32.
@@ -45,6 +47,7 @@ class VGG(nn.Module):
     depth: int = 16
     norm: Norm = NORMS["batch"]
     hidden: tuple[int, ...] = ()
+    pooled: int = 0
     dropout: float = 0.5
     width_multiplier: float = 1.0
     dtype: DTypeLike = jnp.float32
@@ -59,6 +62,7 @@ class VGG(nn.Module):
                 _stage, width=self._scaled(width), convolutions=convolutions, train=train
             )
             x = (nn.remat(stage) if self.remat else stage)(self, x)
+        x = adaptive_average(x, self.pooled) if self.pooled else x
         x = x.reshape(x.shape[0], -1)
         drop = Dropout(self.dropout, deterministic=not train)
         for width in self.hidden:

@@ -1,4 +1,4 @@
-"""Vision transformer (Dosovitskiy et al., 2021), with mean pooling instead of a class token.
+"""Vision transformer (Dosovitskiy et al., 2021), with mean pooling or a class token.
 
 Shapes: B images of H by W with C channels; N patches of p by p pixels; D features.
 """
@@ -27,6 +27,8 @@ class ViT(nn.Module):
       features: D.
       hidden: hidden units of each block's feed-forward network.
       dropout: dropout rate of the patches, of each branch and of the attention weights.
+      class_token: whether a learnt token before the patches is classified, as in the paper, instead
+        of their mean.
       dtype: dtype of the computation; parameters and logits are float32.
     """
 
@@ -37,6 +39,7 @@ class ViT(nn.Module):
     features: int = 128
     hidden: int = 256
     dropout: float = 0.0
+    class_token: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -48,6 +51,10 @@ class ViT(nn.Module):
         """
         x = patches(x.astype(self.dtype), self.patch)
         x = Dense(self.features, dtype=self.dtype, name="embed")(x)
+        if self.class_token:
+            token = self.param("class_token", nn.initializers.zeros, (1, 1, self.features))
+            first = jnp.broadcast_to(token.astype(self.dtype), (x.shape[0], 1, self.features))
+            x = jnp.concatenate([first, x], axis=1)
         positions = self.param("positions", nn.initializers.normal(0.02), (1, *x.shape[1:]))
         x = Dropout(self.dropout, deterministic=not train)(x + positions.astype(self.dtype))
         block = partial(
@@ -55,7 +62,10 @@ class ViT(nn.Module):
         )
         mask = jnp.ones((1, 1, x.shape[1]), bool)  # each patch sees all patches
         x = Encoder(self.layers, block, self.dtype, name="encoder")(x, mask, train=train)
-        x = jnp.mean(x.astype(jnp.float32), axis=1).astype(self.dtype)
+        if self.class_token:
+            x = x[:, 0]
+        else:
+            x = jnp.mean(x.astype(jnp.float32), axis=1).astype(self.dtype)
         return Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
 
 

@@ -62,6 +62,29 @@ def maxout(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[..., 0:C:2], x[..., 1:C:2])
 
 
+def adaptive_average(x: jax.Array, size: int) -> jax.Array:
+    """Average pooling to a given size: [B, H, W, C] -> [B, size, size, C].
+
+    Window n of an axis of H pixels begins at floor(n * H / size) and ends before
+    ceil((n + 1) * H / size). Windows overlap if `size` does not divide H, and repeat pixels if it
+    is larger.
+
+    Args:
+      x: [B, H, W, C].
+      size: height and width of the result.
+
+    >>> adaptive_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+    for axis in (1, 2):
+        pixels = x.shape[axis]
+        if pixels != size:
+            windows = [slice(n * pixels // size, -(-(n + 1) * pixels // size)) for n in range(size)]
+            x = jnp.moveaxis(x, axis, 0)
+            x = jnp.moveaxis(jnp.stack([jnp.mean(x[w], axis=0) for w in windows]), 0, axis)
+    return x
+
+
 POOLS: dict[str, Pool] = {"max": max_pool, "average": average, "median": median, "group": maxout}
 
 

@@ -49,6 +49,13 @@ COMMANDS = {
         "Runs an experiment twice, once interrupted at random moments, and compares the results.",
         "jaxdl verify experiments.iris_mlp --kills=5 -- --num_epochs=50",
     ),
+    "parity": (
+        "compare the layers of a PyTorch model with those of a run's model",
+        "Loads a PyTorch model's weights into the model of a run, computes the same batch, and\n"
+        "prints the relative error of each layer. docs/pytorch.md has the function that writes\n"
+        "FILE. The exit status is 1 if a layer differs by more than the tolerance.",
+        "jaxdl parity runs/imagenet_vgg/RUN vgg16.safetensors --tolerance=1e-3",
+    ),
     "sweep": (
         "run an experiment once for each combination of flag values",
         "Runs an experiment once for each combination of flag values, several at a time.\n"
@@ -156,6 +163,17 @@ def parser() -> Parser:
     command.add_argument(
         "--workdir", type=Path, help="folder to keep both runs in (default: a temporary one)"
     )
+
+    command = _add_command(commands, "parity")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="safetensors file of weights, layers and a batch"
+    )
+    command.add_argument(
+        "--tolerance", type=float, default=1e-4, help="greatest relative error of a layer (1e-4)"
+    )
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    _add_replacements(command)
 
     command = _add_command(
         commands,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxdl.nn.pooling import OVER_WINDOWS, POOLS
+from jaxdl.nn.pooling import OVER_WINDOWS, POOLS, adaptive_average
 
 REDUCE = {"max": np.max, "average": np.mean, "median": np.median}
 
@@ -86,3 +86,15 @@ def test_any_number_of_batch_axes():
         np.testing.assert_array_equal(pool(x[0, 0]), pool(x[0])[0])
         gradient = jax.grad(lambda x, pool=pool: (pool(x) ** 2).sum())
         np.testing.assert_array_equal(gradient(x), jax.vmap(gradient)(x))
+
+
+@pytest.mark.parametrize(("pixels", "size"), [(7, 7), (10, 7), (3, 7), (14, 7), (1, 2), (5, 1)])
+def test_adaptive_windows_are_those_of_the_formula(pixels, size):
+    x = normal(0, 2, pixels, pixels, 3)
+    starts = [n * pixels // size for n in range(size)]
+    ends = [int(np.ceil((n + 1) * pixels / size)) for n in range(size)]
+    pooled = adaptive_average(jnp.asarray(x), size)
+    assert pooled.shape == (2, size, size, 3)
+    for i, j in np.ndindex(size, size):
+        window = x[:, starts[i] : ends[i], starts[j] : ends[j]].astype(np.float64)
+        np.testing.assert_allclose(pooled[:, i, j], window.mean((1, 2)), atol=1e-6)
