@@ -98,6 +98,16 @@ def _generate(options: argparse.Namespace) -> None:
     print(generate(_open_run(options, options.checkpoint), options.prompt, sampling))
 
 
+def _predict(options: argparse.Namespace) -> None:
+    from jaxdl.export.model import restored
+    from jaxdl.tools.predict import predict
+
+    model = restored(_open_run(options, options.checkpoint))
+    say(f"checkpoint of step {model.step}")
+    choices = {name: getattr(options, name) for name in ("top_k", "length", "output")}
+    predict(model, options.files, **choices)
+
+
 def _replay(options: argparse.Namespace) -> None:
     from jaxdl.run import run_folder
     from jaxdl.tools.replay import replay
@@ -188,6 +198,7 @@ HANDLERS = {
     "prepare": _prepare,
     "evaluate": _evaluate,
     "generate": _generate,
+    "predict": _predict,
     "replay": _replay,
     "verify": _verify,
     "sweep": _sweep,

@@ -5,7 +5,7 @@ Shapes: N examples, B of a compiled batch.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,16 @@ import numpy as np
 from jaxdl.config import RunConfig
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
+from jaxdl.export.answers import answer
+from jaxdl.export.inputs import (
+    PROMPT,
+    Inputs,
+    check_arrays,
+    encode,
+    inputs_of,
+    stack,
+    to_batch,
+)
 from jaxdl.run.restore import restore
 from jaxdl.run.run_folder import BEST, Run, open_run
 from jaxdl.task import Outputs, State, Task
@@ -89,8 +99,77 @@ class TrainedModel:
         return 1 << (min(self.config.batch_size, LARGEST_BATCH).bit_length() - 1)
 
     @functools.cached_property
+    def accepts(self) -> Inputs:
+        """Kind of inputs that `predict` takes: images, rows of a table, texts or arrays."""
+        return inputs_of(self.task.predict, self.spec)
+
+    def predict(self, inputs: Any, *, length: int = 100) -> Any:
+        """Answers for any number of inputs, with the names and units of the data.
+
+        Args:
+          inputs: arrays in the data set's own format; or, one or a list: paths of images, images of
+            Pillow, texts, or rows as dictionaries or a data frame of Pandas. It depends on the
+            model which of these it takes, see `accepts`.
+          length: characters to write after each prompt, of a language model.
+
+        Returns:
+          `Classes` of a classifier. Of other models their outputs, NumPy arrays [N, ...]: numbers,
+          images in levels of 0 to 255, or a dictionary with the `action` of an agent. Of texts to
+          continue or to translate, a list of texts. A single input has N = 1.
+
+        Raises:
+          UserError: the model does not take such inputs.
+        """
+        batch = to_batch(self.accepts, inputs)
+        if isinstance(batch, list):
+            return self.write(batch, length)
+        return answer(self.outputs(batch), self.kind, self.spec)
+
+    def write(self, texts: Sequence[str], length: int = 100) -> list[str]:
+        """Texts that a language model or a translator writes.
+
+        A language model samples with a temperature of 0.8, the same characters each time. A
+        translator uses the beam search of its run.
+
+        Args:
+          texts: a text to continue or to translate each.
+          length: characters to write after each prompt, of a language model.
+
+        Raises:
+          UserError: a text has characters that the model lacks, or is too long; or `length` is out
+            of range.
+        """
+        if self.accepts.form == PROMPT:
+            from jaxdl.text import generation
+
+            options = generation.Options(length=length)
+            return generation.continue_texts(self._generate, self.state, self.spec, texts, options)
+        from jaxdl.tasks.translation import decode_line
+
+        assert self.spec.tokenizer is not None
+        tokens = self._batched(self._translate, stack([encode(self.accepts, t) for t in texts]))
+        return [decode_line(row, self.spec.tokenizer) for row in tokens]
+
+    @functools.cached_property
     def _program(self) -> Any:
         return jax.jit(self.task.predict)
+
+    @functools.cached_property
+    def _generate(self) -> Any:
+        from jaxdl.text import generation
+
+        assert self.task.predict.decoder is not None
+        return generation.generator(self.task.predict.decoder, generation.Options())
+
+    @functools.cached_property
+    def _translate(self) -> Any:
+        from jaxdl.tasks.translation import beam_translator
+
+        assert self.task.predict.decoder is not None
+        width, penalty = (getattr(self.config, name, 1) for name in ("beam", "length_penalty"))
+        translate = beam_translator(self.task.predict.decoder, width, penalty)
+        (length,) = self.spec.shape("target")
+        return lambda state, batch: translate(state, batch["source"], length)
 
     def outputs(self, batch: Mapping[str, Any]) -> Outputs:
         """Outputs of the task's `predict`, computed in batches of a few sizes.
@@ -103,15 +182,21 @@ class TrainedModel:
 
         Returns:
           The outputs, NumPy arrays [N, ...].
+
+        Raises:
+          UserError: an array is missing, or has another shape or type.
         """
-        arrays = {name: np.asarray(batch[name]) for name in self.inputs}
+        return self._batched(self._program, check_arrays(self.accepts, batch))
+
+    def _batched(self, program: Any, arrays: dict[str, np.ndarray]) -> Outputs:
+        """Applies (state, batch) -> outputs to arrays [N, ...] in padded batches."""
         count = len(next(iter(arrays.values())))
         parts = []
         for start in range(0, count, self.batch_size):
             size = min(self.batch_size, count - start)
             padded = 1 << (size - 1).bit_length()
             rows = start + np.minimum(np.arange(padded), size - 1)
-            outputs = self._program(self.state, {name: a[rows] for name, a in arrays.items()})
+            outputs = program(self.state, {name: a[rows] for name, a in arrays.items()})
             parts.append(jax.tree.map(np.asarray, outputs))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
 
@@ -130,6 +215,14 @@ def open_model(run: str | Path, checkpoint: str = BEST, **changes: Any) -> Train
     Raises:
       UserError: as in `run_folder.open_run` and `restore.restore`.
     """
-    opened = open_run(Path(run), checkpoint, **changes)
-    task, saved, spec = restore(opened)
-    return TrainedModel(opened, task, saved.state, spec, saved.step)
+    return restored(open_run(Path(run), checkpoint, **changes))
+
+
+def restored(run: Run) -> TrainedModel:
+    """Restores the trained model of an opened run.
+
+    Raises:
+      UserError: as in `restore.restore`.
+    """
+    task, saved, spec = restore(run)
+    return TrainedModel(run, task, saved.state, spec, saved.step)
