@@ -17,7 +17,6 @@ from jaxdl.data import pixels
 from jaxdl.data.spec import LARGEST, DataSpec
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.task import Predict
-from jaxdl.text import pairs, reviews
 
 IMAGE, ROW, TEXT, PROMPT, SOURCE, ARRAY = "image", "row", "text", "prompt", "source", "array"
 # Kinds of inputs, each with the words for it in a message.
@@ -193,12 +192,12 @@ def _cast(name: str, array: np.ndarray, entry: jax.ShapeDtypeStruct, spec: DataS
     kinds = "biu" if integers else "biuf" if wanted != np.bool_ else "b"
     if array.dtype.kind not in kinds:
         raise UserError(f"{name!r} is {array.dtype}: give {_shape(entry)}")
-    if integers:
+    if integers and array.size:
         limits = np.iinfo(wanted)
         low, high = int(limits.min), int(limits.max)
         if name in TOKENS and spec.vocabulary:
             low, high = 0, spec.vocabulary - 1
-        least, most = int(array.min(initial=low)), int(array.max(initial=low))
+        least, most = int(array.min()), int(array.max())
         if least < low or most > high:
             raise UserError(
                 f"{name!r} has values from {least:,} to {most:,}: give some from {low:,} to "
@@ -236,6 +235,8 @@ def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
 
 
 def _encode_text(text: str, inputs: Inputs) -> dict[str, Any]:
+    from jaxdl.text import pairs, reviews  # images and tables start faster without them
+
     spec = inputs.spec
     assert spec.tokenizer is not None
     if not text:
