@@ -33,6 +33,9 @@ def run(arguments: list[str]) -> None:
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options, unknown = parser().parse_known_args(arguments[:end])
+    if options.command == "predict":  # argparse leaves files that come after an option
+        options.files += [word for word in unknown if word == "-" or not word.startswith("-")]
+        unknown = [word for word in unknown if word not in options.files]
     if unknown and options.command != "sweep":
         raise UserError(f"unrecognized arguments: {' '.join(unknown)} (jaxdl --help)")
     options.lists = unknown  # flags of a sweep's experiment, with lists of values
