@@ -58,7 +58,8 @@ ENDINGS = (
 )  # of files that are called as a module
 BY_LAST = {}
 for full_name in MODULES:
-    if (ROOT / full_name.replace(".", "/")).is_dir():  # `nn` is Flax's, more often
+    # `nn` is Flax's, more often, and `model` is a value.
+    if (ROOT / full_name.replace(".", "/")).is_dir() or full_name == "jaxdl.export.model":
         continue
     BY_LAST.setdefault(full_name.rpartition(".")[2], []).append(full_name)
 REFERENCE = re.compile(r"`((?:\w+[./])*)(\w+)\.(\w+)(?:\(\))?`")
