@@ -116,6 +116,7 @@ def build(config: Config, spec: DataSpec) -> Task:
             optimizer(config, decay, total, max(1, config.whitening_epochs * per_epoch)),
             loss=lambda x, batch: losses.cross_entropy(x, batch["label"], config.label_smoothing),
             metrics_fn=supervised.accuracy_and_confusion,
+            kind="logits",
             train_metrics_fn=supervised.accuracy_metrics,
             example=spec.example(),
             preprocess=lambda b: b | {"image": augment.normalize(b["image"], mean, std)},

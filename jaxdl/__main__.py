@@ -1,6 +1,7 @@
 """The `jaxdl` command: prepares data, and evaluates, verifies, sweeps and compares runs."""
 
 import argparse
+import gc
 import importlib.util
 import shutil
 import sys
@@ -32,6 +33,9 @@ def run(arguments: list[str]) -> None:
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options, unknown = parser().parse_known_args(arguments[:end])
+    if options.command == "predict":  # argparse leaves files that come after an option
+        options.files += [word for word in unknown if word == "-" or not word.startswith("-")]
+        unknown = [word for word in unknown if word not in options.files]
     if unknown and options.command != "sweep":
         raise UserError(f"unrecognized arguments: {' '.join(unknown)} (jaxdl --help)")
     options.lists = unknown  # flags of a sweep's experiment, with lists of values
@@ -96,6 +100,20 @@ def _generate(options: argparse.Namespace) -> None:
     names = ("length", "temperature", "top_k", "top_p", "seed")
     sampling = Options(**{name: getattr(options, name) for name in names})
     print(generate(_open_run(options, options.checkpoint), options.prompt, sampling))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    gc.disable()  # imports make no garbage, and looking for it takes a sixth of the start
+    try:
+        from jaxdl.export.model import restored
+        from jaxdl.tools.predict import predict
+
+        model = restored(_open_run(options, options.checkpoint))
+    finally:
+        gc.enable()
+    say(f"checkpoint of step {model.step}")
+    choices = {name: getattr(options, name) for name in ("top_k", "length", "output")}
+    predict(model, options.files, **choices)
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -194,6 +212,7 @@ HANDLERS = {
     "prepare": _prepare,
     "evaluate": _evaluate,
     "generate": _generate,
+    "predict": _predict,
     "replay": _replay,
     "verify": _verify,
     "parity": _parity,

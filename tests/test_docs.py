@@ -29,7 +29,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"<!-- run(?:: status (\d+))? -->\s*\Z")
 OUTPUT = re.compile(r"\A\s*<!-- output -->\s*^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^]]*\]\(([^)\s]+)\)")
-TOOLS = {"tensorboard", "export", "git", "cd", "."}  # commands that are not this repository's
+# Commands that are not this repository's.
+TOOLS = {"tensorboard", "export", "git", "cd", ".", "printf"}
 SEPARATORS = {"&&", ";", "||", "|", "&"}
 TPU_VERBS = {"create", "setup", "run", "logs", "stop", "delete"}
 

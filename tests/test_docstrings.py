@@ -61,6 +61,8 @@ BY_LAST = {}
 for full_name in MODULES:
     if (ROOT / full_name.replace(".", "/")).is_dir():  # `nn` is Flax's, more often
         continue
+    if full_name in ("jaxdl.export.model", "jaxdl.tools.predict"):  # these are values, more often
+        continue
     BY_LAST.setdefault(full_name.rpartition(".")[2], []).append(full_name)
 REFERENCE = re.compile(r"`((?:\w+[./])*)(\w+)\.(\w+)(?:\(\))?`")
 

@@ -29,37 +29,55 @@ def height_and_width(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def read(path: Path) -> np.ndarray:
-    """Decodes an image file as a viewer shows it.
+def read(path: Path, channels: int = 3) -> np.ndarray:
+    """Decodes an image file as a viewer shows it, see `read_file`."""
+    with files.open_regular(path, follow=True) as file:
+        return read_file(file, channels)
+
+
+def read_file(file: BinaryIO, channels: int = 3) -> np.ndarray:
+    """Decodes an open image file as a viewer shows it, see `to_array`.
+
+    Args:
+      file: the file, in a format of FILE_FORMATS.
+      channels: C, 1 or 3.
+
+    Returns:
+      The image, uint8 [H, W, C].
+
+    Raises:
+      Exception: the file has another format, more than LARGEST pixels, or is damaged; Pillow may
+        raise any kind of error.
+    """
+    with _opened(file, FILE_FORMATS) as opened:
+        return to_array(opened, channels)
+
+
+def to_array(picture: Any, channels: int = 3) -> np.ndarray:
+    """Converts an image of Pillow to an array, as a viewer shows it.
 
     A grey image gets three equal channels, and transparency becomes white. Pixels of more than 8
     bits lose their last 8 bits. The orientation in EXIF data is applied. Only the first page or
     frame is read.
 
     Args:
-      path: path of the file, in a format of OF_FILES.
+      picture: image of Pillow.
+      channels: C, 1 or 3; with 1, colours become their luminance.
 
     Returns:
-      The image, uint8 [H, W, 3].
+      The image, uint8 [H, W, C].
 
     Raises:
-      Exception: the file has another format, more than LARGEST pixels, or is damaged; Pillow may
-        raise any kind of error.
+      Exception: the image is damaged; Pillow may raise any kind of error.
     """
-    with files.open_regular(path, follow=True) as file:
-        return read_file(file)
-
-
-def read_file(file: BinaryIO) -> np.ndarray:
-    """Decodes an open image file, as `read` does."""
     from PIL import Image, ImageOps
 
-    with _opened(file, FILE_FORMATS) as opened:
-        picture = _in_8_bits(ImageOps.exif_transpose(opened))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return np.asarray(picture.convert("RGB"))
+    picture = _in_8_bits(ImageOps.exif_transpose(picture))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("RGB")
+    return np.asarray(picture) if channels == 3 else np.asarray(picture.convert("L"))[..., None]
 
 
 def decode(data: bytes, channels: int) -> np.ndarray:

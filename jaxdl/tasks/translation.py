@@ -5,7 +5,7 @@ Shapes: B pairs, S source and T target positions, V tokens of a vocabulary.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from jaxdl.console import track
 from jaxdl.data.batches import padded_batches, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
-from jaxdl.task import Batch, Task
+from jaxdl.task import Batch, Decoder, State, Task
 from jaxdl.tasks.supervised import Model, TrainState
 from jaxdl.tasks.supervised_config import SupervisedConfig, supervised_from_config
 from jaxdl.text import bucketing, decoding, pairs
 from jaxdl.text.pairs import Pairs
-from jaxdl.text.vocabulary import BEGIN, END, PAD
+from jaxdl.text.vocabulary import BEGIN, END, PAD, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +140,34 @@ def translate(config: TranslationConfig, model: Model, spec: DataSpec) -> Task:
     return decoding.decodable(task)
 
 
+def beam_translator(
+    decoder: Decoder, width: int, penalty: float
+) -> Callable[[State, jax.Array, int], jax.Array]:
+    """Makes the compiled translation of a batch by beam search.
+
+    Args:
+      decoder: decoder of a translation model.
+      width: number of beams.
+      penalty: length penalty.
+
+    Returns:
+      (state, source [B, S], length) -> the best translation of each source, int32 [B, length],
+      PAD after its end.
+    """
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def translate_batch(state: State, source: jax.Array, length: int) -> jax.Array:
+        next_logits = functools.partial(decoder.next, state)
+        begin = jnp.full(source.shape[0], BEGIN, jnp.int32)
+        cache = decoder.start(state, source)
+        tokens, _ = decoding.beam_search(
+            next_logits, cache, begin, length, END, width=width, penalty=penalty
+        )
+        return tokens[:, 0]
+
+    return translate_batch
+
+
 def search(config: TranslationConfig, task: Task, state: TrainState, split: Any) -> np.ndarray:
     """Translates a split by beam search.
 
@@ -153,18 +181,7 @@ def search(config: TranslationConfig, task: Task, state: TrainState, split: Any)
       The best translation of each source: int32 [N, L], PAD after its end.
     """
     assert task.predict.decoder is not None
-    decoder = task.predict.decoder
-
-    @functools.partial(jax.jit, static_argnums=2)
-    def translate_batch(state: TrainState, source: jax.Array, length: int) -> jax.Array:
-        next_logits = functools.partial(decoder.next, state)
-        begin = jnp.full(source.shape[0], BEGIN, jnp.int32)
-        cache = decoder.start(state, source)
-        tokens, _ = decoding.beam_search(
-            next_logits, cache, begin, length, END, width=config.beam, penalty=config.length_penalty
-        )
-        return tokens[:, 0]
-
+    translate_batch = beam_translator(task.predict.decoder, config.beam, config.length_penalty)
     batches = list(padded_batches(split, min(config.batch_size, size(split))))
     length = split["target"].shape[1]
     translations = [
@@ -172,6 +189,11 @@ def search(config: TranslationConfig, task: Task, state: TrainState, split: Any)
         for batch in track(batches, "translating")
     ]
     return np.concatenate(translations)[: size(split)]
+
+
+def decode_line(tokens: Iterable[int], tokenizer: Vocabulary) -> str:
+    """Converts the tokens of a translation to one line: byte pairs can decode to line breaks."""
+    return " ".join(tokenizer.decode(tokens).splitlines())
 
 
 def make_final_eval(
@@ -189,8 +211,7 @@ def make_final_eval(
 
         tokens, tokenizer = search(config, task, state, data.test), data.spec.tokenizer
         assert tokenizer is not None
-        # Byte pairs can decode to line breaks, but the file has one line per translation.
-        texts = [" ".join(tokenizer.decode(row).splitlines()) for row in tokens]
+        texts = [decode_line(row, tokenizer) for row in tokens]
         references = data.references
         files.write_text(folder / "translations.txt", "".join(f"{text}\n" for text in texts))
         exact = np.mean([text == ref for text, ref in zip(texts, references, strict=True)])

@@ -34,7 +34,12 @@ def words(text: str) -> list[str]:
     >>> words("Great film!<br />I loved it.")
     ['great', 'film', 'i', 'loved', 'it']
     """
-    return vocabulary.split_words(text.replace("<br />", " "))
+    return vocabulary.split_words(without_breaks(text))
+
+
+def without_breaks(text: str) -> str:
+    """Replaces the HTML line breaks of reviews by spaces."""
+    return text.replace("<br />", " ")
 
 
 def index(splits: Mapping[str, Iterable[tuple[str, int]]]) -> Corpus:

@@ -115,22 +115,55 @@ def sample(
       The continuation without the prompt, int32 [B, length].
     """
     P = prompt.shape[1]
+    options: Any = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    tokens = sample_positions(next_logits, state, prompt, P, P + length - 1, key, **options)
+    return tokens[:, P - 1 :]
+
+
+def sample_positions(
+    next_logits: NextLogits,
+    state: State,
+    prompt: jax.Array,
+    count: int | jax.Array,
+    length: int,
+    key: jax.Array,
+    *,
+    temperature: float | jax.Array = 1.0,
+    top_k: int = 0,
+    top_p: float | jax.Array = 1.0,
+) -> jax.Array:
+    """Samples the token after each position; `count` may be traced, unlike in `sample`.
+
+    Args:
+      next_logits: model; see the module.
+      state: state of the model at position 0.
+      prompt: int32 [B, P], P at least 1.
+      count: number of tokens of the prompt, from 1 to P; later ones are not read.
+      length: number of positions.
+      key: random key.
+      temperature: divisor of the logits; see `filter_logits`.
+      top_k: number of the largest logits to sample from; 0: all.
+      top_p: total probability of the tokens to sample from; 1: all.
+
+    Returns:
+      Tokens int32 [B, length]; the continuation of the prompt begins at index count - 1.
+    """
 
     def step(
         carry: tuple[jax.Array, State], position: jax.Array
     ) -> tuple[tuple[jax.Array, State], jax.Array]:
         last_token, state = carry
-        index = jnp.minimum(position, P - 1)
+        index = jnp.minimum(position, prompt.shape[1] - 1)
         prompt_token = lax.dynamic_index_in_dim(prompt, index, 1, keepdims=False)
-        token = jnp.where(position < P, prompt_token, last_token)
+        token = jnp.where(position < count, prompt_token, last_token)
         logits, state = next_logits(token, state, position)
         logits = filter_logits(logits, temperature, top_k, top_p)
         step_key = jax.random.fold_in(key, position)
         sampled = jax.random.categorical(step_key, logits).astype(jnp.int32)
         return (sampled, state), sampled
 
-    _, samples = lax.scan(step, (prompt[:, 0], state), jnp.arange(P + length - 1))
-    return samples[P - 1 :].T
+    _, samples = lax.scan(step, (prompt[:, 0], state), jnp.arange(length))
+    return samples.T
 
 
 def greedy(

@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.task import Decoder, State, Task
 from jaxdl.text import decoding
+from jaxdl.text.vocabulary import pad
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,7 @@ def encode(prompt: str, spec: DataSpec) -> list[int]:
 
 
 def generate_text(task: Task, state: State, spec: DataSpec, prompt: str, options: Options) -> str:
-    """Generates the continuation of a prompt by a language model.
-
-    A model of windows of T characters sees at least the last T // 2 characters: when its cache is
-    full, it is rebuilt from that many.
+    """Generates the continuation of a prompt by a language model; see `continue_texts`.
 
     Args:
       task: task of the model; its `predict` has a decoder.
@@ -86,30 +84,73 @@ def generate_text(task: Task, state: State, spec: DataSpec, prompt: str, options
       UserError: the prompt is empty, or has characters that the training data lack.
     """
     assert task.predict.decoder is not None
+    generate = generator(task.predict.decoder, options)
+    return continue_texts(generate, state, spec, [prompt], options)[0]
+
+
+def continue_texts(
+    generate: Callable[..., jax.Array],
+    state: State,
+    spec: DataSpec,
+    prompts: Sequence[str],
+    options: Options,
+) -> list[str]:
+    """Generates the continuation of each prompt by a language model, all with the same seed.
+
+    A model of windows of T characters sees at
+    least the last T // 2 characters: when its cache is full, it is rebuilt from that many.
+
+    Args:
+      generate: result of `generator` for the same options.
+      state: state of the task.
+      spec: description of the model's training data.
+      prompts: texts to continue.
+      options: options of sampling.
+
+    Returns:
+      The prompts, each with its continuation.
+
+    Raises:
+      UserError: a prompt is empty, or has characters that the training data lack.
+    """
     assert spec.tokenizer is not None
     window = spec.shape("tokens")[0] - 1
-    tokens = encode(prompt, spec)
-    prompt_length, key = len(tokens), jax.random.key(options.seed)
-    generate = _generator(task.predict.decoder, options)
-    while len(tokens) - prompt_length < options.length:
-        context = tokens[-max(window // 2, 1) :]
-        key, subkey = jax.random.split(key)
-        context_array = jnp.asarray([context], jnp.int32)
-        samples = generate(state, context_array, subkey, window - len(context) + 1)
-        tokens += samples[0].tolist()
-    return spec.tokenizer.decode(tokens[: prompt_length + options.length])
+    texts = []
+    for prompt in prompts:
+        tokens = encode(prompt, spec)
+        length, key = len(tokens) + options.length, jax.random.key(options.seed)
+        while len(tokens) < length:
+            context = tokens[-max(window // 2, 1) :]
+            key, subkey = jax.random.split(key)
+            padded = pad([context], window)
+            samples = np.asarray(generate(state, padded, len(context), subkey))
+            tokens += samples[0, len(context) - 1 :].tolist()
+        texts.append(spec.tokenizer.decode(tokens[:length]))
+    return texts
 
 
-def _generator(decoder: Decoder, options: Options) -> Any:
-    """Makes (state, prompt [B, P], key, count) -> tokens [B, count], compiled once for each P."""
+def generator(decoder: Decoder, options: Options) -> Callable[..., jax.Array]:
+    """Makes the program that samples a window of text.
 
-    @functools.partial(jax.jit, static_argnums=3)
-    def generate(state: State, prompt: jax.Array, key: jax.Array, count: int) -> jax.Array:
-        return decoding.sample(
+    Args:
+      decoder: decoder of a language model.
+      options: options of sampling; their `length` and `seed` are not read.
+
+    Returns:
+      (state, prompt int32 [B, T], count, key) -> the token after each position, int32 [B, T]. The
+      prompt has `count` tokens, and PAD after them. The program is compiled once.
+    """
+
+    @jax.jit
+    def generate(
+        state: State, prompt: jax.Array, count: int | jax.Array, key: jax.Array
+    ) -> jax.Array:
+        return decoding.sample_positions(
             functools.partial(decoder.next, state),
             decoder.start(state, prompt.shape[0]),
             prompt,
             count,
+            prompt.shape[1],
             key,
             temperature=options.temperature,
             top_k=options.top_k,

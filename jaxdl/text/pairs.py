@@ -17,6 +17,7 @@ from jaxdl.console import say
 from jaxdl.data import prepare
 from jaxdl.data.batches import Dataset, Split, split_validation
 from jaxdl.data.describe import describe
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, lines
 from jaxdl.text.lines import Lines
@@ -218,6 +219,30 @@ PUZZLES = {
     "sort": Puzzle(_strings, lambda text: "".join(sorted(text)), 8),
     "addition": Puzzle(_sums, _add, 4),
 }
+
+
+def encode(text: str, spec: DataSpec) -> np.ndarray:
+    """Encodes a sentence as a row of the data set: BEGIN, its tokens, END, and PAD.
+
+    Args:
+      text: a sentence to translate.
+      spec: description of the data set.
+
+    Returns:
+      The row, int32 [T].
+
+    Raises:
+      UserError: the sentence is too long, or the tokenizer cannot encode it.
+    """
+    assert spec.tokenizer is not None
+    (width,) = spec.shape("source")
+    ids = [BEGIN, *spec.tokenizer.encode(text), END]
+    if len(ids) > width:
+        raise UserError(
+            f"a sentence of {len(ids) - 2:,} tokens, and the model was trained on at most "
+            f"{width - 2:,}: divide it"
+        )
+    return pad([ids], width)[0]
 
 
 def _encode_byte_pairs(

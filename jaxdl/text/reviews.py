@@ -11,10 +11,11 @@ import numpy as np
 from jaxdl.data import cache, prepare
 from jaxdl.data.batches import Dataset, Split, split_validation, stratified_fingerprint
 from jaxdl.data.describe import describe
+from jaxdl.data.spec import DataSpec
 from jaxdl.data.stored import PreparedDataset
 from jaxdl.errors import UserError
 from jaxdl.text import bucketing, corpora, labelled_lines, python_library
-from jaxdl.text.vocabulary import NUM_SPECIAL, PAD, UNKNOWN, Words
+from jaxdl.text.vocabulary import NUM_SPECIAL, PAD, UNKNOWN, Words, pad
 
 # Packages of similar size that every installation has. Logistic regression on the set of a
 # function's last 100 words has a test accuracy of 92 % (Python 3.11).
@@ -234,6 +235,25 @@ def _tokens(split: Split, ids: np.ndarray, length: int) -> Split:
         row[:count] = ids[split["words"][end - count : end]]
     tokens[kept == 0, 0] = UNKNOWN
     return {"tokens": tokens, "length": np.maximum(kept, 1), "label": split["label"]}
+
+
+def encode(text: str, spec: DataSpec) -> Split:
+    """Encodes a text as a row of the data set, of its last T words.
+
+    Args:
+      text: the text.
+      spec: description of the data set.
+
+    Returns:
+      The row, {"tokens": int32 [T], "length": int32 scalar}.
+
+    Raises:
+      UserError: the tokenizer cannot encode the text.
+    """
+    assert spec.tokenizer is not None
+    (length,) = spec.shape("tokens")
+    ids = spec.tokenizer.encode(corpora.without_breaks(text))[-length:] or [UNKNOWN]
+    return {"tokens": pad([ids], length)[0], "length": np.int32(len(ids))}
 
 
 def _sort_by_length(split: Split) -> Split:

@@ -1,1 +1,1 @@
-"""Commands of `jaxdl`: list, evaluate, generate, replay, verify and report."""
+"""Commands of `jaxdl`: list, evaluate, generate, predict, replay, verify and report."""

@@ -39,6 +39,12 @@ COMMANDS = {
         "Prints a prompt, continued by the language model of a run.",
         "jaxdl generate runs/shakespeare_lm/RUN --prompt=ROMEO: --length=200",
     ),
+    "predict": (
+        "answer new inputs with the trained model of a run",
+        "Classifies images, texts or rows of a table, continues or translates lines of text.\n"
+        "An input that cannot be read is named, and the others are answered.",
+        "jaxdl predict runs/cifar_vgg/RUN photos/*.jpg --top_k=3",
+    ),
     "replay": (
         "repeat the training step whose metrics were not finite",
         "Repeats the step that ended a run, and names the first operation that was not finite.",
@@ -141,6 +147,24 @@ def parser() -> Parser:
         "--top_p", type=float, default=1.0, help="sample from the likeliest that sum to this (1)"
     )
     command.add_argument("--seed", type=int, default=0, help="seed of the sampling (0)")
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    _add_replacements(command)
+
+    command = _add_command(commands, "predict")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument(
+        "files",
+        nargs="*",
+        help="images or folders of them, text files, tables in CSV, or arrays in .npy or .npz; "
+        "default or -: standard input",
+    )
+    command.add_argument("--top_k", type=int, default=5, help="likeliest classes to show (5)")
+    command.add_argument(
+        "--length", type=int, default=100, help="characters that a language model writes (100)"
+    )
+    command.add_argument(
+        "--output", type=Path, help="file to write instead: .csv, .json, or .npz for arrays"
+    )
     command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
     _add_replacements(command)
 
