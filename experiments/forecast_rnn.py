@@ -34,10 +34,13 @@ class Config(series.SeriesConfig):
     features: int = flag(64, "features of each layer", low=1, high=65536)
     layers: int = flag(1, "recurrent layers or Transformer blocks", low=1, high=100)
     heads: int = flag(4, "attention heads of a transformer; divides --features", low=1, high=1024)
-    num_epochs: int = 100
+    length: int = 48
+    num_steps: int = 3000
     batch_size: int = 32
     learning_rate: float = 3e-3
     clip_norm: float = 1.0
+    eval_every: int = 500
+    checkpoint_every: int = 500
 
 
 def build(config: Config, spec: DataSpec) -> Task:
@@ -46,8 +49,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     sizes |= {"outputs": len(spec.columns), "dtype": jnp.dtype(config.dtype)}
     if config.target == "forecast":
         own = {n: getattr(config, n) for n in ("length", "horizon", "objective")}
-        model = Forecaster(scale=series.scale(spec), **own, **sizes)
-        return series.forecast(config, model, spec)
+        return series.forecast(config, Forecaster(scale=series.scale(spec), **own, **sizes), spec)
     model = Reconstructor(keep=config.target == "impute", **sizes)
     return series.reconstruct(config, model, spec)
 

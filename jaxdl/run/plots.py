@@ -145,13 +145,12 @@ def series(
     size = (4.2 * len(windows) + 0.6, 1.9 * len(columns) + 1.1)
     figure = new_figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(columns), len(windows), sharex="col", sharey="row", squeeze=False)
-    styles = ("C7", "-"), ("black", "-"), ("C3", "--")
+    styles = ("0.75", "-", 3.0), ("black", "-", 1.2), ("C3", "--", 1.2)
     for (row, column), axes in np.ndenumerate(grid):
-        for (label, (first, values)), (color, style) in zip(
-            windows[column].items(), styles, strict=False
-        ):
+        lines = zip(windows[column].items(), styles, strict=False)
+        for (label, (first, values)), (color, style, width) in lines:
             positions = first + np.arange(len(values))
-            axes.plot(positions, values[:, row], style, color=color, linewidth=1.2, label=label)
+            axes.plot(positions, values[:, row], style, color=color, linewidth=width, label=label)
         if column == 0:
             axes.set_ylabel(word_label(shortened(columns[row], LONGEST_CLASS)))
         if row == len(columns) - 1:

@@ -8,9 +8,11 @@ Shapes: B windows of T positions with C columns, H positions after them.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl import augment, metrics
 from jaxdl.config import absolute, flag
@@ -131,7 +133,8 @@ def forecast(config: SeriesConfig, model: Model, spec: DataSpec) -> Task:
         y, counted = values[:, T:], known[:, T:] * batch["mask"][:, None, None]
         if "noise" in batch:
             values = values + batch["noise"] * known
-        return batch | {"y": y, "series": (values, known), "mask": flat(counted)}
+        entries: Any = {"y": y, "series": (values, known), "mask": flat(counted)}
+        return batch | entries
 
     def add_noise(key: Key, batch: Batch) -> Batch:
         if not noisy:
@@ -195,7 +198,8 @@ def reconstruct(config: SeriesConfig, model: Model, spec: DataSpec) -> Task:
         pair = normalize(batch["corrupted"], mean, std)
         counted = known * batch["mask"][:, None, None]
         judged = counted * (1 - pair[1]) if imputes else counted
-        return batch | {"y": values, "judged": judged, "series": pair, "mask": flat(counted)}
+        entries: Any = {"y": values, "judged": judged, "series": pair, "mask": flat(counted)}
+        return batch | entries
 
     def metrics_fn(outputs: jax.Array, batch: Batch) -> metrics.Metrics:
         return {
@@ -246,7 +250,7 @@ def corrupt(
     return x + jax.vmap(draw)(index)
 
 
-def normalize(x: jax.Array, mean: jax.Array, std: jax.Array) -> Pair:
+def normalize(x: jax.Array, mean: np.ndarray, std: np.ndarray) -> Pair:
     """Normalises a series with missing values.
 
     Args:
