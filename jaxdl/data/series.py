@@ -121,12 +121,12 @@ def load(name: str, points: int, columns: str = "") -> Series:
       name: one of SYSTEMS, `embedded` for the first of them, or the path of a CSV file, which
         begins with / or ./.
       points: number of points N of an integrated system; not used for a file.
-      columns: names of the columns to use, separated by commas; empty: all.
+      columns: names of the columns to use, as in a line of a CSV file; empty: all.
 
     Raises:
       UserError: there is no such data set or column, or see `read_csv`.
     """
-    chosen = tuple(columns.split(",")) if columns else ()
+    chosen = tuple(name.strip() for name in next(csv.reader([columns], skipinitialspace=True), []))
     if is_file(name):
         return read_csv(Path(name).expanduser(), chosen)
     if name not in (*SYSTEMS, "embedded"):

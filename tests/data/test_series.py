@@ -63,6 +63,7 @@ def test_columns_of_a_file(tmp_path):
     assert found.columns == ("c", "a, b")
     np.testing.assert_array_equal(found.values, [[np.nan, 2.5], [np.nan, -1000], [7, np.nan]])
     assert series.read_csv(path).columns == ("day", "a, b", "c")
+    assert series.load(str(path), 0, 'c, "a, b"').columns == ("c", "a, b")
     (one,) = series.read_csv(written(tmp_path, "a\n1\n\n3\n")).values.T
     np.testing.assert_array_equal(one, [1, np.nan, 3])
 
