@@ -1,6 +1,12 @@
-"""Forecasts of a time series by a recurrent network or a Transformer.
+"""Forecasts, denoising and imputation of time series by recurrent networks or a Transformer.
 
-python -m experiments.forecast_rnn
+    python -m experiments.forecast_rnn                               # Mackey-Glass, delay 17
+    python -m experiments.forecast_rnn --dataset=lorenz --cell=gru
+    python -m experiments.forecast_rnn --dataset=./sales.csv --columns=price,amount --horizon=14
+    python -m experiments.forecast_rnn --target=impute               # or denoise, with --noise=0.5
+
+The network is trained to predict the next value. A forecast feeds its predictions back for
+`--horizon` steps; `nrmse` is the error of the last of them.
 """
 
 import dataclasses

@@ -13,6 +13,7 @@ from jaxdl.__main__ import run as command
 from jaxdl.data import series
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
+from jaxdl.run import plots
 
 FLAGS = ["--columns=a,b", "--length=20", "--horizon=10", "--features=12", "--num_steps=80"]
 FLAGS += ["--batch_size=16", "--learning_rate=0.01", "--eval_every=40"]
@@ -51,6 +52,27 @@ def test_noise_and_gaps_are_removed(flags, tmp_path):
     summary = run(f"--dataset={path}", *FLAGS, *more, *flags, f"--workdir={tmp_path / 'run'}")
     assert summary["test/nrmse"] < summary["test/nrmse_input"]
     assert (tmp_path / "run" / "plots" / "windows.png").exists()
+
+
+def test_the_figure_has_every_window_and_column_up_to_a_limit(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: kept.append(figure))
+    values = np.arange(40.0).reshape(5, 8)
+    values[2] = np.nan
+    window = {"history": (0, values), "truth": (5, values), "forecast": (5, values + 1)}
+    names = ["日本", "$x$", *"cdefgh"]
+    plots.series([window, window], names, "a $title$", tmp_path / "x.png")
+    axes = kept[0].axes
+    assert len(axes) == 2 * plots.MOST_COLUMNS
+    history, truth, forecast = axes[2].lines  # of the second column
+    np.testing.assert_array_equal(history.get_xdata(), range(5))
+    np.testing.assert_array_equal(forecast.get_xdata(), range(5, 10))
+    np.testing.assert_array_equal(truth.get_ydata(), values[:, 1])
+    assert axes[0].get_ylabel() == r"\u65e5\u672c"
+    assert axes[2].get_ylabel() == r"\$x\$"
+    monkeypatch.undo()
+    plots.series([window], names, "a $title$", tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
