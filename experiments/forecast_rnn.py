@@ -5,8 +5,9 @@
     python -m experiments.forecast_rnn --dataset=./sales.csv --columns=price,amount --horizon=14
     python -m experiments.forecast_rnn --target=impute               # or denoise, with --noise=0.5
 
-The network is trained to predict the next value. A forecast feeds its predictions back for
-`--horizon` steps; `nrmse` is the error of the last of them.
+The network corrects a linear autoregression of each column, and is trained to predict the next
+value. A forecast feeds its predictions back for `--horizon` steps; `nrmse` is the error of the last
+of them.
 """
 
 import dataclasses
@@ -54,8 +55,9 @@ def build(config: Config, spec: DataSpec) -> Task:
     sizes: dict[str, Any] = {n: getattr(config, n) for n in ("cell", "features", "layers", "heads")}
     sizes |= {"outputs": len(spec.columns), "dtype": jnp.dtype(config.dtype)}
     if config.target == "forecast":
-        own = {n: getattr(config, n) for n in ("length", "horizon", "objective")}
-        return series.forecast(config, Forecaster(scale=series.scale(spec), **own, **sizes), spec)
+        own: dict[str, Any] = {n: getattr(config, n) for n in ("length", "horizon", "objective")}
+        own |= {name: dict(spec.constants)[name] for name in ("linear", "scale")}
+        return series.forecast(config, Forecaster(**own, **sizes), spec)
     model = Reconstructor(keep=config.target == "impute", **sizes)
     return series.reconstruct(config, model, spec)
 

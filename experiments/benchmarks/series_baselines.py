@@ -138,7 +138,7 @@ def table(folders: list[Path]) -> Iterator[str]:
     for run in runs:
         if getattr(run.config, "target", "") != "forecast":
             raise UserError(f"{run.folder} makes no forecasts: name runs of forecast_rnn")
-    horizons = {run.config.horizon for run in runs}
+    horizons = {getattr(run.config, "horizon", 0) for run in runs}
     if len(horizons) > 1:
         raise UserError(f"the runs have horizons {sorted(horizons)}: compare equal ones")
     yield HEADER.format(*horizons)
@@ -164,7 +164,7 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.2g}{deviation}"
 
 
-def run(config: Config) -> dict[str, str]:
+def run(config: Config) -> dict[str, float]:
     """Prints the table.
 
     Raises:

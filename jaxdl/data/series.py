@@ -9,21 +9,17 @@ Shapes: N points of a series with C columns, M windows.
 import csv
 import dataclasses
 import hashlib
-import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from jaxdl import files, memory
 from jaxdl.data.batches import Dataset, Split, windows
+from jaxdl.data.columns import positions, read_columns
 from jaxdl.data.describe import describe
 from jaxdl.errors import UserError, shortened
 
-MISSING = {"", "na", "n/a", "nan", "null"}  # cells without a value, in lower case
-LARGEST = 1e30  # largest absolute value of a cell: its square is a float32
-MOST_COLUMNS = 4096
+SMALLEST = 1e-4  # least unit of a correction, in standard deviations: float32 has 7 digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,18 +120,19 @@ def load(name: str, points: int, columns: str = "") -> Series:
       columns: names of the columns to use, as in a line of a CSV file; empty: all.
 
     Raises:
-      UserError: there is no such data set or column, or see `read_csv`.
+      UserError: there is no such data set or column, or see `columns.read_columns`.
     """
     chosen = tuple(name.strip() for name in next(csv.reader([columns], skipinitialspace=True), []))
     if is_file(name):
-        return read_csv(Path(name).expanduser(), chosen)
+        path = Path(name).expanduser()
+        return Series("csv", *read_columns(path, chosen), f"file {path}")
     if name not in (*SYSTEMS, "embedded"):
         raise UserError(
             f"--dataset={shortened(name)}: choose {', '.join(SYSTEMS)}, embedded, or a CSV file, "
             "whose path begins with / or ./"
         )
     series = SYSTEMS.get(name, mackey_glass)(points)
-    where = _positions(series.columns, chosen, name)
+    where = positions(series.columns, chosen, name)
     names = tuple(series.columns[n] for n in where)
     return dataclasses.replace(series, columns=names, values=series.values[:, where])
 
@@ -149,105 +146,12 @@ def is_file(name: str) -> bool:
     return name.startswith(("/", "~", "./", "../"))
 
 
-def read_csv(path: Path, columns: tuple[str, ...] = ()) -> Series:
-    """Reads columns of numbers from a CSV file in UTF-8 with names in its first line.
-
-    Rows are in the order of time. A cell that is empty or has one of MISSING is a missing value.
-
-    Args:
-      path: path of the file.
-      columns: names of the columns to read; empty: all.
-
-    Raises:
-      UserError: the file cannot be read, is no CSV file with a line of names, lacks a column, or
-        has a cell in one of the columns that is not a finite number.
-    """
-    rows = _rows(path)
-    header = rows[0][1]
-    if all(_number(cell) is not None for cell in header):
-        raise UserError(f"{path}, line 1 has no names: put a line of column names above the rows")
-    where = _positions(header, columns, str(path))
-    values = np.empty((len(rows) - 1, len(where)))
-    for n, (line, cells) in enumerate(rows[1:]):
-        if len(cells) != len(header):
-            raise UserError(
-                f"{path}, line {line:,} has {len(cells)} cells, and line 1 has {len(header)} "
-                "names: give each row one cell for each name"
-            )
-        for m, column in enumerate(where):
-            value = _number(cells[column])
-            if value is None:
-                raise UserError(
-                    f"{path}, line {line:,}, column {shortened(header[column], 40)}: "
-                    f"{shortened(cells[column], 40)!r} is not a number of at most 1e30: name only "
-                    "columns of numbers by --columns=a,b, and leave a cell empty where a value is "
-                    "missing"
-                )
-            values[n, m] = value
-    return Series("csv", tuple(header[n] for n in where), values, f"file {path}")
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Splits a CSV file into rows of cells, each with the number of its last line."""
-    try:
-        # Text and cells take several times the file's size.
-        content = files.read_bytes(path, memory.installed() // 16, follow=True)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give a CSV file") from error
-    try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason}): convert the file") from error
-    if "\0" in text:
-        raise UserError(f"{path} has NUL characters, so it is not a CSV file: give another file")
-    reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True)
-    try:
-        # The only cell of a line without characters is empty.
-        rows = [(reader.line_num, [cell.strip() for cell in row] or [""]) for row in reader]
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {reader.line_num:,} is not CSV ({error}): correct the quotes there"
-        ) from error
-    if not rows:
-        raise UserError(f"{path} is empty: give a CSV file with a line of names and rows below it")
-    if len(rows[0][1]) > MOST_COLUMNS:
-        raise UserError(
-            f"{path} has {len(rows[0][1]):,} columns, more than {MOST_COLUMNS:,}: divide the file"
-        )
-    return rows
-
-
-def _number(cell: str) -> float | None:
-    """Converts a cell to a number, NaN if it is missing; None if it is neither."""
-    if cell.lower() in MISSING:
-        return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if abs(value) <= LARGEST and "_" not in cell else None
-
-
-def _positions(
-    header: tuple[str, ...] | list[str], columns: tuple[str, ...], name: str
-) -> list[int]:
-    """Returns the positions of the chosen columns in a header, all if none is chosen."""
-    chosen = columns or tuple(header)
-    for column in chosen:
-        if list(header).count(column) != 1 or not column or chosen.count(column) > 1:
-            text = "is named twice" if column in header and column else "is not there"
-            raise UserError(
-                f"--columns={shortened(','.join(columns))}: column {shortened(column, 40)!r} {text}"
-                f": {shortened(name)} has {shortened(', '.join(header))}; name each once"
-            )
-    return [list(header).index(column) for column in chosen]
-
-
 def dataset(
     series: Series,
     *,
     length: int,
     horizon: int = 0,
+    order: int = 4,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
 ) -> Dataset:
@@ -261,13 +165,15 @@ def dataset(
       series: the series.
       length: positions of a window, T.
       horizon: positions after a window, H; 0: the windows alone.
+      order: number of coefficients p of a linear autoregression of each column.
       validation_fraction: fraction of the N points for validation.
       test_fraction: fraction of the N points for the test, the last ones.
 
     Returns:
       The data set, with splits {"x": float32 [M, T, C], "y": float32 [M, H, C]}, the latter if H is
-      not 0. The constants of its description are those of the training part: `mean`, `std` and
-      `step` [C], the root mean square of the change between neighbouring points.
+      not 0. The constants of its description are those of the training part: `mean` and `std` [C];
+      `linear` [p + 1, C], see `autoregression`, of the normalised columns; and `scale` [C], the
+      root mean square of its errors.
 
     Raises:
       UserError: a part is too short for one window, or a column has no two different values in the
@@ -300,7 +206,7 @@ def dataset(
         fingerprint=_fingerprint(series),
         source=series.source,
         columns=series.columns,
-        constants=_constants(series, series.values[: ends[0]]),
+        constants=_constants(series, series.values[: ends[0]], order),
     )
     return Dataset(spec, *splits)
 
@@ -315,9 +221,34 @@ def _usable(values: np.ndarray, starts: np.ndarray, length: int, horizon: int) -
     return usable
 
 
-def _constants(series: Series, train: np.ndarray) -> dict[str, np.ndarray]:
-    """Statistics [C] of the training part, in which a missing value does not count."""
-    mean, std, step = [], [], []
+def autoregression(column: np.ndarray, order: int) -> tuple[np.ndarray, float]:
+    """Linear autoregression by least squares, over all points with p known values before them.
+
+    If there are fewer than 2 p + 2 such points, it is the last value itself.
+
+    Args:
+      column: values [N], NaN where a value is missing.
+      order: number of coefficients, p.
+
+    Returns:
+      Coefficients [p + 1] of the last p values, the oldest first, and of 1; and the root mean
+      square of the errors.
+    """
+    count = max(len(column) - order, 0)
+    rows = np.stack([column[n : n + count] for n in range(order + 1)], axis=1)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    inputs, targets = np.insert(rows[:, :-1], order, 1.0, axis=1), rows[:, -1]
+    coefficients = np.zeros(order + 1)
+    coefficients[-2] = 1.0
+    if len(rows) >= 2 * order + 2:
+        coefficients = np.linalg.lstsq(inputs, targets, rcond=None)[0]
+    error = targets - inputs @ coefficients
+    return coefficients, float(np.sqrt(np.mean(error**2))) if len(rows) else 1.0
+
+
+def _constants(series: Series, train: np.ndarray, order: int) -> dict[str, np.ndarray]:
+    """Statistics of the training part, in which a missing value does not count."""
+    mean, std, linear, scale = [], [], [], []
     for name, column in zip(series.columns, train.T, strict=True):
         known = column[np.isfinite(column)]
         deviation = known.std() if len(known) else 0.0
@@ -326,13 +257,17 @@ def _constants(series: Series, train: np.ndarray) -> dict[str, np.ndarray]:
                 f"column {shortened(name)} of {series.name} has no two different values in the "
                 "training part: leave it out by --columns, or give more rows"
             )
-        change = np.diff(column)
-        change = change[np.isfinite(change)]
-        size = np.sqrt(np.mean(change**2)) if len(change) else 0.0
         mean.append(known.mean())
         std.append(deviation)
-        step.append(min(size, deviation) or deviation)
-    return {"mean": np.asarray(mean), "std": np.asarray(std), "step": np.asarray(step)}
+        coefficients, error = autoregression((column - known.mean()) / deviation, order)
+        linear.append(coefficients)
+        scale.append(max(error, SMALLEST))
+    return {
+        "mean": np.asarray(mean),
+        "std": np.asarray(std),
+        "linear": np.stack(linear, axis=1),
+        "scale": np.asarray(scale),
+    }
 
 
 def _fingerprint(series: Series) -> str:

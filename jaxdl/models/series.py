@@ -1,9 +1,11 @@
 """Networks of time series: forecasts that are fed back, and reconstruction of windows.
 
-A recurrent network or a Transformer computes changes of the values that are known. In both classes
-the series has mean 0 and deviation 1, and 0 where a value is missing.
+A forecast is a linear autoregression that a recurrent network or a Transformer corrects, and a
+reconstruction is a corrected linear interpolation. In both classes the series has mean 0 and
+deviation 1, and 0 where a value is missing.
 
-Shapes: B windows of T positions with C columns, F features, H positions to forecast.
+Shapes: B windows of T positions with C columns, F features, H positions to forecast, p coefficients
+of a column's linear autoregression.
 """
 
 from functools import partial
@@ -63,6 +65,16 @@ def interpolate(values: jax.Array, known: jax.Array) -> jax.Array:
     return left + share * (right - left)
 
 
+def lags(values: jax.Array, order: int) -> jax.Array:
+    """The last p values up to each position, the oldest first: [B, T, C] -> [B, T, p, C].
+
+    The first value is repeated before the start.
+    """
+    T = values.shape[1]
+    padded = jnp.concatenate([*[values[:, :1]] * (order - 1), values], axis=1)
+    return jnp.stack([padded[:, n : n + T] for n in range(order)], axis=2)
+
+
 class Forecaster(nn.Module):
     """Forecaster of a series: a pair [B, T or more, C] -> predictions of the next values.
 
@@ -70,7 +82,9 @@ class Forecaster(nn.Module):
       outputs: C.
       length: T, positions of a history.
       horizon: H.
-      scale: size of a change between neighbouring positions, for each column.
+      linear: linear autoregression of each column, [p + 1, C]: coefficients of the last p values,
+        the oldest first, and a constant.
+      scale: size of its errors, the unit of the network's corrections, for each column.
       cell: one of KINDS.
       features: F of each layer.
       layers: number of recurrent layers or Transformer blocks.
@@ -84,6 +98,7 @@ class Forecaster(nn.Module):
     outputs: int
     length: int
     horizon: int
+    linear: tuple[tuple[float, ...], ...]
     scale: tuple[float, ...]
     cell: str = "lstm"
     features: int = 64
@@ -122,33 +137,41 @@ class Forecaster(nn.Module):
 
     def forecast(self, values: jax.Array, known: jax.Array, train: bool = False) -> jax.Array:
         """Predicts the H values after a history [B, T, C] -> [B, H, C]."""
-        base = fill_forward(values, known)[:, -1]
+        filled = fill_forward(values, known)
         if self.objective == "direct":
             h = self._hidden(values, known, train)[0][:, -1]
             change = self.head(h).astype(jnp.float32)
-            return base[:, None] + change.reshape(-1, self.horizon, self.outputs)
+            return filled[:, -1:] + change.reshape(-1, self.horizon, self.outputs)
         h, states = self._hidden(values, known, train, keep=True)
-        first = base + self._change(h[:, -1])
+        recent = lags(filled, len(self.linear) - 1)[:, -1]
+        first = self._extrapolate(recent) + self._correction(h[:, -1])
 
         def feed_back(self: Forecaster, carry: Any, position: jax.Array) -> tuple[Any, jax.Array]:
-            value, states = carry
+            value, recent, states = carry
+            recent = jnp.concatenate([recent[:, 1:], value[:, None]], axis=1)
             x = self._input(value, jnp.ones_like(value))[:, None]
             h, states = self._next(x, states, position)
-            value = value + self._change(h[:, 0])
-            return (value, states), value
+            value = self._extrapolate(recent) + self._correction(h[:, 0])
+            return (value, recent, states), value
 
         scan = nn.scan(feed_back, variable_broadcast="params", split_rngs={"params": False})
-        _, rest = scan(self, (first, states), self.length + jnp.arange(self.horizon - 1))
+        _, rest = scan(self, (first, recent, states), self.length + jnp.arange(self.horizon - 1))
         return jnp.concatenate([first[:, None], rest.swapaxes(0, 1)], axis=1)
 
     def _steps(self, values: jax.Array, known: jax.Array, train: bool) -> jax.Array:
         """Prediction of the value after each position, float32 [B, T, C]."""
-        return fill_forward(values, known) + self._change(self._hidden(values, known, train)[0])
+        recent = lags(fill_forward(values, known), len(self.linear) - 1)
+        return self._extrapolate(recent) + self._correction(self._hidden(values, known, train)[0])
 
-    def _change(self, h: jax.Array) -> jax.Array:
-        """Predicted change of the value, float32 [..., C], from features [..., F]."""
-        change = self.head(h).astype(jnp.float32)
-        return change * jnp.asarray(self.scale).reshape((1,) * (h.ndim - 1) + (-1,))
+    def _extrapolate(self, recent: jax.Array) -> jax.Array:
+        """Next value by the linear autoregression: the last p values [..., p, C] -> [..., C]."""
+        linear = jnp.asarray(self.linear).reshape((1,) * (recent.ndim - 2) + (-1, self.outputs))
+        return jnp.sum(recent * linear[..., :-1, :], axis=-2) + linear[..., -1, :]
+
+    def _correction(self, h: jax.Array) -> jax.Array:
+        """Correction of the linear autoregression, float32 [..., C], from features [..., F]."""
+        correction = self.head(h).astype(jnp.float32)
+        return correction * jnp.asarray(self.scale).reshape((1,) * (h.ndim - 1) + (-1,))
 
     def _input(self, values: jax.Array, known: jax.Array) -> jax.Array:
         """Input of the layers, [..., 2 C], or [..., F] of a Transformer."""

@@ -63,6 +63,13 @@ class SeriesConfig(SupervisedConfig):
         low=0.0,
         high=100.0,
     )
+    order: int = flag(
+        4,
+        "values before each one in the linear autoregression of a column, which the network of a "
+        "forecast corrects",
+        low=1,
+        high=64,
+    )
     gap: int = flag(16, "positions of the gap of --target=impute", low=1, high=65536)
 
     def __post_init__(self) -> None:
@@ -97,22 +104,18 @@ def load(config: SeriesConfig) -> Dataset:
         series.load(config.dataset, config.points, config.columns),
         length=config.length,
         horizon=config.horizon if config.target == "forecast" else 0,
+        order=config.order,
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
     )
-
-
-def scale(spec: DataSpec) -> tuple[float, ...]:
-    """Size of a change between neighbouring points, in standard deviations of each column."""
-    ratio = spec.constant("step") / spec.constant("std")
-    return tuple(ratio.tolist())
 
 
 def forecast(config: SeriesConfig, model: Model, spec: DataSpec) -> Task:
     """Builds the task of forecasting.
 
     The loss is the squared error of the H values after a window. If the objective is `one_step`,
-    they are predicted from the true values before each, and the error is in units of `scale`. The
+    they are predicted from the true values before each, and the error is in units of that
+    of the linear autoregression. The
     metric `nrmse` is the error of the last of them, and `nrmse_one_step` that of the first one,
     both forecast from the window alone.
 
@@ -124,7 +127,7 @@ def forecast(config: SeriesConfig, model: Model, spec: DataSpec) -> Task:
     Returns:
       A task whose outputs are forecasts [B, H, C] in the units of the data.
     """
-    mean, std = spec.statistics()
+    (mean, std), scale = spec.statistics(), spec.constant("scale")
     T, one_step = config.length, config.objective == "one_step"
     noisy = not is_static(config.noise, 0)
 
@@ -146,7 +149,7 @@ def forecast(config: SeriesConfig, model: Model, spec: DataSpec) -> Task:
         if not one_step:
             return flat(jnp.square(outputs["forecast"] - batch["y"]))
         error = outputs["steps"][:, T - 1 : -1] - batch["y"]
-        return flat(jnp.square(error / jnp.asarray(scale(spec))[None, None]))
+        return flat(jnp.square(error / scale[None, None]))
 
     def metrics_fn(outputs: dict[str, jax.Array], batch: Batch) -> metrics.Metrics:
         error, counted = outputs["forecast"] - batch["y"], batch["mask"].reshape(batch["y"].shape)

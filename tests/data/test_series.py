@@ -6,6 +6,7 @@ from scipy.integrate import solve_ivp
 
 from jaxdl.data import series
 from jaxdl.data.batches import read
+from jaxdl.data.columns import read_columns
 from jaxdl.errors import UserError
 
 TIGHT = {"method": "DOP853", "rtol": 1e-12, "atol": 1e-13}
@@ -59,12 +60,12 @@ def written(folder, text, name="sales.csv"):
 def test_columns_of_a_file(tmp_path):
     text = '\ufeffday,"a, b",c\r\n1,2.5,\r\n"2", -1e3 ,NaN\r\n3,n/a,7\r\n\r\n'
     path = written(tmp_path, text)
-    found = series.read_csv(path, ("c", "a, b"))
-    assert found.columns == ("c", "a, b")
-    np.testing.assert_array_equal(found.values, [[np.nan, 2.5], [np.nan, -1000], [7, np.nan]])
-    assert series.read_csv(path).columns == ("day", "a, b", "c")
+    names, values = read_columns(path, ("c", "a, b"))
+    assert names == ("c", "a, b")
+    np.testing.assert_array_equal(values, [[np.nan, 2.5], [np.nan, -1000], [7, np.nan]])
+    assert read_columns(path)[0] == ("day", "a, b", "c")
     assert series.load(str(path), 0, 'c, "a, b"').columns == ("c", "a, b")
-    (one,) = series.read_csv(written(tmp_path, "a\n1\n\n3\n")).values.T
+    (one,) = read_columns(written(tmp_path, "a\n1\n\n3\n"))[1].T
     np.testing.assert_array_equal(one, [1, np.nan, 3])
 
 
@@ -93,7 +94,7 @@ def test_columns_of_a_file(tmp_path):
 )
 def test_a_bad_file_is_one_line(text, columns, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
-        series.read_csv(written(tmp_path, text), columns)
+        read_columns(written(tmp_path, text), columns)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
@@ -146,14 +147,38 @@ def test_constants_are_those_of_the_training_part():
     train = values[:30]
     np.testing.assert_allclose(spec.constant("mean"), np.nanmean(train, 0), rtol=1e-6)
     np.testing.assert_allclose(spec.constant("std"), np.nanstd(train, 0), rtol=1e-6)
-    change = np.sqrt(np.nanmean(np.diff(train, axis=0) ** 2, 0))
-    np.testing.assert_allclose(
-        spec.constant("step"), np.minimum(change, np.nanstd(train, 0)), rtol=1e-6
-    )
+    column = (train[:, 1] - np.nanmean(train[:, 1])) / np.nanstd(train[:, 1])
+    coefficients, error = series.autoregression(column, 4)
+    np.testing.assert_allclose(spec.constant("linear")[:, 1], coefficients, rtol=1e-6)
+    assert spec.constant("scale")[1] == pytest.approx(error)
     again = series.dataset(made, length=9, horizon=1).spec
     assert again.fingerprint == spec.fingerprint
     values[-1, -1] += 1e-12
     assert series.dataset(made, length=4, horizon=2).spec.fingerprint != spec.fingerprint
+
+
+def test_an_autoregression_is_that_of_least_squares():
+    """x(n) = 1.6 x(n-1) - 0.9 x(n-2) + 0.3 and noise, and the normal equations."""
+    random, values = np.random.RandomState(0), [0.0, 1.0]
+    for _ in range(300):
+        values.append(1.6 * values[-1] - 0.9 * values[-2] + 0.3)
+    exact, error = series.autoregression(np.asarray(values[:60]), 2)
+    np.testing.assert_allclose(exact, (-0.9, 1.6, 0.3), atol=1e-9)
+    assert error < 1e-12
+    noisy = np.asarray(values) + 0.1 * random.normal(size=len(values))
+    noisy[[7, 50]] = np.nan
+    found, error = series.autoregression(noisy, 3)
+    whole = [n for n in range(3, len(noisy)) if np.isfinite(noisy[n - 3 : n + 1]).all()]
+    inputs = np.array([[*noisy[n - 3 : n], 1.0] for n in whole])
+    expected = np.linalg.solve(inputs.T @ inputs, inputs.T @ noisy[whole])
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    assert error == pytest.approx(np.sqrt(np.mean((noisy[whole] - inputs @ expected) ** 2)))
+    few, error = series.autoregression(np.array([1.0, 3.0, np.nan, 4.0]), 2)
+    np.testing.assert_array_equal(few, [0, 1, 0])
+    assert error == 1
+    few, error = series.autoregression(np.array([1.0, 3.0, np.nan, 4.0]), 1)
+    np.testing.assert_array_equal(few, [1, 0])
+    assert error == 2
 
 
 def test_windows_have_values_at_their_targets():

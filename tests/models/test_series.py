@@ -15,12 +15,19 @@ SIZES = {"outputs": C, "features": 8, "layers": 2, "heads": 2}
 RANDOM = np.random.RandomState(0)
 VALUES = jnp.asarray(RANDOM.normal(size=(B, T + H, C)), jnp.float32)
 KNOWN = jnp.ones_like(VALUES)
+LINEAR = ((0.1, 0.0), (-0.5, 0.2), (1.3, 0.7), (0.05, -0.1))  # of three values, and constants
 HOLES = jnp.asarray(RANDOM.uniform(size=VALUES.shape) > 0.4, jnp.float32).at[:, 0].set(0)
 
 
 def forecaster(cell, objective="one_step", horizon=H):
     return Forecaster(
-        length=T, horizon=horizon, scale=(0.5, 2.0), cell=cell, objective=objective, **SIZES
+        length=T,
+        horizon=horizon,
+        linear=LINEAR,
+        scale=(0.5, 2.0),
+        cell=cell,
+        objective=objective,
+        **SIZES,
     )
 
 
@@ -81,6 +88,24 @@ def test_a_direct_forecast_starts_from_the_last_known_value():
     found = model.apply(variables, (VALUES * HOLES, HOLES), train=False)["forecast"]
     last = np.asarray(fill_forward(VALUES * HOLES, HOLES))[:, T - 1]
     np.testing.assert_array_equal(found, np.repeat(last[:, None], H, axis=1))
+
+
+def test_without_a_network_it_is_the_linear_autoregression():
+    model = forecaster("gru")
+    variables = jax.tree.map(jnp.zeros_like, filled(model))
+    found = model.apply(variables, (VALUES, KNOWN), train=False)
+    values, linear = np.asarray(VALUES, np.float64), np.asarray(LINEAR)
+    steps = sum(linear[n] * values[:, n : T + H - 2 + n] for n in range(3)) + linear[3]
+    np.testing.assert_allclose(found["steps"][:, 2:], steps, rtol=1e-5, atol=1e-6)
+    first = np.repeat(values[:, :1], 2, axis=1)
+    start = np.concatenate([first, values[:, :1]], axis=1)
+    np.testing.assert_allclose(
+        found["steps"][:, 0], np.einsum("kc,bkc->bc", linear[:3], start) + linear[3], rtol=1e-5
+    )
+    run = list(values[:, :T].swapaxes(0, 1))
+    for _ in range(H):
+        run.append(sum(linear[n] * run[n - 3] for n in range(3)) + linear[3])
+    np.testing.assert_allclose(found["forecast"], np.stack(run[T:], axis=1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", KINDS)

@@ -74,8 +74,8 @@ CASES = {
     **{
         f"forecast_{objective}": Case(
             Forecaster,
-            {"outputs": 2, "length": 4, "horizon": 2, "scale": (0.5, 1.0), "features": 4}
-            | {"cell": cell, "heads": 2, "objective": objective},
+            {"outputs": 2, "length": 4, "horizon": 2, "features": 4, "cell": cell, "heads": 2}
+            | {"linear": ((0.9, 0.7), (0.1, 0.0)), "scale": (0.5, 1.0), "objective": objective},
             ((6, 2), (6, 2)),
         )
         for objective, cell in (("one_step", "transformer"), ("free_run", "gru"), ("direct", "rnn"))

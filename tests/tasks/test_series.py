@@ -47,7 +47,7 @@ def test_errors_of_forecasts_are_numpys(made, objective):
     _, data, task, state = prepared(made, objective=objective)
     found = evaluated(task, state, data.test, 5)
     batch = read(data.test, np.arange(len(data.test["x"])))
-    std, step = (data.spec.constant(name).astype(np.float64) for name in ("std", "step"))
+    std, scale = (data.spec.constant(name).astype(np.float64) for name in ("std", "scale"))
     forecast = np.asarray(task.predict(state, {"x": batch["x"]}), np.float64)
     error = (forecast - batch["y"]) / std
     for name, n in (("nrmse", -1), ("nrmse_one_step", 0)):
@@ -62,7 +62,7 @@ def test_errors_of_forecasts_are_numpys(made, objective):
         values, known = series.normalize(jnp.asarray(whole), *data.spec.statistics())
         steps = task.predict.apply(state, (values, known))["steps"][:, -1]
         expected = np.asarray(steps) * std + data.spec.constant("mean")
-        squares.append(((expected - batch["y"][:, n]) / step) ** 2)
+        squares.append(((expected - batch["y"][:, n]) / std / scale) ** 2)
     assert found["loss"] == pytest.approx(np.nanmean(squares), rel=1e-3)
 
 
