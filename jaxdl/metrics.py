@@ -35,6 +35,22 @@ class Exponential(NamedTuple):
         return np.exp(mean)
 
 
+class RootMean(NamedTuple):
+    """Metric with value sqrt(total / number), such as the root mean square of errors."""
+
+    total: jax.Array
+    number: jax.Array
+
+    @staticmethod
+    def value(mean: np.ndarray) -> np.ndarray:
+        """Square root of the mean.
+
+        >>> float(RootMean.value(np.float64(9.0)))
+        3.0
+        """
+        return np.sqrt(mean)
+
+
 class Entropy(NamedTuple):
     """Metric with the entropy of a histogram as its value, in nats.
 

@@ -18,6 +18,7 @@ from jaxdl.errors import printable, shortened
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 MOST_LABELS = 20  # classes up to which a matrix shows their names and shares
+MOST_COLUMNS = 6  # columns of a series that are drawn
 LONGEST_CLASS = 24  # characters to which a class's name on an axis is cut
 
 
@@ -122,6 +123,41 @@ def attention(weights: np.ndarray, source: list[str], target: list[str], path: P
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source")
     axes.set_ylabel("target")
+    save_figure(figure, path)
+
+
+def series(
+    windows: Sequence[dict[str, tuple[int, np.ndarray]]],
+    columns: Sequence[str],
+    title: str,
+    path: Path,
+) -> None:
+    """Draws lines over time, one picture for each window and column.
+
+    Args:
+      windows: for each window, its lines by label: the position of the first value, and the values
+        [T, C]. All windows have the same labels. NaN leaves a gap in a line.
+      columns: names of the C columns. Those beyond MOST_COLUMNS are not drawn.
+      title: title of the figure.
+      path: path of the PNG.
+    """
+    columns = columns[:MOST_COLUMNS]
+    size = (4.2 * len(windows) + 0.6, 1.9 * len(columns) + 1.1)
+    figure = new_figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(columns), len(windows), sharex="col", sharey="row", squeeze=False)
+    styles = ("0.75", "-", 3.0), ("black", "-", 1.2), ("C3", "--", 1.2)
+    for (row, column), axes in np.ndenumerate(grid):
+        lines = zip(windows[column].items(), styles, strict=False)
+        for (label, (first, values)), (color, style, width) in lines:
+            positions = first + np.arange(len(values))
+            axes.plot(positions, values[:, row], style, color=color, linewidth=width, label=label)
+        if column == 0:
+            axes.set_ylabel(word_label(shortened(columns[row], LONGEST_CLASS)))
+        if row == len(columns) - 1:
+            axes.set_xlabel("position")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.suptitle(plain_label(title), fontsize="medium")
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     save_figure(figure, path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jaxdl
 from jaxdl import losses, optim, schedules
-from jaxdl.data import image_sources, prepare, tables
+from jaxdl.data import image_sources, prepare, series, tables
 from jaxdl.rl.agents import ENVIRONMENTS
 from jaxdl.text.pairs import PUZZLES
 
@@ -37,6 +37,8 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
                 for make in (image_sources.digits, image_sources.synthetic)
             },
             **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
+            **_lines(series.SYSTEMS),
+            "a CSV file": "Columns of numbers in the order of time, one name each: forecast_rnn.",
             **downloads,
             "functions": "Source code to classify, from Python's library: imdb_rnn, embedded.",
             "docstrings": "English text, from Python's library: shakespeare_lm, embedded.",

@@ -17,6 +17,7 @@ AGENTS = ("grid_qlearning", "cartpole_reinforce", "cartpole_ppo", "cartpole_dqn"
 # Entries of a batch that `predict` reads; label and mask are not among them.
 READ = {
     "diabetes_regression": ("x",),
+    "forecast_rnn": ("x",),
     "iris_mlp": ("x",),
     "imdb_rnn": ("tokens",),
     "shakespeare_lm": ("tokens",),

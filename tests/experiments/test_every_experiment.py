@@ -18,6 +18,7 @@ from tests.experiments import predictions
 
 METRICS = {
     "diabetes_regression": "r_squared",
+    "forecast_rnn": "nrmse",
     "shakespeare_lm": "bits_per_character",
     "mnist_gan": "fooled",
     "mnist_vae": "negative_elbo",
@@ -29,7 +30,15 @@ NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if
 
 
 # Flags that are read where another one has a certain value.
-ELSEWHERE = {"plateau_epochs", "crop_area", "workers", "source_file", "target_file", "classifier"}
+ELSEWHERE = {
+    "plateau_epochs",
+    "crop_area",
+    "workers",
+    "source_file",
+    "target_file",
+    "classifier",
+    "gap",
+}
 
 
 def told_apart(config, reads):

@@ -17,6 +17,7 @@ from jaxdl.models.resnet import ResNet
 from jaxdl.models.rnn_classifier import SequenceClassifier
 from jaxdl.models.rnn_lm import RecurrentLanguageModel
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
+from jaxdl.models.series import Forecaster, Reconstructor
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.translator import Translator
 from jaxdl.models.vae import VAE, Autoencoder
@@ -70,6 +71,18 @@ CASES = {
     "discriminator": Case(Discriminator, {"width": 2, "hidden": 4}, images(4, 1)),
     "autoencoder": Case(Autoencoder, SMALL | {"shape": (3, 3, 1), "latents": 2}, images(3, 1)),
     "vae": Case(VAE, SMALL | {"shape": (3, 3, 1), "latents": 2}, (*images(3, 1), (2,))),
+    **{
+        f"forecast_{objective}": Case(
+            Forecaster,
+            {"outputs": 2, "length": 4, "horizon": 2, "features": 4, "cell": cell, "heads": 2}
+            | {"linear": ((0.9, 0.7), (0.1, 0.0)), "scale": (0.5, 1.0), "objective": objective},
+            ((6, 2), (6, 2)),
+        )
+        for objective, cell in (("one_step", "transformer"), ("free_run", "gru"), ("direct", "rnn"))
+    },
+    "reconstructor": Case(
+        Reconstructor, {"outputs": 2, "features": 4, "keep": True}, ((5, 2), (5, 2))
+    ),
     "transformer": Case(LanguageModel, BLOCKS, ((5,),)),
     "translator": Case(Translator, BLOCKS, ((4,), (5,))),
     **{

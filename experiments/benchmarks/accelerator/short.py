@@ -9,6 +9,7 @@ SHORT = {  # ordered by compile time, the shortest first
     "grid_qlearning": AGENT[:1],
     "diabetes_regression": ["--num_epochs=1"],
     "iris_mlp": ["--num_epochs=1"],
+    "forecast_rnn": ["--points=300", "--num_steps=2", "--features=4", "--horizon=6"],
     "cartpole_reinforce": AGENT,
     "cartpole_ppo": [*AGENT, "--rollout=8"],
     "cartpole_dqn": [*AGENT, "--memory=64", "--learn_from=8"],
