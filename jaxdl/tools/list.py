@@ -36,7 +36,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
                 make.__name__: _line(make)
                 for make in (image_sources.digits, image_sources.synthetic)
             },
-            **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
+            **{make.__name__: _line(make) for make in tables.TABLES},
             **downloads,
             "functions": "Source code to classify, from Python's library: imdb_rnn, embedded.",
             "docstrings": "English text, from Python's library: shakespeare_lm, embedded.",

@@ -1,0 +1,202 @@
+"""Tables of one's own in CSV or Parquet, as data sets.
+
+Shapes: N rows of D columns.
+"""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl.config import absolute
+from jaxdl.console import say
+from jaxdl.data import table_files, table_splits, table_values
+from jaxdl.data.batches import Dataset, Split
+from jaxdl.data.describe import describe
+from jaxdl.data.table_columns import Table, join, with_texts
+from jaxdl.data.table_files import Rejected, Source
+from jaxdl.data.table_values import Target
+from jaxdl.errors import UserError, shortened
+
+
+class Options(NamedTuple):
+    """Reading and splitting of a table.
+
+    Attributes:
+      target: column to predict.
+      target_type: one of `table_values.TARGET_TYPES`.
+      numeric: columns that are numbers, separated by commas.
+      categorical: columns that are categories, separated by commas.
+      leave_out: columns that are not used, separated by commas.
+      group: column whose rows of one value stay in one split; may be empty.
+      delimiter: one of `table_columns.DELIMITERS`.
+      validation_fraction: fraction of all rows, or of the groups, for validation.
+      test_fraction: fraction of all rows, or of the groups, for the test.
+      on_bad_example: `error` or `skip`, for a row that cannot be used.
+    """
+
+    target: str
+    target_type: str = "auto"
+    numeric: str = ""
+    categorical: str = ""
+    leave_out: str = ""
+    group: str = ""
+    delimiter: str = "comma"
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    on_bad_example: str = "error"
+
+
+def load(path: str, options: Options, seed: int) -> Dataset:
+    """Loads a table and splits it.
+
+    A folder's files are its splits. One file is split by share: classes keep their proportions, and
+    the rows of a group stay together.
+
+    Args:
+      path: a CSV or Parquet file, or a folder; see `table_files.find`.
+      options: reading and splitting.
+      seed: seed of the splits.
+
+    Returns:
+      The data set. A split is {"x": float32 [N, D], "y": int32 or float32 [N]}, with all columns in
+      `x`: a category is its index in `spec.categories`, and a missing value is NaN. If y is a
+      number, "centre" [N] is its mean over the split, which R² refers to.
+
+    Raises:
+      UserError: there is no such table, it has no such column, or a row or a split of it cannot be
+        used.
+    """
+    if not options.target:
+        raise UserError(f"--dataset={path} without --target: name the column to predict")
+    place = Path(absolute(path, "dataset"))
+    rejected = Rejected(options.on_bad_example == "skip")
+    sources = table_files.find(place)
+    table = join([table_files.read(one, options.delimiter, rejected) for one in sources.values()])
+    columns = {name: table.columns[name] for name in _input_names(table, options)}
+    target = table_values.target(table, options.target, options.target_type, rejected)
+    rows = _split(table, list(sources), target, options, seed, rejected)
+    forced = columns_of(options.categorical)
+    numeric = table_values.numeric_names(
+        columns, rows["train"], columns_of(options.numeric), forced
+    )
+    for name in numeric:
+        used = np.isin(np.arange(len(table.lines)), np.concatenate(list(rows.values())))
+        bad = columns[name].invalid() & used
+        table_values.reject(table, name, bad, "is not a number", rejected)
+        rows = {split: part[~bad[part]] for split, part in rows.items()}
+    table_splits.check(rows, target)
+    features = table_values.features(columns, numeric, rows["train"], forced)
+    if rejected.count:
+        say(f"{place.name}: {rejected.count:,} rows are left out; first: {rejected.first}")
+    counts = ", ".join(f"{len(rows[split]):,}" for split in table_files.SPLITS)
+    return _dataset(
+        [_select(features.x, target, rows[split]) for split in table_files.SPLITS],
+        name=place.name,
+        version="1",
+        fingerprint=_fingerprint(sources, options),
+        source=f"{place}: {counts} rows of {len(features.names)} columns to predict "
+        f"{options.target}, {f'{len(target.classes)} classes' if target.classes else 'a number'}",
+        columns=features.names,
+        categories=tuple(features.categories.items()),
+        classes=target.classes,
+        num_classes=len(target.classes),
+    )
+
+
+def columns_of(text: str) -> list[str]:
+    """Splits the value of a flag into names of columns; one with a comma is in double quotes.
+
+    >>> columns_of('age, "height, cm"')
+    ['age', 'height, cm']
+    """
+    rows = list(csv.reader([text], skipinitialspace=True))
+    return [name.strip() for name in rows[0] if name.strip()] if rows else []
+
+
+def _input_names(table: Table, options: Options) -> list[str]:
+    """Names of the columns that are the model's input.
+
+    Raises:
+      UserError: a flag names a column that the table lacks, two flags exclude each other, or no
+        column is left.
+    """
+    numeric, categorical, left_out = map(
+        columns_of, (options.numeric, options.categorical, options.leave_out)
+    )
+    group = [options.group] if options.group else []
+    flags = {"target": [options.target], "group": group, "leave_out": left_out}
+    for flag, names in {**flags, "numeric": numeric, "categorical": categorical}.items():
+        for name in names:
+            if name not in table.columns:
+                raise UserError(
+                    f"--{flag}={shortened(name)}: {table.places[0][0]} has no such column: choose "
+                    f"from {shortened(', '.join(table.columns), 300)}"
+                )
+    both = [*(set(numeric) & set(categorical)), *({options.target} & {*group, *left_out})]
+    if both:
+        raise UserError(f"two flags name column {shortened(both[0])}: leave it out of one of them")
+    inputs = [name for name in table.columns if name not in (options.target, *group, *left_out)]
+    if not inputs:
+        raise UserError(f"{table.places[0][0]} has no column besides {', '.join(table.columns)}")
+    return inputs
+
+
+def _split(
+    table: Table,
+    files: list[str],
+    target: Target,
+    options: Options,
+    seed: int,
+    rejected: Rejected,
+) -> dict[str, np.ndarray]:
+    """Rows of each split.
+
+    Raises:
+      UserError: a split would be too small, or a row has no group.
+    """
+    usable, groups = target.valid, None
+    if options.group:
+        column = with_texts(table.columns[options.group])
+        bad = column.missing & usable
+        table_values.reject(table, options.group, bad, "is missing, and it is the group", rejected)
+        usable, groups = usable & ~column.missing, column.codes
+    parts = table_splits.by_file(table.files, files, np.flatnonzero(usable))
+    if "validation" in parts:
+        return parts
+    fractions = {"test": options.test_fraction, "validation": options.validation_fraction}
+    if "test" in parts:
+        del fractions["test"]
+    rows = parts.pop("train" if "train" in parts else "")
+    labels = target.values[rows] if target.classes else None
+    of_groups = None if groups is None else groups[rows]
+    return parts | table_splits.by_share(rows, fractions, seed, labels, of_groups)
+
+
+def _select(x: np.ndarray, target: Target, rows: np.ndarray) -> Split:
+    y = target.values[rows]
+    if target.classes:
+        return {"x": x[rows], "y": y}
+    centre = np.full(len(rows), y.mean(), np.float32)
+    return {"x": x[rows], "y": y.astype(np.float32), "centre": centre}
+
+
+def _dataset(splits: list[Split], **fields: Any) -> Dataset:
+    """Describes the splits."""
+    train = splits[0]
+    names = [name for name, _ in fields["categories"]]
+    categorical = [list(fields["columns"]).index(name) for name in names]
+    constants = table_values.statistics(train["x"], categorical)
+    if "centre" in train:
+        y = train["y"].astype(np.float64)
+        constants |= {"y_mean": y.mean(), "y_std": y.std()}
+    return Dataset(describe(train, constants=constants, **fields), *splits)
+
+
+def _fingerprint(sources: dict[str, Source], options: Options) -> str:
+    """SHA-256 of the bytes of the files, and of the way they are read and split."""
+    digests = {name: [source.ending, source.sha256()] for name, source in sources.items()}
+    return hashlib.sha256(json.dumps([digests, options._asdict()]).encode()).hexdigest()
