@@ -33,8 +33,8 @@ class Options(NamedTuple):
       leave_out: columns that are not used, separated by commas.
       group: column whose rows of one value stay in one split; may be empty.
       delimiter: one of `table_columns.DELIMITERS`.
-      validation_fraction: fraction of all rows, or of the groups, for validation.
-      test_fraction: fraction of all rows, or of the groups, for the test.
+      validation_fraction: fraction of all rows for validation.
+      test_fraction: fraction of all rows for the test.
       on_bad_example: `error` or `skip`, for a row that cannot be used.
     """
 
@@ -50,8 +50,64 @@ class Options(NamedTuple):
     on_bad_example: str = "error"
 
 
+class OwnTable(NamedTuple):
+    """Table that is read, split and encoded.
+
+    Attributes:
+      name: name of the data set.
+      splits: {"x": float32 [N, D], "y": int32 or float32 [N]} by name, with all columns in `x`: a
+        category is its index in `fields["categories"]`, and a missing value is NaN.
+      fields: other fields of `DataSpec`.
+      sha256: SHA-256 of the bytes of the files, and of the way they are read and split.
+    """
+
+    name: str
+    splits: dict[str, Split]
+    fields: dict[str, Any]
+    sha256: str
+
+    def constants(self, train: Split) -> dict[str, np.ndarray]:
+        """Constants of the training split; see `table_values.statistics`."""
+        names, categories = self.fields["columns"], dict(self.fields["categories"])
+        return table_values.statistics(train["x"], [name in categories for name in names])
+
+    def fingerprint(self) -> str:
+        """Returns `sha256`."""
+        return self.sha256
+
+
 def load(path: str, options: Options, seed: int) -> Dataset:
-    """Loads a table and splits it.
+    """Loads a table as a data set.
+
+    Args:
+      path: a CSV or Parquet file, or a folder; see `table_files.find`.
+      options: reading and splitting.
+      seed: seed of the splits.
+
+    Returns:
+      The data set, with the splits of `OwnTable`. If y is a number, "centre" [N] is its mean over
+      the split, which R² refers to, and there are the constants `y_mean` and `y_std`.
+
+    Raises:
+      UserError: as of `read`.
+    """
+    table = read(path, options, seed)
+    splits = [table.splits[split] for split in table_files.SPLITS]
+    constants = table.constants(splits[0])
+    if not table.fields["classes"]:
+        means = [split["y"].astype(np.float64).mean() for split in splits]
+        splits = [
+            split | {"centre": np.full(len(split["y"]), mean, np.float32)}
+            for split, mean in zip(splits, means, strict=True)
+        ]
+        y_std = splits[0]["y"].astype(np.float64).std()
+        constants |= {"y_mean": means[0], "y_std": np.maximum(y_std, 1e-12)}
+    fields = {"name": table.name, "version": "1", **table.fields, "constants": constants}
+    return Dataset(describe(splits[0], fingerprint=table.sha256, **fields), *splits)
+
+
+def read(path: str, options: Options, seed: int) -> OwnTable:
+    """Reads a table, splits it and encodes its columns.
 
     A folder's files are its splits. One file is split by share: classes keep their proportions, and
     the rows of a group stay together.
@@ -60,11 +116,6 @@ def load(path: str, options: Options, seed: int) -> Dataset:
       path: a CSV or Parquet file, or a folder; see `table_files.find`.
       options: reading and splitting.
       seed: seed of the splits.
-
-    Returns:
-      The data set. A split is {"x": float32 [N, D], "y": int32 or float32 [N]}, with all columns in
-      `x`: a category is its index in `spec.categories`, and a missing value is NaN. If y is a
-      number, "centre" [N] is its mean over the split, which R² refers to.
 
     Raises:
       UserError: there is no such table, it has no such column, or a row or a split of it cannot be
@@ -79,31 +130,35 @@ def load(path: str, options: Options, seed: int) -> Dataset:
     columns = {name: table.columns[name] for name in _input_names(table, options)}
     target = table_values.target(table, options.target, options.target_type, rejected)
     rows = _split(table, list(sources), target, options, seed, rejected)
-    forced = columns_of(options.categorical)
-    numeric = table_values.numeric_names(
-        columns, rows["train"], columns_of(options.numeric), forced
-    )
+    forced = columns_of(options.numeric), columns_of(options.categorical)
+    numeric = table_values.numeric_names(columns, rows["train"], *forced)
     for name in numeric:
         used = np.isin(np.arange(len(table.lines)), np.concatenate(list(rows.values())))
         bad = columns[name].invalid() & used
         table_values.reject(table, name, bad, "is not a number", rejected)
         rows = {split: part[~bad[part]] for split, part in rows.items()}
     table_splits.check(rows, target)
-    features = table_values.features(columns, numeric, rows["train"], forced)
+    features = table_values.features(columns, numeric, rows["train"], forced[1])
     if rejected.count:
         say(f"{place.name}: {rejected.count:,} rows are left out; first: {rejected.first}")
-    counts = ", ".join(f"{len(rows[split]):,}" for split in table_files.SPLITS)
-    return _dataset(
-        [_select(features.x, target, rows[split]) for split in table_files.SPLITS],
-        name=place.name,
-        version="1",
-        fingerprint=_fingerprint(sources, options),
-        source=f"{place}: {counts} rows of {len(features.names)} columns to predict "
-        f"{options.target}, {f'{len(target.classes)} classes' if target.classes else 'a number'}",
-        columns=features.names,
-        categories=tuple(features.categories.items()),
-        classes=target.classes,
-        num_classes=len(target.classes),
+    dtype, count = (np.int32 if target.classes else np.float32), len(target.classes)
+    sizes = ", ".join(f"{len(rows[split]):,}" for split in table_files.SPLITS)
+    kind = f"{count} classes" if count else "a number"
+    return OwnTable(
+        place.name,
+        {
+            split: {"x": features.x[part], "y": target.values[part].astype(dtype)}
+            for split, part in rows.items()
+        },
+        {
+            "source": f"{place}: {sizes} rows of {len(features.names)} columns to predict "
+            f"{shortened(options.target)}, {kind}",
+            "columns": features.names,
+            "categories": tuple(features.categories.items()),
+            "classes": target.classes,
+            "num_classes": count,
+        },
+        _fingerprint(sources, options),
     )
 
 
@@ -174,26 +229,6 @@ def _split(
     labels = target.values[rows] if target.classes else None
     of_groups = None if groups is None else groups[rows]
     return parts | table_splits.by_share(rows, fractions, seed, labels, of_groups)
-
-
-def _select(x: np.ndarray, target: Target, rows: np.ndarray) -> Split:
-    y = target.values[rows]
-    if target.classes:
-        return {"x": x[rows], "y": y}
-    centre = np.full(len(rows), y.mean(), np.float32)
-    return {"x": x[rows], "y": y.astype(np.float32), "centre": centre}
-
-
-def _dataset(splits: list[Split], **fields: Any) -> Dataset:
-    """Describes the splits."""
-    train = splits[0]
-    names = [name for name, _ in fields["categories"]]
-    categorical = [list(fields["columns"]).index(name) for name in names]
-    constants = table_values.statistics(train["x"], categorical)
-    if "centre" in train:
-        y = train["y"].astype(np.float64)
-        constants |= {"y_mean": y.mean(), "y_std": y.std()}
-    return Dataset(describe(train, constants=constants, **fields), *splits)
 
 
 def _fingerprint(sources: dict[str, Source], options: Options) -> str:

@@ -33,11 +33,11 @@ def by_share(
 
     Args:
       rows: rows to split, M of them.
-      fractions: fraction of the rows, or of the groups, for each held-out split.
+      fractions: fraction of the rows for each held-out split.
       seed: seed of the draw.
       labels: classes of the rows, int [M]; if given, each class keeps its share.
-      groups: number of each row's group, int [M]; if given, rows of a group stay together, and
-        `labels` is not used.
+      groups: group of each row, int [M]; if given, whole groups of about as many rows are drawn,
+        and `labels` is not used.
 
     Returns:
       The held-out splits and `train`, sorted.
@@ -45,27 +45,46 @@ def by_share(
     Raises:
       UserError: a split would have fewer than two rows, or no group.
     """
-    unit_of_row = np.arange(len(rows))
-    if groups is not None:
-        unit_of_row, labels = np.unique(groups, return_inverse=True)[1], None
-    units = np.arange(unit_of_row.max(initial=-1) + 1)
-    counts = {split: round(len(units) * fraction) for split, fraction in fractions.items()}
-    least = 2 if groups is None else 1  # R² of a single number is undefined
-    if min(*counts.values(), len(units) - sum(counts.values())) < least:
-        flags = " and ".join(f"--{name}_fraction={value}" for name, value in fractions.items())
+    counts = {split: round(len(rows) * fraction) for split, fraction in fractions.items()}
+    flags = " and ".join(f"--{name}_fraction={value}" for name, value in fractions.items())
+    if min(*counts.values(), len(rows) - sum(counts.values())) < 2:  # R² of one is undefined
         raise UserError(
-            f"{flags} of {len(units):,} {'rows' if groups is None else 'groups'}: each split needs "
-            f"at least {least}, so give other fractions"
+            f"{flags} of {len(rows):,} rows: each split needs at least 2, so give other fractions"
         )
     # RandomState's streams are frozen for good (NEP 19); default_rng's may change.
-    left: Split = {"unit": np.random.RandomState(seed).permutation(units)}
+    random = np.random.RandomState(seed)
+    if groups is not None:
+        return _by_group(rows, counts, random, groups)
+    left: Split = {"row": random.permutation(len(rows))}
     drawn = {}
     for split, count in counts.items():
-        order = left["unit"]
-        by = None if labels is None else labels[order]
-        left, drawn[split] = split_validation(left, count / len(order), by)
+        by = None if labels is None else labels[left["row"]]
+        left, drawn[split] = split_validation(left, count / len(left["row"]), by)
     drawn["train"] = left
-    return {split: rows[np.isin(unit_of_row, chosen["unit"])] for split, chosen in drawn.items()}
+    return {split: rows[np.sort(chosen["row"])] for split, chosen in drawn.items()}
+
+
+def _by_group(
+    rows: np.ndarray, counts: dict[str, int], random: np.random.RandomState, groups: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Draws whole groups; see `by_share`.
+
+    Raises:
+      UserError: there are fewer groups than splits.
+    """
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) <= len(counts):
+        raise UserError(
+            f"--group has {len(sizes)} values for {len(counts) + 1} splits: name another column"
+        )
+    left, drawn = random.permutation(len(sizes)), {}
+    for n, (split, count) in enumerate(counts.items(), 1):
+        # At least one group stays for each of the splits that follow.
+        ends = np.cumsum(sizes[left])[: len(left) - (len(counts) + 1 - n)]
+        chosen = 1 + int(np.argmin(np.abs(ends - count)))
+        drawn[split], left = left[:chosen], left[chosen:]
+    drawn["train"] = left
+    return {split: rows[np.isin(groups, chosen)] for split, chosen in drawn.items()}
 
 
 def check(rows: dict[str, np.ndarray], target: Target) -> None:

@@ -230,12 +230,12 @@ def _check_lengths(name: str, texts: Sequence[str]) -> None:
         )
 
 
-def statistics(x: np.ndarray, categorical: Sequence[int]) -> dict[str, np.ndarray]:
+def statistics(x: np.ndarray, categorical: Sequence[bool]) -> dict[str, np.ndarray]:
     """Constants of the training rows, which ignore missing values.
 
     Args:
       x: training rows, float32 [N, D].
-      categorical: numbers of the columns that are categories.
+      categorical: True for a column of categories, bool [D].
 
     Returns:
       `mean` and `std` [D], 0 and 1 for categories, and `missing` [D], the share of missing values.
@@ -244,5 +244,5 @@ def statistics(x: np.ndarray, categorical: Sequence[int]) -> dict[str, np.ndarra
     wide = x.astype(np.float64)
     mean, std = np.nanmean(wide, axis=0), np.nanstd(wide, axis=0)
     std[np.nanmax(x, axis=0) == np.nanmin(x, axis=0)] = 1
-    mean[list(categorical)], std[list(categorical)] = 0, 1
+    mean[np.array(categorical)], std[np.array(categorical)] = 0, 1
     return {"mean": mean, "std": std, "missing": np.isnan(x).mean(axis=0)}

@@ -55,12 +55,8 @@ class TableConfig(RunConfig):
         "", "column whose rows of one value stay in one split, such as the patient; not an input"
     )
     delimiter: str = flag("comma", "separator of the fields of a CSV file", choices=(*DELIMITERS,))
-    validation_fraction: float = flag(
-        0.1, "fraction of all rows, or of the groups, for validation", low=0.0, high=1.0
-    )
-    test_fraction: float = flag(
-        0.2, "fraction of all rows, or of the groups, for the test", low=0.0, high=1.0
-    )
+    validation_fraction: float = flag(0.1, "fraction of all rows for validation", low=0.0, high=1.0)
+    test_fraction: float = flag(0.2, "fraction of all rows for the test", low=0.0, high=1.0)
     on_bad_example: str = flag(
         "error",
         "action after a row that cannot be used; error: end the run; skip: leave it out and say "
