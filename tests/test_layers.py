@@ -47,6 +47,7 @@ ROOMS = {
     },
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
+    "pyarrow": {"jaxdl/data/parquet.py"},
 }
 
 

@@ -16,7 +16,7 @@ from jaxdl.console import say
 from jaxdl.data import table_files, table_splits, table_values
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.data.describe import describe
-from jaxdl.data.table_columns import Table, join, with_texts
+from jaxdl.data.table_columns import ROW_NAMES, Table, join, with_texts
 from jaxdl.data.table_files import Rejected, Source
 from jaxdl.data.table_values import Target
 from jaxdl.errors import UserError, shortened
@@ -194,7 +194,11 @@ def _input_names(table: Table, options: Options) -> list[str]:
     both = [*(set(numeric) & set(categorical)), *({options.target} & {*group, *left_out})]
     if both:
         raise UserError(f"two flags name column {shortened(both[0])}: leave it out of one of them")
-    inputs = [name for name in table.columns if name not in (options.target, *group, *left_out)]
+    row_names = [name for name in table.columns if name in ROW_NAMES]
+    if row_names:
+        say(f"{table.places[0][0]}: the column of row names, {row_names[0]!r}, is left out")
+    unused = {options.target, *group, *left_out, *row_names}
+    inputs = [name for name in table.columns if name not in unused]
     if not inputs:
         raise UserError(f"{table.places[0][0]} has no column besides {', '.join(table.columns)}")
     return inputs

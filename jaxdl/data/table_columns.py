@@ -15,6 +15,7 @@ from jaxdl.errors import UserError, shortened
 
 MISSING = frozenset(("", "NA", "NaN", "nan", "?"))  # texts of a missing value
 COLUMNS = 10_000  # of a table
+ROW_NAMES = ("", "__index_level_0__")  # a first column without a name, and its name by pandas
 LONGEST_NAME = 200  # characters of a column's name
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}  # of a CSV file
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -182,7 +183,7 @@ def check_names(place: str, row: list[str], delimiter: str = "comma") -> list[st
       delimiter: separator that it was read with.
 
     Returns:
-      The names, without the spaces around them.
+      The names, without the spaces around them; the first may be empty.
 
     Raises:
       UserError: they are missing, not unique, too many or too long.
@@ -196,7 +197,7 @@ def check_names(place: str, row: list[str], delimiter: str = "comma") -> list[st
     if len(names) > COLUMNS:
         raise UserError(f"{place} has {len(names):,} columns: the limit is {COLUMNS:,}")
     long = [name for name in names if len(name) > LONGEST_NAME]
-    if long or "" in names:
+    if long or "" in names[1:] or names == [""]:
         fault = f"the name {shortened(long[0])!r} of a column" if long else "a column without name"
         raise UserError(f"{place} has {fault}: give names of 1 to {LONGEST_NAME} characters")
     twice = [name for n, name in enumerate(names) if name in names[:n]]

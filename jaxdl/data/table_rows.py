@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.spec import DataSpec
-from jaxdl.data.table_columns import MISSING, number, number_text
+from jaxdl.data.table_columns import MISSING, ROW_NAMES, number, number_text
 from jaxdl.errors import UserError, shortened
 
 
@@ -36,7 +36,7 @@ def encode(
     }
     x = np.empty((len(rows), len(spec.columns)), np.float32)
     for n, row in enumerate(rows):
-        unknown = row.keys() - {*spec.columns, *ignored}
+        unknown = row.keys() - {*spec.columns, *ignored, *ROW_NAMES}
         if unknown:
             raise UserError(
                 f"row {n + 1} has a column {shortened(repr(min(unknown)))}, which the run's table "

@@ -38,14 +38,14 @@ class Periodic(nn.Module):
         shape = (N, FREQUENCIES)
         frequency = self.param("frequency", initializers.normal(1.0), shape) * self.scale
         phase = self.param("phase", initializers.uniform(1.0), shape)
-        waves = jnp.cos(2 * jnp.pi * (x[:, :, None] * frequency + phase))
+        waves = jnp.cos(2 * jnp.pi * (x[:, :, None] * frequency[None] + phase[None]))
         kernel = self.param(
             "kernel",
             initializers.normal(FREQUENCIES**-0.5),
             (*shape, self.features),
         )
         bias = self.param("bias", initializers.zeros, (N, self.features))
-        embedded = jnp.einsum("bnf,nfo->bno", waves, kernel) + bias
+        embedded = jnp.einsum("bnf,nfo->bno", waves, kernel) + bias[None]
         return jnp.concatenate([x, embedded.reshape(len(x), -1)], axis=1)
 
 

@@ -143,7 +143,8 @@ def inputs(spec: DataSpec) -> Callable[[jax.Array], jax.Array]:
     def apply(x: jax.Array) -> jax.Array:
         z = augment.normalize(x, mean, std)[:, numeric]
         z = jnp.where(jnp.isnan(z), 0, z / jnp.sqrt(1 + jnp.square(z / CLIP)))
-        one_hot = [jax.nn.one_hot(x[:, n], size) for n, size in sizes.items()]
+        indices = jnp.where(jnp.isnan(x), -1, x).astype(jnp.int32)
+        one_hot = [jax.nn.one_hot(indices[:, n], size) for n, size in sizes.items()]
         return jnp.concatenate([z, jnp.isnan(x[:, holes]), *one_hot], axis=1)
 
     return apply

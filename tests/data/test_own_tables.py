@@ -235,6 +235,15 @@ def test_a_folder_has_its_splits(tmp_path):
     assert again.spec.fingerprint != data.spec.fingerprint
 
 
+def test_row_names_are_left_out(tmp_path, capsys):
+    lines = [f"r{n},{line}" for n, line in enumerate(rows(40))]
+    data = load(save(tmp_path, '"",' + HEADER + "\n".join(lines)))
+    assert data.spec.columns == ("size", "colour")
+    assert "the column of row names, '', is left out" in capsys.readouterr().err
+    x = encode([{"": "r1", "size": "2", "colour": "red"}], data.spec)
+    np.testing.assert_array_equal(x, [[2, 1]])
+
+
 def test_a_new_category_counts_as_missing(tmp_path, capsys):
     save(tmp_path, HEADER + "\n".join(rows(40)), "train.csv")
     save(tmp_path, HEADER + "1,green,3.5\n2,red,4.5\n3,green,5\n", "test.csv")

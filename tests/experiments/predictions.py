@@ -18,6 +18,7 @@ AGENTS = ("grid_qlearning", "cartpole_reinforce", "cartpole_ppo", "cartpole_dqn"
 READ = {
     "diabetes_regression": ("x",),
     "iris_mlp": ("x",),
+    "tabular_mlp": ("x",),
     "imdb_rnn": ("tokens",),
     "shakespeare_lm": ("tokens",),
     "multi30k_seq2seq": ("source", "target"),

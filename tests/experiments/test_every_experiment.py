@@ -30,6 +30,8 @@ NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if
 
 # Flags that are read where another one has a certain value.
 ELSEWHERE = {"plateau_epochs", "crop_area", "workers", "source_file", "target_file", "classifier"}
+ELSEWHERE |= {"target", "target_type", "numeric", "categorical", "leave_out", "group", "delimiter"}
+ELSEWHERE |= {"on_bad_example", "periodic_scale"}
 
 
 def told_apart(config, reads):

@@ -9,6 +9,7 @@ SHORT = {  # ordered by compile time, the shortest first
     "grid_qlearning": AGENT[:1],
     "diabetes_regression": ["--num_epochs=1"],
     "iris_mlp": ["--num_epochs=1"],
+    "tabular_mlp": ["--num_epochs=1", "--members=2"],
     "cartpole_reinforce": AGENT,
     "cartpole_ppo": [*AGENT, "--rollout=8"],
     "cartpole_dqn": [*AGENT, "--memory=64", "--learn_from=8"],
