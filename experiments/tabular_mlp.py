@@ -25,20 +25,17 @@ from jaxdl.train import loop
 
 @dataclasses.dataclass(frozen=True)
 class Config(TabularConfig):
-    """Sixteen small perceptrons, trained side by side on the same batches."""
+    """Eight small perceptrons, trained side by side on the same batches."""
 
     members: int = flag(
-        16, "networks of the ensemble, whose predictions are averaged", low=1, high=1000
+        8, "networks of the ensemble, whose predictions are averaged", low=1, high=1000
     )
     layers: int = flag(2, "hidden layers of each network; 0: linear models", low=0, high=100)
     hidden: int = flag(64, "units of each hidden layer", low=1, high=100_000)
-    activation: str = flag("relu", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
-    dropout: float = flag(0.1, "dropout rate of the hidden layers", low=0.0, high=0.99)
+    activation: str = flag("gelu", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
+    dropout: float = flag(0.2, "dropout rate of the hidden layers", low=0.0, high=0.99)
     periodic: int = flag(
-        0,
-        "features of a periodic embedding of each number; 0: none",
-        high=1000,
-        low=0,
+        3, "features of a periodic embedding of each number; 0: none", low=0, high=1000
     )
     periodic_scale: float = flag(
         0.1,
@@ -48,12 +45,14 @@ class Config(TabularConfig):
         high=100.0,
     )
     num_epochs: int = 100
-    batch_size: int = 64
-    learning_rate: float = 3e-3
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     optimizer: str = "adamw"
-    weight_decay: float = 0.01
-    eval_every: int = 500
-    checkpoint_every: int = 2000
+    weight_decay: float = 0.3
+    ema_decay: float = 0.99
+    eval_every: int = 50
+    checkpoint_every: int = 1000
+    patience: int = 10
 
 
 def load(config: Config) -> Dataset:

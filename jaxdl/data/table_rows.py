@@ -24,8 +24,8 @@ def encode(
       ignored: names of columns that may be there and are not read, such as the target.
 
     Returns:
-      float32 [N, D], with the columns in the order of `spec.columns`. A category is its index in
-      `spec.categories`. A missing value, and a category that the training rows lack, is NaN.
+      float32 [N, D], with the columns in the order of the description. A category is its index
+      there. A missing value, and a category that the training rows lack, is NaN.
 
     Raises:
       UserError: a row lacks a column or has an unknown one, or a value is not a number in a numeric

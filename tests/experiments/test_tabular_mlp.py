@@ -70,7 +70,7 @@ def test_a_class(house, tmp_path):
     x = np.full((2, 3), np.nan, np.float32)  # a row of which nothing is known
     probabilities = np.exp(task.predict(saved.state, {"x": x}))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert (tmp_path / "run" / "plots" / "confusion.png").exists()
+    assert (tmp_path / "run" / "plots" / "test_confusion.png").exists()
 
 
 BAD = {
