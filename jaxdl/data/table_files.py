@@ -4,6 +4,7 @@ Files are untrusted: sizes are bounded, and a link out of a folder is not follow
 """
 
 import csv
+import errno
 import hashlib
 import io
 from array import array
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxdl import files
 from jaxdl.data.table_columns import DELIMITERS, Table, check_names, text_column
-from jaxdl.errors import UserError, first_line
+from jaxdl.errors import UserError, first_line, shortened
 
 LARGEST = {".csv": 1 << 28, ".parquet": 1 << 31}  # bytes of a file, by its ending
 CELLS = 20_000_000  # of a CSV table
@@ -52,6 +53,22 @@ def find(path: Path) -> dict[str, Source]:
     Raises:
       UserError: there is no such table, or it is too large.
     """
+    try:
+        return _find(path)
+    except OSError as error:
+        raise UserError(
+            f"--dataset={shortened(path, 300)} cannot be read ({error.strerror}): name a CSV or "
+            "Parquet file, or a folder with train.csv and test.csv"
+        ) from error
+
+
+def _find(path: Path) -> dict[str, Source]:
+    """Reads the bytes of a table; see `find`.
+
+    Raises:
+      UserError: there is no such table, or it is too large.
+      OSError: its folder cannot be read.
+    """
     if not path.is_dir():
         return {"": _read(path, path.name)}
     sources = {}
@@ -85,9 +102,11 @@ def _read(path: Path, name: str) -> Source:
     try:
         return Source(name, ending, files.read_bytes(path, LARGEST[ending], follow=True))
     except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
         raise UserError(
-            f"--dataset={path} cannot be read ({error.strerror or first_line(error)}): give a file "
-            f"of at most {LARGEST[ending] >> 20:,} MiB, or leave out columns"
+            f"--dataset={path} has {error.strerror}: leave out rows or columns, or split it into "
+            "train.parquet, validation.parquet and test.parquet"
         ) from error
 
 

@@ -44,6 +44,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             "files": "Parallel text for translation, in --source_file and --target_file.",
             **dict.fromkeys(ENVIRONMENTS, "Environment for agents."),
             "a name of TFDS": "any of its image-classification data sets, in --data_dir",
+            "a table": "./FILE.csv, ./FILE.parquet, or a folder with train.csv and test.csv",
             "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
         },
         "losses (jaxdl.losses; of logits or of numbers, --loss)": _lines(losses.LOSSES),

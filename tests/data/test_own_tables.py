@@ -1,6 +1,7 @@
 """CSV and Parquet tables: reading, kinds of columns, splits, and rows of texts."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -357,9 +358,20 @@ def test_links_and_folders(tmp_path):
         load(str(tmp_path / "none.csv"))
     with pytest.raises(UserError, match=r"a table ends in \.csv or \.parquet"):
         load(str(tmp_path / "none.xlsx"))
+    with pytest.raises(UserError, match="File name too long"):
+        load("/" + "a" * 300 + ".csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match="not a regular file"):
+        load(str(tmp_path / "pipe.csv"))
     (tmp_path / "in" / "train.parquet").touch()
     with pytest.raises(UserError, match=r"has train.csv and train.parquet"):
         load(str(tmp_path / "in"))
+
+
+def test_a_file_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setitem(table_files.LARGEST, ".csv", 10)
+    with pytest.raises(UserError, match="has more than 10 bytes: leave out rows"):
+        load(save(tmp_path, HEADER + "1,red,3.5\n"))
 
 
 def test_parquet_is_read_as_the_same_csv(tmp_path):
