@@ -12,7 +12,7 @@ UNPACKED = 1 << 33  # bytes of a table that is unpacked
 
 
 def read(name: str, content: bytes) -> Table:
-    """Reads a Parquet table of numbers, texts and truth values.
+    """Reads a Parquet table of numbers and texts; dates and truth values become texts.
 
     Args:
       name: name of the file in messages.
@@ -67,14 +67,13 @@ def _column(place: str, values: Any, pa: Any) -> Column:
         # A safe cast refuses integers beyond 2**53, of which float32 keeps no more anyway.
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return number_column(np.array(numbers, np.float64))
-    if pa.types.is_boolean(kind):
-        values, kind = values.cast(pa.string()), pa.string()
     if pa.types.is_null(kind):
         return number_column(np.full(len(values), np.nan))
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    try:
+        encoded = values.cast(pa.large_string()).dictionary_encode()
+    except pa.ArrowException as error:
         raise UserError(
-            f"{place} is of type {shortened(kind)}: convert it to numbers or texts, as tables have"
-        )
-    encoded = values.dictionary_encode()
+            f"{place} is of type {shortened(kind)}: write it as numbers or texts, or not at all"
+        ) from error
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return text_column(codes.astype(np.int32), encoded.dictionary.to_pylist(), frozenset())

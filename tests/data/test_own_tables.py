@@ -395,15 +395,20 @@ def test_kinds_of_parquet_columns(tmp_path):
         "flag": pa.array([True, False, None] * 20),
         "whole": pa.array([1, 2, None] * 20, pa.int8()),
         "text": pa.array(["NA", "", "x"] * 20, pa.large_string()),
+        "day": pa.array([0, 1, 1] * 20, pa.date32()),
         "price": pa.array(np.arange(60) * 0.5),
     }
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
     data = load(str(tmp_path / "t.parquet"))
-    assert data.spec.categories == (("flag", ("false", "true")), ("text", ("", "NA", "x")))
+    assert data.spec.categories == (
+        ("flag", ("false", "true")),
+        ("text", ("", "NA", "x")),
+        ("day", ("1970-01-01", "1970-01-02")),
+    )
     assert np.nanmax(data.train["x"][:, 1]) == 2
     nested = pa.table(columns | {"list": pa.array([[1]] * 60)})
     parquet.write_table(nested, tmp_path / "t.parquet")
-    with pytest.raises(UserError, match=r"column list is of type list.*--leave_out|convert it"):
+    with pytest.raises(UserError, match=r"column list is of type list.*as numbers or texts"):
         load(str(tmp_path / "t.parquet"))
 
 
