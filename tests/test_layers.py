@@ -51,7 +51,7 @@ ROOMS = {
     "torchvision": {"experiments/benchmarks/torch_reference.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
-    "pyarrow": {"jaxdl/data/arrow.py"},
+    "pyarrow": {"jaxdl/data/arrow.py", "jaxdl/data/parquet.py"},
     "datasets": set(),
 }
 

@@ -61,6 +61,53 @@ def diabetes(
     return _table("diabetes", lambda: load_diabetes(scaled=False), source, seed, fractions)
 
 
+def breast_cancer(
+    seed: int, *, validation_fraction: float = 0.1, test_fraction: float = 0.2
+) -> Dataset:
+    """Breast cancer data set: 569 tumours, benign or malignant (Street et al., 1993).
+
+    The columns are 30 measurements of cell nuclei. Splits are stratified by class.
+
+    Args:
+      seed: seed of the splits.
+      validation_fraction: fraction of all rows for validation.
+      test_fraction: fraction of all rows for the test.
+
+    Returns:
+      The data set; see `dataset`.
+
+    Raises:
+      UserError: a split would be too small.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    source = "embedded: 569 breast tumours of scikit-learn"
+    fractions = (validation_fraction, test_fraction)
+    return _table("breast_cancer", load_breast_cancer, source, seed, fractions)
+
+
+def wine(seed: int, *, validation_fraction: float = 0.1, test_fraction: float = 0.2) -> Dataset:
+    """Wine data set: 178 wines of three cultivars (Aeberhard & Forina, 1992).
+
+    The columns are 13 chemical measurements. Splits are stratified by cultivar.
+
+    Args:
+      seed: seed of the splits.
+      validation_fraction: fraction of all rows for validation.
+      test_fraction: fraction of all rows for the test.
+
+    Returns:
+      The data set; see `dataset`.
+
+    Raises:
+      UserError: a split would be too small.
+    """
+    from sklearn.datasets import load_wine
+
+    source = "embedded: 178 wines of scikit-learn"
+    return _table("wine", load_wine, source, seed, (validation_fraction, test_fraction))
+
+
 def _table(
     name: str, load: Callable[[], Any], source: str, seed: int, fractions: tuple[float, float]
 ) -> Dataset:
@@ -132,3 +179,6 @@ def dataset(splits: list[Split], **fields: Any) -> Dataset:
     if y.dtype == np.float32:
         constants |= {"y_mean": y.mean(), "y_std": np.maximum(y.std(), 1e-12)}
     return Dataset(describe(splits[0], constants=constants, **fields), *splits)
+
+
+TABLES = (iris, diabetes, breast_cancer, wine)

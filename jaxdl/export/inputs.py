@@ -5,6 +5,7 @@ The description of the data set decides alone how an input is encoded; the data 
 Shapes: N examples, S pixels per side, C channels, D columns, T tokens.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl.data import pixels
-from jaxdl.data.spec import LARGEST, DataSpec
+from jaxdl.data import pixels, table_rows
+from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.task import Predict
 
@@ -29,7 +30,6 @@ FORMS = {
     ARRAY: "arrays",
 }
 TOKENS = ("tokens", "source", "target")  # entries that hold ids of a vocabulary
-MISSING = ("", "nan", "na", "n/a", "null", "none", "?")  # texts of a missing value, in lower case
 
 
 class Inputs(NamedTuple):
@@ -306,14 +306,9 @@ def encode_row(row: Mapping[str, Any], inputs: Inputs) -> np.ndarray:
       UserError: a column is missing, or a value is not a number.
     """
     columns = columns_of(inputs)
-    missing = [name for name in columns if name not in row]
-    if missing:
-        raise UserError(
-            f"no column {shortened(', '.join(missing))}: give {shortened(', '.join(columns), 300)}"
-        )
-    categories = dict(inputs.spec.categories)
-    values = [_number(row[name], name, categories.get(name)) for name in columns]
-    return np.asarray(values, np.float32)
+    # Rows without names of columns, such as observations, are tables of numbers.
+    spec = dataclasses.replace(inputs.spec, columns=columns)
+    return np.asarray(table_rows.encode_row(row, spec, ignored=row.keys()), np.float32)
 
 
 def columns_of(inputs: Inputs) -> tuple[str, ...]:
@@ -321,26 +316,3 @@ def columns_of(inputs: Inputs) -> tuple[str, ...]:
     count = inputs.entry.shape[0]
     columns = inputs.spec.columns
     return columns if len(columns) == count else tuple(str(n + 1) for n in range(count))
-
-
-def _number(value: Any, name: str, categories: tuple[str, ...] | None) -> float:
-    """Number of a value of a row.
-
-    Raises:
-      UserError: it is not a number.
-    """
-    text = "" if value is None else str(value).strip()
-    if categories is not None and text in categories:
-        return float(categories.index(text))
-    if categories is not None or text.lower() in MISSING:
-        return np.nan
-    try:
-        number = float(text.replace("_", " "))  # Python's own numbers may have underscores
-    except ValueError:
-        number = np.inf
-    if not abs(number) <= LARGEST:
-        raise UserError(
-            f"column {shortened(name)} has {shortened(repr(text))}: give a finite number, or "
-            "nothing for a missing value"
-        )
-    return number

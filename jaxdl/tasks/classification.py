@@ -134,6 +134,7 @@ def classification_from_config(
     loss: Callable[[Any, Batch], jax.Array],
     metrics_fn: Callable[[Any, Batch], Metrics],
     label: str = "label",
+    logits_fn: Callable[[Any], jax.Array] = lambda outputs: outputs,
     **options: Any,
 ) -> Task:
     """Builds a `supervised` task with the metrics and the weights of classes of a config.
@@ -146,11 +147,12 @@ def classification_from_config(
 
     Args:
       config: the run's config.
-      model: the model; its outputs are logits [B, K], or [B, 1] of the second of two classes.
+      model: the model.
       spec: description of the data.
-      loss: (logits, batch) -> loss per example [B].
-      metrics_fn: (logits, batch) -> the experiment's own metrics, of training and of evaluation.
+      loss: (outputs, batch) -> loss per example [B].
+      metrics_fn: (outputs, batch) -> the experiment's own metrics, of training and of evaluation.
       label: name of the array of class indices [B], or of 0 and 1 for each class [B, K].
+      logits_fn: the model's outputs -> logits [B, K], or [B, 1] of the second of two classes.
       **options: other arguments of `supervised_from_config`.
 
     Raises:
@@ -164,7 +166,7 @@ def classification_from_config(
         model,
         spec,
         loss=_weighted(config, spec, loss, label),
-        metrics_fn=_extended(config, spec, metrics_fn, label),
+        metrics_fn=_extended(config, spec, metrics_fn, label, logits_fn),
         **options,
     )
 
@@ -193,6 +195,7 @@ def _extended(
     spec: DataSpec,
     metrics_fn: Callable[[Any, Batch], Metrics],
     label: str,
+    logits_fn: Callable[[Any], jax.Array],
 ) -> Callable[[Any, Batch], Metrics]:
     """Adds the metrics of --metrics and --best_metric to the experiment's own."""
     names = class_metrics.check_names(config.metrics, "metrics")
@@ -207,9 +210,10 @@ def _extended(
         )
     class_metrics.check_classes(names, spec.num_classes, several=bool(spec.shape(label)))
 
-    def extended(logits: Any, batch: Batch) -> Metrics:
-        more = class_metrics.measure(names, logits, batch[label], batch["mask"], spec.classes)
-        return more | metrics_fn(logits, batch)
+    def extended(outputs: Any, batch: Batch) -> Metrics:
+        logits, labels = logits_fn(outputs), batch[label]
+        more = class_metrics.measure(names, logits, labels, batch["mask"], spec.classes)
+        return more | metrics_fn(outputs, batch)
 
     return extended
 

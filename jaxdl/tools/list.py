@@ -36,9 +36,9 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
                 make.__name__: _line(make)
                 for make in (image_sources.digits, image_sources.synthetic)
             },
-            **{make.__name__: _line(make) for make in (tables.iris, tables.diabetes)},
+            **{make.__name__: _line(make) for make in tables.TABLES},
             **_lines(series.SYSTEMS),
-            "a CSV file": "Columns of numbers in the order of time, one name each: forecast_rnn.",
+            "a CSV file": "A table: tabular_mlp; columns in the order of time: forecast_rnn.",
             **downloads,
             "functions": "Source code to classify, from Python's library: imdb_rnn, embedded.",
             "docstrings": "English text, from Python's library: shakespeare_lm, embedded.",
@@ -46,6 +46,7 @@ def contents(experiments: Path) -> dict[str, dict[str, str]]:
             "files": "Parallel text for translation, in --source_file and --target_file.",
             **dict.fromkeys(ENVIRONMENTS, "Environment for agents."),
             "a name of TFDS": "any of its image-classification data sets, in --data_dir",
+            "a table": "./FILE.csv, ./FILE.parquet, or a folder with train.csv and test.csv",
             "a folder": "train/CLASS/*.jpg and test/CLASS/*.jpg",
         },
         "losses (jaxdl.losses; of logits or of numbers, --loss)": _lines(losses.LOSSES),

@@ -19,6 +19,7 @@ READ = {
     "diabetes_regression": ("x",),
     "forecast_rnn": ("x",),
     "iris_mlp": ("x",),
+    "tabular_mlp": ("x",),
     "imdb_rnn": ("tokens",),
     "shakespeare_lm": ("tokens",),
     "multi30k_seq2seq": ("source", "target"),

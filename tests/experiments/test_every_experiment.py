@@ -39,6 +39,8 @@ ELSEWHERE = {
     "classifier",
     "gap",
 }
+ELSEWHERE |= {"target", "target_type", "numeric", "categorical", "leave_out", "group", "delimiter"}
+ELSEWHERE |= {"on_bad_example", "periodic_scale"}
 
 
 def told_apart(config, reads):

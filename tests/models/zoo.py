@@ -18,6 +18,7 @@ from jaxdl.models.rnn_classifier import SequenceClassifier
 from jaxdl.models.rnn_lm import RecurrentLanguageModel
 from jaxdl.models.seq2seq import ATTENTIONS, Seq2Seq
 from jaxdl.models.series import Forecaster, Reconstructor
+from jaxdl.models.tabular import TabularMLP
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.translator import Translator
 from jaxdl.models.vae import VAE, Autoencoder
@@ -50,6 +51,7 @@ CLASSES = {"num_classes": 3}
 SMALL = {"hidden": (4,)}
 CASES = {
     "mlp": Case(MLP, SMALL | {"outputs": 3, "norm": NORMS["batch"]}, ((5,),)),
+    "tabular": Case(TabularMLP, SMALL | {"outputs": 3, "numeric": 2, "members": 2}, ((5,),)),
     "agent": Case(ActorCritic, SMALL | {"actions": 2}, ((5,),)),
     "lenet": Case(LeNet5, CLASSES, images(12, 1)),
     "cnn": Case(CNN, CLASSES | {"channels": (2, 3), "hidden": 4}, images(5, 1)),

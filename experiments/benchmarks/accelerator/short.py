@@ -10,6 +10,7 @@ SHORT = {  # ordered by compile time, the shortest first
     "diabetes_regression": ["--num_epochs=1"],
     "iris_mlp": ["--num_epochs=1"],
     "forecast_rnn": ["--points=300", "--num_steps=2", "--features=4", "--horizon=6"],
+    "tabular_mlp": ["--num_epochs=1", "--members=2"],
     "cartpole_reinforce": AGENT,
     "cartpole_ppo": [*AGENT, "--rollout=8"],
     "cartpole_dqn": [*AGENT, "--memory=64", "--learn_from=8"],
