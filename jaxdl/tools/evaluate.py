@@ -52,11 +52,12 @@ def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
         ("examples", spec.elements, here.elements),
         ("classes", (spec.num_classes, spec.classes), (here.num_classes, here.classes)),
         ("tokens", spec.vocabulary, here.vocabulary),
+        ("columns", (spec.columns, spec.categories), (here.columns, here.categories)),
     ):
         if trained != evaluated:
             raise UserError(
                 f"{here.source} has other {part} than {run.folder} was trained on: give data of "
-                "the same shapes, classes and tokens"
+                "the same shapes, classes, tokens and columns"
             )
     say(f"these are not the bytes of {spec.name} that {run.folder} was trained on")
     return False
