@@ -98,6 +98,14 @@ def _generate(options: argparse.Namespace) -> None:
     print(generate(_open_run(options, options.checkpoint), options.prompt, sampling))
 
 
+def _export(options: argparse.Namespace) -> None:
+    from jaxdl.tools.export import Options, export
+
+    formats = tuple(filter(None, options.format.split(",")))
+    chosen = Options(formats, options.dtype, options.quantize, options.check, options.split)
+    print("\n".join(export(_open_run(options, options.checkpoint), options.output, chosen)))
+
+
 def _replay(options: argparse.Namespace) -> None:
     from jaxdl.run import run_folder
     from jaxdl.tools.replay import replay
@@ -188,6 +196,7 @@ HANDLERS = {
     "prepare": _prepare,
     "evaluate": _evaluate,
     "generate": _generate,
+    "export": _export,
     "replay": _replay,
     "verify": _verify,
     "sweep": _sweep,

@@ -26,7 +26,7 @@ FLOORS = [
     {"nn"},
     {"models", "data", "text", "distributed"},
     {"run"},
-    {"tasks", "analysis"},
+    {"tasks", "analysis", "export"},
     {"train"},
     {"rl"},
     {"sweep", "tools"},

@@ -39,6 +39,12 @@ COMMANDS = {
         "Prints a prompt, continued by the language model of a run.",
         "jaxdl generate runs/shakespeare_lm/RUN --prompt=ROMEO: --length=200",
     ),
+    "export": (
+        "write the model of a run into a folder that needs no jaxdl",
+        "Writes a new folder with the model of a checkpoint: its programs for any batch size, its\n"
+        "weights, a card.json and a predict.py that needs JAX alone.",
+        "jaxdl export runs/mnist_cnn/RUN --output=exported --check",
+    ),
     "replay": (
         "repeat the training step whose metrics were not finite",
         "Repeats the step that ended a run, and names the first operation that was not finite.",
@@ -135,6 +141,30 @@ def parser() -> Parser:
     )
     command.add_argument("--seed", type=int, default=0, help="seed of the sampling (0)")
     command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    _add_replacements(command)
+
+    command = _add_command(commands, "export")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--output", type=Path, required=True, help="new folder to write")
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    command.add_argument(
+        "--format",
+        default="stablehlo,safetensors",
+        help="comma-separated list of stablehlo, safetensors, onnx, torch "
+        "(default: stablehlo,safetensors)",
+    )
+    command.add_argument(
+        "--dtype", default="", help="compute dtype: float32 or bfloat16 (default: the run's)"
+    )
+    command.add_argument(
+        "--quantize", default="", help="stored type of the kernels: int8 (default: not quantized)"
+    )
+    command.add_argument(
+        "--check", action="store_true", help="compare all outputs in a process without jaxdl"
+    )
+    command.add_argument(
+        "--split", default="test", choices=splits, help="split of --check (default: test)"
+    )
     _add_replacements(command)
 
     command = _add_command(commands, "replay")

@@ -1,0 +1,1 @@
+"""Trained models outside of training: opened from a run folder, asked, and taken elsewhere."""
