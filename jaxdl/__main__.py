@@ -106,6 +106,14 @@ def _export(options: argparse.Namespace) -> None:
     print("\n".join(export(_open_run(options, options.checkpoint), options.output, chosen)))
 
 
+def _latency(options: argparse.Namespace) -> None:
+    from jaxdl.tools.latency import Options, latency, parse_sizes, table
+
+    sizes = parse_sizes(options.batch_sizes)
+    rows = latency(options.folder, Options(sizes, options.turns, options.calls))
+    print("\n".join(table(rows)))
+
+
 def _replay(options: argparse.Namespace) -> None:
     from jaxdl.run import run_folder
     from jaxdl.tools.replay import replay
@@ -197,6 +205,7 @@ HANDLERS = {
     "evaluate": _evaluate,
     "generate": _generate,
     "export": _export,
+    "latency": _latency,
     "replay": _replay,
     "verify": _verify,
     "sweep": _sweep,

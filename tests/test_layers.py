@@ -43,10 +43,14 @@ ROOMS = {
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun")
+        for name in ("side", "models", "agent", "speedrun", "latency")
     },
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
+    "safetensors": {"jaxdl/export/weights.py"},
+    "flatbuffers": {"jaxdl/export/stablehlo.py"},
+    "jax2onnx": {"jaxdl/export/onnx_model.py"},
+    "onnxruntime": {"jaxdl/export/alone.py", "jaxdl/tools/latency_side.py"},
 }
 
 

@@ -6,6 +6,7 @@ or ONNX Runtime lack become others of the same result: a scan from the last posi
 choice between booleans, and the maximum over windows of two axes of four.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +20,10 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxdl.nn import bilinear
 
 # Primitives that call a function, and the names of the parameter that holds it.
-CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call")
-CALLS += ("custom_vjp_call", "custom_vjp_call_jaxpr")
+CALLS = {
+    *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"),
+}
 LARGEST_WINDOW = 64  # entries
 CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
@@ -120,8 +123,8 @@ def _window_max(
     for n, (low, high) in enumerate(padding):
         if low or high:
             size = x.shape[n]
-            first, last = (lax.slice_in_dim(x, i, i + 1, axis=n) for i in (0, size - 1))
-            x = lax.concatenate([*[first] * low, x, *[last] * high], n)
+            head, tail = (lax.slice_in_dim(x, i, i + 1, axis=n) for i in (0, size - 1))
+            x = lax.concatenate([*[head] * low, x, *[tail] * high], n)
     axes = zip(window_dimensions, window_strides, window_dilation, strict=True)
     choices = []  # slices of each axis
     for n, (size, stride, dilation) in zip(x.shape, axes, strict=True):
@@ -129,13 +132,10 @@ def _window_max(
         if reach == stride == 1:
             choices.append([slice(None)])
         else:
-            last = (n - reach) // stride * stride
+            span = (n - reach) // stride * stride + 1
             starts = range(0, reach, dilation)
-            choices.append([slice(start, start + last + 1, stride) for start in starts])
-    first, *others = (x[index] for index in itertools.product(*choices))
-    for other in others:
-        first = jnp.maximum(first, other)
-    return first
+            choices.append([slice(start, start + span, stride) for start in starts])
+    return functools.reduce(jnp.maximum, (x[index] for index in itertools.product(*choices)))
 
 
 def _cond(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:

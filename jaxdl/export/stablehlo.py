@@ -90,9 +90,9 @@ def _decoding(decoder: Decoder, weights: Weights, inputs: Shapes) -> dict[str, P
             return decoder.next(state, row[0], carry[1], row[1]), None
 
         cache = decoder.start(state, rows.shape[0])
-        carry = decoder.next(state, rows[:, 0], cache, 0)
-        columns = rows[:, 1:].T, jnp.arange(1, rows.shape[1])
-        return jax.lax.scan(step, carry, columns)[0]
+        like, _ = jax.eval_shape(decoder.next, state, rows[:, 0], cache, 0)
+        carry = jnp.zeros(like.shape, like.dtype), cache
+        return jax.lax.scan(step, carry, (rows.T, jnp.arange(rows.shape[1])))[0]
 
     def start(stored: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         logits, cache = begin(stored, batch)
@@ -103,7 +103,7 @@ def _decoding(decoder: Decoder, weights: Weights, inputs: Shapes) -> dict[str, P
     structure = jax.tree.structure(like)
 
     def next_token(stored: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-        leaves = [batch[f"{CACHE}{n}"] for n in range(structure.num_leaves)]
+        leaves = [batch[f"{CACHE}{n}"] for n in range(len(jax.tree.leaves(like)))]
         cache = jax.tree.unflatten(structure, leaves)
         state = weights.state(unpack(stored))
         logits, cache = decoder.next(state, batch["tokens"], cache, batch["position"])

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.errors import importing
+from jaxdl.errors import UserError, first_line, importing
 from jaxdl.task import Predict, State, used_arguments
 from jaxdl.tasks.supervised import TrainState, eval_variables
 
 # Starts of paths in a state, and of the names for them. An average is (params, other collections).
 STARTS = {"average/0/": "params/", "average/1/": "", "model_state/": ""}
+# Types of safetensors that weights have.
+TYPES = {"F32": np.float32, "BF16": jnp.bfloat16, "I8": np.int8, "I32": np.int32}
 
 
 class Weights(NamedTuple):
@@ -89,3 +92,23 @@ def to_safetensors(arrays: Mapping[str, Any]) -> bytes:
         from safetensors.numpy import save
     content: bytes = save({n: np.ascontiguousarray(a) for n, a in sorted(arrays.items())})
     return content
+
+
+def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    """Inverse of `to_safetensors`.
+
+    Raises:
+      UserError: the package safetensors cannot be imported, or the content is damaged.
+    """
+    with importing("safetensors"):
+        from safetensors import deserialize
+    try:
+        return {
+            name: np.frombuffer(entry["data"], TYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in deserialize(content)
+        }
+    except Exception as error:  # of damaged bytes
+        raise UserError(
+            f"the weights are not in the format of safetensors ({first_line(error)}): export the "
+            "run again"
+        ) from error

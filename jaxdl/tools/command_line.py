@@ -45,6 +45,12 @@ COMMANDS = {
         "weights, a card.json and a predict.py that needs JAX alone.",
         "jaxdl export runs/mnist_cnn/RUN --output=exported --check",
     ),
+    "latency": (
+        "measure the latency of a run's model or of an export",
+        "Prints percentiles of the time of a prediction, its throughput and its peak memory, of a\n"
+        "run or of each form of an export. Each form is a process; they take turns.",
+        "jaxdl latency exported --batch_sizes=1,8,64",
+    ),
     "replay": (
         "repeat the training step whose metrics were not finite",
         "Repeats the step that ended a run, and names the first operation that was not finite.",
@@ -166,6 +172,14 @@ def parser() -> Parser:
         "--split", default="test", choices=splits, help="split of --check (default: test)"
     )
     _add_replacements(command)
+
+    command = _add_command(commands, "latency")
+    command.add_argument("folder", type=Path, help="run folder, or a folder that export wrote")
+    command.add_argument(
+        "--batch_sizes", default="1,8,64", help="comma-separated batch sizes (default: 1,8,64)"
+    )
+    command.add_argument("--turns", type=_count, default=5, help="turns of each process (5)")
+    command.add_argument("--calls", type=_count, default=50, help="calls of a turn (50)")
 
     command = _add_command(commands, "replay")
     command.add_argument("run", type=Path, help="run folder")

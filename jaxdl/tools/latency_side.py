@@ -1,0 +1,145 @@
+"""One process of `latency`: a model that answers each line of its input with times of calls.
+
+    python -m jaxdl.tools.latency_side SPEC
+
+SPEC is JSON: `folder`, `form` (jaxdl for a run, stablehlo or onnx for an export), `batch_size` and
+`calls`. It compiles and warms up, prints a line of JSON, and answers each line with the seconds of
+so many calls. A call begins with NumPy arrays and ends with NumPy arrays.
+"""
+
+import json
+import math
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl import cli
+from jaxdl.data.spec import DTYPES
+from jaxdl.errors import UserError, importing, shortened
+
+WARM_UP = 3  # calls
+LARGEST_INPUT = 1 << 28  # entries
+SAFE_CALLS = {"shape_assertion"}  # custom calls that a program of a stranger may have
+Call = Callable[[dict[str, np.ndarray]], Any]
+
+
+def main(text: str) -> None:
+    """Serves one model until the end of the input."""
+    spec = json.loads(text)
+    folder, form = Path(spec["folder"]), spec["form"]
+    load = {"jaxdl": load_run, "stablehlo": load_stablehlo, "onnx": load_onnx}[form]
+    call, shapes = load(folder)
+    batch = make_batch(shapes, spec["batch_size"])
+    begin = time.perf_counter()
+    for _ in range(WARM_UP):
+        call(batch)
+    print(json.dumps({"warm_up": time.perf_counter() - begin}), flush=True)
+    for _ in sys.stdin:
+        times = []
+        for _ in range(spec["calls"]):
+            begin = time.perf_counter()
+            call(batch)
+            times.append(time.perf_counter() - begin)
+        print(json.dumps({"times": times, "peak_bytes": peak_bytes()}), flush=True)
+
+
+def make_batch(shapes: dict[str, Any], size: int) -> dict[str, np.ndarray]:
+    """Makes random inputs.
+
+    Args:
+      shapes: `shape` and `dtype` of each entry, where a text stands for the batch size.
+      size: the batch size.
+
+    Raises:
+      UserError: an entry is too large, or of another type than data sets have.
+    """
+    random, batch = np.random.RandomState(0), {}
+    for name, entry in shapes.items():
+        shape = [size if isinstance(n, str) else n for n in entry["shape"]]
+        dtype = entry["dtype"]
+        if min(shape, default=0) < 0 or math.prod(shape) > LARGEST_INPUT or dtype not in DTYPES:
+            text = f"{shortened(dtype)}{shortened(shape)}"
+            raise UserError(f"the input {shortened(name)} is {text}: give a smaller --batch_sizes")
+        if dtype == "float32":
+            batch[name] = random.normal(size=shape).astype(np.float32)
+        else:
+            batch[name] = random.randint(0, 2, shape).astype(dtype)
+    return batch
+
+
+def peak_bytes() -> int:
+    """Peak memory of the device, or of this process on a CPU, in bytes."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.default_backend() != "cpu":
+        return int((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def load_run(folder: Path) -> tuple[Call, dict[str, Any]]:
+    """Loads the model of a run's best checkpoint; also the shapes of its inputs."""
+    import jax
+
+    from jaxdl.export import card
+    from jaxdl.run import restore, run_folder
+
+    run = run_folder.open_run(folder)
+    cli.set_up_jax(run.config.deterministic)
+    restored = restore.restore(run)
+    example = restored.task.predict.inputs(restored.spec.example())
+    shapes = card.describe_shapes(example)
+    for entry in shapes.values():
+        entry["shape"][0] = "b"
+    predict, state = jax.jit(restored.task.predict), restored.saved.state
+    return lambda batch: jax.device_get(predict(state, batch)), shapes
+
+
+def load_stablehlo(folder: Path) -> tuple[Call, dict[str, Any]]:
+    """Loads the program `predict` of an export, which may be a stranger's.
+
+    Raises:
+      UserError: a file is not what the card says, or the program calls native code.
+    """
+    import jax
+
+    from jaxdl.export import card
+    from jaxdl.export.weights import from_safetensors
+
+    described = card.read(folder)
+    program = described["programs"]["predict"]
+    content = card.read_file(folder, described, program["file"])
+    arrays = from_safetensors(card.read_file(folder, described, "weights.safetensors"))
+    try:
+        exported = jax.export.deserialize(bytearray(content))
+        module = exported.mlir_module()
+    except Exception as error:  # of damaged bytes
+        raise UserError(f"{folder / program['file']} is not a program: export it again") from error
+    calls = set(re.findall(r"custom_call\s+@\"?([^\s(\"]+)", module)) - SAFE_CALLS
+    if calls:
+        raise UserError(
+            f"{folder / program['file']} calls native code ({shortened(', '.join(sorted(calls)))}):"
+            " name an export that you have made yourself"
+        )
+    run, weights = jax.jit(exported.call), jax.device_put(arrays)
+    return lambda batch: jax.device_get(run(weights, batch)), program["inputs"]
+
+
+def load_onnx(folder: Path) -> tuple[Call, dict[str, Any]]:
+    """Loads the model of an export into ONNX Runtime."""
+    from jaxdl.export import card
+
+    described = card.read(folder)
+    content = card.read_file(folder, described, "model.onnx")
+    with importing("onnxruntime"):
+        import onnxruntime
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(None, batch), described["programs"]["predict"]["inputs"]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guard(lambda: main(sys.argv[1])))
