@@ -99,7 +99,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from jaxdl.tools.export import Options, export
+    from jaxdl.tools.export_run import Options, export
 
     formats = tuple(filter(None, options.format.split(",")))
     chosen = Options(formats, options.dtype, options.quantize, options.check, options.split)

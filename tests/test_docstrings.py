@@ -55,6 +55,9 @@ ENDINGS = (
     "txt",
     "sh",
     "sbatch",
+    "safetensors",
+    "stablehlo",
+    "onnx",
 )  # of files that are called as a module
 BY_LAST = {}
 for full_name in MODULES:

@@ -72,13 +72,15 @@ def commands(model: str, forms: dict[str, Path], size: int, config: Config) -> d
     """Command of each process by name."""
     found = {}
     for form, folder in forms.items():
-        spec: dict[str, Any] = {"folder": str(folder), "form": form}
-        spec |= {"batch_size": size, "calls": config.calls}
-        found[form] = [sys.executable, "-m", "jaxdl.tools.latency_side", json.dumps(spec)]
+        found[form] = latency.side_command(folder, form, size, config.calls, "newest")
     python = config.torch_python or sys.executable
     if config.torch_python or importlib.util.find_spec("torch"):
         for name, is_compiled in (("torch", False), ("torch.compile", True)):
-            spec = {"model": model, "compile": is_compiled, "shape": cases.IMAGES[model]}
+            spec: dict[str, Any] = {
+                "model": model,
+                "compile": is_compiled,
+                "shape": cases.IMAGES[model],
+            }
             spec |= {"batch_size": size, "calls": config.calls}
             module = "experiments.benchmarks.torch_latency"
             found[name] = [python, "-m", module, json.dumps(spec)]

@@ -20,6 +20,15 @@ from jaxdl.errors import UserError, shortened
 
 CARD = "card.json"
 LARGEST_BATCH = 65536
+# Starts a side. `cli` is above this module, which therefore does not import it.
+START = """
+import sys
+from jaxdl import cli
+from jaxdl.tools.latency_side import main
+if '"form": "onnx"' not in sys.argv[1]:
+    cli.set_up_jax()
+sys.exit(cli.guard(lambda: main(sys.argv[1])))
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,11 +156,34 @@ def forms(folder: Path) -> list[str]:
     return found
 
 
+def side_command(
+    folder: Path, form: str, size: int, calls: int, checkpoint: str = "best"
+) -> list[str]:
+    """Command that starts the process of a form.
+
+    Args:
+      folder: run folder or export.
+      form: jaxdl, stablehlo or onnx.
+      size: batch size.
+      calls: calls of a turn.
+      checkpoint: checkpoint of a run.
+    """
+    spec = {"folder": str(folder.absolute()), "form": form, "batch_size": size, "calls": calls}
+    if form == "jaxdl":
+        spec |= {"checkpoint": checkpoint}
+    if form == "onnx":
+        from jaxdl.export import card
+
+        described = card.read(folder)
+        inputs = described["programs"]["predict"]["inputs"]
+        spec |= {"sha256": described["files"].get("model.onnx"), "inputs": inputs}
+    return [sys.executable, "-c", START, json.dumps(spec)]
+
+
 @contextlib.contextmanager
 def _side(folder: Path, form: str, size: int, calls: int) -> Iterator[subprocess.Popen[str]]:
     """Starts the process of a form; it ends with the block."""
-    spec = {"folder": str(folder.absolute()), "form": form, "batch_size": size, "calls": calls}
-    command = [sys.executable, "-m", "jaxdl.tools.latency_side", json.dumps(spec)]
+    command = side_command(folder, form, size, calls)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, **pipes, encoding="utf-8")
     try:

@@ -1,12 +1,12 @@
 """One process of `latency`: a model that answers each line of its input with times of calls.
 
-    python -m jaxdl.tools.latency_side SPEC
-
-SPEC is JSON: `folder`, `form` (jaxdl for a run, stablehlo or onnx for an export), `batch_size` and
-`calls`. It compiles and warms up, prints a line of JSON, and answers each line with the seconds of
+`latency` starts it with a SPEC in JSON: `folder`, `form` (jaxdl for a run, stablehlo or onnx for an
+export), `batch_size` and `calls`; of a run also `checkpoint`, of ONNX `sha256` and `inputs`. It
+compiles and warms up, prints a line of JSON, and answers each line with the seconds of
 so many calls. A call begins with NumPy arrays and ends with NumPy arrays.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import cli
-from jaxdl.data.spec import DTYPES
+from jaxdl import files
 from jaxdl.errors import UserError, importing, shortened
 
 WARM_UP = 3  # calls
 LARGEST_INPUT = 1 << 28  # entries
+LARGEST_FILE = 1 << 31  # bytes of an ONNX model, the limit of its format
+DTYPES = ("bool", "uint8", "int32", "float32")  # as in `jaxdl.data.spec`, which imports JAX
 SAFE_CALLS = {"shape_assertion"}  # custom calls that a program of a stranger may have
 Call = Callable[[dict[str, np.ndarray]], Any]
 
@@ -32,9 +33,8 @@ Call = Callable[[dict[str, np.ndarray]], Any]
 def main(text: str) -> None:
     """Serves one model until the end of the input."""
     spec = json.loads(text)
-    folder, form = Path(spec["folder"]), spec["form"]
-    load = {"jaxdl": load_run, "stablehlo": load_stablehlo, "onnx": load_onnx}[form]
-    call, shapes = load(folder)
+    loads = {"jaxdl": load_run, "stablehlo": load_stablehlo, "onnx": load_onnx}
+    call, shapes = loads[spec["form"]](spec)
     batch = make_batch(shapes, spec["batch_size"])
     begin = time.perf_counter()
     for _ in range(WARM_UP):
@@ -81,15 +81,15 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def load_run(folder: Path) -> tuple[Call, dict[str, Any]]:
-    """Loads the model of a run's best checkpoint; also the shapes of its inputs."""
+def load_run(spec: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+    """Loads the model of a run's best checkpoint; also the inputs' shapes."""
     import jax
 
     from jaxdl.export import card
     from jaxdl.run import restore, run_folder
 
-    run = run_folder.open_run(folder)
-    cli.set_up_jax(run.config.deterministic)
+    folder = Path(spec["folder"])
+    run = run_folder.open_run(folder, spec.get("checkpoint", run_folder.BEST))
     restored = restore.restore(run)
     example = restored.task.predict.inputs(restored.spec.example())
     shapes = card.describe_shapes(example)
@@ -99,7 +99,7 @@ def load_run(folder: Path) -> tuple[Call, dict[str, Any]]:
     return lambda batch: jax.device_get(predict(state, batch)), shapes
 
 
-def load_stablehlo(folder: Path) -> tuple[Call, dict[str, Any]]:
+def load_stablehlo(spec: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
     """Loads the program `predict` of an export, which may be a stranger's.
 
     Raises:
@@ -110,6 +110,7 @@ def load_stablehlo(folder: Path) -> tuple[Call, dict[str, Any]]:
     from jaxdl.export import card
     from jaxdl.export.weights import from_safetensors
 
+    folder = Path(spec["folder"])
     described = card.read(folder)
     program = described["programs"]["predict"]
     content = card.read_file(folder, described, program["file"])
@@ -129,17 +130,17 @@ def load_stablehlo(folder: Path) -> tuple[Call, dict[str, Any]]:
     return lambda batch: jax.device_get(run(weights, batch)), program["inputs"]
 
 
-def load_onnx(folder: Path) -> tuple[Call, dict[str, Any]]:
-    """Loads the model of an export into ONNX Runtime."""
-    from jaxdl.export import card
+def load_onnx(spec: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+    """Loads the model of an export into ONNX Runtime, without JAX, for its memory to be its own.
 
-    described = card.read(folder)
-    content = card.read_file(folder, described, "model.onnx")
+    Raises:
+      UserError: the model is not what the card says.
+    """
+    path = Path(spec["folder"]) / "model.onnx"
+    content = files.read_bytes(path, LARGEST_FILE)
+    if hashlib.sha256(content).hexdigest() != spec["sha256"]:
+        raise UserError(f"{path} is not what the card says (its SHA-256 is another): export again")
     with importing("onnxruntime"):
         import onnxruntime
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, batch), described["programs"]["predict"]["inputs"]
-
-
-if __name__ == "__main__":
-    sys.exit(cli.guard(lambda: main(sys.argv[1])))
+    return lambda batch: session.run(None, batch), spec["inputs"]
