@@ -19,7 +19,7 @@ from jaxdl.export.weights import Weights
 from jaxdl.task import Decoder, Predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-OUTPUTS, CACHE = "outputs", "cache."  # name of the only output; start of the names of a cache
+OUTPUTS, CACHE = "outputs", "cache_"  # name of the only output; start of the names of a cache
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
