@@ -103,7 +103,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    gc.disable()  # imports make no garbage, and looking for it takes a sixth of the start
+    gc.disable()  # imports make no garbage, and looking for it takes time
     try:
         from jaxdl.export.model import restored
         from jaxdl.tools.predict import predict
@@ -114,6 +114,22 @@ def _predict(options: argparse.Namespace) -> None:
     say(f"checkpoint of step {model.step}")
     choices = {name: getattr(options, name) for name in ("top_k", "length", "output")}
     predict(model, options.files, **choices)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from jaxdl.tools.export_run import Options, export
+
+    formats = tuple(filter(None, options.format.split(",")))
+    chosen = Options(formats, options.dtype, options.quantize, options.check, options.split)
+    print("\n".join(export(_open_run(options, options.checkpoint), options.output, chosen)))
+
+
+def _latency(options: argparse.Namespace) -> None:
+    from jaxdl.tools.latency import Options, latency, parse_sizes, table
+
+    sizes = parse_sizes(options.batch_sizes)
+    rows = latency(options.folder, Options(sizes, options.turns, options.calls))
+    print("\n".join(table(rows)))
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -213,6 +229,8 @@ HANDLERS = {
     "evaluate": _evaluate,
     "generate": _generate,
     "predict": _predict,
+    "export": _export,
+    "latency": _latency,
     "replay": _replay,
     "verify": _verify,
     "parity": _parity,

@@ -99,7 +99,7 @@ class Predict:
         batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in example.items()}
         for name, shape, dtype in self.extra:
             batch[name] = jax.ShapeDtypeStruct((size, *shape), dtype)
-        used = _used_arguments(self.prepare, batch)
+        used = used_arguments(self.prepare, batch)
         names = sorted(batch)  # the order of leaves
         return {name: batch[name] for name, is_read in zip(names, used, strict=True) if is_read}
 
@@ -115,8 +115,8 @@ class Predict:
         return dict(_first_calls(variables["intermediates"], ()))
 
 
-def _used_arguments(function: Callable[..., Any], *args: Any) -> list[bool]:
-    """Dependence of the outputs of a function on each leaf of its arguments."""
+def used_arguments(function: Callable[..., Any], *args: Any) -> list[bool]:
+    """Dependence of the outputs of a function on each leaf of its arguments, by tracing it."""
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     used = {id(variable) for variable in jaxpr.outvars}
     for equation in reversed(jaxpr.eqns):

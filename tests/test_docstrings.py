@@ -56,6 +56,9 @@ ENDINGS = (
     "sh",
     "sbatch",
     "csv",
+    "safetensors",
+    "stablehlo",
+    "onnx",
 )  # of files that are called as a module
 BY_LAST = {}
 for full_name in MODULES:

@@ -46,13 +46,16 @@ ROOMS = {
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun", "reference")
+        for name in ("side", "models", "agent", "speedrun", "latency", "reference")
     },
     "torchvision": {"experiments/benchmarks/torch_reference.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
     "pyarrow": {"jaxdl/data/arrow.py", "jaxdl/data/parquet.py"},
     "datasets": set(),
+    "flatbuffers": {"jaxdl/export/stablehlo.py"},
+    "jax2onnx": {"jaxdl/export/onnx_model.py"},
+    "onnxruntime": {"jaxdl/export/alone.py", "jaxdl/tools/latency_side.py"},
 }
 
 

@@ -54,17 +54,30 @@ def read(path: Path, largest: int = LARGEST) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path} cannot be read ({error.strerror}): name a regular file of weights"
         ) from error
+    return loads(content, str(path))
+
+
+def loads(content: bytes, name: str) -> dict[str, np.ndarray]:
+    """Parses the content of a safetensors file, see `read`.
+
+    Args:
+      content: bytes of the file.
+      name: name of the file, for the message.
+
+    Raises:
+      UserError: as in `read`.
+    """
     with importing("safetensors"):
         from safetensors import deserialize
     try:
         _check_header(content)
         arrays = {}
-        for name, tensor in deserialize(content):  # checks that the arrays fill the file exactly
+        for key, tensor in deserialize(content):  # checks that the arrays fill the file exactly
             array = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]])
-            arrays[name] = array.reshape(tensor["shape"])
+            arrays[key] = array.reshape(tensor["shape"])
     except Exception as error:  # a damaged file may cause any
         raise UserError(
-            f"{path} is not a whole safetensors file ({first_line(error)}): write it again"
+            f"{name} is not a whole safetensors file ({first_line(error)}): write it again"
         ) from error
     return arrays
 
@@ -80,11 +93,17 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], **metadata: str) -> None
     Raises:
       OSError: the file cannot be written.
     """
+    with files.replacing(path) as file:
+        file.write(dumps(arrays, **metadata))
+
+
+def dumps(arrays: Mapping[str, Any], **metadata: str) -> bytes:
+    """Content of a safetensors file with these arrays, in the order of their names."""
     with importing("safetensors"):
         from safetensors import numpy
-    content = numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
-    with files.replacing(path) as file:
-        file.write(content)
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    content: bytes = numpy.save(ordered, metadata or None)
+    return content
 
 
 def _check_header(content: bytes) -> None:

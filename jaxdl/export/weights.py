@@ -6,7 +6,6 @@ is not imported and its task is not built. The folder and the file may be a stra
 Weights are arrays by path, such as `params/Dense_0/kernel` or `batch_stats/BatchNorm_0/mean`.
 """
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from jaxdl import files, tree
 from jaxdl.errors import UserError, shortened
-from jaxdl.export import tensor_file
+from jaxdl.export import tensor_file, torch_weights
 from jaxdl.run import workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError
@@ -160,10 +159,6 @@ def _of_file(path: Path, like: Mapping[str, Any]) -> Arrays:
 
 def _from_torch(tensors: Arrays, like: Mapping[str, Any]) -> Arrays:
     """Converts tensors with names of PyTorch; returns others as they are."""
-    if importlib.util.find_spec("jaxdl.export.torch_weights") is None:
-        return tensors
-    import jaxdl.export.torch_weights as torch_weights
-
     if not torch_weights.is_torch(tensors):
         return tensors
     converted: Arrays = torch_weights.from_torch(tensors, like, check_shapes=False)

@@ -18,6 +18,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 Map = Callable[..., jax.Array]
+# The default form of each primitive, for exporters that know only JAX's own primitives.
+DEFAULTS: dict[Primitive, Map] = {}
 
 
 def primitive(
@@ -45,6 +47,7 @@ def primitive(
     mlir.register_lowering(bilinear, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     mlir.register_lowering(bilinear, mlir.lower_fun(default, multiple_results=False))
     bilinear.def_abstract_eval(result)
+    DEFAULTS[bilinear] = default
 
     @functools.cache
     def compiled(**parameters: Any) -> Map:

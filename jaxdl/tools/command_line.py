@@ -45,6 +45,18 @@ COMMANDS = {
         "An input that cannot be read is named, and the others are answered.",
         "jaxdl predict runs/cifar_vgg/RUN photos/*.jpg --top_k=3",
     ),
+    "export": (
+        "write the model of a run into a folder that needs no jaxdl",
+        "Writes a new folder with the model of a checkpoint: its programs for any batch size, its\n"
+        "weights, a card.json and a predict.py that needs JAX alone.",
+        "jaxdl export runs/mnist_cnn/RUN --output=exported --check",
+    ),
+    "latency": (
+        "measure the latency of a run's model or of an export",
+        "Prints percentiles of the time of a prediction, its throughput and its peak memory, of a\n"
+        "run or of each form of an export. Each form is a process; they take turns.",
+        "jaxdl latency exported --batch_sizes=1,8,64",
+    ),
     "replay": (
         "repeat the training step whose metrics were not finite",
         "Repeats the step that ended a run, and names the first operation that was not finite.",
@@ -167,6 +179,38 @@ def parser() -> Parser:
     )
     command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
     _add_replacements(command)
+
+    command = _add_command(commands, "export")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("--output", type=Path, required=True, help="new folder to write")
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    command.add_argument(
+        "--format",
+        default="stablehlo,safetensors",
+        help="comma-separated list of stablehlo, safetensors, onnx, torch "
+        "(default: stablehlo,safetensors)",
+    )
+    command.add_argument(
+        "--dtype", default="", help="compute dtype: float32 or bfloat16 (default: the run's)"
+    )
+    command.add_argument(
+        "--quantize", default="", help="stored type of the kernels: int8 (default: not quantized)"
+    )
+    command.add_argument(
+        "--check", action="store_true", help="compare all outputs in a process without jaxdl"
+    )
+    command.add_argument(
+        "--split", default="test", choices=splits, help="split of --check (default: test)"
+    )
+    _add_replacements(command)
+
+    command = _add_command(commands, "latency")
+    command.add_argument("folder", type=Path, help="run folder, or a folder that export wrote")
+    command.add_argument(
+        "--batch_sizes", default="1,8,64", help="comma-separated batch sizes (default: 1,8,64)"
+    )
+    command.add_argument("--turns", type=_count, default=5, help="turns of each process (5)")
+    command.add_argument("--calls", type=_count, default=50, help="calls of a turn (50)")
 
     command = _add_command(commands, "replay")
     command.add_argument("run", type=Path, help="run folder")

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import struct
-import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -109,18 +107,14 @@ def test_names_have_their_collection_or_get_it(tmp_path):
     assert weights.read(path, {}).digest != found.digest
 
 
-def test_names_of_pytorch_are_converted(tmp_path, monkeypatch):
-    module = types.ModuleType("jaxdl.export.torch_weights")
-    module.__spec__ = types.SimpleNamespace()
-    module.is_torch = lambda names: any(name.endswith(".weight") for name in names)
-    module.from_torch = lambda tensors, like, check_shapes: {
-        "params/a/kernel": tensors["a.weight"].T
-    }
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+def test_names_of_pytorch_are_converted(tmp_path):
+    kernel, bias = np.float32([[1, 2, 3], [4, 5, 6]]), np.float32([7, 8, 9])
+    like = {"params": {"Dense_0": {"kernel": kernel, "bias": bias}}}
     path = tmp_path / "x.safetensors"
-    path.write_bytes(save({"a.weight": ARRAYS["params/a/kernel"]}))
-    found = weights.read(path, {}).arrays
-    np.testing.assert_array_equal(found["params/a/kernel"], ARRAYS["params/a/kernel"].T)
+    path.write_bytes(save({"0.weight": kernel.T.copy(), "0.bias": bias}))
+    found = weights.read(path, like).arrays
+    np.testing.assert_array_equal(found["params/Dense_0/kernel"], kernel)
+    np.testing.assert_array_equal(found["params/Dense_0/bias"], bias)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,257 @@
+"""The commands `export` and `latency`: what they write, and what they refuse."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+
+from jaxdl import files
+from jaxdl.__main__ import run as command
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.export import card, folder
+from jaxdl.run import logger
+from jaxdl.tools import export_run as exporting
+from jaxdl.tools import latency, latency_side
+from tests.small import DESCRIBED
+from tests.small import Config as SmallConfig
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a small perceptron."""
+    from experiments import iris_mlp
+
+    path = tmp_path_factory.mktemp("runs") / "iris"
+    iris_mlp.run(iris_mlp.Config(num_steps=20, workdir=str(path)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """Its export, quantized and checked."""
+    path = tmp_path_factory.mktemp("exports") / "iris"
+    command(["export", str(run), f"--output={path}", "--quantize=int8", "--check"])
+    return path
+
+
+def test_an_export_describes_itself(run, exported):
+    names = ["card.json", "predict.py", "predict.stablehlo", "weights.safetensors"]
+    assert sorted(os.listdir(exported)) == names
+    written = card.read(exported)
+    for name in names[1:]:
+        content = (exported / name).read_bytes()
+        assert written["files"][name] == hashlib.sha256(content).hexdigest()
+    assert written["experiment"] == "experiments.iris_mlp"
+    assert written["kind"] == "logits"
+    assert written["classes"] == ["not setosa", "setosa"]
+    program = written["programs"]["predict"]
+    assert program["inputs"] == {"x": {"shape": ["b", 2], "dtype": "float32"}}
+    assert program["outputs"] == {"outputs": {"shape": ["b", 1], "dtype": "float32"}}
+    assert written["weights"]["quantize"] == "int8"
+    assert written["weights"]["bytes"] < written["weights"]["float32_bytes"]
+    assert "workdir" not in written["config"]
+    summary = logger.read_summary(run)
+    (test,) = [record for record in written["metrics"] if record["split"] == "test"]
+    assert test["accuracy"] == summary["best/test/accuracy"]
+    assert test["step"] == written["checkpoint"]["step"] == summary["best_step"]
+
+
+def test_the_folder_must_be_new(run, exported):
+    with pytest.raises(UserError, match="is not empty: give a new folder"):
+        command(["export", str(run), f"--output={exported}"])
+
+
+def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: 1e-3)
+    with pytest.raises(TrainingError, match="differs by more than 1e-05"):
+        command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--format=tensorflow", "give one or more of stablehlo"),
+        ("--format=", "give one or more of stablehlo"),
+        ("--dtype=float16", "give one of float32, bfloat16"),
+        ("--quantize=int4", "give one of int8"),
+    ],
+)
+def test_unknown_choices(flag, why, run, tmp_path):
+    with pytest.raises(UserError, match=why):
+        command(["export", str(run), f"--output={tmp_path / 'it'}", flag])
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_computes_in_float32(run, tmp_path):
+    arguments = ["export", str(run), f"--output={tmp_path / 'it'}", "--format=onnx"]
+    with pytest.raises(UserError, match="give --dtype=float32"):
+        command([*arguments, "--dtype=bfloat16"])
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    contents = {"a": b"1", "b": b"2"}
+
+    def fail(path):
+        assert {p.name for p in path.iterdir()} == {"a", "b"}
+        assert not (tmp_path / "deep" / "it").exists()
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        folder.write(tmp_path / "deep" / "it", contents, fail)
+    assert not list((tmp_path / "deep").iterdir())
+    folder.write(tmp_path / "deep" / "it", contents)
+    assert (tmp_path / "deep" / "it" / "b").read_bytes() == b"2"
+    (tmp_path / "empty").mkdir()
+    folder.write(tmp_path / "empty", contents)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="not a folder"):
+        folder.write(tmp_path / "file", contents)
+
+
+def test_the_guarantee_ends_half_a_year_after_the_release():
+    assert card.guarantee("0.10.2")["until"] == "2026-12-17"
+    assert card.guarantee("0.11.0")["until"] == "2027-01-16"
+    assert card.guarantee("9.9")["until"] is None
+
+
+def test_metrics_are_those_of_the_checkpoint(tmp_path):
+    made = logger.RunLog(tmp_path, SmallConfig(), DESCRIBED, [])
+    made.close()
+    values = {"test/loss": 2.0, "step": 10, "best_step": 5, "best/validation/loss": 1.0}
+    made.summarize(values | {"state_sha256": "x"})
+    (tmp_path / "evaluations").mkdir()
+    text = json.dumps({"step": 10, "split": "validation", "loss": 3.0, "name": "x"})
+    (tmp_path / "evaluations" / "validation-10.json").write_text(text, encoding="utf-8")
+    assert card.run_metrics(tmp_path, 5) == [{"split": "validation", "step": 5, "loss": 1.0}]
+    assert card.run_metrics(tmp_path, 10) == [
+        {"split": "test", "step": 10, "loss": 2.0},
+        {"split": "validation", "step": 10, "loss": 3.0},
+    ]
+    assert card.run_metrics(tmp_path, 7) == []
+
+
+def test_latency_of_each_form(run, exported, capsys):
+    options = ["--batch_sizes=1,3", "--turns=2", "--calls=3"]
+    for path, form in ((run, "jaxdl"), (exported, "stablehlo")):
+        command(["latency", str(path), *options])
+        head, *rows = capsys.readouterr().out.splitlines()
+        assert head.split()[0] == "form"
+        assert [row.split()[:2] for row in rows] == [[form, "1"], [form, "3"]]
+        for row in rows:
+            p50, p90, p99, speed, peak = (float(v.replace(",", "")) for v in row.split()[2:])
+            assert 0 < p50 <= p90 <= p99
+            assert speed > 0
+            assert peak > 10
+
+
+def test_summary():
+    row = latency.summary("x", 4, np.array([0.001] * 98 + [0.002, 0.1]), 7)
+    assert row["p50_ms"] == pytest.approx(1)
+    assert row["p90_ms"] == pytest.approx(1)
+    assert 1.9 < row["p99_ms"] < 4
+    assert row["examples_per_second"] == pytest.approx(4000)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--batch_sizes=0", "--batch_sizes=x", "--turns=0", "--calls=0", "--batch_sizes=1,,2"]
+)
+def test_latency_refuses(flag, exported):
+    with pytest.raises(UserError, match=flag.split("=")[0]):
+        command(["latency", str(exported), flag])
+
+
+# An export may be a stranger's.
+
+
+@pytest.fixture
+def hostile(exported, tmp_path):
+    """A copy of the export, and a function that changes its card."""
+    path = tmp_path / "hostile"
+    path.mkdir()
+    for source in exported.iterdir():
+        (path / source.name).write_bytes(source.read_bytes())
+
+    def change(**values):
+        content = json.loads((path / card.NAME).read_text(encoding="utf-8")) | values
+        (path / card.NAME).write_text(json.dumps(content), encoding="utf-8")
+
+    return path, change
+
+
+@pytest.mark.parametrize("name", ["predict.stablehlo", "weights.safetensors"])
+def test_a_changed_file(name, hostile):
+    path, _ = hostile
+    content = bytearray((path / name).read_bytes())
+    content[-1] ^= 1
+    (path / name).write_bytes(content)
+    with pytest.raises(UserError, match="its SHA-256 is another"):
+        latency_side.load_stablehlo({"folder": str(path)})
+
+
+@pytest.mark.parametrize("name", ["../predict.stablehlo", "/etc/passwd", "", ".x", None])
+def test_a_file_elsewhere(name, hostile):
+    path, change = hostile
+    change(programs={"predict": {"file": name, "inputs": {}}})
+    with pytest.raises(UserError, match="not a card of format"):
+        latency_side.load_stablehlo({"folder": str(path)})
+
+
+def test_a_link(hostile):
+    path, _ = hostile
+    (path / "predict.stablehlo").rename(path / "elsewhere")
+    (path / "predict.stablehlo").symlink_to(path / "elsewhere")
+    with pytest.raises(UserError, match="symbolic link"):
+        latency_side.load_stablehlo({"folder": str(path)})
+
+
+def test_damaged_bytes_with_their_digest(hostile):
+    path, change = hostile
+    for name, match in (
+        ("predict.stablehlo", "not a program"),
+        ("weights.safetensors", "not a whole"),
+    ):
+        whole = (path / name).read_bytes()
+        (path / name).write_bytes(b"x" * 100)
+        digests = {p.name: files.sha256(p).hexdigest() for p in path.iterdir()}
+        change(files=digests)
+        with pytest.raises(UserError, match=match):
+            latency_side.load_stablehlo({"folder": str(path)})
+        (path / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format": 1}'])
+def test_a_card_that_is_none(text, hostile):
+    path, _ = hostile
+    (path / card.NAME).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="card"):
+        card.read(path)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"shape": ["b", 10**9], "dtype": "float32"},
+        {"shape": ["b", -1], "dtype": "float32"},
+        {"shape": ["b"], "dtype": "object"},
+    ],
+)
+def test_inputs_without_bound(entry):
+    with pytest.raises(UserError, match="give a smaller --batch_sizes"):
+        latency_side.make_batch({"x": entry}, 4)
+
+
+def test_native_code_is_refused(hostile):
+    import jax
+
+    from jaxdl.export import stablehlo
+
+    path, change = hostile
+    lower = jax.export.export(jax.jit(lambda w, b: jax.numpy.linalg.eigh(b["x"].T @ b["x"])[0]))
+    content = stablehlo.serialize(lower({}, {"x": jax.ShapeDtypeStruct((3, 2), "float32")}))
+    (path / "predict.stablehlo").write_bytes(content)
+    change(files={p.name: files.sha256(p).hexdigest() for p in path.iterdir()})
+    with pytest.raises(UserError, match="calls native code"):
+        latency_side.load_stablehlo({"folder": str(path)})
