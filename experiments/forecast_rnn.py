@@ -44,7 +44,8 @@ class Config(series.SeriesConfig):
     length: int = 48
     num_steps: int = 3000
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    optimizer: str = "muon"
+    learning_rate: float = 0.02
     clip_norm: float = 1.0
     eval_every: int = 500
     checkpoint_every: int = 500

@@ -151,7 +151,7 @@ def dataset(
     *,
     length: int,
     horizon: int = 0,
-    order: int = 4,
+    order: int = 2,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
 ) -> Dataset:

@@ -64,7 +64,7 @@ class SeriesConfig(SupervisedConfig):
         high=100.0,
     )
     order: int = flag(
-        4,
+        2,
         "values before each one in the linear autoregression of a column, which the network of a "
         "forecast corrects",
         low=1,
