@@ -80,7 +80,7 @@ CASES = {
             | {"linear": ((0.9, 0.7), (0.1, 0.0)), "scale": (0.5, 1.0), "objective": objective},
             ((6, 2), (6, 2)),
         )
-        for objective, cell in (("one_step", "transformer"), ("free_run", "gru"), ("direct", "rnn"))
+        for objective, cell in (("one_step", "lstm"), ("free_run", "gru"), ("direct", "rnn"))
     },
     "reconstructor": Case(
         Reconstructor, {"outputs": 2, "features": 4, "keep": True}, ((5, 2), (5, 2))
