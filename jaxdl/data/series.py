@@ -189,12 +189,7 @@ def dataset(
         starts = np.arange(first, max(end - length - horizon + 1, first))
         starts = starts[_usable(series.values, starts, length, horizon)]
         if not len(starts):
-            raise UserError(
-                f"{series.name}: none of the {max(end - begin, 0):,} points for {name} of "
-                f"{points:,} has {length + horizon} positions (--length={length}"
-                f"{f', --horizon={horizon}' if horizon else ''}) with values at the targets: "
-                "give a longer series, a shorter window, or other fractions"
-            )
+            raise _too_short(series, f"{max(end - begin, 0):,} points for {name}", length, horizon)
         split: Split = {"x": windows(array, starts, length)}
         if horizon:
             split["y"] = windows(array, starts + length, horizon)
@@ -209,6 +204,15 @@ def dataset(
         constants=_constants(series, series.values[: ends[0]], order),
     )
     return Dataset(spec, *splits)
+
+
+def _too_short(series: Series, part: str, length: int, horizon: int) -> UserError:
+    flags = f"--length={length}" + (f", --horizon={horizon}" if horizon else "")
+    return UserError(
+        f"{series.name}: none of the {part} of {len(series.values):,} has {length + horizon} "
+        f"positions ({flags}) with values at the targets: give a longer series, a shorter window, "
+        "or other fractions"
+    )
 
 
 def _usable(values: np.ndarray, starts: np.ndarray, length: int, horizon: int) -> np.ndarray:
