@@ -80,7 +80,10 @@ def test_names_of_other_frameworks_are_answered_by_the_right_one(
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--learnig_rate=0.1", "unknown flag --learnig_rate: did you mean --learning_rate?"),
+        (
+            "--learnig_rate=0.1",
+            "unknown flag --learnig_rate: did you mean --learning_rate or --learning_rate_scale?",
+        ),
         ("--eval_evry=3", "did you mean --eval_every"),
         ("--noflipp", "did you mean --noflip"),
         ("--flagfil=a", "did you mean --flagfile"),

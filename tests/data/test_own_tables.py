@@ -447,9 +447,9 @@ def test_rows_of_texts_are_encoded_by_the_description_alone(tmp_path):
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ({"size": "1"}, "row 1 has no column 'colour'"),
-        ({"size": "1", "colour": "red", "price": "3"}, "row 1 has a column 'price'"),
-        ({"size": "big", "colour": "red"}, "row 1, column size: 'big' is not a number"),
+        ({"size": "1"}, "row 1: no column 'colour'"),
+        ({"size": "1", "colour": "red", "price": "3"}, "row 1: a column 'price'"),
+        ({"size": "big", "colour": "red"}, "row 1: column size: 'big' is not a number"),
         ({"size": float("inf"), "colour": "red"}, "'inf' is not a number"),
     ],
 )
