@@ -240,8 +240,11 @@ def _has_begun(config: SupervisedConfig) -> bool:
     if not config.workdir:
         return False
     folder = workdir.choose_workdir(config)
-    if Checkpoints(folder / "checkpoints").steps():
-        return True
+    try:
+        if Checkpoints(folder / "checkpoints").steps():
+            return True
+    except OSError:  # a name that no folder can have: refused when the folder is claimed
+        return False
     if not config.init_from and (folder / workdir.CONFIG).is_file():
         before = files.read_json(folder / workdir.CONFIG).get("init_from")
         if before and config.resume != "force":
