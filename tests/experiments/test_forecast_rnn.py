@@ -98,7 +98,11 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path):
     words = ["-m", "experiments.forecast_rnn", f"--dataset={path}", "--workdir=run"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert ended.returncode == 2
     assert "NUL" in ended.stderr

@@ -187,7 +187,7 @@ def test_rows_are_read_by_the_names_of_their_columns():
             return rows
 
     np.testing.assert_array_equal(model.predict(Frame()).probabilities, found.probabilities)
-    with pytest.raises(UserError, match="no column petal width"):
+    with pytest.raises(UserError, match="no column 'petal width"):
         model.predict({name: 1 for name in columns[:3]})
     for value in ("wide", "1_0", "inf", 1e39):
         with pytest.raises(UserError, match="give a finite number, or nothing"):

@@ -175,14 +175,14 @@ def test_the_script_prints_classes(made, tmp_path):
     write(made["conv"], tmp_path / "it")
     np.save(tmp_path / "image.npy", made["conv"].batch["image"])
     command = [sys.executable, "-I", tmp_path / "it" / "predict.py"]
-    done = subprocess.run([*command, tmp_path / "image.npy"], capture_output=True, text=True)
+    done = subprocess.run([*command, tmp_path / "image.npy"], capture_output=True, encoding="utf-8")
     header, *rows = done.stdout.splitlines()
     assert header == f"outputs float32 ({N}, 10)"
     assert len(rows) == N
     row = np.asarray(made["conv"].outputs(made["conv"].plain)["outputs"])[0]
     assert rows[0].split()[0] == str(row.argmax())
     assert len(rows[0].split(", ")) == 5
-    refused = subprocess.run(command, capture_output=True, text=True)
+    refused = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert refused.returncode == 1
     assert refused.stderr.startswith("usage: python predict.py image.npy")
 
