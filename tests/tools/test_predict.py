@@ -111,7 +111,7 @@ def test_standard_input_is_read(iris):
         ("1.4,0.2\n", "has no column petal length .cm., petal width .cm.: its first row must"),
         (f"{HEADER},{HEADER}\n1,2,3,4\n", "has the column petal length .cm. twice"),
         (f"{HEADER}\n1\n", ":2: 1 cells, and the first row has 2"),
-        (f"{HEADER}\nred,1\n", ":2: column petal length .cm. has 'red': give a finite number"),
+        (f"{HEADER}\nred,1\n", ":2: column petal length .cm.: 'red' is not a number: give one"),
         (f"{HEADER}\n,1\n", ":2: the answer is not a finite number: check for missing"),
         (f'{HEADER}\n"1,2\n', ":2 is not CSV"),
     ],
