@@ -67,7 +67,7 @@ def add_run(folder: Path, results: Path, note: str = "") -> Path:
             "commit: commit, and run it again"
         )
     entry = {
-        "flags": _flags(run.config),
+        "flags": changed_flags(run.config),
         "seed": run.config.seed,
         "note": note,
         **description,
@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _flags(config: configs.RunConfig) -> str:
+def changed_flags(config: configs.RunConfig) -> str:
     """Returns the flags that differ from the defaults, without the seed and runtime flags."""
     flags = saved_config.to_flags(config).split("\n")
     defaults = saved_config.to_flags(type(config)()).split("\n")
@@ -175,14 +175,12 @@ def _figures(runs: list[dict[str, Any]]) -> str:
     for name in runs[0]["summary"]:
         if name.startswith(prefix) and name != f"{prefix}loss":
             values = [run["summary"][name] for run in runs]
-            deviation = f" ± {_number(statistics.stdev(values))}" if len(values) > 1 else ""
+            mean = statistics.mean(values)
+            digits = 2 if abs(mean) >= 2 else 4 if abs(mean) >= 0.001 else 6
+            deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             label = name.removeprefix(prefix).replace("_", " ")
-            cells.append(f"{label} {_number(statistics.mean(values))}{deviation}")
+            cells.append(f"{label} {mean:.{digits}f}{deviation}")
     return ", ".join(cells)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}"
 
 
 def run(arguments: list[str]) -> None:

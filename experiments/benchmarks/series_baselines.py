@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl import cli, saved_config
+from experiments.benchmarks import publish
+from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.errors import UserError
@@ -120,12 +121,8 @@ def baselines(data: Dataset) -> dict[str, Errors]:
 
 def row(run: Any) -> str:
     """Describes a run by the flags that are not at their default, without its seed and series."""
-    flags = {
-        name: value
-        for name, value in saved_config.identity(run.config).items()
-        if name not in ("seed", "dataset") and value != getattr(type(run.config), name)
-    }
-    return " ".join(["forecast_rnn", *(f"--{name}={value}" for name, value in flags.items())])
+    flags = publish.changed_flags(run.config).split()
+    return " ".join(["forecast_rnn", *(flag for flag in flags if flag[:10] != "--dataset=")])
 
 
 def table(folders: list[Path]) -> Iterator[str]:

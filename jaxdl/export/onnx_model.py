@@ -30,6 +30,8 @@ def to_onnx(program: Program, stored: Mapping[str, np.ndarray]) -> bytes:
     Raises:
       UserError: jax2onnx is not installed, or cannot export the program.
     """
+    for name in ("jax2onnx", "onnx_ir"):  # the first warns of each plugin it cannot import
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         from jax2onnx import to_onnx as convert
     except Exception as error:  # a package that it needs may be missing
@@ -44,7 +46,6 @@ def to_onnx(program: Program, stored: Mapping[str, np.ndarray]) -> bytes:
 
     inputs = list(program.inputs.values())
     outputs = sorted(jax.eval_shape(function, *inputs))  # the order of leaves
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -136,3 +136,21 @@ def test_baselines_of_two_columns():
     (name,) = found
     assert name.startswith("linear autoregression of order ")
     assert 0.5 * expected[0] < found[name].first < 1.5 * expected[0]
+
+
+def test_the_table_has_a_row_of_each_series_and_setting(tmp_path):
+    small = ["--points=600", "--length=12", "--horizon=6", "--features=4", "--num_steps=4"]
+    folders = [tmp_path / str(seed) for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        run(*small, "--batch_size=8", f"--seed={seed}", f"--workdir={folder}")
+    lines = list(series_baselines.table(folders))
+    assert lines[0].startswith("| series | forecast | one step | step 6 |\n")
+    assert [line.split(" | ")[1].split()[0] for line in lines[1:]] == [
+        "persistence",
+        "linear",
+        "`forecast_rnn",
+    ]
+    assert lines[-1].startswith("| mackey_glass | `forecast_rnn --num_steps=4 ")
+    assert "--dataset" not in lines[-1]
+    assert "`, 2 seeds | " in lines[-1]
+    assert lines[-1].count("±") == 2
