@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.latency --torch_python=PYTHON
     python -m experiments.benchmarks.latency --only=lenet5 --batch_sizes=1,64
 
-Each model is trained for one step on synthetic images, and exported. The forms are the run's own
-model, its exports as StableHLO and as ONNX (where jax2onnx and ONNX Runtime are installed), and the
-same architecture in PyTorch, eager and compiled. Each is a process; they take turns. Times are
-from NumPy to NumPy, with preprocessing.
+Each model is trained for one step on synthetic images or made-up text, and exported. The forms are
+the run's own model, its exports as StableHLO and as ONNX (where jax2onnx and ONNX Runtime are
+installed), and the same architecture in PyTorch, eager and compiled. Each is a process; they take
+turns. Times are from NumPy to NumPy, with preprocessing. The recurrent network is a language model
+and the Transformer a translator: their outputs are the logits of every position.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +28,47 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 from jaxdl.tools import latency
 
+RECURRENT = ["--features=256", "--layers=2", f"--length={cases.WINDOW}", "--dataset=embedded"]
+TRAINING = ["--num_steps=1", "--batch_size=64"]
+IMAGES = ["--dataset=synthetic"]
+
+
+class Model(NamedTuple):
+    """A model on both sides.
+
+    Attributes:
+      experiment: name of the experiment.
+      flags: its flags.
+      torch: name of the model in `torch_models`.
+      shapes: shapes of its inputs.
+      options: arguments of PyTorch's model.
+    """
+
+    experiment: str
+    flags: list[str]
+    torch: str
+    shapes: list[tuple[int, ...]]
+    options: dict[str, int] = {}  # noqa: RUF012
+
+
+def _image(experiment: str, torch: str, *flags: str, **options: int) -> Model:
+    return Model(experiment, [*IMAGES, *flags], torch, [cases.IMAGES[torch]], options)
+
+
 MODELS = {
-    "lenet5": ("mnist_lenet", ["--image_size=28"]),
-    "vgg16": ("cifar_vgg", []),
-    "resnet18": ("cifar_resnet", []),
-    "vit": ("cifar_vit", []),
+    "lenet5": _image("mnist_lenet", "lenet5", "--image_size=28"),
+    "vgg16_quarter": _image("cifar_vgg", "vgg16", "--width_multiplier=0.25", divisor=4),
+    "vgg16": _image("cifar_vgg", "vgg16"),
+    "resnet18": _image("cifar_resnet", "resnet18"),
+    "vit": _image("cifar_vit", "vit"),
+    "lstm": Model("shakespeare_lm", ["--model=lstm", *RECURRENT], "lstm", [(cases.WINDOW,)]),
+    "transformer": Model(
+        "multi30k_transformer",
+        [f"--vocabulary={cases.TOKENS}", f"--length={cases.SENTENCE}", "--widths=1"],
+        "transformer",
+        [(cases.SENTENCE,)] * 2,
+    ),
 }
-TRAINING = ["--dataset=synthetic", "--num_steps=1", "--batch_size=64"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +89,9 @@ def prepare(model: str, folder: Path) -> dict[str, Path]:
       model: name in MODELS.
       folder: folder to write into.
     """
-    experiment, flags = MODELS[model]
+    experiment, flags = MODELS[model].experiment, list(MODELS[model].flags)
+    if model == "transformer":
+        flags += write_sentences(folder)
     run, exported = folder / "run", folder / "exported"
     formats = "stablehlo,safetensors"
     packages = ("jax2onnx", "onnxruntime")
@@ -68,6 +105,20 @@ def prepare(model: str, folder: Path) -> dict[str, Path]:
     return forms | ({"onnx": exported} if has_onnx else {})
 
 
+def write_sentences(folder: Path) -> list[str]:
+    """Writes sentences of made-up words in two languages; the flags that name the files."""
+    random = np.random.RandomState(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(random.choice(letters, random.randint(3, 9))) for _ in range(4000)]
+    flags = ["--dataset=files"]
+    for side in ("source", "target"):
+        lines = (" ".join(random.choice(words, 5)) for _ in range(4000))
+        path = folder / f"{side}.txt"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        flags.append(f"--{side}_file={path}")
+    return flags
+
+
 def commands(model: str, forms: dict[str, Path], size: int, config: Config) -> dict[str, list[str]]:
     """Command of each process by name."""
     found = {}
@@ -77,9 +128,10 @@ def commands(model: str, forms: dict[str, Path], size: int, config: Config) -> d
     if config.torch_python or importlib.util.find_spec("torch"):
         for name, is_compiled in (("torch", False), ("torch.compile", True)):
             spec: dict[str, Any] = {
-                "model": model,
+                "model": MODELS[model].torch,
+                "options": MODELS[model].options,
                 "compile": is_compiled,
-                "shape": cases.IMAGES[model],
+                "shapes": MODELS[model].shapes,
             }
             spec |= {"batch_size": size, "calls": config.calls}
             module = "experiments.benchmarks.torch_latency"

@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.torch_latency SPEC
 
-SPEC is JSON: `model`, `compile`, `shape` of one input, `batch_size` and `calls`. This module
-imports nothing from jaxdl, so that any Python with PyTorch and NumPy can run it. The protocol is
-that of `jaxdl.tools.latency_side`. A call begins with uint8 images in NumPy and ends with logits in
-NumPy.
+SPEC is JSON: `model` and its `options`, `compile`, `shapes` of the inputs, `batch_size` and
+`calls`. This module imports nothing from jaxdl, so that any Python with PyTorch and NumPy can run
+it. The protocol is that of `jaxdl.tools.latency_side`. A call begins with uint8 images or int32
+tokens in NumPy and ends with logits in NumPy.
 """
 
 import json
@@ -35,15 +35,23 @@ def main(text: str) -> None:
     spec = json.loads(text)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
-    model = MODELS[spec["model"]]().eval().to(DEVICE, memory_format=torch.channels_last)
+    model = MODELS[spec["model"]](**spec["options"]).eval()
+    model = model.to(DEVICE, memory_format=torch.channels_last)
     run = torch.compile(model) if spec["compile"] else model
     random = np.random.RandomState(0)
-    images = random.randint(0, 256, (spec["batch_size"], *spec["shape"])).astype(np.uint8)
+    are_images = len(spec["shapes"][0]) == 3
+    dtype, high = (np.uint8, 256) if are_images else (np.int32, 60)
+    arrays = [
+        random.randint(1, high, (spec["batch_size"], *shape)).astype(dtype)
+        for shape in spec["shapes"]
+    ]
 
     def call() -> np.ndarray:
         with torch.inference_mode():
-            x = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float()
-            logits: np.ndarray = run((x - 120) / 60).cpu().numpy()
+            inputs = [torch.from_numpy(array).to(DEVICE) for array in arrays]
+            if are_images:
+                inputs = [(inputs[0].permute(0, 3, 1, 2).float() - 120) / 60]
+            logits: np.ndarray = run(*inputs).cpu().numpy()
         return logits
 
     begin = time.perf_counter()

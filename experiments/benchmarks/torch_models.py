@@ -16,16 +16,20 @@ TOKENS, SENTENCE = 8000, 32
 FEATURES = 256
 
 
-def vgg16() -> nn.Module:
-    """VGG-16 with batch normalisation and one linear layer: [B, 3, 32, 32] -> logits [B, 10]."""
+def vgg16(divisor: int = 1) -> nn.Module:
+    """VGG-16 with batch normalisation and one linear layer: [B, 3, 32, 32] -> logits [B, 10].
+
+    The width of each layer is divided by `divisor`.
+    """
     layers: list[nn.Module] = []
     inputs = 3
-    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+    for full_width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        width = full_width // divisor
         for _ in range(convolutions):
             layers += [*_conv_norm(inputs, width, 3, 1, bias=True), nn.ReLU(inplace=True)]
             inputs = width
         layers += [nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(inputs, 10))
 
 
 def lenet5() -> nn.Module:
