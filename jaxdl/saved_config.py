@@ -114,7 +114,7 @@ def differences(
 
 
 def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """Returns True if both data sets are folders of images, not necessarily the same folder."""
+    """Returns True if both data sets are paths, not necessarily the same path."""
     return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 

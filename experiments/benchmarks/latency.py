@@ -29,8 +29,8 @@ from jaxdl.errors import UserError
 from jaxdl.tools import latency
 
 RECURRENT = ["--features=256", "--layers=2", f"--length={cases.WINDOW}", "--dataset=embedded"]
+COLOURED = ["--dataset=synthetic"]
 TRAINING = ["--num_steps=1", "--batch_size=64"]
-IMAGES = ["--dataset=synthetic"]
 
 
 class Model(NamedTuple):
@@ -52,15 +52,15 @@ class Model(NamedTuple):
 
 
 def _image(experiment: str, torch: str, *flags: str, **options: int) -> Model:
-    return Model(experiment, [*IMAGES, *flags], torch, [cases.IMAGES[torch]], options)
+    return Model(experiment, list(flags), torch, [cases.IMAGES[torch]], options)
 
 
 MODELS = {
-    "lenet5": _image("mnist_lenet", "lenet5", "--image_size=28"),
-    "vgg16_quarter": _image("cifar_vgg", "vgg16", "--width_multiplier=0.25", divisor=4),
-    "vgg16": _image("cifar_vgg", "vgg16"),
-    "resnet18": _image("cifar_resnet", "resnet18"),
-    "vit": _image("cifar_vit", "vit"),
+    "lenet5": _image("mnist_lenet", "lenet5", "--dataset=embedded", "--image_size=28"),
+    "vgg16_quarter": _image("cifar_vgg", "vgg16", *COLOURED, "--width_multiplier=0.25", divisor=4),
+    "vgg16": _image("cifar_vgg", "vgg16", *COLOURED),
+    "resnet18": _image("cifar_resnet", "resnet18", *COLOURED),
+    "vit": _image("cifar_vit", "vit", *COLOURED),
     "lstm": Model("shakespeare_lm", ["--model=lstm", *RECURRENT], "lstm", [(cases.WINDOW,)]),
     "transformer": Model(
         "multi30k_transformer",

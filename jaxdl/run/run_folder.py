@@ -161,8 +161,8 @@ def _check_changes(
       runtime_fields: names of the fields that may be changed.
 
     Raises:
-      UserError: a field is not a runtime field of the run; or `dataset` is not a folder of images,
-        in the run or in the change.
+      UserError: a field is not a runtime field of the run; or `dataset` is not a path, in the run or in the
+        change.
     """
     for name, value in changes.items():
         if name == "dataset":
@@ -170,7 +170,7 @@ def _check_changes(
             if not (is_folder(value) and saved_config.is_moved(values, {"dataset": here})):
                 raise UserError(
                     f"--dataset={value}: {folder} is a run on {shortened(values.get(name))}, and "
-                    "only a folder of images, /PATH or ./PATH, can be elsewhere: leave it out"
+                    "only data with a path, /PATH or ./PATH, can be elsewhere: leave it out"
                 )
         elif name not in runtime_fields:
             raise UserError(f"--{name}={value}: {folder} is a run without it: leave it out")
