@@ -1,9 +1,9 @@
 """Inlining of a traced function for jax2onnx, which reads its jaxpr.
 
 The bilinear primitives of `jaxdl.nn` become their default forms, and of the forms for different
-platforms (`jax.lax.platform_dependent`) the default one stays. Three operations that jax2onnx 0.17
-or ONNX Runtime lack become others of the same result: a scan from the last position to the first, a
-choice between booleans, and the maximum over windows of two axes of four.
+platforms (`jax.lax.platform_dependent`) the default one stays. Operations that jax2onnx 0.17 or
+ONNX Runtime lack become others of the same result: a scan from the last position to the first, a
+choice between booleans, the maximum over windows of two axes of four, and running extremes.
 """
 
 import functools
@@ -75,6 +75,9 @@ def _apply(equation: Any, operands: list[Any]) -> list[Any]:
         return [(which & yes) | (~which & no)]
     if name == "reduce_window_max" and _is_simple(**parameters):
         return [_window_max(operands[0], **parameters)]
+    if name in ("cummax", "cummin"):  # ONNX Runtime has none of integers
+        extreme = jnp.maximum if name == "cummax" else jnp.minimum
+        return [_running(operands[0], extreme, **parameters)]
     if name in CALLS:
         return _function(next(parameters[key] for key in CALLED if key in parameters))(*operands)
     results = primitive.bind(*operands, **parameters)
@@ -136,6 +139,24 @@ def _window_max(
             starts = range(0, reach, dilation)
             choices.append([slice(start, start + span, stride) for start in starts])
     return functools.reduce(jnp.maximum, (x[index] for index in itertools.product(*choices)))
+
+
+def _running(
+    x: jax.Array,
+    extreme: Callable[[jax.Array, jax.Array], jax.Array],
+    axis: int,
+    reverse: bool,
+) -> jax.Array:
+    """Running extreme along an axis, as log2 of its length extremes of shifted copies."""
+    size, shift = x.shape[axis], 1
+    while shift < size:
+        cut = functools.partial(lax.slice_in_dim, x, axis=axis)
+        both = extreme(cut(0, size - shift), cut(shift, size))
+        x = lax.concatenate(
+            [both, cut(size - shift, size)] if reverse else [cut(0, shift), both], axis
+        )
+        shift *= 2
+    return x
 
 
 def _cond(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:

@@ -46,7 +46,7 @@ class Periodic(nn.Module):
         )
         bias = self.param("bias", initializers.zeros, (N, self.features))
         embedded = jnp.einsum("bnf,nfo->bno", waves, kernel) + bias[None]
-        return jnp.concatenate([x, embedded.reshape(len(x), -1)], axis=1)
+        return jnp.concatenate([x, jax.lax.collapse(embedded, 1)], axis=1)
 
 
 class _Member(nn.Module):
@@ -62,7 +62,8 @@ class _Member(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.features and self.numeric:
             numbers = Periodic(self.features, self.scale)(x[:, : self.numeric])
-            x = jnp.concatenate([numbers, x[:, self.numeric :]], axis=1)
+            others = [x[:, self.numeric :]] if x.shape[1] > self.numeric else []
+            x = jnp.concatenate([numbers, *others], axis=1)
         return self.network(x, train=self.train)
 
 

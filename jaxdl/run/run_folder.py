@@ -161,8 +161,8 @@ def _check_changes(
       runtime_fields: names of the fields that may be changed.
 
     Raises:
-      UserError: a field is not a runtime field of the run; or `dataset` is not a path, in the run or in the
-        change.
+      UserError: a field is not a runtime field of the run; or `dataset` is not a path in the run or
+        in the change.
     """
     for name, value in changes.items():
         if name == "dataset":

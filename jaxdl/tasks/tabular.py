@@ -149,7 +149,8 @@ def inputs(spec: DataSpec) -> Callable[[jax.Array], jax.Array]:
         z = jnp.where(jnp.isnan(z), 0, z / jnp.sqrt(1 + jnp.square(z / CLIP)))
         indices = jnp.where(jnp.isnan(x), -1, x).astype(jnp.int32)
         one_hot = [jax.nn.one_hot(indices[:, n], size) for n, size in sizes.items()]
-        return jnp.concatenate([z, jnp.isnan(x[:, holes]), *one_hot], axis=1)
+        missing_here = [jnp.isnan(x[:, holes])] if holes.size else []  # ONNX has no empty arrays
+        return jnp.concatenate([z, *missing_here, *one_hot], axis=1)
 
     return apply
 

@@ -31,6 +31,7 @@ FORMATS = ("stablehlo", "safetensors", "onnx", "torch")
 DTYPES = ("float32", "bfloat16")
 WEIGHTS, ONNX, TORCH = "weights.safetensors", "model.onnx", "torch.safetensors"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}  # relative error of the outputs
+OWN = 4  # or so many times the run's own error between two batch sizes
 PACKAGES = ("jaxdl", "jax", "jaxlib", "flax", "numpy", "safetensors", "jax2onnx", "onnx")
 DRAWN = 200  # examples of entries that the data do not have, such as latents
 DECODED = (8, 6)  # sequences and tokens of the check of decoding
@@ -236,8 +237,13 @@ def _compare(path: Path, run: Run, parts: Parts, options: Options, state: State)
     if options.quantize or options.dtype:
         lines += _quality(parts, state, run, split)
     if errors and not max(errors) <= tolerance:
-        text = "; ".join(lines)
-        raise TrainingError(f"the export differs by more than {tolerance}, relatively: {text}")
+        # A chaotic forecast amplifies last bits: the run's own outputs depend on the batch size.
+        alone = _expected(parts.task.predict, parts.state(), inputs, check.SIZES[0])
+        own = check.error(alone, expected)
+        lines.append(f"the run itself, batch sizes {check.SIZES}: largest relative error {own:.1e}")
+        if not max(errors) <= OWN * own:
+            text = "; ".join(lines)
+            raise TrainingError(f"the export differs by more than {tolerance}, relatively: {text}")
     return lines
 
 
@@ -269,12 +275,15 @@ def _inputs(predict: Predict, spec: DataSpec, state: State, split: Split) -> dic
 
 
 def _expected(
-    predict: Predict, state: State, inputs: Mapping[str, np.ndarray]
+    predict: Predict,
+    state: State,
+    inputs: Mapping[str, np.ndarray],
+    batch_size: int = check.SIZES[-1],
 ) -> dict[str, np.ndarray]:
     """Outputs of the run's own model, in one batch size."""
     outputs_fn = jax.jit(lambda state, batch: stablehlo.named(predict(state, batch)))
     parts = []
-    for batch in padded_batches(dict(inputs), check.SIZES[-1]):
+    for batch in padded_batches(dict(inputs), batch_size):
         outputs = outputs_fn(state, {name: jnp.asarray(batch[name]) for name in inputs})
         kept = batch["mask"] > 0
         parts.append({name: np.asarray(a, _plain(a.dtype))[kept] for name, a in outputs.items()})

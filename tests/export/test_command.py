@@ -64,10 +64,20 @@ def test_the_folder_must_be_new(run, exported):
 
 
 def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: 1e-3)
+    found = iter([1e-3, 1e-3, 1e-5])  # of both batch sizes, and of the run itself
+    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
     with pytest.raises(TrainingError, match="differs by more than 1e-05"):
         command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatch, capsys):
+    found = iter([1e-3, 0.0, 3e-4])
+    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
+    command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
+    assert "the run itself, batch sizes (1, 77): largest relative error 3.0e-04" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

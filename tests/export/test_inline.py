@@ -40,10 +40,18 @@ CASES = {
     "scan": (scan_back, ROWS),
     "while": (loop, ROWS),
     "cond": (lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), ROWS),
+    "running": (lambda x: lax.cummax((x * 9).astype(int), 0) + lax.cummin(x, 1, True), ROWS),
     "booleans": (lambda x: jnp.where(x > 0, x > 1, x < -1), ROWS),
     "calls": (lambda x: jax.jit(jax.checkpoint(jax.nn.relu))(jax.nn.silu(x)), ROWS),
 }
-OURS = ("convolution_forward", "matrix_product", "platform_index", "reduce_window_max")
+OURS = (
+    "convolution_forward",
+    "matrix_product",
+    "platform_index",
+    "reduce_window_max",
+    "cummax",
+    "cummin",
+)
 
 
 def primitives(jaxpr):

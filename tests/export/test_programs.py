@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import iris_mlp, mnist_lenet, multi30k_transformer, shakespeare_lm
+from experiments import (
+    forecast_rnn,
+    iris_mlp,
+    mnist_lenet,
+    multi30k_transformer,
+    shakespeare_lm,
+    tabular_mlp,
+)
 from jaxdl.errors import TrainingError
 from jaxdl.export import card, check, folder, quantize, script, stablehlo
 from jaxdl.export.model_weights import model_weights
@@ -18,6 +25,8 @@ from jaxdl.export.tensor_file import dumps, loads
 SMALL = {"layers": 1, "features": 8, "batch_size": 4}
 EXPERIMENTS = {
     "mlp": (iris_mlp, {}),
+    "table": (tabular_mlp, {"members": 2, "hidden": 8}),
+    "gaps": (forecast_rnn, {"target": "impute", "length": 24, "features": 8}),
     "conv": (mnist_lenet, {"image_size": 12}),
     "language": (shakespeare_lm, SMALL | {"length": 8}),
     "translator": (multi30k_transformer, SMALL | {"widths": 1}),
