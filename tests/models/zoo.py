@@ -52,6 +52,9 @@ SMALL = {"hidden": (4,)}
 CASES = {
     "mlp": Case(MLP, SMALL | {"outputs": 3, "norm": NORMS["batch"]}, ((5,),)),
     "tabular": Case(TabularMLP, SMALL | {"outputs": 3, "numeric": 2, "members": 2}, ((5,),)),
+    "tabular_periodic": Case(
+        TabularMLP, SMALL | {"outputs": 3, "numeric": 5, "members": 2, "features": 2}, ((5,),)
+    ),
     "agent": Case(ActorCritic, SMALL | {"actions": 2}, ((5,),)),
     "lenet": Case(LeNet5, CLASSES, images(12, 1)),
     "cnn": Case(CNN, CLASSES | {"channels": (2, 3), "hidden": 4}, images(5, 1)),
