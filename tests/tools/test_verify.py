@@ -10,7 +10,7 @@ from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.tools import compare, verify
-from jaxdl.tools.compare import Interruption, Outcome, Whole
+from jaxdl.tools.interrupted import Interruption, Outcome, Whole
 
 FLAGS = ["--num_steps=1500", "--eval_every=75", "--checkpoint_every=50", "--log_every=25"]
 
