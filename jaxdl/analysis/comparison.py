@@ -189,7 +189,7 @@ def texts(values: Values) -> tuple[str, str, str]:
     One run has no interval and no deviation, and equal values have no interval: "-".
 
     >>> texts({0: 0.9919, 1: 0.9914, 2: 0.9925})
-    ('0.99193', '[0.99056, 0.99330]', '0.00055')
+    ('0.99193', '[0.99057, 0.99330]', '0.00055')
     """
     runs = np.array(list(values.values()), np.float64)
     if len(runs) < 2:

@@ -1,15 +1,14 @@
 """Statistics of repeated runs: differences, intervals, tests, effect sizes and numbers of seeds.
 
-Values of runs are on the last axis of an array, and other axes are independent problems. The
-resampling functions take one problem, and draw from a seed, so that they give the same answer each
-time.
+Values of runs are on the last axis of an array; other axes are independent problems. Functions that
+resample take one problem, and draw from a seed, so their answer is the same each time.
 
 Shapes: n and m runs, R resamples.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ POWER = 0.8  # probability of finding a difference, for which a number of seeds 
 SEED = 0  # of all resampling
 RESAMPLES = 10_000  # of a bootstrap
 MOST_EXACT = 50_000  # permutations up to which all are counted; of more, as many are drawn
+MOST_DRAWN = 4_000_000  # numbers that are drawn at a time
 MOST_SEEDS = 10_000  # largest number of seeds that is recommended
 ROUNDING = 1e-7  # of float32: a smaller spread, relative to the values, counts as none
 
@@ -87,7 +87,7 @@ def t_interval(estimate: Difference, level: float = 1 - ALPHA) -> tuple[np.ndarr
 def equivalence_test(estimate: Difference, margin: float) -> np.ndarray:
     """P-value of a difference of at least `margin`, by two one-sided t tests (Schuirmann, 1987).
 
-    It is below 0.05 if and only if the 90 % interval lies within -margin and margin.
+    It is below 0.05 if and only if the 90 % interval lies between -margin and margin.
 
     Args:
       estimate: the difference.
@@ -158,38 +158,53 @@ def permutation_test(
     rng = np.random.default_rng(seed)
     if paired:
         total, least = 2**n, 2 / 2**n
-        statistics = _sign_flips(np.asarray(b, np.float64) - a, total, rng)
+        values = np.asarray(b, np.float64) - a
+        means = _sign_flips(values, total, rng)
     else:
         total = math.comb(n + m, n)
         least = (2 if n == m else 1) / total
-        statistics = _exchanges(np.concatenate([b, a]).astype(np.float64), m, total, rng)
+        values = np.concatenate([b, a]).astype(np.float64)
+        means = _exchanges(values, m, total, rng)
     size = np.abs(np.mean(b) - np.mean(a))
-    largest = max(np.max(np.abs(a)), np.max(np.abs(b)))
-    count = int(np.sum(np.abs(statistics) >= size - 1e-12 * largest))
+    rounding = 1e-12 * max(np.max(np.abs(a)), np.max(np.abs(b)))
+    count = sum(int(np.sum(np.abs(part) >= size - rounding)) for part in means)
     if total <= MOST_EXACT:
         return Permutation(count / total, least)
     return Permutation((count + 1) / (MOST_EXACT + 1), max(least, 1 / (MOST_EXACT + 1)))
 
 
-def _sign_flips(differences: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean differences after exchanges within pairs, all of them or a sample."""
+def _drawn(width: int) -> Iterator[int]:
+    """Numbers of permutations to draw at a time, of MOST_EXACT; `width` values each fit memory."""
+    size = max(1, MOST_DRAWN // width)
+    for start in range(0, MOST_EXACT, size):
+        yield min(size, MOST_EXACT - start)
+
+
+def _sign_flips(
+    differences: np.ndarray, total: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yields mean differences after exchanges within pairs, all of them or a sample, in parts."""
     n = len(differences)
     if total <= MOST_EXACT:
-        bits = np.arange(total)[:, None] >> np.arange(n)[None] & 1
-    else:
-        bits = rng.integers(0, 2, (MOST_EXACT, n))
-    return np.asarray((1 - 2 * bits) @ differences / n)
+        yield (1 - 2 * (np.arange(total)[:, None] >> np.arange(n)[None] & 1)) @ differences / n
+        return
+    for size in _drawn(n):
+        yield (1 - 2 * rng.integers(0, 2, (size, n))) @ differences / n
 
 
-def _exchanges(pooled: np.ndarray, first: int, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean differences between `first` of the pooled values and the others."""
+def _exchanges(
+    pooled: np.ndarray, first: int, total: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yields mean differences between `first` of the pooled values and the others, in parts."""
     count = len(pooled)
-    if total <= MOST_EXACT:
+    scaled = (pooled - np.mean(pooled)) * (1 / first + 1 / (count - first))
+    if total <= MOST_EXACT:  # the sum of the others is the negative of that of the chosen
         chosen = np.array(list(itertools.combinations(range(count), first)))
-    else:
-        chosen = np.argsort(rng.random((MOST_EXACT, count)), axis=1)[:, :first]
-    centred = pooled - np.mean(pooled)  # sums of what is left are the negative of these
-    return np.sum(centred[chosen], axis=1) * (1 / first + 1 / (count - first))
+        yield np.sum(scaled[chosen], axis=1)
+        return
+    for size in _drawn(count):
+        chosen = np.argpartition(rng.random((size, count)), first, axis=1)[:, :first]
+        yield np.sum(scaled[chosen], axis=1)
 
 
 def fewest_for_permutation(alpha: float, paired: bool) -> int:
@@ -203,8 +218,7 @@ def fewest_for_permutation(alpha: float, paired: bool) -> int:
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjusted p-values [k] of several tests (Holm, 1979).
 
-    The probability that any true hypothesis has an adjusted p-value of at most 0.05 is at most
-    0.05.
+    Some true hypothesis has an adjusted p-value of at most 0.05 with probability 0.05 or less.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
@@ -256,9 +270,8 @@ def seeds_needed(effect: float, paired: bool = False, alpha: float = ALPHA) -> i
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if power(effect, middle, paired, alpha) >= POWER else (middle, high)
-        )
+        found = power(effect, middle, paired, alpha) >= POWER
+        low, high = (low, middle) if found else (middle, high)
     return high if high <= MOST_SEEDS else None
 
 

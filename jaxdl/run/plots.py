@@ -180,7 +180,7 @@ def profiles(
     for number, (name, (profile, low, high)) in enumerate(lines.items()):
         style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
         text = word_label(printable(shortened(name)))
-        width = 1.5 + min(len(lines) - 1 - number, 3)  # equal profiles show beside each other
+        width = 1.4 + 0.7 * min(len(lines) - 1 - number, 3)  # equal profiles show beside each other
         axes.plot(thresholds, profile, linewidth=width, label=text, drawstyle="steps-post", **style)
         axes.fill_between(
             thresholds, low, high, step="post", color=style["color"], alpha=0.15, linewidth=0

@@ -123,9 +123,11 @@ def figure(values: Mapping[int, float]) -> str:
     """Mean over seeds and, for more than one seed, its 95 % t interval.
 
     >>> figure({0: 0.9919, 1: 0.9914, 2: 0.9925})
-    '0.99193 [0.99056, 0.99330]'
+    '0.99193 [0.99057, 0.99330]'
     """
     if not values:
         return "-"
+    if len(values) < 2:
+        return f"{next(iter(values.values())):.4g}"
     mean, interval, _ = comparison.texts(values)
     return mean if interval == "-" else f"{mean} {interval}"

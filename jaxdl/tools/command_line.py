@@ -87,7 +87,7 @@ COMMANDS = {
         "Prints the means of groups of runs, and each difference with a 95 % interval, an effect\n"
         "size, a p-value and the number of seeds that it needs. Runs with the same flags but the\n"
         "seed are a group. Groups with the same seeds are compared in pairs.",
-        "jaxdl compare 'runs/relu-*' 'runs/tanh-*' --metric=accuracy --margin=0.002",
+        "jaxdl compare runs/relu runs/tanh --metric=accuracy --margin=0.002",
     ),
     "report": (
         "show runs or a sweep: a table and a picture",

@@ -7,17 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.analysis import comparison, scores, statistics
+from jaxdl.analysis import comparison, statistics
 from jaxdl.analysis.comparison import Comparison, Values, interval_text
 from jaxdl.analysis.statistics import ALPHA, Difference
 from jaxdl.console import console, decimals, say, show
 from jaxdl.errors import UserError, printable, shortened
-from jaxdl.run import plots
+from jaxdl.tools import aggregate
 from jaxdl.tools.report import check_picture
 from jaxdl.tools.run_groups import Group, metric_of, read_groups
 
 MOST_GROUPS = 26  # as many as there are letters
-THRESHOLDS = 200  # points of a performance profile
 
 
 class Options(NamedTuple):
@@ -77,13 +76,18 @@ def compare(arguments: Sequence[str], options: Options) -> None:
     _check_number(sides)
     parts = {part: [side.parts[part] for side in sides] for part in sides[0].parts}
     compared = comparison.compare_all(parts)
-    rows = [_describe(sides, one, len(compared), options.margin) for one in compared]
+    equivalence = [float(statistics.equivalence_test(o.estimate, options.margin)) for o in compared]
+    rows = [
+        _describe(sides, one, len(compared)) | _equivalence(one, float(p), options.margin)
+        for one, p in zip(compared, statistics.holm(equivalence), strict=True)
+    ]
     _show_comparisons(rows)
     _show_rule(compared)
     if _is_agent(metric):
-        _show_interquartile_means(sides)
+        aggregate.show_interquartile_means(_strata(sides))
     if options.output is not None:
-        _draw_profiles(sides, metric, options.output)
+        aggregate.draw_profiles(_strata(sides), metric, options.output)
+        _print(f"performance profiles: {options.output}")
 
 
 def _is_agent(metric: str) -> bool:
@@ -153,14 +157,13 @@ def _show_groups(sides: Sequence[Side], metric: str) -> None:
     show((*columns, "n", f"mean {metric}", "95 % interval", "deviation"), rows, left=left)
 
 
-def _describe(sides: Sequence[Side], one: Comparison, number: int, margin: float) -> dict[str, str]:
+def _describe(sides: Sequence[Side], one: Comparison, number: int) -> dict[str, str]:
     """Cells of a comparison by the name of their row or column.
 
     Args:
       sides: all groups.
       one: the comparison.
       number: number of all comparisons.
-      margin: largest difference that does not matter; 0: no test of equivalence.
     """
     i, j = one.pair
     a, b, seeds = comparison.samples(sides[i].parts[one.part], sides[j].parts[one.part])
@@ -173,7 +176,7 @@ def _describe(sides: Sequence[Side], one: Comparison, number: int, margin: float
         bootstrap = statistics.bootstrap_interval([a, b], mean_difference)
     test = ("paired t" if paired else "Welch's t") if error else "permutation"
     effect = float(statistics.hedges_g(a, b))
-    cells = {
+    return {
         "": f"{sides[j].letter} - {sides[i].letter}{f', {one.part}' if one.part else ''}",
         "verdict": "different" if one.is_different else "not decided",
         "difference": decimals(float(estimate.value), error),
@@ -187,12 +190,22 @@ def _describe(sides: Sequence[Side], one: Comparison, number: int, margin: float
         "p (permutation)": _p(permuted.p),
         "seeds needed": _needed(a, b, estimate, paired, ALPHA / number),
     }
-    if margin:
-        adjusted = min(1.0, number * float(statistics.equivalence_test(estimate, margin)))
-        cells[f"p (equivalent ± {margin:g})"] = "-" if math.isnan(adjusted) else _p(adjusted)
-        if adjusted <= ALPHA:
-            other = "different, but " if one.is_different else ""
-            cells["verdict"] = f"{other}equivalent ± {margin:g}"
+
+
+def _equivalence(one: Comparison, p: float, margin: float) -> dict[str, str]:
+    """Cells of the test of equivalence, which may change the verdict.
+
+    Args:
+      one: the comparison.
+      p: p-value of the test, corrected for all comparisons; NaN without a spread.
+      margin: largest difference that does not matter; 0: no test.
+    """
+    if not margin:
+        return {}
+    cells = {f"p (equivalent ± {margin:g})": "-" if math.isnan(p) else _p(p)}
+    if p <= ALPHA:
+        other = "different, but " if one.is_different else ""
+        cells["verdict"] = f"{other}equivalent ± {margin:g}"
     return cells
 
 
@@ -249,44 +262,14 @@ def _show_rule(compared: Sequence[Comparison]) -> None:
     _print(*lines)
 
 
-def _show_interquartile_means(sides: Sequence[Side]) -> None:
-    """Prints the interquartile mean of each agent and its 95 % stratified bootstrap interval."""
-    strata = _strata(sides)
-    rows = []
-    for side, own in zip(sides, strata, strict=True):
-        value = float(scores.pooled_interquartile_mean(*own))
-        ends = statistics.bootstrap_interval(own, scores.pooled_interquartile_mean)
-        width = float(ends[1] - ends[0])
-        rows.append((side.letter, decimals(value, width), interval_text(ends, width)))
-    scale = ", environments scaled to 0 to 1" if len(strata[0]) > 1 else ""
-    print()
-    show(("", f"interquartile mean{scale}", "95 % interval (stratified bootstrap)"), rows)
-
-
-def _strata(sides: Sequence[Side]) -> list[list[np.ndarray]]:
-    """Scores of each side by environment; on a scale of 0 to 1 if there are several."""
-    strata = [[np.array(list(v.values())) for v in side.parts.values()] for side in sides]
-    return scores.normalized(strata) if len(strata[0]) > 1 else strata
-
-
-def _draw_profiles(sides: Sequence[Side], metric: str, path: Path) -> None:
-    """Draws the performance profile of each side."""
-    strata = _strata(sides)
-    flat = np.concatenate([values for own in strata for values in own])
-    room = 0.02 * (np.ptp(flat) or 1.0)
-    thresholds = np.linspace(flat.min() - room, flat.max() + room, THRESHOLDS)
-    lines = {
-        f"{side.letter} {side.group.flags or side.group.name}": scores.profile_with_band(
-            own, thresholds
-        )
-        for side, own in zip(sides, strata, strict=True)
+def _strata(sides: Sequence[Side]) -> dict[str, list[np.ndarray]]:
+    """Values of the runs of each group, an array for each environment, by the group's name."""
+    return {
+        f"{side.letter} {side.group.flags or side.group.name}": [
+            np.array(list(values.values())) for values in side.parts.values()
+        ]
+        for side in sides
     }
-    label = metric if len(strata[0]) == 1 else f"{metric}, environments scaled to 0 to 1"
-    try:
-        plots.profiles(lines, thresholds, label, path)
-    except OSError as error:
-        raise UserError(f"--output={path} cannot be written: {error.strerror}") from error
-    _print(f"performance profiles: {path}")
 
 
 def _print(*lines: str) -> None:

@@ -187,7 +187,7 @@ def test_agents_have_interquartile_means_over_environments(tmp_path, capsys):
     rows = [re.split(r"  +", line.strip()) for line in out.splitlines()]
     pairs = [row[0] for row in rows if row[0].startswith("B - A")]
     assert pairs == ["B - A, Acrobot-v1", "B - A, CartPole-v1"]
-    found = {row[0]: row[1:] for row in rows if len(row) == 3 and row[0] in "AB"}
+    found = {row[0][0]: row[1:] for row in rows if len(row) == 3 and row[0][:2] in ("A ", "B ")}
     scaled = [(np.array(own) - low) / (high - low) for own, low, high in (
         (x[0], 200, 500), (x[1], -200, -70))]  # fmt: skip
     expected = stats.trim_mean(np.concatenate(scaled), 0.25)
@@ -203,7 +203,7 @@ def test_an_agent_of_one_environment_keeps_its_scale(tmp_path, capsys):
     b = agents(tmp_path / "b", [[300.0, 280.0, 290.0], [0.0, 0.0]], act="tanh")
     out, err = compared(a, b, capsys=capsys)
     assert "B alone ran on Acrobot-v1: left out" in err
-    assert re.search(r"^A +490\b", out, re.MULTILINE)
+    assert re.search(r"^A \S+ +490\b", out, re.MULTILINE)
     c = agents(tmp_path / "c", [[0.0, 0.0]], ["grid"], act="x")
     with pytest.raises(UserError, match="no environment in common"):
         command(["compare", a, c])
