@@ -88,9 +88,21 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from jaxdl.tools.evaluate import evaluate
+    if not options.ensemble:
+        from jaxdl.tools.evaluate import evaluate
 
-    _print(evaluate(_open_run(options, options.checkpoint), options.split))
+        _print(evaluate(_open_run(options, options.checkpoint), options.split))
+        return
+    from jaxdl.console import number, show
+    from jaxdl.tools.ensemble import evaluate_ensemble
+
+    def open_member(folder: Path) -> Any:
+        options.run = folder
+        return _open_run(options, options.checkpoint)
+
+    rows = evaluate_ensemble(options.run, open_member, options.split)
+    cells = [(name, *map(number, values)) for name, values in rows.items()]
+    show(("metric", "ensemble", "mean of members"), cells)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -209,6 +221,12 @@ def _sweep(options: argparse.Namespace) -> None:
     table.report(folder, folder / ledger.PICTURE)
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from jaxdl.tools.compare import Options, compare
+
+    compare(options.groups, Options(options.metric, options.margin, options.output))
+
+
 def _report(options: argparse.Namespace) -> None:
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
@@ -235,6 +253,7 @@ HANDLERS = {
     "verify": _verify,
     "parity": _parity,
     "sweep": _sweep,
+    "compare": _compare,
     "report": _report,
 }
 

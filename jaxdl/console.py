@@ -5,6 +5,7 @@ act on a terminal are escaped.
 """
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -157,9 +158,9 @@ def table(columns: Iterable[str], *, left: int = 1) -> Table:
     return empty
 
 
-def row(table: Table, cells: Iterable[object]) -> None:
-    """Adds a row to a table; escapes characters that would act on a terminal."""
-    table.add_row(*(printable(str(cell)) for cell in cells))
+def row(table: Table, cells: Iterable[object], style: str = "") -> None:
+    """Adds a row to a table, in a style such as bold; escapes characters that act on a terminal."""
+    table.add_row(*(printable(str(cell)) for cell in cells), style=style)
 
 
 def number(value: float) -> str:
@@ -171,6 +172,17 @@ def number(value: float) -> str:
     if value != value or abs(value) == float("inf") or abs(value) >= 1e15:
         return f"{value:.4g}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def decimals(value: float, error: float) -> str:
+    """Formats a number with the decimals of the first two digits of its error.
+
+    >>> decimals(0.991933, 0.00027), decimals(45.18, 1.4), decimals(500.0, 0.0)
+    ('0.99193', '45.2', '500')
+    """
+    if not error > 0:
+        return f"{value:.6g}"
+    return f"{value:.{min(max(1 - math.floor(math.log10(error)), 0), 12)}f}"
 
 
 def cut(name: str, most: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 Line = dict[str, Any]
 NON_METRICS = ("step", "epoch", "split", "seconds")  # fields of a line that are not metrics
 LAST_STEP = 2**31 - 1  # the greatest int32
+LARGEST = 1e100  # largest size of a result: squares of larger ones may overflow
 
 
 def metric_names(line: Line) -> list[str]:
@@ -59,6 +60,15 @@ def finite(values: Line) -> Line:
     {'loss': None, 'accuracy': 0.5}
     """
     return {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in values.items()}
+
+
+def is_result(value: Any) -> bool:
+    """Returns True for a number whose mean and variance can be computed.
+
+    >>> is_result(0.5), is_result(math.nan), is_result(True), is_result(10**400)
+    (True, False, False, False)
+    """
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def _is_line(line: Any) -> bool:

@@ -161,6 +161,38 @@ def series(
     save_figure(figure, path)
 
 
+def profiles(
+    lines: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    thresholds: np.ndarray,
+    label: str,
+    path: Path,
+) -> None:
+    """Draws performance profiles: the fraction of runs above each threshold, with a band.
+
+    Args:
+      lines: by the name of a group of runs, its profile and both ends of the band, [T] each.
+      thresholds: thresholds [T], in ascending order.
+      label: name of the metric.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(6.0, 3.6 + 0.2 * len(lines)), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, (profile, low, high)) in enumerate(lines.items()):
+        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        text = word_label(printable(shortened(name)))
+        width = 1.4 + 0.7 * min(len(lines) - 1 - number, 3)  # equal profiles show beside each other
+        axes.plot(thresholds, profile, linewidth=width, label=text, drawstyle="steps-post", **style)
+        axes.fill_between(
+            thresholds, low, high, step="post", color=style["color"], alpha=0.15, linewidth=0
+        )
+    axes.set_xlabel(plain_label(label.replace("_", " ")))
+    axes.set_ylabel("fraction of runs above")
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", fontsize="small", frameon=False)
+    save_figure(figure, path)
+
+
 @contextlib.contextmanager
 def no_backend() -> Iterator[None]:
     """Context around each import of matplotlib, in which MPLBACKEND is not set.

@@ -21,7 +21,7 @@ from jaxdl import files, saved_config
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
-from jaxdl.run import logger, workdir
+from jaxdl.run import logger, metrics_log, workdir
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
@@ -185,7 +185,7 @@ def result(line: Line) -> dict[str, Any] | None:
         "tested": summary.get(f"best/test/{summary.get('best_metric')}"),
         "seconds": summary.get("seconds", 0.0),
     }
-    if not all(number is None or type(number) in (int, float) for number in numbers.values()):
+    if not all(number is None or metrics_log.is_result(number) for number in numbers.values()):
         raise UserError(f"{folder}/summary.json has results that are not numbers: {remedy}")
     metric = None if numbers["value"] is None else name
     return {"state": "done", "metric": metric, "better": summary.get("better"), **numbers}

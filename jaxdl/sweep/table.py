@@ -3,9 +3,11 @@
 import json
 import math
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdl.analysis import comparison
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
 from jaxdl.run import curves
@@ -21,21 +23,22 @@ class Group(NamedTuple):
     Attributes:
       varied: values of the flags in which groups differ.
       trials: number of trials, done or not.
-      values: validation metric of each trial that is done.
-      tested: test metric of each trial that is done.
+      values: validation metric of each trial that is done, by seed.
+      tested: test metric of each trial that is done, by seed.
     """
 
     varied: dict[str, str]
     trials: int
-    values: list[float]
-    tested: list[float]
+    values: dict[int, float]
+    tested: dict[int, float]
 
 
 def report(folder: Path, picture: Path) -> None:
     """Prints one row per combination, best first, and plots the metric against each flag.
 
     Metrics are those of the best state on validation: the mean over seeds and, for more than one
-    seed, its standard error.
+    seed, its 95 % t interval. Letters tell which combinations differ on validation. The best one is
+    bold if it differs from all others.
 
     Args:
       folder: the sweep's folder.
@@ -53,18 +56,25 @@ def report(folder: Path, picture: Path) -> None:
     largest = not done or done[0]["better"] == "max"
     names = _differing(lines)
     groups = sorted(_groups(lines, names), key=lambda group: _rank(group, largest))
-    rows = table((*names, "done", metric, metric.replace("validation", "test")), left=0)
-    for group in groups:
+    marks = comparison.marks([group.values for group in groups])
+    lettered = ["letters"] if any(marks.letters) else []
+    columns = (*names, "done", metric, *lettered, metric.replace("validation", "test"))
+    rows = table(columns, left=0)
+    for number, (group, letters) in enumerate(zip(groups, marks.letters, strict=True)):
         count = f"{len(group.values)}/{group.trials}"
-        cells = [*group.varied.values(), count, _figure(group.values), _figure(group.tested)]
-        row(rows, cells)
+        cells = [*group.varied.values(), count, figure(group.values)]
+        cells += [letters] if lettered else []
+        is_bold = marks.is_best and number == 0
+        row(rows, [*cells, figure(group.tested)], style="bold" if is_bold else "")
     output = console()
     output.print(rows)
+    if marks.note and done:
+        output.print(marks.note, soft_wrap=True)
     states = [line["state"] for line in lines]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     output.print(printable(f"{folder}: {counts}"), soft_wrap=True)
     if done:
-        panels = {name: [(g.varied[name], g.values) for g in groups] for name in names}
+        panels = {name: [(g.varied[name], [*g.values.values()]) for g in groups] for name in names}
         seeds = [(str(line["config"].get(SEED)), [line["value"]]) for line in done]
         try:
             curves.metric_vs_hyperparameters(panels or {SEED: seeds}, metric, picture)
@@ -94,24 +104,30 @@ def _groups(lines: list[Line], names: list[str]) -> list[Group]:
     for line in lines:
         varied = {name: str(line["config"].get(name)) for name in names}
         key = tuple(varied.values())
-        group = groups.get(key, Group(varied, 0, [], []))
+        group = groups.get(key, Group(varied, 0, {}, {}))
         groups[key] = group._replace(trials=group.trials + 1)
         for values, value in ((group.values, line["value"]), (group.tested, line.get("tested"))):
-            if value is not None:
-                values.append(value)
+            if value is not None:  # a ledger without seeds has one trial of each combination
+                seed = line["config"].get(SEED)
+                values[seed if type(seed) is int else 0] = value
     return list(groups.values())
 
 
 def _rank(group: Group, largest: bool) -> float:
     if not group.values:
         return math.inf
-    return statistics.mean(group.values) * (-1 if largest else 1)
+    return statistics.mean(group.values.values()) * (-1 if largest else 1)
 
 
-def _figure(values: list[float]) -> str:
+def figure(values: Mapping[int, float]) -> str:
+    """Mean over seeds and, for more than one seed, its 95 % t interval.
+
+    >>> figure({0: 0.9919, 1: 0.9914, 2: 0.9925})
+    '0.99193 [0.99057, 0.99330]'
+    """
     if not values:
         return "-"
-    text = f"{statistics.mean(values):.4g}"
     if len(values) < 2:
-        return text
-    return f"{text} ± {statistics.stdev(values) / math.sqrt(len(values)):.2g}"
+        return f"{next(iter(values.values())):.4g}"
+    mean, interval, _ = comparison.texts(values)
+    return mean if interval == "-" else f"{mean} {interval}"

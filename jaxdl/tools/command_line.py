@@ -82,8 +82,15 @@ COMMANDS = {
         "continues an interrupted sweep.",
         "jaxdl sweep experiments.mnist_lenet --learning_rate=1e-3,1e-2 --seed=0..2",
     ),
+    "compare": (
+        "tell whether groups of runs differ: intervals, tests and numbers of seeds",
+        "Prints the means of groups of runs, and each difference with a 95 % interval, an effect\n"
+        "size, a p-value and the number of seeds that it needs. Runs with the same flags but the\n"
+        "seed are a group. Groups with the same seeds are compared in pairs.",
+        "jaxdl compare runs/relu runs/tanh --metric=accuracy --margin=0.002",
+    ),
     "report": (
-        "compare runs, or show a sweep: a table and a picture",
+        "show runs or a sweep: a table and a picture",
         "Prints a table of runs and draws their curves; of a sweep, one row per combination.",
         "jaxdl report runs/cifar_vgg/* --output=curves.png",
     ),
@@ -137,7 +144,12 @@ def parser() -> Parser:
     command.add_argument("--data_dir", default="", help="TFDS folder (default: TFDS's own)")
 
     command = _add_command(commands, "evaluate")
-    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("run", type=Path, help="run folder; with --ensemble a folder of runs")
+    command.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="evaluate the mean prediction of all finished runs in the folder",
+    )
     command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
     splits = ["train", "validation", "test"]
     command.add_argument(
@@ -271,6 +283,29 @@ def parser() -> Parser:
         "--workdir", default="", help="folder of the sweep (default: named after its flags)"
     )
     command.add_argument("--dry_run", action="store_true", help="print the commands, run nothing")
+
+    command = _add_command(commands, "compare")
+    command.add_argument(
+        "groups",
+        nargs="+",
+        metavar="RUNS",
+        help="run folder, folder of runs or of a sweep, quoted pattern of folders, or published "
+        "row: EXPERIMENT or EXPERIMENT:FLAGS",
+    )
+    command.add_argument(
+        "--metric",
+        default="",
+        help="metric of the test split, or entry of summary.json such as best/test/loss (default: "
+        "the metric that selected the best state, on the test split)",
+    )
+    command.add_argument(
+        "--margin",
+        type=float,
+        default=0.0,
+        help="largest difference that does not matter, in units of the metric, to test "
+        "equivalence (default: no test)",
+    )
+    command.add_argument("--output", type=Path, help="PNG of performance profiles to write")
 
     command = _add_command(commands, "report")
     command.add_argument(

@@ -1,198 +1,278 @@
-"""Comparison of an uninterrupted run and an interrupted one, for `jaxdl verify`."""
+"""The `compare` command: differences between groups of runs, with intervals and tests."""
 
-import hashlib
-import json
-import signal
-from collections import Counter
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jaxdl import console
-from jaxdl.errors import UserError
-from jaxdl.run import logger
-from jaxdl.run.checkpoint import Checkpoints
+import numpy as np
 
-# Entries of a run folder with times, paths or random names, which are not compared as bytes.
-UNLIKE = {"config.json", "environment.json", "metrics.jsonl", "summary.json", ".lock"}
-UNLIKE |= {"checkpoints", "tensorboard", "profile"}
+from jaxdl.analysis import comparison, statistics
+from jaxdl.analysis.comparison import Comparison, Values, interval_text
+from jaxdl.analysis.statistics import ALPHA, Difference
+from jaxdl.console import console, decimals, say, show
+from jaxdl.errors import UserError, printable, shortened
+from jaxdl.tools import aggregate
+from jaxdl.tools.report import check_picture
+from jaxdl.tools.run_groups import Group, metric_of, read_groups
 
-
-class Whole(NamedTuple):
-    """Results and timings of the uninterrupted run.
-
-    Attributes:
-      lines: lines of `metrics.jsonl`, without seconds.
-      summary: `summary.json`, without times.
-      best: SHA-256 of the best checkpoint's state.
-      files: SHA-256 of all other files, by name.
-      seconds: duration of its process.
-      startup: seconds from the start of the process to the first line of the log.
-      save_every: steps between checkpoints.
-    """
-
-    lines: list[dict[str, Any]]
-    summary: dict[str, Any]
-    best: str
-    files: dict[str, str]
-    seconds: float
-    startup: float
-    save_every: int
+MOST_GROUPS = 26  # as many as there are letters
 
 
-class Interruption(NamedTuple):
-    """A planned interruption of a run.
+class Options(NamedTuple):
+    """Options of a comparison.
 
     Attributes:
-      kind: kill (SIGKILL), term (SIGTERM) or fault (SIGKILL, then a damaged newest checkpoint).
-      moment: one of `verify.MOMENTS`.
-      step: step that the log must have reached.
-      delay: time to wait within the moment, as a fraction of the moment's duration.
+      metric: name of the metric; empty: that which selected the best state, on the test split.
+      margin: largest difference that does not matter, in units of the metric; 0: no test of
+        equivalence.
+      output: PNG of the performance profiles; None: not drawn.
     """
 
-    kind: str
-    moment: str
-    step: int
-    delay: float
+    metric: str = ""
+    margin: float = 0.0
+    output: Path | None = None
 
 
-class Outcome(NamedTuple):
-    """Effect of an interruption.
+class Side(NamedTuple):
+    """A group of runs in a comparison.
 
     Attributes:
-      planned: the interruption.
-      began: step from which the process resumed; None if it ended before it printed that step.
-      seen: last step in the log when the process ended.
-      status: return code of the process: -9 after SIGKILL, 0 if it finished.
-      durable: whether the newest checkpoint was valid then, and not older than `seen`.
+      letter: name of the group in the output.
+      group: the runs.
+      parts: value of each run by its seed, for each environment of an agent. Other runs have one
+        part, whose name is empty.
     """
 
-    planned: Interruption
-    began: int | None
-    seen: int
-    status: int
-    durable: bool
+    letter: str
+    group: Group
+    parts: dict[str, Values]
 
 
-def results(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any], str, dict[str, str]]:
-    """Reads the comparable results of a finished run.
+def compare(arguments: Sequence[str], options: Options) -> None:
+    """Prints a table of groups of runs, and the differences between each two of them.
 
-    Returns:
-      The lines of its log without seconds, its summary without times, the SHA-256 of its best
-      state, and the SHA-256 of its other files by name.
+    Args:
+      arguments: run folders, folders of runs, patterns of folders, or published rows.
+      options: the metric, the margin of equivalence, and the picture.
 
     Raises:
-      UserError: a file of the run cannot be read.
+      UserError: there are no two groups, a group has one run, or a result cannot be read.
     """
-    lines = [
-        {name: value for name, value in line.items() if name != "seconds"}
-        for line in logger.read_metrics(run)
+    if not (options.margin >= 0 and math.isfinite(options.margin)):
+        raise UserError(f"--margin={options.margin}: give a finite number from 0 on")
+    if options.output is not None:
+        check_picture(options.output)
+    groups = read_groups(arguments)
+    if not 2 <= len(groups) <= MOST_GROUPS:
+        raise UserError(
+            f"{shortened(' '.join(arguments))} has {len(groups)} combinations of flags, without "
+            f"the seed: name 2 to {MOST_GROUPS} to compare"
+        )
+    metric = metric_of([run for group in groups for run in group.runs], options.metric)
+    sides = _sides(groups, metric)
+    _check_data(sides)
+    _show_groups(sides, metric)
+    _check_number(sides)
+    parts = {part: [side.parts[part] for side in sides] for part in sides[0].parts}
+    compared = comparison.compare_all(parts)
+    equivalence = [float(statistics.equivalence_test(o.estimate, options.margin)) for o in compared]
+    rows = [
+        _describe(sides, one, len(compared)) | _equivalence(one, float(p), options.margin)
+        for one, p in zip(compared, statistics.holm(equivalence), strict=True)
     ]
-    summary = logger.read_summary(run)
-    for name in ("seconds", "examples_per_second", "flops_per_second", "share_of_peak"):
-        summary.pop(name, None)
-    best, _ = Checkpoints(run / "checkpoints").read(summary["best_step"])
-    return lines, summary, best["state_sha256"], _files(run)
+    _show_comparisons(rows)
+    _show_rule(compared)
+    if _is_agent(metric):
+        aggregate.show_interquartile_means(_strata(sides))
+    if options.output is not None:
+        aggregate.draw_profiles(_strata(sides), metric, options.output)
+        _print(f"performance profiles: {options.output}")
 
 
-def _files(run: Path) -> dict[str, str]:
-    """SHA-256 by name of a run's files, except those in `UNLIKE`."""
-    names = {path: path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file()}
+def _is_agent(metric: str) -> bool:
+    return metric.endswith("/return")
+
+
+def _sides(groups: Sequence[Group], metric: str) -> list[Side]:
+    """Names the groups, and selects their values of a metric."""
+    sides = []
+    for number, group in enumerate(groups):
+        parts: dict[str, dict[int, float]] = {}
+        for run in sorted(group.runs, key=lambda run: (run.data, run.seed)):
+            values = parts.setdefault(run.data if _is_agent(metric) else "", {})
+            values[run.seed] = float(run.summary[metric])
+        sides.append(Side(chr(65 + number), group, dict(parts)))
+    common = set.intersection(*(set(side.parts) for side in sides))
+    if not common:
+        raise UserError("these agents have no environment in common: name runs on the same ones")
+    for side in sides:
+        if others := set(side.parts) - common:
+            say(f"{side.letter} alone ran on {', '.join(sorted(others))}: left out")
+    return [
+        side._replace(parts={part: side.parts[part] for part in sorted(common)}) for side in sides
+    ]
+
+
+def _check_data(sides: Sequence[Side]) -> None:
+    """Prints a line if groups without environments were tested on different data."""
+    runs = [run for side in sides for run in side.group.runs if "" in side.parts]
+    known = {run.fingerprint: run.data for run in runs if run.fingerprint}
+    if len(known) > 1:
+        names = ", ".join(sorted(shortened(f"{n} {f[:8]}", 40) for f, n in known.items()))
+        say(f"these runs are on different data ({names}): differences are also those of the data")
+
+
+def _check_number(sides: Sequence[Side]) -> None:
+    """Refuses groups of one run.
+
+    Raises:
+      UserError: a group has one run.
+    """
+    for side in sides:
+        for part, values in side.parts.items():
+            if len(values) < 2:
+                seeds = comparison.recommended_seeds(paired=True)
+                raise UserError(
+                    f"{side.letter} has n = 1{f' on {part}' if part else ''}: one run has no "
+                    "spread, so a difference cannot be told from chance: train each with "
+                    f"{seeds} seeds, --seed=0..{seeds - 1} in a sweep, which find one standard "
+                    f"deviation with power {statistics.POWER}"
+                )
+
+
+def _show_groups(sides: Sequence[Side], metric: str) -> None:
+    """Prints a row for each group and environment: runs, mean, interval and deviation."""
+    named = any(part for side in sides for part in side.parts)
+    flagged = any(side.group.flags for side in sides)
+    columns = ["", "runs", *(["flags"] if flagged else []), *(["environment"] if named else [])]
+    left = len(columns)
+    rows = []
+    for side in sides:
+        for part, values in side.parts.items():
+            cells = [side.letter, side.group.name]
+            cells += [side.group.flags] if flagged else []
+            cells += [part] if named else []
+            rows.append([*cells, len(values), *comparison.texts(values)])
+    show((*columns, "n", f"mean {metric}", "95 % interval", "deviation"), rows, left=left)
+
+
+def _describe(sides: Sequence[Side], one: Comparison, number: int) -> dict[str, str]:
+    """Cells of a comparison by the name of their row or column.
+
+    Args:
+      sides: all groups.
+      one: the comparison.
+      number: number of all comparisons.
+    """
+    i, j = one.pair
+    a, b, seeds = comparison.samples(sides[i].parts[one.part], sides[j].parts[one.part])
+    paired, estimate = bool(seeds), one.estimate
+    error = float(estimate.error)
+    permuted = statistics.permutation_test(a, b, paired)
+    if paired:
+        bootstrap = statistics.bootstrap_interval([b - a], mean_difference)
+    else:
+        bootstrap = statistics.bootstrap_interval([a, b], mean_difference)
+    test = ("paired t" if paired else "Welch's t") if error else "permutation"
+    effect = float(statistics.hedges_g(a, b))
     return {
-        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path, name in names.items()
-        if name.parts[0] not in UNLIKE
+        "": f"{sides[j].letter} - {sides[i].letter}{f', {one.part}' if one.part else ''}",
+        "verdict": "different" if one.is_different else "not decided",
+        "difference": decimals(float(estimate.value), error),
+        "95 % interval": interval_text(statistics.t_interval(estimate), error),
+        "bootstrap interval": interval_text(bootstrap, error) if error else "-",
+        "effect size g": "-" if math.isnan(effect) else f"{effect:.2f}",
+        "compared": f"{len(seeds)} pairs" if paired else f"{len(a)} and {len(b)} runs",
+        "test": test,
+        "p": _p(one.p),
+        **({"p (Holm)": _p(one.adjusted)} if number > 1 else {}),
+        "p (permutation)": _p(permuted.p),
+        "seeds needed": _needed(a, b, estimate, paired, ALPHA / number),
     }
 
 
-def compare(
-    folder: Path, whole: Whole, outcomes: list[Outcome], last: int | None, seconds: float
-) -> list[str]:
-    """Prints a table of both runs.
+def _equivalence(one: Comparison, p: float, margin: float) -> dict[str, str]:
+    """Cells of the test of equivalence, which may change the verdict.
 
     Args:
-      folder: folder of both runs.
-      whole: results of the uninterrupted run.
-      outcomes: the interruptions of the other run.
-      last: step from which the last process of that run resumed.
-      seconds: duration of all its processes together.
-
-    Returns:
-      A text for each difference or failed interruption.
+      one: the comparison.
+      p: p-value of the test, corrected for all comparisons; NaN without a spread.
+      margin: largest difference that does not matter; 0: no test.
     """
-    problems = _failed_interruptions(outcomes)
-    rows = console.table(("", "whole", "interrupted", "verdict"), left=4)
-
-    def row(name: str, left: Any, right: Any, verdict: str = "") -> None:
-        if not verdict and left != right:
-            problems.append(f"{name} differs")
-        equality = "equal" if left == right else "DIFFERENT"
-        console.row(rows, (name, left, right, verdict or equality))
-
-    try:
-        lines, summary, best, files = results(folder / "interrupted")
-    except (UserError, KeyError) as error:
-        return [*problems, str(error)]
-    before, after = (Counter(map(json.dumps, log)) for log in (whole.lines, lines))
-    lost, added = before - after, after - before
-    row("state_sha256", whole.summary["state_sha256"], summary["state_sha256"])
-    row("best checkpoint", best[:16], best[:16] if best == whole.best else "another")
-    if lines != whole.lines:
-        problems.append(f"{lost.total()} lines lost, {added.total()} added in metrics.jsonl")
-    row("log lines", len(whole.lines), len(lines), f"{lost.total()} lost, {added.total()} added")
-    if summary != whole.summary:
-        problems.append("summary.json differs")
-    differing = sorted(
-        name for name in whole.files.keys() | files if whole.files.get(name) != files.get(name)
-    )
-    row(
-        "other files",
-        len(whole.files),
-        len(files),
-        f"{len(differing)} differ" if differing else "equal",
-    )
-    if differing:
-        problems.append(f"other files differ: {', '.join(differing)}")
-    most = max(lost_work(outcomes, last), default=0)
-    row("most steps lost", "-", most, f"{most / whole.save_every:.2f} of a save interval")
-    goodput = f"goodput {whole.seconds / seconds:.2f}"
-    row("seconds", round(whole.seconds, 1), round(seconds, 1), goodput)
-    console.console().print(rows)
-    kinds = Counter(o.planned.kind for o in outcomes)
-    moments = Counter(o.planned.moment for o in outcomes)
-    print("interrupted by " + ", ".join(f"{n} {k}" for k, n in kinds.items()), end="; at ")
-    print(", ".join(f"{moment} {n}" for moment, n in moments.items()))
-    return problems
+    if not margin:
+        return {}
+    cells = {f"p (equivalent ± {margin:g})": "-" if math.isnan(p) else _p(p)}
+    if p <= ALPHA:
+        other = "different, but " if one.is_different else ""
+        cells["verdict"] = f"{other}equivalent ± {margin:g}"
+    return cells
 
 
-def _failed_interruptions(outcomes: list[Outcome]) -> list[str]:
-    """Problems of interruptions: a wrong exit status, or no durable checkpoint after SIGTERM."""
-    problems = []
-    expected = {"kill": -signal.SIGKILL, "fault": -signal.SIGKILL, "term": 128 + signal.SIGTERM}
-    for outcome in outcomes:
-        kind = outcome.planned.kind
-        if outcome.status != expected.get(kind, 0):
-            problems.append(f"status {outcome.status} after {kind} by step {outcome.seen}")
-        if kind == "term" and not outcome.durable:
-            problems.append(f"no durable checkpoint after SIGTERM by step {outcome.seen}")
-    return problems
+def mean_difference(*samples: np.ndarray) -> np.ndarray:
+    """Mean of one sample [..., n] of differences, or of the second minus that of the first."""
+    means = [np.mean(sample, axis=-1) for sample in samples]
+    return means[-1] - means[0] if len(means) > 1 else means[0]
 
 
-def lost_work(outcomes: list[Outcome], last: int | None) -> list[int]:
-    """Steps that were repeated after each interruption.
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
-    Faults are left out: they also lose the work since the checkpoint before the damaged one.
 
-    Args:
-      outcomes: the interruptions, in order.
-      last: step from which the last process resumed.
+def _needed(a: np.ndarray, b: np.ndarray, estimate: Difference, paired: bool, alpha: float) -> str:
+    """Number of seeds of each group that find a difference as large as that between a and b."""
+    if not estimate.error:
+        return "-"
+    squares = (np.var(b - a, ddof=1),) if paired else (np.var(a, ddof=1), np.var(b, ddof=1))
+    effect = float(estimate.value / np.sqrt(np.mean(squares)))
+    needed = statistics.seeds_needed(effect, paired, alpha) if effect else None
+    return f"> {statistics.MOST_SEEDS:,}" if needed is None else str(needed)
 
-    Returns:
-      For each interruption, the steps in the log when it came minus the step that the run resumed
-      from; newest first.
-    """
-    lost, start = [], last or 0
-    for outcome in reversed(outcomes):
-        if outcome.planned.kind != "fault":
-            lost.append(outcome.seen - start)
-        start = start if outcome.began is None else outcome.began
-    return lost
+
+def _show_comparisons(rows: Sequence[dict[str, str]]) -> None:
+    """Prints several comparisons as the rows of a table, and one as its columns."""
+    print()
+    if len(rows) > 1:
+        show(tuple(rows[0]), [list(row.values()) for row in rows], left=2)
+    else:
+        (row,) = rows
+        name = row.pop("")
+        show((name, ""), list(row.items()), left=2)
+
+
+def _show_rule(compared: Sequence[Comparison]) -> None:
+    """Prints the rule of the verdicts, and the limits of these numbers of runs."""
+    alpha = ALPHA / len(compared)
+    holm = f" after Holm's correction for {len(compared)} tests" if len(compared) > 1 else ""
+    lines = [f"different: p of the test is at most {ALPHA}{holm}; resampling has seed 0"]
+    for paired in sorted({bool(one.seeds) for one in compared}):
+        kind = "pairs" if paired else "runs of each"
+        runs = min(min(one.runs) for one in compared if bool(one.seeds) == paired)
+        wanted = comparison.recommended_seeds(paired, len(compared))
+        lines.append(
+            f"{wanted} {kind} find a difference of one standard deviation of a run with power "
+            f"{statistics.POWER}{', fewer if equal seeds give alike results' if paired else ''}"
+        )
+        fewest = statistics.fewest_for_permutation(alpha, paired)
+        if runs < fewest:
+            lines.append(
+                f"the permutation test cannot decide with {runs} {kind}, only from {fewest} on: "
+                "the t test decides, and supposes normal values"
+            )
+    _print(*lines)
+
+
+def _strata(sides: Sequence[Side]) -> dict[str, list[np.ndarray]]:
+    """Values of the runs of each group, an array for each environment, by the group's name."""
+    return {
+        f"{side.letter} {side.group.flags or side.group.name}": [
+            np.array(list(values.values())) for values in side.parts.values()
+        ]
+        for side in sides
+    }
+
+
+def _print(*lines: str) -> None:
+    output = console()
+    for line in lines:
+        output.print(printable(line), soft_wrap=True)

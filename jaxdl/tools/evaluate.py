@@ -22,7 +22,7 @@ from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.step_spec import device_operands, step_spec
 
 
-def _check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
+def check_data(run: Run, data: Dataset, spec: DataSpec, saved: Saved) -> bool:
     """Compares data with those that a run was trained on.
 
     Args:
@@ -83,7 +83,7 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     """
     _, saved, spec = restore(run)
     data = load_data(run)
-    is_own = _check_data(run, data, spec, saved)
+    is_own = check_data(run, data, spec, saved)
     step = saved.step
     source = f" ({data.spec.source})" if data.spec.source else ""
     say(f"{split} split of {data.spec.name}{source}, checkpoint of step {step}")

@@ -1,15 +1,21 @@
 """The `report` command: a table of runs and a picture of their learning curves."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxdl.config import RunConfig
+from jaxdl.analysis import comparison
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
-from jaxdl.run import curves, logger, metrics_log, workdir
-
-RUNTIME_FIELDS = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
+from jaxdl.run import curves, logger, metrics_log
+from jaxdl.run.finished import SUMMARY
+from jaxdl.tools.run_groups import (
+    RUNTIME_FIELDS,
+    different_flags,
+    grouped,
+    make_result,
+    metric_of,
+    read_config,
+)
 
 
 def report(folders: list[Path], picture: Path) -> None:
@@ -26,13 +32,16 @@ def report(folders: list[Path], picture: Path) -> None:
       UserError: one of `folders` is not a run folder.
     """
     check_picture(picture)
-    configs = [_config(folder) for folder in folders]
+    configs = [read_config(folder) for folder in folders]
     differing = [
         name
         for name in dict.fromkeys(name for config in configs for name in config)
         if len({repr(config.get(name)) for config in configs}) > 1 and name not in RUNTIME_FIELDS
     ]
-    summaries = [_summary(folder) for folder in folders]
+    finished = {
+        folder: logger.read_summary(folder) for folder in folders if (folder / SUMMARY).exists()
+    }
+    summaries = [_summary(folder, finished.get(folder)) for folder in folders]
     names = dict.fromkeys(name for summary in summaries for name in summary)
     # A result comes first: a narrow terminal has room only for the first columns.
     results = sorted((name for name in names if "/" in name), key=lambda n: n[:5] != "test/")
@@ -44,6 +53,7 @@ def report(folders: list[Path], picture: Path) -> None:
         values += [summary.get(name) for name in trailing]
         rows.append((folder, *map(_cell, values)))
     show(("run", *leading, *differing, *trailing), rows)
+    _show_groups(dict(zip(folders, configs, strict=True)), finished)
     output = console()
     runs = {str(folder): logger.read_metrics(folder) for folder in folders}
     if any(runs.values()):
@@ -52,16 +62,6 @@ def report(folders: list[Path], picture: Path) -> None:
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
         output.print(printable(f"curves: {picture}"), soft_wrap=True)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """Reads a run's config; prints a line if config.json differs from its checkpoints."""
-    config, notice = workdir.read_config(
-        folder, workdir.config_in_checkpoints(folder), RUNTIME_FIELDS
-    )
-    if notice:
-        say(notice)
-    return config
 
 
 def check_picture(path: Path) -> None:
@@ -74,10 +74,44 @@ def check_picture(path: Path) -> None:
         raise UserError(f"--output={path}: name a file that ends in .png")
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def _show_groups(configs: dict[Path, dict[str, Any]], finished: dict[Path, dict[str, Any]]) -> None:
+    """Prints the means and intervals of runs that differ only in the seed, if there are any.
+
+    Args:
+      configs: config of each run, by its folder.
+      finished: summary of each finished run.
+    """
+    try:
+        results = [make_result(folder, configs[folder], finished[folder]) for folder in finished]
+        groups = [  # an agent's runs in several environments have no common mean
+            [run for run in group if run.data == data]
+            for group in grouped(results)
+            for data in dict.fromkeys(run.data for run in group)
+        ]
+        if max(map(len, groups), default=0) < 2:
+            return
+        metric = metric_of(results, "")
+    except UserError as error:
+        say(f"{error}: no means over seeds")
+        return
+    values = [{run.seed: float(run.summary[metric]) for run in group} for group in groups]
+    marks = comparison.marks(values)
+    lettered = any(marks.letters)
+    flags = different_flags([group[0].config for group in groups])
+    rows = [
+        (name, len(own), *comparison.texts(own)[:2], *([letters] if lettered else []))
+        for name, own, letters in zip(flags, values, marks.letters, strict=True)
+    ]
+    print()
+    columns = ("flags", "seeds", f"mean {metric}", "95 % interval")
+    show((*columns, *(["letters"] if lettered else [])), rows)
+    if marks.note:
+        console().print(marks.note, soft_wrap=True)
+
+
+def _summary(folder: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
     """Entries of a run's summary for the table; without one, of its log's last lines."""
-    if (folder / "summary.json").exists():
-        summary = logger.read_summary(folder)
+    if summary is not None:
         best = summary.get("best_metric", "")
         selected = [f"{part}/{best}" for part in ("test", "best/test", "best/validation")]
         general = ("step", "best_step", "seconds", "examples_per_second")

@@ -20,7 +20,7 @@ from jaxdl.run import logger
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError
 from jaxdl.tools import fault_injection
-from jaxdl.tools.compare import Interruption, Outcome, Whole, compare, results
+from jaxdl.tools.interrupted import Interruption, Outcome, Whole, compare, results
 
 RUNS = ("whole", "interrupted")
 KINDS = ("kill", "term", "fault")

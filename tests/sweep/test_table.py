@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from jaxdl.errors import UserError
 from jaxdl.run import curves
@@ -52,12 +53,54 @@ def test_combinations_are_ranked_by_their_mean_over_seeds(better, tmp_path, caps
         cells = [str(rate), norm, f"{len(found)}/{len(found)}"]
         for times in (1, 2):
             error = times * np.std(found, ddof=1) / np.sqrt(len(found))
-            cells += [f"{times * np.mean(found):.4g}", "±", f"{error:.2g}"]
+            mean, half = times * np.mean(found), error * stats.t.ppf(0.975, len(found) - 1)
+            cells += [f"{v:.1f}" for v in (mean, mean - half, mean + half)]
         wanted.append(cells)
-    assert rows[1:4] == (wanted if better == "min" else wanted[::-1])
-    assert " ".join(rows[4]) == f"{tmp_path}: 6 done, 1 failed"
+    shown = [[cell.strip("[],") for cell in row] for row in rows[1:4]]
+    assert shown == (wanted if better == "min" else wanted[::-1])
+    assert "one run has no spread" in " ".join(rows[4])  # of a combination with one run
+    assert " ".join(rows[5]) == f"{tmp_path}: 6 done, 1 failed"
     with Image.open(tmp_path / "it.png") as picture:
         assert picture.width > 1.5 * picture.height  # two panels
+
+
+def swept(folder, **found):
+    """The table of a sweep with the values of the seeds of each norm, as it is printed."""
+    lines = [
+        trial(folder, f"{norm}-{seed}", 0.1, norm, seed, value, "min")
+        for norm, values in found.items()
+        for seed, value in enumerate(values)
+    ]
+    Ledger(folder, lines).write()
+    table.report(folder, folder / "it.png")
+
+
+def test_letters_tell_which_combinations_differ(tmp_path, capsys):
+    swept(tmp_path, a=[1.0, 1.2, 1.1], b=[5.0, 5.3, 5.1], c=[5.1, 5.2, 5.15])
+    header, *rows, note, _, _ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["norm", "done", "validation/loss", "letters", "test/loss"]
+    assert [row.split()[5] for row in rows] == ["a", "b", "b"]
+    assert note == "rows without a common letter differ (t tests, Holm, 5 %)"
+
+
+def test_no_letter_without_a_difference(tmp_path, capsys):
+    swept(tmp_path, a=[1.0, 1.2, 1.1], b=[1.1, 1.3, 0.9])
+    header, _, _, note, *_ = capsys.readouterr().out.splitlines()
+    assert "letters" not in header
+    assert note == "no two rows differ (t tests, Holm, 5 %)"
+
+
+@pytest.mark.parametrize(
+    ("far", "is_bold"), [([5.0, 5.3, 5.1], True), ([1.1, 1.3, 0.9], False), ([5.0], False)]
+)
+def test_the_best_is_bold_if_a_test_supports_it(far, is_bold, tmp_path, monkeypatch):
+    styles = []
+    row = table.row
+    monkeypatch.setattr(
+        table, "row", lambda rows, cells, style="": styles.append(style) or row(rows, cells, style)
+    )
+    swept(tmp_path, a=[1.0, 1.2, 1.1], b=far)
+    assert styles == ["bold" if is_bold else "", ""]
 
 
 def test_runs_of_two_metrics_are_not_compared(tmp_path):

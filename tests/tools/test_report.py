@@ -70,6 +70,7 @@ def test_a_picture_that_cannot_be_one(name, two_runs, tmp_path):
         "plots.confusion_matrix(np.eye(2), 't', Path('x.png'), ('a', 'b'))",
         "plots.attention(np.eye(2), ['a', 'b'], ['c', 'd'], Path('x.png'))",
         "curves.curves({'a': [], 'b': []}, Path('x.png'))",
+        "plots.profiles({'a': 3 * (np.eye(2)[0],)}, np.arange(2.0), 't', Path('x.png'))",
     ],
 )
 def test_pictures_need_no_backend(call, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.tools import compare, verify
-from jaxdl.tools.compare import Interruption, Outcome, Whole
+from jaxdl.tools import interrupted, verify
+from jaxdl.tools.interrupted import Interruption, Outcome, Whole
 
 FLAGS = ["--num_steps=1500", "--eval_every=75", "--checkpoint_every=50", "--log_every=25"]
 
@@ -36,8 +36,8 @@ def outcome(kind="kill", status=-9, began=0, seen=5, durable=True):
 
 
 def compared(folder, capsys, outcomes=(), last=0):
-    whole = Whole(*compare.results(folder / "whole"), 10.0, 5.0, 10)
-    found = compare.compare(folder, whole, list(outcomes), last, 20.0)
+    whole = Whole(*interrupted.results(folder / "whole"), 10.0, 5.0, 10)
+    found = interrupted.compare(folder, whole, list(outcomes), last, 20.0)
     return found, capsys.readouterr().out
 
 
@@ -92,7 +92,7 @@ def test_an_interruption_that_is_not_survived_is_found(bad, proved, capsys):
 
 def test_work_lost_is_counted_over_starts_that_came_to_nothing():
     outcomes = [outcome(seen=25), outcome(began=None, seen=25), outcome("fault", began=20, seen=40)]
-    assert compare.lost_work([*outcomes, outcome(began=10, seen=30)], last=30) == [0, 5, 5]
+    assert interrupted.lost_work([*outcomes, outcome(began=10, seen=30)], last=30) == [0, 5, 5]
 
 
 def test_the_plan_is_seeded_and_has_every_moment():

@@ -1,0 +1,59 @@
+"""Finished runs in a folder, such as a sweep's or one with the runs of an experiment."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxdl import files
+from jaxdl.console import say
+from jaxdl.errors import UserError
+from jaxdl.run import workdir
+from jaxdl.run.run_folder import CHECKPOINTS
+
+SUMMARY = "summary.json"
+DEPTH = 3  # levels of folders: experiments, their sweeps or runs, trials
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """Finds the finished runs in a folder, at most DEPTH levels below it, or the folder itself.
+
+    Runs that are not finished are left out, and so are links; a line names each.
+
+    Args:
+      folder: a run folder, or a folder of runs.
+
+    Returns:
+      The run folders, sorted.
+
+    Raises:
+      UserError: there is no finished run.
+    """
+    files.check_encoding(folder.absolute())
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+    finished = []
+    for run in _run_folders(folder, DEPTH):
+        if (run / SUMMARY).exists():
+            finished.append(run)
+        elif run == folder:
+            raise UserError(f"{run} has no {SUMMARY} yet: finish the run, with the same command")
+        else:
+            say(f"{run} has no {SUMMARY} yet: left out")
+    if not finished:
+        raise UserError(f"{folder} has no finished run: train one first")
+    return finished
+
+
+def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yields the run folders below a folder, which a run folder does not hold itself."""
+    if (folder / workdir.CONFIG).exists() or (folder / CHECKPOINTS).is_dir():
+        yield folder
+    elif depth:
+        try:
+            children = sorted(folder.iterdir())
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read ({error.strerror})") from error
+        for child in children:
+            if child.is_symlink() and child.is_dir():
+                say(f"{child} is a symbolic link: left out")
+            elif child.is_dir() and not child.name.startswith("."):
+                yield from _run_folders(child, depth - 1)

@@ -1,0 +1,253 @@
+"""Groups of runs that differ only in the seed, from run folders and from published rows.
+
+Run folders and files of published rows may be a stranger's: nothing in them is imported, and values
+that are not as a run writes them are refused.
+"""
+
+import dataclasses
+import glob
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdl import files
+from jaxdl.config import RunConfig
+from jaxdl.console import say
+from jaxdl.data import spec
+from jaxdl.errors import UserError, shortened
+from jaxdl.run import logger, metrics_log, workdir
+from jaxdl.run.finished import finished_runs
+
+RUNTIME_FIELDS = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
+SEED, DATASET = "seed", "dataset"
+
+
+class Result(NamedTuple):
+    """Result of a run.
+
+    Attributes:
+      where: the run folder, or the file and the seed of a published row.
+      seed: the run's seed.
+      config: the fields of the config; empty for a published row.
+      summary: content of the run's summary.
+      data: name of the data set.
+      fingerprint: fingerprint of the data set; empty if unknown.
+    """
+
+    where: str
+    seed: int
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    data: str
+    fingerprint: str
+
+    @property
+    def is_agent(self) -> bool:
+        """Returns True for an agent, whose runs in several environments are one group."""
+        return any(name.endswith("/return") for name in self.summary)
+
+
+class Group(NamedTuple):
+    """Runs that differ only in the seed; those of an agent may differ in the environment too.
+
+    Attributes:
+      name: the argument that named the runs.
+      flags: the flags in which the groups differ, with their values.
+      runs: results of the runs.
+    """
+
+    name: str
+    flags: str
+    runs: list[Result]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads a run's config; prints a line if config.json differs from its checkpoints."""
+    config, notice = workdir.read_config(
+        folder, workdir.config_in_checkpoints(folder), RUNTIME_FIELDS
+    )
+    if notice:
+        say(notice)
+    return config
+
+
+def read_groups(arguments: Sequence[str]) -> list[Group]:
+    """Reads the runs that arguments name, and groups those of each argument.
+
+    Args:
+      arguments: run folders, folders of runs, patterns of folders, or published rows.
+
+    Returns:
+      The groups. An argument gives one for each combination of flags.
+
+    Raises:
+      UserError: an argument names no finished run, or a result cannot be read.
+    """
+    named = [(argument, group) for argument in arguments for group in grouped(_results(argument))]
+    flags = different_flags([group[0].config for _, group in named])
+    return [Group(name, text, group) for (name, group), text in zip(named, flags, strict=True)]
+
+
+def grouped(results: Iterable[Result]) -> list[list[Result]]:
+    """Groups results by their config, without the seed, and an agent's without the environment.
+
+    Raises:
+      UserError: a group has a seed twice on the same data.
+    """
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        ignored = {*RUNTIME_FIELDS, SEED, *([DATASET] if result.is_agent else [])}
+        key = json.dumps(
+            {name: v for name, v in result.config.items() if name not in ignored}, sort_keys=True
+        )
+        group = groups.setdefault(key, [])
+        for other in group:
+            if (other.seed, other.data) == (result.seed, result.data):
+                raise UserError(
+                    f"{other.where} and {result.where} have the same flags and seed "
+                    f"{result.seed}, so they are one observation: leave one of them out"
+                )
+        group.append(result)
+    return list(groups.values())
+
+
+def different_flags(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describes for each config the flags in which the configs differ, `name=value`."""
+    names = dict.fromkeys(name for config in configs for name in config)
+    shown = [
+        name
+        for name in names
+        if name not in (*RUNTIME_FIELDS, SEED)
+        and len({json.dumps(config.get(name)) for config in configs if config}) > 1
+    ]
+    return [
+        " ".join(f"{shortened(n, 30)}={shortened(c[n], 30)}" for n in shown if n in c)
+        for c in configs
+    ]
+
+
+def _results(argument: str) -> list[Result]:
+    """Reads the results that an argument names."""
+    if Path(argument).is_dir():
+        return [read_result(folder) for folder in finished_runs(Path(argument))]
+    folders = [Path(path) for path in sorted(glob.glob(argument)) if Path(path).is_dir()]
+    if folders:
+        return [read_result(run) for folder in folders for run in finished_runs(folder)]
+    name, _, flags = argument.partition(":")
+    path = Path(name) if name.endswith(".json") else _published().get(name)
+    if path is None or not path.is_file():
+        raise UserError(
+            f"{argument} is neither a folder of runs, nor a pattern of folders, nor a published "
+            "row: name EXPERIMENT or EXPERIMENT:FLAGS of experiments/results/"
+        )
+    return _read_rows(path, flags)
+
+
+def _published() -> dict[str, Path]:
+    """Files of published results by the experiment's name; the installed package has none."""
+    found = importlib.util.find_spec("experiments")
+    places = found.submodule_search_locations if found else None
+    return {
+        path.stem: path for place in places or [] for path in Path(place, "results").glob("*.json")
+    }
+
+
+def read_result(folder: Path) -> Result:
+    """Reads the result of a finished run from its folder.
+
+    Raises:
+      UserError: the folder is not what a run wrote.
+    """
+    return make_result(folder, read_config(folder), logger.read_summary(folder))
+
+
+def make_result(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Result:
+    """Result of a run from its folder, config and summary.
+
+    Raises:
+      UserError: the config has no seed, or the description of the data cannot be read.
+    """
+    data, fingerprint = "", ""
+    if (folder / spec.NAME).exists():
+        description = files.read_json(folder / spec.NAME)
+        data, fingerprint = (str(description.get(name, "")) for name in ("name", "fingerprint"))
+    seed = _seed(config.get(SEED), folder)
+    return Result(str(folder), seed, config, summary, data, fingerprint)
+
+
+def _read_rows(path: Path, flags: str) -> list[Result]:
+    """Reads a published row: the runs with these flags.
+
+    Args:
+      path: file of results.
+      flags: the row's flags in any order; empty for the row without flags.
+
+    Raises:
+      UserError: the file is not one of results, or has no such row.
+    """
+    runs = files.read_json(path).get("runs")
+    rows: dict[tuple[str, ...], list[Result]] = {}
+    try:
+        for run in runs:  # type: ignore[union-attr]
+            row = tuple(sorted(run["flags"].split()))
+            where = f"{path}, seed {run['seed']}"
+            result = Result(
+                where,
+                _seed(run["seed"], path),
+                {},
+                dict(run["summary"]),
+                str(run["data"]["name"]),
+                str(run["data"]["fingerprint"]),
+            )
+            rows.setdefault(row, []).append(result)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} is not a file of results: repair or delete it") from error
+    wanted = tuple(sorted(flags.split()))
+    if wanted not in rows:
+        others = "; ".join(" ".join(row) or "no flags" for row in rows)
+        raise UserError(
+            f"{path} has no row of {flags or 'no flags'}: choose one of {shortened(others, 600)}"
+        )
+    return rows[wanted]
+
+
+def _seed(value: Any, where: Path) -> int:
+    if type(value) is not int:
+        raise UserError(f"{where} has no seed that is a whole number: it is not what a run wrote")
+    return value
+
+
+def metric_of(runs: Sequence[Result], wanted: str) -> str:
+    """Chooses the entry of the summaries that is compared.
+
+    Args:
+      runs: all runs.
+      wanted: name of an entry, such as best/test/accuracy, or of a metric of the test split, such
+        as accuracy; empty: the metric that selected the best state, else the first one.
+
+    Raises:
+      UserError: not all runs have it.
+    """
+    summaries = [run.summary for run in runs]
+    names = [
+        n for n in summaries[0] if all(metrics_log.is_result(other.get(n)) for other in summaries)
+    ]
+    if wanted:
+        candidates = [wanted, f"test/{wanted}"]
+    else:
+        selected = {str(summary.get("best_metric", "")) for summary in summaries}
+        best = selected.pop() if len(selected) == 1 else ""
+        tested = [name for name in names if name.startswith("test/")]
+        first = [name for name in tested if name != "test/loss"]
+        candidates = [f"test/{best}", *first, *tested, f"best/test/{best}"]
+    for name in candidates:
+        if name in names:
+            return name
+    available = ", ".join(name for name in names if "/" in name)
+    missing = f"--metric={wanted}" if wanted else "a metric of the test split"
+    raise UserError(
+        f"not all of these runs have a finite {missing}: all have "
+        f"{shortened(available, 600) or 'no metric in common'}"
+    )
