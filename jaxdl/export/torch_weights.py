@@ -217,9 +217,11 @@ def _misfit(
     pairs = list(zip(names, inputs, strict=True))[:2]
     here = ", ".join(f"{path} {list(flat[path].shape)}" for path in link.paths[:2])
     there = ", ".join(f"{shortened(name)} {list(array.shape)}" for name, array in pairs)
+    leaves = [np.zeros(flat[path].shape, np.float32) for path in link.paths]
+    fitting = ", ".join(str(list(np.shape(array))) for array in link.to_torch(*leaves)[:2])
     return UserError(
-        f"PyTorch's {there} does not fit {here}: give weights of the same architecture, image size "
-        "and classes, or change the model's flags"
+        f"PyTorch's {there} does not fit {here}, which is {fitting} there: give weights of the same "
+        "architecture, image size and classes, or change the model's flags"
     )
 
 

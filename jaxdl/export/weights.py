@@ -66,8 +66,32 @@ def read(source: Path, like: Mapping[str, Any]) -> Weights:
             f"--init_from={source} is not a run folder, nor a file with the suffix {SUFFIX}: name "
             "one of these"
         )
+    _check_numbers(source, arrays)
     arrays = {name: arrays[name] for name in sorted(arrays)}
     return Weights(arrays, tree.flat_digest(arrays), about)
+
+
+def _check_numbers(source: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Checks that weights are floats within the range of float32.
+
+    Raises:
+      UserError: one is not. `num_batches_tracked` of PyTorch are integers, and not checked.
+    """
+    for name, array in arrays.items():
+        if name.endswith(torch_weights.TRACKED):
+            continue
+        if not jax.dtypes.issubdtype(array.dtype, np.floating):
+            raise UserError(
+                f"{source}: {shortened(name)} is of type {array.dtype}: give weights in floating "
+                "point"
+            )
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(np.asarray(array, np.float32))
+        if bad.any():
+            raise UserError(
+                f"{source}: {shortened(name)} holds {array[bad][0]}: give weights that are finite "
+                "in float32"
+            )
 
 
 def of_run(folder: Path) -> tuple[Arrays, int]:
@@ -144,7 +168,7 @@ def _of_file(path: Path, like: Mapping[str, Any]) -> Arrays:
     Raises:
       UserError: the file is not whole, or two of its names are of one leaf.
     """
-    tensors = _from_torch(tensor_file.read(path), like)
+    tensors = _from_torch(path, tensor_file.read(path), like)
     arrays: Arrays = {}
     collections = {"params", "batch_stats", *like}
     for name, array in tensors.items():
@@ -157,9 +181,10 @@ def _of_file(path: Path, like: Mapping[str, Any]) -> Arrays:
     return arrays
 
 
-def _from_torch(tensors: Arrays, like: Mapping[str, Any]) -> Arrays:
+def _from_torch(path: Path, tensors: Arrays, like: Mapping[str, Any]) -> Arrays:
     """Converts tensors with names of PyTorch; returns others as they are."""
     if not torch_weights.is_torch(tensors):
         return tensors
+    _check_numbers(path, tensors)  # a conversion makes float32 of all
     converted: Arrays = torch_weights.from_torch(tensors, like, check_shapes=False)
     return converted

@@ -137,13 +137,14 @@ class Forecaster(nn.Module):
 
     def forecast(self, values: jax.Array, known: jax.Array, train: bool = False) -> jax.Array:
         """Predicts the H values after a history [B, T, C] -> [B, H, C]."""
-        filled = fill_forward(values, known)
         if self.objective == "direct":
             h = self._hidden(values, known, train)[0][:, -1]
             change = self.head(h).astype(jnp.float32)
-            return filled[:, -1:] + change.reshape(-1, self.horizon, self.outputs)
+            return fill_forward(values, known)[:, -1:] + change.reshape(
+                -1, self.horizon, self.outputs
+            )
         h, states = self._hidden(values, known, train, keep=True)
-        recent = lags(filled, len(self.linear) - 1)[:, -1]
+        recent = lags(self._fill(values, known), len(self.linear) - 1)[:, -1]
         first = self._extrapolate(recent) + self._correction(h[:, -1])
 
         def feed_back(self: Forecaster, carry: Any, position: jax.Array) -> tuple[Any, jax.Array]:
@@ -160,8 +161,27 @@ class Forecaster(nn.Module):
 
     def _steps(self, values: jax.Array, known: jax.Array, train: bool) -> jax.Array:
         """Prediction of the value after each position, float32 [B, T, C]."""
-        recent = lags(fill_forward(values, known), len(self.linear) - 1)
+        recent = lags(self._fill(values, known), len(self.linear) - 1)
         return self._extrapolate(recent) + self._correction(self._hidden(values, known, train)[0])
+
+    def _fill(self, values: jax.Array, known: jax.Array) -> jax.Array:
+        """Replaces each unknown value by the linear autoregression of those before it.
+
+        An unknown value at the start is 0, the mean.
+        """
+        order = len(self.linear) - 1
+
+        def follow(recent: jax.Array, pair: Pair) -> tuple[jax.Array, jax.Array]:
+            value = jnp.where(pair[1] > 0, pair[0], self._extrapolate(recent))
+            return jnp.concatenate([recent[:, 1:], value[:, None]], axis=1), value
+
+        def fill(values: jax.Array) -> jax.Array:
+            first = values[:, :1] * known[:, :1]
+            rest = values[:, 1:].swapaxes(0, 1), known[:, 1:].swapaxes(0, 1)
+            _, filled = jax.lax.scan(follow, jnp.concatenate([first] * order, axis=1), rest)
+            return jnp.concatenate([first, filled.swapaxes(0, 1)], axis=1)
+
+        return jax.lax.cond(jnp.all(known > 0), lambda values: values, fill, values)
 
     def _extrapolate(self, recent: jax.Array) -> jax.Array:
         """Next value by the linear autoregression: the last p values [..., p, C] -> [..., C]."""

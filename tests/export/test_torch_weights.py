@@ -232,7 +232,10 @@ def test_numbered_and_wrapped_modules_are_recognised():
     for path, leaf in wanted.items():
         np.testing.assert_array_equal(leaves[path], leaf)
     assert matching_modules(variables, sequential)["Dense_2"] == "module.11"
-    with pytest.raises(UserError, match=r"module\.11\.weight \[2, 84\].* does not fit .*Dense_2"):
+    fault = (
+        r"module\.11\.weight \[2, 84\].* does not fit .*Dense_2.*, which is \[3, 84\], \[3\] there"
+    )
+    with pytest.raises(UserError, match=fault):
         from_torch(sequential | {"module.11.weight": np.zeros((2, 84))}, variables)
 
 

@@ -117,6 +117,26 @@ def test_names_of_pytorch_are_converted(tmp_path):
     np.testing.assert_array_equal(found["params/Dense_0/bias"], bias)
 
 
+@pytest.mark.parametrize("names", [("0.weight", "0.bias"), ("Dense_0/kernel", "Dense_0/bias")])
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (np.int32([7, 8, 9]), "is of type int32: give weights in floating point"),
+        (np.array([True, False, True]), "is of type bool"),
+        (np.float32([7, np.nan, 9]), "holds nan: give weights that are finite in float32"),
+        (np.float64([7, 8, -1e300]), r"holds -1e\+300"),
+    ],
+)
+def test_weights_are_finite_floats(names, bad, why, tmp_path):
+    kernel = np.float32([[1, 2, 3], [4, 5, 6]])
+    like = {"params": {"Dense_0": {"kernel": kernel, "bias": np.zeros(3, np.float32)}}}
+    first = kernel.T.copy() if "." in names[0] else kernel
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({names[0]: first, names[1]: bad}))
+    with pytest.raises(UserError, match=f"{path}: .*bias {why}"):
+        weights.read(path, like)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folders of short runs, with the variables that each evaluates at its best step."""

@@ -108,6 +108,19 @@ def test_without_a_network_it_is_the_linear_autoregression():
     np.testing.assert_allclose(found["forecast"], np.stack(run[T:], axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_a_hole_is_filled_by_the_linear_autoregression():
+    model = forecaster("gru")
+    variables = jax.tree.map(jnp.zeros_like, filled(model))
+    found = model.apply(variables, (VALUES * HOLES, HOLES), train=False)
+    values, linear = np.array(VALUES * HOLES, np.float64), np.asarray(LINEAR)
+    for n in range(T + H):
+        before = [values[:, max(n - k, 0)] for k in (3, 2, 1)]
+        wanted = sum(a * b for a, b in zip(linear, before, strict=False)) + linear[3]
+        if n:
+            np.testing.assert_allclose(found["steps"][:, n - 1], wanted, rtol=1e-4, atol=1e-5)
+            values[:, n] = np.where(np.asarray(HOLES)[:, n] > 0, values[:, n], wanted)
+
+
 @pytest.mark.parametrize("cell", KINDS)
 def test_a_horizon_of_one(cell):
     model = forecaster(cell, horizon=1)
