@@ -220,8 +220,8 @@ def _misfit(
     leaves = [np.zeros(flat[path].shape, np.float32) for path in link.paths]
     fitting = ", ".join(str(list(np.shape(array))) for array in link.to_torch(*leaves)[:2])
     return UserError(
-        f"PyTorch's {there} does not fit {here}, which is {fitting} there: give weights of the same "
-        "architecture, image size and classes, or change the model's flags"
+        f"PyTorch's {there} does not fit {here}, which is {fitting} there: give weights of the "
+        "same architecture, image size and classes, or change the model's flags"
     )
 
 
