@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.data.columns import LARGEST
 from jaxdl.data.spec import DTYPES
 from jaxdl.errors import UserError, shortened
 
@@ -140,11 +141,12 @@ def encode_labels(
         )
     if train.dtype.kind == "f":
         for split, values in labels.items():
-            if not np.isfinite(values).all():
-                row = int(np.argmin(np.isfinite(values)))
+            fits = np.abs(values) <= LARGEST
+            if not fits.all():
+                row = int(np.argmin(fits))
                 raise UserError(
-                    f"{name} ({split}): the label of row {row} is {values[row]}: give finite "
-                    "numbers, or integers for classes"
+                    f"{name} ({split}): the label of row {row} is {values[row]:g}: give finite "
+                    "numbers of at most 1e30, or integers for classes"
                 )
         return {split: values.astype(np.float32) for split, values in labels.items()}, (), 0
     if train.dtype.kind == "U":

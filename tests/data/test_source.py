@@ -160,6 +160,10 @@ Y = np.arange(20) % 2
         ({"x": X, "y": Y, "mask": Y}, "rename it"),
         ({"x": X[:0], "y": Y[:0]}, "at least 1"),
         ({"x": X, "y": [*"ab" * 9, "a", "b" * 300]}, "300 characters"),
+        (
+            {"x": X, "y": np.where(Y, 3e38, -3e38)},
+            "row 0 is -3e.38: give finite numbers of at most",
+        ),
         ({}, "give train"),
         ((X, Y), r"arrays \(train\) is a tuple: give a dictionary of arrays by name"),
         (None, r"arrays \(train\) is a NoneType: give a dictionary"),
