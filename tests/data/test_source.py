@@ -149,6 +149,8 @@ Y = np.arange(20) % 2
         ({"x": X, "y": Y + 1}, "range from 1 to 2, without class 0"),
         ({"x": X, "y": Y - 1}, "range from -1 to 0"),
         ({"x": X, "y": Y * 2}, "without class 1"),
+        ({"x": X, "y": Y * 0}, "only one class: give two or more, or floats"),
+        ({"x": X, "y": ["a"] * 20}, "only one class"),
         ({"x": X[:19], "y": Y}, "lengths {'x': 19, 'y': 20}"),
         ({"x": X, "y": np.where(Y, np.nan, 1.0)}, "'y' of row 1 of train is not finite"),
         ({"x": np.full((20, 2), np.inf), "y": Y}, "'x' of row 0 of train is not finite"),
@@ -399,3 +401,12 @@ def test_bad_datasets_of_hugging_face_are_refused_in_one_line(train, options, me
     with pytest.raises(UserError, match=message) as caught:
         data.from_huggingface(train, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_labels_of_one_hot_are_told_of(kind, capsys):
+    made = data.from_arrays({"image": PIXELS, "label": np.eye(3)[LABELS].astype(kind)})
+    assert made.spec.num_classes == 3
+    assert capsys.readouterr().err.count("[60, 3] of 0 and 1 are several classes at once") == 1
+    data.from_arrays({"image": PIXELS, "label": np.ones((60, 3), int)})
+    assert capsys.readouterr().err == ""
