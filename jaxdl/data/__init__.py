@@ -6,7 +6,7 @@ from typing import Any
 # Public functions of scripts, imported when they are first used.
 _PUBLIC = {
     "from_arrays": "arrays",
-    "from_huggingface": "examples",
+    "from_huggingface": "hugging_face",
     "from_torch": "examples",
     "HoldOut": "source",
     "Source": "source",

@@ -14,8 +14,10 @@ from jaxdl.data.batches import Dataset, Split
 from jaxdl.data.describe import splits_digest
 from jaxdl.data.labels import as_array
 from jaxdl.data.records import Records
-from jaxdl.data.source import LABELS, HoldOut, to_dataset
+from jaxdl.data.source import LABELS, HoldOut, check_column_name, to_dataset
 from jaxdl.errors import UserError
+
+IMAGES = ("image", "img", "images")  # names that an array of images may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ def from_arrays(
 ) -> Dataset:
     """Makes a data set of arrays.
 
-    Floats and integers of 64 bits become float32 and int32. Labels are classes, several classes at
+    Floats and integers of 64 bits become float32 and int32. An array `img` or `images` counts as
+    `image`, whose integers from 0 to 255 become uint8. Labels are classes, several classes at
     once, or numbers; see `source.to_dataset`. The description has the constants `mean` and `std`
     [C] of the training split's `image`, `x` or first array of numbers.
 
@@ -90,7 +93,8 @@ def from_arrays(
       label: name of the labels; None: `label` or `y` if there is one; "": no labels.
       classes: names of the classes; integers are their indices.
       num_classes: K; 0: the number of names, or of the classes in the data.
-      group: array whose equal values stay in one split; it is not part of a batch.
+      group: name of the array of `train` whose equal values stay in one split, such as `patient`;
+        it is not part of a batch.
       validation_fraction: fraction of `train` for validation, if it is not given.
       test_fraction: fraction of `train` for the test, if it is not given.
       seed: seed of the draw of these splits.
@@ -102,15 +106,17 @@ def from_arrays(
       The data set.
 
     Raises:
-      UserError: the arrays are not of one length, a label is not valid, or a split would be empty.
+      UserError: a split is no dictionary of arrays of one length, an image has other levels, a
+        label is not valid, or a split would be empty.
     """
     given = {"train": train, "validation": validation, "test": test}
+    check_column_name("group", group)
+    check_column_name("label", "" if label is None else label)
     splits: dict[str, Split] = {}
     bad = BadExamples(name, on_bad_example)
     for split, part in given.items():
-        if part is not None:
-            arrays = {k: as_array(f"{name} ({split}), {k}", array) for k, array in part.items()}
-            splits[split] = _finite(arrays, split, bad)
+        if part is not None or split == "train":
+            splits[split] = _finite(_arrays(f"{name} ({split})", part), split, bad)
     bad.report()
     found = LABELS if label is None else (label,)
     inputs = input_name(splits["train"], (*found, group))
@@ -120,6 +126,39 @@ def from_arrays(
         source = dataclasses.replace(source, digest=bad.fingerprint(source.fingerprint()))
     hold_out = HoldOut(validation_fraction, test_fraction, seed, group)
     return to_dataset(source, hold_out, label)
+
+
+def _arrays(where: str, part: Any) -> Split:
+    """Arrays of a split in the types of batches; images are levels or floats.
+
+    Raises:
+      UserError: it is no dictionary of arrays, or has images of other types or levels.
+    """
+    arrays = dict(part.items()) if hasattr(part, "items") else None
+    if arrays is None or not all(isinstance(name, str) for name in arrays):
+        kind = type(part).__name__ + ("" if arrays is None else " whose keys are no names")
+        raise UserError(
+            f"{where} is a {kind}: give a dictionary of arrays by name, such as "
+            '{"image": images, "label": labels}'
+        )
+    arrays = named_image({k: as_array(f"{where}, {k}", array) for k, array in arrays.items()})
+    image = arrays.get("image")
+    if isinstance(image, np.ndarray) and image.dtype.kind != "f":
+        is_level = image.dtype.kind in "iu" and bool(np.all((image >= 0) & (image <= 255)))
+        if not is_level or image.ndim < 3:
+            span = f" from {image.min()} to {image.max()}" if image.dtype.kind in "iu" else ""
+            raise UserError(
+                f"{where}, image is {image.dtype} {list(image.shape)}{span}: give integers "
+                "[N, H, W] or [N, H, W, C] from 0 to 255, or floats"
+            )
+        arrays["image"] = image.astype(np.uint8)
+    return arrays
+
+
+def named_image(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Gives an array with one of the names IMAGES the first of them, if no other array has it."""
+    found = next((name for name in IMAGES if name in arrays), "image")
+    return {"image" if name == found else name: array for name, array in arrays.items()}
 
 
 def _finite(arrays: Split, split: str, bad: BadExamples) -> Split:

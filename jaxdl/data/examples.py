@@ -1,6 +1,6 @@
-"""Data sets of a script's objects that give one example at a time: of PyTorch, of Hugging Face.
+"""Data sets of objects that give one example at a time, such as data sets of PyTorch.
 
-Neither library is imported: an object needs a length and indexing.
+PyTorch is not imported: an object needs a length and indexing.
 
 Shapes: N examples, H by W pixels, C channels.
 """
@@ -13,13 +13,13 @@ import numpy as np
 
 from jaxdl.console import track
 from jaxdl.data import pixels
-from jaxdl.data.arrays import Arrays, input_name
+from jaxdl.data.arrays import Arrays, input_name, named_image
 from jaxdl.data.bad_examples import BadExamples
 from jaxdl.data.batches import Dataset
 from jaxdl.data.labels import as_array
 from jaxdl.data.pixels import Size
 from jaxdl.data.source import LABELS, HoldOut, to_dataset
-from jaxdl.errors import UserError, first_line, shortened
+from jaxdl.errors import UserError, first_line
 
 
 # Long: half of it are its arguments and their description.
@@ -44,7 +44,8 @@ def from_torch(
     Every example is read once, into memory. It must be the same each time, so leave out random
     transforms: --flip and --crop_padding augment images on the device. An example is a tuple, or a
     dictionary, of images of Pillow, tensors, arrays, numbers or strings. An `image` is converted to
-    levels, uint8 [H, W, C]; see `pixels.to_levels`.
+    levels, uint8 [H, W, C]; see `pixels.to_levels`. An entry `img` or `images` of a dictionary
+    counts as `image`.
 
     Args:
       train: training examples: an object with a length and indexing.
@@ -70,6 +71,8 @@ def from_torch(
         valid.
     """
     given = {"train": train, "validation": validation, "test": test}
+    if train is None:
+        raise UserError(f"{name} (train) is None: give an object with a length and indexing")
     bad, sha = BadExamples(name, on_bad_example), hashlib.sha256()
     splits = {}
     for split, examples in given.items():
@@ -89,73 +92,6 @@ def from_torch(
         name, splits, options, input_name(splits["train"], LABELS), bad.fingerprint(sha.hexdigest())
     )
     return to_dataset(source, HoldOut(validation_fraction, test_fraction, seed))
-
-
-def from_huggingface(
-    train: Any,
-    test: Any = None,
-    validation: Any = None,
-    *,
-    rename: Mapping[str, str] | None = None,
-    name: str = "huggingface",
-    **options: Any,
-) -> Dataset:
-    """Makes a data set of objects of Hugging Face's `datasets`: `Dataset` or one `DatasetDict`.
-
-    Args:
-      train: training examples, or a dictionary with `train` and, if there are any, `validation` and
-        `test`.
-      test: test examples; None: a part of `train`.
-      validation: validation examples; None: a part of `train`.
-      rename: other names of columns, such as {"img": "image"}; columns that are neither renamed
-        nor called `image`, `label`, `x` or `y` are left out.
-      name: name of the data set.
-      **options: other arguments of `from_torch`.
-
-    Returns:
-      The data set; see `from_torch`. The names of classes are those of a `ClassLabel`.
-
-    Raises:
-      UserError: as for `from_torch`, or there are no such columns.
-    """
-    parts = {"train": train, "validation": validation, "test": test}
-    if isinstance(train, Mapping):
-        unknown = sorted(set(train) - set(parts))
-        if "train" not in train or unknown:
-            raise UserError(
-                f"{name} has the splits {shortened(', '.join(train))}: give train=, test= and "
-                "validation= one by one"
-            )
-        parts = {split: train.get(split) for split in parts}
-    columns = {column: column for column in ("image", "x", *LABELS)} | dict(rename or {})
-    for split, part in parts.items():
-        if part is not None:
-            chosen = {a: b for a, b in columns.items() if a in part.column_names}
-            if not chosen:
-                raise UserError(
-                    f"{name} ({split}) has the columns {shortened(', '.join(part.column_names))}: "
-                    'give rename={"COLUMN": "image", "COLUMN": "label"}'
-                )
-            parts[split] = _Columns(part, chosen)
-    features, classes = getattr(parts["train"].part, "features", None) or {}, ()
-    for column, entry in parts["train"].chosen.items():
-        if entry in LABELS:
-            classes = tuple(getattr(features.get(column), "names", None) or ())
-    options.setdefault("classes", classes)
-    return from_torch(parts["train"], parts["test"], parts["validation"], name=name, **options)
-
-
-class _Columns:
-    """Chosen columns of a `datasets.Dataset`, as dictionaries."""
-
-    def __init__(self, part: Any, chosen: Mapping[str, str]):
-        self.part, self.chosen = part.select_columns(list(chosen)), chosen
-
-    def __len__(self) -> int:
-        return len(self.part)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {self.chosen[column]: value for column, value in self.part[row].items()}
 
 
 def _read(
@@ -209,8 +145,8 @@ def _example(where: str, examples: Any, row: int, names: Sequence[str]) -> dict[
     try:
         example = examples[row]
         if not isinstance(example, Mapping):
-            example = dict(zip(names, tuple(example), strict=True))
-        arrays = {str(entry): _array(value) for entry, value in example.items()}
+            example = dict(zip(names, _entries(example, names), strict=True))
+        arrays = named_image({str(entry): _array(value) for entry, value in example.items()})
         if "image" in arrays:
             arrays["image"] = pixels.to_levels(arrays["image"])
     except Exception as error:  # the object's own code and decoders may raise anything
@@ -219,6 +155,19 @@ def _example(where: str, examples: Any, row: int, names: Sequence[str]) -> dict[
             f"{', '.join(names)}"
         ) from error
     return arrays
+
+
+def _entries(example: Any, names: Sequence[str]) -> Sequence[Any]:
+    """Entries of an example that is a tuple.
+
+    Raises:
+      ValueError: it is none, or has another number of entries than there are names.
+    """
+    if not isinstance(example, tuple | list):
+        raise ValueError(f"it is a {type(example).__name__}, not a tuple")
+    if len(example) != len(names):
+        raise ValueError(f"it has {len(example)} entries, and there are {len(names)} names")
+    return example
 
 
 def _array(value: Any) -> np.ndarray:

@@ -179,8 +179,8 @@ class ImageFolder:
             for path in _sorted(current):
                 if self._is_hidden(path):
                     continue
-                if path.suffix.lower() in ENDINGS:  # `ImageFiles.read` refuses one that is no image
-                    images.append(path)
+                if path.suffix.lower() in ENDINGS and not path.is_dir():
+                    images.append(path)  # `ImageFiles.read` refuses one that is no image
                 elif not _is_folder(path):
                     self._leave_out(path, f"files that are not named {', '.join(ENDINGS)}")
                 elif len(path.relative_to(folder).parts) > MOST_LEVELS:

@@ -39,10 +39,11 @@ def open_images(folder: Path) -> Opened:
       The images; classes are numbered in the order of their UTF-8 bytes.
 
     Raises:
-      UserError: the file is not valid, or a path leads out of the folder.
+      UserError: the file is not valid, has an image twice, or a path leads out of the folder.
     """
     content, rows, kind = _rows(folder / NAME)
     paths = [_path(folder, number, row["file"]) for number, row in enumerate(rows, 2)]
+    _check_once(folder / NAME, paths)
     parts = _splits(folder, rows, paths)
     classes: tuple[str, ...] = ()
     values = [row[kind].strip() for row in rows]
@@ -77,6 +78,8 @@ def _rows(path: Path) -> tuple[bytes, list[dict[str, str]], str]:
     try:
         content = files.read_bytes(path, memory.installed() // 32, follow=True)
         text = content.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it has a NUL byte")
         table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         header = list(table.fieldnames or ())
         kinds = [name for name in KINDS if name in header]
@@ -114,6 +117,21 @@ def _path(folder: Path, number: int, value: str) -> PurePosixPath:
             "folder: give a relative path"
         )
     return path
+
+
+def _check_once(path: Path, paths: list[PurePosixPath]) -> None:
+    """Checks that no image has two rows, which may differ in their classes or splits.
+
+    Raises:
+      UserError: one has.
+    """
+    first: dict[PurePosixPath, int] = {}
+    for number, image in enumerate(paths, 2):
+        if first.setdefault(image, number) != number:
+            raise UserError(
+                f"{path}, row {number:,}: {shortened(image)} is in row {first[image]:,} already: "
+                f"delete one of them (a column `labels` takes several classes: a{SEPARATOR}b)"
+            )
 
 
 def _splits(folder: Path, rows: list[dict[str, str]], paths: list[PurePosixPath]) -> np.ndarray:
@@ -179,6 +197,8 @@ def _fingerprint(folder: Path, content: bytes, paths: list[PurePosixPath]) -> st
     for path in paths:
         sha.update(os.fsencode(str(path)))
         try:
+            if (folder / path).is_dir():  # refused or left out like a missing file
+                raise FileNotFoundError
             sha.update(files.sha256(folder / path).digest())
         except FileNotFoundError:
             sha.update(b"missing")

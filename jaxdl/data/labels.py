@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.console import say
+from jaxdl.data.columns import LARGEST
 from jaxdl.data.spec import DTYPES
 from jaxdl.errors import UserError, shortened
 
@@ -113,7 +115,7 @@ def encode_labels(
     Integers, bools and strings [N] are classes, int32 from 0 to K - 1. Strings are numbered in
     the order of their UTF-8 bytes, unless `classes` has their order. Two axes [N, K] of 0 and 1 are
     several classes at once, float32. Floats [N] are numbers, float32. An axis of one entry, as in
-    [N, 1], is dropped.
+    [N, 1], is dropped. There are two classes or more.
 
     Args:
       name: name of the data set, for error messages.
@@ -140,11 +142,12 @@ def encode_labels(
         )
     if train.dtype.kind == "f":
         for split, values in labels.items():
-            if not np.isfinite(values).all():
-                row = int(np.argmin(np.isfinite(values)))
+            fits = np.abs(values) <= LARGEST
+            if not fits.all():
+                row = int(np.argmin(fits))
                 raise UserError(
-                    f"{name} ({split}): the label of row {row} is {values[row]}: give finite "
-                    "numbers, or integers for classes"
+                    f"{name} ({split}): the label of row {row} is {values[row]:g}: give finite "
+                    "numbers of at most 1e30, or integers for classes"
                 )
         return {split: values.astype(np.float32) for split, values in labels.items()}, (), 0
     if train.dtype.kind == "U":
@@ -157,7 +160,8 @@ def _check_classes(name: str, labels: Mapping[str, np.ndarray], num_classes: int
     """Returns the number of classes K of indices [N].
 
     Raises:
-      UserError: an index is out of range, or, if K is not given, a class has no training example.
+      UserError: an index is out of range, K is 1, or, if K is not given, a class has no training
+        example.
     """
     given = num_classes
     num_classes = given or 1 + max(int(values.max()) for values in labels.values())
@@ -175,6 +179,10 @@ def _check_classes(name: str, labels: Mapping[str, np.ndarray], num_classes: int
             f"labels of {name} (train) range from {low} to {high}, without class {absent}: classes "
             "start at 0, each with a training example, so subtract the lowest, give names as "
             "labels, or give num_classes"
+        )
+    if num_classes == 1:
+        raise UserError(
+            f"labels of {name} have only one class: give two or more, or floats for numbers"
         )
     return num_classes
 
@@ -205,7 +213,7 @@ def _encode_names(
 def _encode_several(
     name: str, labels: Mapping[str, np.ndarray], num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Several classes at once, float32 [N, K].
+    """Several classes at once, float32 [N, K]; a line says so if each example has one class.
 
     Raises:
       UserError: an entry is neither 0 nor 1, or K is not the number of classes.
@@ -224,4 +232,9 @@ def _encode_several(
                 f"{name} ({split}): the label of row {row} for class {column} is "
                 f"{values[row, column]}: several classes at once are 0 or 1 each"
             )
+    if columns > 1 and np.all(labels["train"].sum(axis=1) == 1):
+        say(
+            f"{name}: labels {list(labels['train'].shape)} of 0 and 1 are several classes at once, "
+            "though each example has one: for exclusive classes give indices, labels.argmax(1)"
+        )
     return {split: values.astype(np.float32) for split, values in labels.items()}

@@ -16,7 +16,7 @@ from jaxdl.console import say
 from jaxdl.data import table_files, table_splits, table_values
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.data.describe import describe
-from jaxdl.data.table_columns import ROW_NAMES, Table, join, with_texts
+from jaxdl.data.table_columns import ROW_NAMES, Table, join, quoted, with_texts
 from jaxdl.data.table_files import Rejected, Source
 from jaxdl.data.table_values import Target
 from jaxdl.errors import UserError, shortened
@@ -131,11 +131,14 @@ def read(path: str, options: Options, seed: int) -> OwnTable:
     target = table_values.target(table, options.target, options.target_type, rejected)
     rows = _split(table, list(sources), target, options, seed, rejected)
     forced = columns_of(options.numeric), columns_of(options.categorical)
-    numeric = table_values.numeric_names(columns, rows["train"], *forced)
+    decisive = _used(table, rows) & (table.files == 0)  # the first file has the training rows
+    numeric = table_values.numeric_names(columns, decisive, *forced)
     for name in numeric:
-        used = np.isin(np.arange(len(table.lines)), np.concatenate(list(rows.values())))
-        bad = columns[name].invalid() & used
-        table_values.reject(table, name, bad, "is not a number", rejected)
+        bad = columns[name].invalid() & _used(table, rows)
+        way_out = "correct it, leave it empty"
+        if name not in forced[0]:
+            way_out += f", give --categorical={shortened(quoted(name))}"
+        table_values.reject(table, name, bad, table_values.NO_NUMBER, rejected, way_out)
         rows = {split: part[~bad[part]] for split, part in rows.items()}
     table_splits.check(rows, target)
     features = table_values.features(columns, numeric, rows["train"], forced[1])
@@ -233,6 +236,11 @@ def _split(
     labels = target.values[rows] if target.classes else None
     of_groups = None if groups is None else groups[rows]
     return parts | table_splits.by_share(rows, fractions, seed, labels, of_groups)
+
+
+def _used(table: Table, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Rows that are in a split, bool [N]."""
+    return np.isin(np.arange(len(table.lines)), np.concatenate(list(rows.values())))
 
 
 def _fingerprint(sources: dict[str, Source], options: Options) -> str:

@@ -91,6 +91,8 @@ def to_dataset(
         has a type that is not supported.
     """
     hold_out, fields = hold_out or HoldOut(), dict(source.fields)
+    check_column_name("group", hold_out.group)
+    check_column_name("label", "" if label is None else label)
     splits = _checked(source, hold_out.group)
     if label is None:
         label = next((column for column in LABELS if column in splits["train"]), "")
@@ -117,6 +119,19 @@ def to_dataset(
         constants=constants,
     )
     return Dataset(spec, splits["train"], splits["validation"], splits["test"])
+
+
+def check_column_name(argument: str, value: Any) -> None:
+    """Checks an argument that names an array.
+
+    Raises:
+      UserError: it is no name, such as the array itself.
+    """
+    if not isinstance(value, str):
+        raise UserError(
+            f"{argument} is a {type(value).__name__}: give the name of an array of the data, as in "
+            f'from_arrays({{..., "{argument}": array}}, {argument}="{argument}")'
+        )
 
 
 def _checked(source: Source, group: str) -> dict[str, Split]:

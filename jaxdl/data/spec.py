@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxdl.errors import UserError, first_line
+from jaxdl.errors import UserError, first_line, shortened
 
 if TYPE_CHECKING:
     from jaxdl.text.vocabulary import Vocabulary
@@ -133,7 +133,10 @@ class DataSpec:
         """
         shapes = {element.name: element.shape for element in self.elements}
         if name not in shapes:
-            raise UserError(f"the data set {self.name} has no {name!r}: use the run's own data")
+            raise UserError(
+                f"the data set {self.name} has no array {name!r}, which the task needs, only "
+                f"{shortened(', '.join(shapes))}: name it so, or use the run's own data"
+            )
         return shapes[name]
 
     @property

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.spec import LARGEST
+from jaxdl.data.columns import LARGEST
 from jaxdl.errors import UserError, shortened
 
 MISSING = frozenset(("", "NA", "NaN", "nan", "?"))  # texts of a missing value
@@ -53,6 +53,26 @@ class Column(NamedTuple):
         return Column(self.numbers[rows], self.missing[rows], codes, self.texts)
 
 
+def is_mistyped(column: Column, rows: np.ndarray) -> bool:
+    """Returns True for a column of numbers with a few cells that are none.
+
+    These are columns with at least 90 % numbers, of which most rows have one of their own: more
+    than 20 different values, in more than half of the rows.
+
+    Args:
+      column: the column.
+      rows: rows that count, bool [N].
+    """
+    rows = rows & ~column.missing
+    invalid = column.invalid()[rows]
+    if not invalid.any() or column.codes is None:
+        return False
+    distinct = len(np.unique(column.codes[rows]))
+    return bool(
+        10 * invalid.sum() <= len(invalid) and distinct > 20 and 2 * distinct > len(invalid)
+    )
+
+
 class Table(NamedTuple):
     """Table that is read from one or several files.
 
@@ -79,8 +99,13 @@ class Table(NamedTuple):
         return self._replace(columns=columns, lines=self.lines[rows], files=self.files[rows])
 
 
+def quoted(name: str) -> str:
+    """Name of a column as the value of a flag has it."""
+    return f'"{name}"' if "," in name else name
+
+
 def number(text: str) -> float:
-    """Number that a text stands for; NaN if it is none or is beyond float32.
+    """Number that a text stands for; NaN if it is none or is larger than LARGEST.
 
     >>> number("-1.5e3"), number("1_000"), number("inf")
     (-1500.0, nan, nan)
@@ -119,7 +144,7 @@ def text_column(
 
 
 def number_column(values: np.ndarray) -> Column:
-    """Makes a column of numbers, float64 [N]; NaN is missing, and inf is not a number."""
+    """Makes a column of numbers, float64 [N]; NaN is missing, and those above LARGEST are none."""
     missing = np.isnan(values)
     if np.any(np.abs(values) > LARGEST):
         texts, codes = np.unique(values.astype(str), return_inverse=True)

@@ -122,18 +122,19 @@ class Rejected:
     def __init__(self, skip: bool):
         self.skip, self.count, self.first = skip, 0, ""
 
-    def add(self, text: str, count: int = 1) -> None:
+    def add(self, text: str, count: int = 1, way_out: str = "correct it") -> None:
         """Counts rows.
 
         Args:
           text: place of the first of them and its fault.
           count: number of rows.
+          way_out: advice besides leaving rows out.
 
         Raises:
           UserError: rows are not to be left out.
         """
         if not self.skip:
-            raise UserError(f"{text}: correct it, or leave such rows out by --on_bad_example=skip")
+            raise UserError(f"{text}: {way_out}, or leave such rows out by --on_bad_example=skip")
         self.first = self.first or text
         self.count += count
 

@@ -82,8 +82,8 @@ def _encode(value: Any, categories: tuple[str, ...] | None, name: str) -> float:
     result = number(text)
     if np.isnan(result):
         raise UserError(
-            f"column {shortened(name)}: {shortened(repr(text))} is not a number: give one, or "
-            "nothing for a missing value"
+            f"column {shortened(name)}: {shortened(repr(text))} is not a number: give one "
+            "of at most 1e30, or nothing for a missing value"
         )
     return result
 

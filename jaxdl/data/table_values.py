@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.console import say
-from jaxdl.data.table_columns import Column, Table, number, number_text, with_texts
+from jaxdl.data.table_columns import (
+    Column,
+    Table,
+    is_mistyped,
+    number,
+    number_text,
+    quoted,
+    with_texts,
+)
 from jaxdl.data.table_files import Rejected
 from jaxdl.errors import UserError, shortened
 
@@ -18,6 +26,7 @@ FEW = 10  # whole numbers of a target that are taken for classes
 CLASSES = 1000
 CATEGORIES = 10_000  # of all columns together
 LONGEST = 200  # characters of a category or a class
+NO_NUMBER = "is not a number of at most 1e30"
 
 
 class Target(NamedTuple):
@@ -48,7 +57,14 @@ class Features(NamedTuple):
     categories: dict[str, tuple[str, ...]]
 
 
-def reject(table: Table, name: str, bad: np.ndarray, fault: str, rejected: Rejected) -> None:
+def reject(
+    table: Table,
+    name: str,
+    bad: np.ndarray,
+    fault: str,
+    rejected: Rejected,
+    way_out: str = "correct it",
+) -> None:
     """Rejects rows.
 
     Args:
@@ -57,6 +73,7 @@ def reject(table: Table, name: str, bad: np.ndarray, fault: str, rejected: Rejec
       bad: True for these rows, bool [N].
       fault: what is wrong, as the end of the message.
       rejected: receives the rows.
+      way_out: advice besides leaving rows out.
 
     Raises:
       UserError: there are some, and they are not to be left out.
@@ -65,13 +82,14 @@ def reject(table: Table, name: str, bad: np.ndarray, fault: str, rejected: Rejec
         row = int(np.argmax(bad))
         value = shortened(repr(table.columns[name].text(row)))
         text = f"{table.place(row)}, column {shortened(name)}: {value} {fault}"
-        rejected.add(text, int(bad.sum()))
+        rejected.add(text, int(bad.sum()), way_out)
 
 
 def target(table: Table, name: str, kind: str, rejected: Rejected) -> Target:
     """Reads the column to predict.
 
-    Texts are classes. Numbers are classes if they are whole and at most FEW different ones.
+    Texts are classes, unless the column has numbers but for a few cells. Numbers are classes if
+    they are whole and at most FEW different ones.
 
     Args:
       table: the table.
@@ -89,8 +107,10 @@ def target(table: Table, name: str, kind: str, rejected: Rejected) -> Target:
     numbers = np.unique(column.numbers[~column.missing & ~column.invalid()])
     is_number = not column.invalid().any()
     few = is_number and len(numbers) <= FEW and bool(np.all(numbers == np.round(numbers)))
-    if kind == "number" or (kind == "auto" and is_number and not few):
-        reject(table, name, column.invalid(), "is not a number", rejected)
+    mistyped = is_mistyped(column, ~column.missing)
+    if kind == "number" or (kind == "auto" and (mistyped or (is_number and not few))):
+        way_out = "correct it, give --target_type=class" if mistyped else "correct it"
+        reject(table, name, column.invalid(), NO_NUMBER, rejected, way_out)
         return Target(column.numbers, ~np.isnan(column.numbers), ())
     if is_number:  # "1" and "1.0" are one class
         codes = np.searchsorted(numbers, column.numbers)
@@ -109,30 +129,31 @@ def target(table: Table, name: str, kind: str, rejected: Rejected) -> Target:
 
 
 def numeric_names(
-    columns: dict[str, Column], train: np.ndarray, forced: Collection[str], others: Collection[str]
+    columns: dict[str, Column], rows: np.ndarray, forced: Collection[str], others: Collection[str]
 ) -> list[str]:
-    """Names of the columns whose training values are all numbers.
+    """Names of the columns whose values are numbers, but for mistyped ones.
 
     Args:
       columns: columns by name.
-      train: training rows.
+      rows: rows that decide, bool [N]: those of the file that the training rows are drawn from, so
+        that the draw does not matter.
       forced: names of columns that are numeric in any case.
       others: names of columns that are not.
     """
     numeric = []
     for name, column in columns.items():
-        invalid = column.invalid()[train]
-        if name in forced or (name not in others and not invalid.any()):
+        are_numbers = not column.invalid()[rows].any() or is_mistyped(column, rows)
+        if name in forced or (name not in others and are_numbers):
             numeric.append(name)
         elif name not in others:
-            _warn_of_numbers(name, column, train)
+            _warn_of_numbers(name, column, rows)
     return numeric
 
 
-def _warn_of_numbers(name: str, column: Column, train: np.ndarray) -> None:
+def _warn_of_numbers(name: str, column: Column, rows: np.ndarray) -> None:
     """Prints a line if most values of a column of categories are numbers."""
     assert column.codes is not None
-    used = np.unique(column.codes[train][~column.missing[train]])
+    used = np.unique(column.codes[rows & ~column.missing])
     texts = [column.texts[code] for code in used]
     others = [text for text in texts if np.isnan(number(text))]
     if 2 * len(others) < len(texts):
@@ -200,7 +221,7 @@ def _check_categories(
       UserError: a column tells most rows apart, or there are too many categories, or a long one.
     """
     own = [
-        f'"{name}"' if "," in name else name
+        quoted(name)
         for name, texts in categories.items()
         if len(texts) > 20 and 2 * len(texts) > present[name] and name not in forced
     ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdl import augment, losses
 from jaxdl.config import RunConfig, absolute, flag, on_bad_example
@@ -214,10 +215,10 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
       A task whose outputs are logits [B, K] of classes or of independent labels, or numbers [B].
 
     Raises:
-      UserError: a flag does not fit the classes; in `step` and `evaluate`: the number of the
-        model's outputs is not K.
+      UserError: an array is missing, or a flag does not fit the classes; in `step` and `evaluate`:
+        the number of the model's outputs is not K.
     """
-    mean, std = spec.statistics()
+    mean, std = _statistics(spec)
 
     def loss(logits: jax.Array, batch: Batch) -> jax.Array:
         if logits.shape[-1] != spec.num_classes:
@@ -258,3 +259,14 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         preprocess=preprocess,
         augment=augment_batch,
     )
+
+
+def _statistics(spec: DataSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the images, after a check that there are images and labels.
+
+    Raises:
+      UserError: the data have no `image` or `label`.
+    """
+    for name in ("image", "label"):
+        spec.shape(name)
+    return spec.statistics()

@@ -44,8 +44,8 @@ def read(path: Path, on_bad_example: str = "error") -> Labelled:
 
     Args:
       path: path of a file, or of a folder.
-      on_bad_example: `error`, or `skip` for lines that lack a label or a text, are not UTF-8, or
-        have more than LONGEST characters.
+      on_bad_example: `error`, or `skip` for lines that lack a label or a text, are not UTF-8,
+        have a NUL byte, or have more than LONGEST characters.
 
     Raises:
       UserError: a file cannot be read or is not valid, or a split has a class that train lacks.
@@ -85,6 +85,10 @@ def _files(path: Path) -> dict[str, Path]:
     """
     if path.is_file() and path.suffix.lower() in ENDINGS:
         return {"train": path}
+    if not path.exists():
+        raise UserError(
+            f"--dataset={path} does not exist: give a .tsv or .csv file, or a folder of such files"
+        )
     if not path.is_dir():
         raise UserError(
             f"--dataset={path} is no .tsv or .csv file and no folder of such files: give one"
@@ -106,14 +110,17 @@ def _bytes(path: Path) -> bytes:
     """Reads a file, of at most an eighth of memory: texts take several times its size.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or is empty.
     """
     try:
-        return files.read_bytes(path, memory.installed() // 8, follow=True)
+        content = files.read_bytes(path, memory.installed() // 8, follow=True)
     except OSError as error:
         raise UserError(
             f"cannot read {path} ({error.strerror}): give a file of labels and texts"
         ) from error
+    if not content.removeprefix(b"\xef\xbb\xbf").strip():
+        raise UserError(f"{path} is empty: give lines of labels and texts")
+    return content
 
 
 def _rows(path: Path, content: bytes) -> Iterator[tuple[int, str, str]]:
@@ -146,8 +153,10 @@ def _check(where: str, label: str, text: str) -> None:
     """Checks a line.
 
     Raises:
-      UserError: it lacks a label or a text, is not UTF-8, or is too long.
+      UserError: it lacks a label or a text, is not UTF-8, has a NUL byte, or is too long.
     """
+    if "\0" in label + text:
+        raise UserError(f"{where} has a NUL byte: save the file as text in UTF-8")
     if not label.strip() or not text.strip():
         raise UserError(f"{where} has no label or no text: give both, or delete it")
     if any("\ud800" <= character <= "\udfff" for character in label + text):

@@ -220,6 +220,7 @@ def _no_files(data, argument):
     {
         f"{kind} as an image{', streamed' if flags else ''}": (put, flags)
         for kind, put in PUTS.items()
+        if put is not put_folder  # a class folder may have folders of any name
         for flags in ([], ["--stream", "--workers=1"])
     }
 )

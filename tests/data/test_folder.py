@@ -85,6 +85,13 @@ def test_what_is_no_image_of_a_class_is_left_out(folder):
     assert len(data.train["label"]) + len(data.validation["label"]) == 7
 
 
+def test_a_folder_in_a_class_may_have_any_name(folder):
+    put(folder, "train", "bee/x.png", "9.png", (0, 0, 250))
+    (folder / "train" / "ant" / "empty.jpg").mkdir()
+    data = load(folder)
+    assert len(data.train["label"]) + len(data.validation["label"]) == 7
+
+
 def test_one_class_is_none(folder):
     for path in (folder / "train" / "bee").iterdir():
         path.unlink()

@@ -152,6 +152,10 @@ def damage(kind, path):
         write(path, image=PIXELS, label=LABELS[:5])
     elif kind == "classes from 1":
         write(path, image=PIXELS, label=LABELS + 1)
+    elif kind == "one class":
+        write(path, image=PIXELS, label=LABELS * 0)
+    elif kind == "one name":
+        write(path, image=PIXELS, label=np.array(["cat"] * 40))
     elif kind == "flat":
         write(path, image=PIXELS.reshape(40, -1), label=LABELS)
     elif kind == "no number":
@@ -170,6 +174,8 @@ KINDS = {
     "two": "two arrays for image",
     "lengths": "40 images and 5 labels",
     "classes from 1": "range from 1 to 2, without class 0",
+    "one class": "labels of a.npz have only one class: give two or more",
+    "one name": "labels of a.npz have only one class: give two or more",
     "flat": r"shape \[324\]",
     "no number": "the label is nan",
 }
@@ -284,8 +290,11 @@ def test_a_missing_picture_is_refused_or_left_out(pictures, capsys):
         ("file,label,split\n1.png,a,dev\n", "the split 'dev'"),
         ("file,label,split\n1.png,a,test\n", "no image of train"),
         ("file,label\n", "has no images"),
+        ("file,label\n1.png,a\n2.png,b\n1.png,b\n", r"row 4: 1\.png is in row 2 already: delete"),
+        ("file,label\n1.png,a\n./1.png,a\n", r"row 3: 1\.png is in row 2 already"),
+        ("file,label\n1.png,a\0\n", "has a NUL byte"),
         ('file,label\n"1.png,a\n', "not valid"),
-        ("file,label\n1.png,a\n2.png,a\n", "without|leaves a split empty|0 classes|1 training"),
+        ("file,label\n1.png,a\n2.png,a\n", "only one class"),
     ],
 )
 def test_bad_labels_are_refused_in_one_line(text, message, pictures):
@@ -293,6 +302,16 @@ def test_bad_labels_are_refused_in_one_line(text, message, pictures):
     with pytest.raises(UserError, match=message) as caught:
         load(pictures)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_picture_is_refused_or_left_out(pictures, capsys):
+    label(pictures, "file,label\n" + lines(lambda row: "ab"[row % 2]))
+    (pictures / "3.png").unlink()
+    (pictures / "3.png").mkdir()
+    with pytest.raises(UserError, match=r"3\.png.*on_bad_example=skip"):
+        load(pictures)
+    load(pictures, on_bad_example="skip")
+    assert "left out (train: 1)" in capsys.readouterr().err
 
 
 def table(rows, names=None):

@@ -213,6 +213,37 @@ def test_kinds_of_targets(target, kind, classes, tmp_path):
             assert float(classes[y] if classes else y) == float(text) if text != "b" else y == 2
 
 
+@pytest.mark.parametrize("text", ["inf", "1e300", "3e38", "-1e31", "1O", "ten"])
+@pytest.mark.parametrize("column", ["a", "price"])
+def test_a_mistyped_cell_is_named_with_every_seed(column, text, tmp_path, capsys):
+    lines = [[f"{n / 7:.3f}", f"{n / 3:.3f}"] for n in range(60)]
+    lines[22][column == "price"] = text
+    path = save(tmp_path, "a,price\n" + "\n".join(map(",".join, lines)))
+    way_out = "--categorical=a" if column == "a" else "--target_type=class"
+    for seed in range(4):
+        with pytest.raises(UserError, match=f"line 24, column {column}: '{text}' .*1e30") as caught:
+            load(path, seed)
+        assert way_out in str(caught.value)
+        assert "--on_bad_example=skip" in str(caught.value)
+        assert capsys.readouterr().err == ""
+        data = load(path, seed, on_bad_example="skip")
+        assert sum(len(getattr(data, split)["y"]) for split in SPLITS) == 59
+        assert (data.spec.categories, data.spec.classes) == ((), ())
+        assert "1 rows are left out; first: t.csv, line 24" in capsys.readouterr().err
+
+
+def test_numbers_are_at_most_1e30(tmp_path):
+    lines = [f"{n},{n}.5" for n in range(40)]
+    path = save(tmp_path, "a,price\n" + "\n".join([*lines, "1e30,-1e30"]))
+    assert sum(len(getattr(load(path), split)["y"]) for split in SPLITS) == 41
+    table = pa.table({"a": [*range(40), 1.0], "price": [*np.arange(40) + 0.5, 3e38]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(
+        UserError, match=r"row 41, column price: '3e\+38' is not a number of at most"
+    ):
+        load(str(tmp_path / "t.parquet"))
+
+
 def test_rows_of_a_group_stay_in_one_split(tmp_path):
     lines = [f"{n},p{n % 12},{n * 1.5}" for n in range(120)]
     data = load(save(tmp_path, "x,patient,price\n" + "\n".join(lines)), group="patient")
@@ -295,9 +326,20 @@ def test_kinds_of_columns_can_be_forced(tmp_path, capsys):
     assert dict(data.spec.categories)["a"] == ("0", "1", "2", "3", "4")
     assert load(path).spec.categories == ()
     mixed = save(tmp_path, "a,price\n" + "\n".join([*(f"{n},{n}.5" for n in range(40)), "x,1.5"]))
-    with pytest.raises(UserError, match="most rows have a text of their own in a"):
-        load(mixed, 2)
+    for seed in range(5):
+        with pytest.raises(
+            UserError, match=r"t\.csv, line 42, column a: 'x' .*--categorical=a, or"
+        ):
+            load(mixed, seed)
+    few = [f"{n % 9},{n}.5" for n in range(40)]
+    found = [
+        load(save(tmp_path, "a,price\n" + "\n".join([*few, "x,1.5"])), seed) for seed in range(5)
+    ]
+    assert all([name for name, _ in data.spec.categories] == ["a"] for data in found)
     assert "as 'x' is not a number: --numeric=a refuses it" in capsys.readouterr().err
+    names = save(tmp_path, "a,price\n" + "\n".join(f"n{n},{n}.5" for n in range(40)))
+    with pytest.raises(UserError, match="most rows have a text of their own in a"):
+        load(names)
 
 
 @pytest.mark.parametrize(

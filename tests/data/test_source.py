@@ -149,6 +149,8 @@ Y = np.arange(20) % 2
         ({"x": X, "y": Y + 1}, "range from 1 to 2, without class 0"),
         ({"x": X, "y": Y - 1}, "range from -1 to 0"),
         ({"x": X, "y": Y * 2}, "without class 1"),
+        ({"x": X, "y": Y * 0}, "only one class: give two or more, or floats"),
+        ({"x": X, "y": ["a"] * 20}, "only one class"),
         ({"x": X[:19], "y": Y}, "lengths {'x': 19, 'y': 20}"),
         ({"x": X, "y": np.where(Y, np.nan, 1.0)}, "'y' of row 1 of train is not finite"),
         ({"x": np.full((20, 2), np.inf), "y": Y}, "'x' of row 0 of train is not finite"),
@@ -160,7 +162,18 @@ Y = np.arange(20) % 2
         ({"x": X, "y": Y, "mask": Y}, "rename it"),
         ({"x": X[:0], "y": Y[:0]}, "at least 1"),
         ({"x": X, "y": [*"ab" * 9, "a", "b" * 300]}, "300 characters"),
+        (
+            {"x": X, "y": np.where(Y, 3e38, -3e38)},
+            "row 0 is -3e.38: give finite numbers of at most",
+        ),
         ({}, "give train"),
+        ((X, Y), r"arrays \(train\) is a tuple: give a dictionary of arrays by name"),
+        (None, r"arrays \(train\) is a NoneType: give a dictionary"),
+        ({0: X, "y": Y}, "a dict whose keys are no names: give a dictionary"),
+        ({"image": np.full((20, 4, 4), 256), "y": Y}, "image is int32 .* from 256 to 256: give"),
+        ({"image": np.full((20, 4, 4), -1), "y": Y}, "from -1 to -1: give integers .* 0 to 255"),
+        ({"image": X.astype(int), "y": Y}, r"image is int32 \[20, 2\]"),
+        ({"image": np.ones((20, 4, 4), bool), "y": Y}, r"image is bool \[20, 4, 4\]: give"),
     ],
 )
 def test_bad_arrays_are_refused_in_one_line(arrays, message):
@@ -177,6 +190,9 @@ def test_bad_arrays_are_refused_in_one_line(arrays, message):
         ({"test": {"x": X, "y": np.array(["a"] * 20)}}, "'y' is int32"),
         ({"label": "z"}, "no column 'z': name one of x, y"),
         ({"group": "z"}, "no column 'z' of groups"),
+        ({"group": Y // 6}, "group is a ndarray: give the name of an array"),
+        ({"label": Y}, "label is a ndarray: give the name"),
+        ({"test": (X, Y)}, r"arrays \(test\) is a tuple"),
         ({"group": "x", "test_fraction": 0.5}, "give another fraction"),
         ({"test_fraction": 0.01}, "give another fraction"),
         ({"classes": ("a", "b", "c"), "num_classes": 2}, "3 names of 2 classes"),
@@ -185,7 +201,7 @@ def test_bad_arrays_are_refused_in_one_line(arrays, message):
     ],
 )
 def test_bad_options_are_refused_in_one_line(options, message):
-    group = {"x": X[:, 0]} if options.get("group") == "x" else {"x": X}
+    group = {"x": X[:, 0]} if str(options.get("group")) == "x" else {"x": X}
     with pytest.raises(UserError, match=message):
         data.from_arrays({**group, "y": Y}, **options)
 
@@ -263,6 +279,10 @@ def test_a_broken_example_is_named_or_left_out(capsys):
         ([(PIXELS[0], 0, 1)], "give tuples of image, label"),
         ([(PIXELS[0], None)], "no array of numbers"),
         ([], "no valid example in train"),
+        (None, r"torch \(train\) is None: give"),
+        ([PIXELS[0], PIXELS[1]], "it is a ndarray, not a tuple.*give tuples of image, label"),
+        (["ab"], "it is a str, not a tuple"),
+        ([(PIXELS[0],)], "it has 1 entries, and there are 2 names"),
     ],
 )
 def test_bad_examples_are_refused_in_one_line(examples, message):
@@ -287,9 +307,10 @@ def test_a_dataset_of_hugging_face():
     }
     whole = datasets.Dataset.from_dict(rows, features=features)
     with pytest.raises(UserError, match=r"a string|no array|image of shape|label"):
-        data.from_huggingface(whole.select_columns(["img", "more"]))
+        data.from_huggingface(whole.select_columns(["more"]))
     rename = {"img": "image"}
-    made = data.from_huggingface(whole, rename=rename)
+    made = data.from_huggingface(whole)
+    assert made.spec.fingerprint == data.from_huggingface(whole, rename=rename).spec.fingerprint
     assert made.spec.classes == ("u", "v", "w")
     assert {element.name for element in made.spec.elements} == {"image", "label"}
     np.testing.assert_array_equal(made.train["image"], data.from_torch(Examples()).train["image"])
@@ -298,3 +319,94 @@ def test_a_dataset_of_hugging_face():
     assert len(made.test["label"]) == 9
     with pytest.raises(UserError, match="has the splits"):
         data.from_huggingface({"first": whole})
+
+
+@pytest.mark.parametrize("name", ["image", "img", "images"])
+@pytest.mark.parametrize("kind", [np.int64, np.uint16, list])
+def test_integers_are_levels_of_images(name, kind):
+    image = PIXELS.tolist() if kind is list else PIXELS.astype(kind)
+    made = data.from_arrays({name: image, "label": LABELS})
+    wanted = data.from_arrays({"image": PIXELS, "label": LABELS})
+    assert made.spec == wanted.spec
+    assert made.train["image"].dtype == np.uint8
+    np.testing.assert_array_equal(made.train["image"], wanted.train["image"])
+
+
+def test_an_entry_img_is_an_image():
+    rows = [
+        {"img": Image.fromarray(image), "label": int(label)}
+        for image, label in zip(PIXELS, LABELS, strict=True)
+    ]
+    wanted = data.from_torch(Examples())
+    made = data.from_torch(rows)
+    np.testing.assert_array_equal(made.train["image"], wanted.train["image"])
+    both = [row | {"image": row["img"]} for row in rows]
+    assert set(data.from_torch(both).train) == {"image", "img", "label"}
+
+
+class Columns:
+    """A stand-in for a `datasets.Dataset`."""
+
+    def __init__(self, **columns):
+        self.columns, self.column_names = columns, list(columns)
+
+    def select_columns(self, names):
+        return Columns(**{name: self.columns[name] for name in names})
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, row):
+        return {name: column[row] for name, column in self.columns.items()}
+
+
+@pytest.mark.parametrize("label", ["label", "labels", "target"])
+def test_columns_of_hugging_face_by_their_usual_names(label, capsys):
+    whole = Columns(**{"img": PIXELS, label: LABELS.tolist()})
+    made = data.from_huggingface(whole)
+    np.testing.assert_array_equal(made.train["image"], data.from_torch(Examples()).train["image"])
+    assert made.spec.num_classes == 3
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_columns_that_are_left_out_are_named(capsys):
+    coarse = (LABELS == 0).astype(int).tolist()
+    whole = Columns(img=PIXELS, fine_label=LABELS.tolist(), coarse_label=coarse, id=["a"] * 60)
+    assert set(data.from_huggingface(whole).train) == {"image"}
+    told = capsys.readouterr().err
+    assert "huggingface: columns left out: fine_label, coarse_label, id (rename= takes" in told
+    made = data.from_huggingface(whole, rename={"coarse_label": "label"})
+    assert made.spec.num_classes == 2
+    assert "left out: fine_label, id (" in capsys.readouterr().err
+    two = Columns(image=PIXELS, img=PIXELS, label=LABELS.tolist())
+    assert set(data.from_huggingface(two).train) == {"image", "label"}
+    assert "left out: img (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "message"),
+    [
+        (None, {}, r"\(train\) is a NoneType: give a Dataset or DatasetDict"),
+        ([(PIXELS[0], 0)], {}, "is a list: give a Dataset or DatasetDict .*from_torch"),
+        (Columns(id=LABELS), {}, "no image or label among the columns id: give rename="),
+        (Columns(img=PIXELS), {"rename": {"imgs": "image"}}, "no column 'imgs': rename one of img"),
+        (
+            Columns(a=PIXELS, b=PIXELS),
+            {"rename": {"a": "image", "b": "image"}},
+            "two columns renamed to 'image'",
+        ),
+    ],
+)
+def test_bad_datasets_of_hugging_face_are_refused_in_one_line(train, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        data.from_huggingface(train, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_labels_of_one_hot_are_told_of(kind, capsys):
+    made = data.from_arrays({"image": PIXELS, "label": np.eye(3)[LABELS].astype(kind)})
+    assert made.spec.num_classes == 3
+    assert capsys.readouterr().err.count("[60, 3] of 0 and 1 are several classes at once") == 1
+    data.from_arrays({"image": PIXELS, "label": np.ones((60, 3), int)})
+    assert capsys.readouterr().err == ""

@@ -44,6 +44,15 @@ def made(labels, **options):
     return task, task.init(jax.random.key(0)), batch | {"index": jnp.arange(24)}
 
 
+@pytest.mark.parametrize("names", [("x", "label"), ("image", "y")])
+def test_a_missing_array_is_named(names):
+    absent = "image" if names[0] == "x" else "label"
+    floats = PIXELS.astype(np.float32)
+    made = data.from_arrays(dict(zip(names, (floats, SEVERAL), strict=True)))
+    with pytest.raises(UserError, match=f"has no array '{absent}', which the task needs, only "):
+        vision.classify(Config(), Linear(3), made.spec)
+
+
 def test_several_classes_at_once():
     task, state, batch = made(SEVERAL, label_smoothing=0.2)
     assert task.predict.kind == "labels"

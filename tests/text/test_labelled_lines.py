@@ -46,7 +46,10 @@ CASES = {
     "no UTF-8": (b"good\tfun\nbad\t\xff\n", "line 2 is not UTF-8"),
     "long label": (b"good\tfun\n" + b"b" * 300 + b"\tdull\n", "more than 200"),
     "one class": (b"good\tfun\n", "only the class 'good'"),
-    "empty": (b"", "no label"),
+    "empty": (b"", r"a\.tsv is empty: give"),
+    "blank": (b"\xef\xbb\xbf \r\n\n", r"a\.tsv is empty: give"),
+    "NUL": (b"good\tfun\nbad\tdull\0\n", "line 2 has a NUL byte: save"),
+    "UTF-16": ("good\tfun\nbad\tdull\n".encode("utf-16-le"), "line 1 has a NUL byte"),
 }
 
 
@@ -82,5 +85,12 @@ def test_bad_folders_are_refused_in_one_line(names, message, tmp_path):
         (tmp_path / name).write_text(f"{label}\tfun\nb\tdull\n", encoding="utf-8")
     with pytest.raises(UserError, match=message):
         labelled_lines.read(tmp_path)
+    for name in ("elsewhere", "nope.tsv"):
+        with pytest.raises(UserError, match=f"{name} does not exist: give a"):
+            labelled_lines.read(tmp_path / name)
+    (tmp_path / "a.txt").touch()
     with pytest.raises(UserError, match=r"no \.tsv or \.csv file"):
-        labelled_lines.read(tmp_path / "elsewhere")
+        labelled_lines.read(tmp_path / "a.txt")
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(UserError, match=r"a\.csv is empty"):
+        labelled_lines.read(tmp_path / "a.csv")
