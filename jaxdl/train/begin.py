@@ -9,7 +9,7 @@ from jaxdl import hyperparameters, saved_config, signals
 from jaxdl.config import RunConfig
 from jaxdl.console import Training
 from jaxdl.data.batches import Dataset
-from jaxdl.distributed import collectives
+from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import UserError
 from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints
@@ -65,8 +65,10 @@ def begin_run(
         checkpoint_every=config.checkpoint_every or per_epoch,
     )
     program = compile_step(spec)
+    program = config.seat.join(program) if config.seat else program
     state_key, data_key = jax.random.split(jax.random.key(config.seed))
-    feed = open_feed(program, spec, data.train, data_key)
+    put = config.seat.shared.put if config.seat else sharding.put
+    feed = open_feed(program, spec, data.train, data_key, put)
     resources.callback(feed.close)
     identity = resume.Identity(
         saved_config.identity(config) | {DATA: data.spec.fingerprint} | _weights(source),

@@ -65,14 +65,18 @@ def train(
     # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    spec = step_spec(build, config, data, sharding.mesh(config))
+    if config.seat:
+        data = config.seat.shared.dataset(data)
+    devices = config.seat and [config.seat.device]
+    spec = step_spec(build, config, data, sharding.mesh(config, devices))
     _check_fits(config, spec, data, best := config.chosen_best(best))
     source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    with signals.graceful() as request, workdir.claimed(config) as claim:
+    pending = config.seat and config.seat.shared.request
+    with signals.graceful(pending) as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
                 hooks = best, figures
