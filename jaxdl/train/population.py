@@ -253,7 +253,7 @@ def mapped(loop: Callable[..., Any]) -> Callable[..., Any]:
       loop: (operands, (loop state, order), split, key, steps) -> (loop state, order).
 
     Returns:
-      Function of lists of the operands, the states with orders, the splits (one if all members share
+      Function of lists of the operands, the states with orders, the splits (one if they all share
       it) and the keys, and of the number of steps, to a list of states with orders.
     """
 
