@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxdl.__main__ import run as command
@@ -207,3 +209,56 @@ def test_a_process_that_ends_between_trials_costs_none(tmp_path):
             assert log is not None  # the lock went with the trial
     running.close()
     assert len({about["pid"] for about in found}) == 2
+
+
+def test_programs_are_cleared_once_there_are_many(monkeypatch):
+    trials, double = worker.Trials(), jax.jit(lambda x: 2 * x)
+    jax.monitoring.register_event_duration_secs_listener(trials._count)
+    try:
+        for most, compiled in ((1000, 0), (0, 1)):
+            double(jnp.ones(7))
+            monkeypatch.setattr(worker, "MOST_COMPILED", most)
+            trials._clear()
+            before = trials._compiled
+            double(jnp.ones(7))
+            assert (trials._compiled > before) == bool(compiled)
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+QUICK = ["--num_steps=100", "--eval_every=50", "--checkpoint_every=50"]
+TIMED = ("seconds", "examples_per_second", "flops_per_second", "sha256")
+
+
+def contents(folder):
+    """Files of a run folder by name, without what depends on times and places."""
+    lines = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
+    files: dict = {"metrics": [{k: v for k, v in line.items() if k not in TIMED} for line in lines]}
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    files |= {"summary": {k: v for k, v in summary.items() if k not in TIMED}}
+    environment = json.loads((folder / "environment.json").read_text("utf-8"))
+    command = environment.pop("command")
+    files |= {"environment": environment, "command": command[:-1], "workdir": command[-1][:10]}
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config.pop("workdir") == str(folder)
+    names = ["data.json", "flags.txt", *(f"plots/{n}.png" for n in ("boundary", "curves"))]
+    files |= {"config": config} | {name: (folder / name).read_bytes() for name in names}
+    return files | {"checkpoints": sorted(path.name for path in folder.glob("checkpoints/*"))}
+
+
+def test_a_run_folder_does_not_depend_on_the_trials_before_it(tmp_path):
+    found = []
+    for seeds in ("0,1", "1,0"):
+        folder = tmp_path / seeds
+        words = ["sweep", "experiments.iris_mlp", f"--seed={seeds}", f"--workdir={folder}"]
+        command([*words, "--jobs=1", "--", *QUICK])
+        locks = [(folder / "trials" / f"seed={n}" / ".lock").read_text("utf-8") for n in (0, 1)]
+        assert locks[0] == locks[1]  # one process
+        found.append([contents(folder / "trials" / f"seed={n}") for n in (0, 1)])
+    assert found[0] == found[1]
+    folder = tmp_path / "alone"
+    words = [*QUICK, "--seed=1", f"--workdir={folder}"]
+    subprocess.run([sys.executable, "-m", "experiments.iris_mlp", *words], check=True)
+    assert contents(folder) == found[0][1]
