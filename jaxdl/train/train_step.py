@@ -203,6 +203,13 @@ def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metri
     return jax.jit(task_functions(spec).evaluate, out_shardings=sharding.replicated(spec.mesh))
 
 
+def clear_programs() -> None:
+    """Frees the memory of all compiled programs of this process."""
+    for cached in (compile_step, compile_evaluate, task_functions):
+        cached.cache_clear()
+    jax.clear_caches()
+
+
 def _order(spec: StepSpec, split: batches.Split, key: Key, epoch: int | jax.Array) -> jax.Array:
     """Returns the order of a split's examples in an epoch, int32 [N]."""
     lengths = jnp.asarray(split["length"]) if "length" in spec.columns else None
