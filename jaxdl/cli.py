@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from absl import logging
@@ -65,8 +65,13 @@ def command(
     check_devices()
     output = contextlib.nullcontext() if collectives.is_host0() else _silence()
     with watchdog.watch(config), output:
-        for name, value in run(config).items():
-            print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
+        show(run(config))
+
+
+def show(results: Mapping[str, Any]) -> None:
+    """Prints the final metrics of a run."""
+    for name, value in results.items():
+        print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
 
 
 def leave(status: int) -> NoReturn:

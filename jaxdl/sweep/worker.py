@@ -160,11 +160,11 @@ def _run(module: ModuleType, arguments: list[str]) -> tuple[int, bool]:
 
     sys.argv = [str(module.__file__), *arguments]
     with warnings.catch_warnings():  # a warning that was shown is shown again, in the next log
-        status, is_whole = _status(lambda: cli.command(run, module.Config, arguments))
+        status, is_whole = status_of(lambda: cli.command(run, module.Config, arguments))
     return status, is_whole and not any(changed)
 
 
-def _status(command: Callable[[], None]) -> tuple[int, bool]:
+def status_of(command: Callable[[], None]) -> tuple[int, bool]:
     """Calls `command` as a program; returns its exit status, and whether the process may go on."""
     try:
         status = cli.guard(command)

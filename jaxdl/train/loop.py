@@ -15,6 +15,8 @@ evaluation.
 from contextlib import ExitStack
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxdl import saved_config, signals
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
@@ -65,18 +67,15 @@ def train(
     # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    if config.seat:
-        data = config.seat.shared.dataset(data)
-    devices = config.seat and [config.seat.device]
-    spec = step_spec(build, config, data, sharding.mesh(config, devices))
+    data, mesh, request = _seated(config, data)
+    spec = step_spec(build, config, data, mesh)
     _check_fits(config, spec, data, best := config.chosen_best(best))
     source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    pending = config.seat and config.seat.shared.request
-    with signals.graceful(pending) as request, workdir.claimed(config) as claim:
+    with signals.graceful(request) as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
                 hooks = best, figures
@@ -95,6 +94,14 @@ def train(
                 f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
                 f"the same command with --workdir={claim.run_folder} goes on"
             ) from error
+
+
+def _seated(config: RunConfig, data: Dataset) -> tuple[Dataset, Mesh, signals.Request | None]:
+    """Returns data, devices and pending signal of a run, which a population's members share."""
+    if not config.seat:
+        return data, sharding.mesh(config), None
+    shared = config.seat.shared
+    return shared.dataset(data), sharding.mesh(config, [config.seat.device]), shared.request
 
 
 def _check_fits(config: RunConfig, spec: StepSpec, data: Dataset, best: Best) -> None:

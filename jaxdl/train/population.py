@@ -16,6 +16,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from typing import IO, Any, NamedTuple
 
@@ -66,7 +67,7 @@ class Asked(NamedTuple):
 
 
 class Shared:
-    """What the members of a population have in common.
+    """State that the members of a population share.
 
     Attributes:
       mapping: sequential, devices or vmap.
@@ -177,14 +178,20 @@ def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[A
     devices = jax.local_devices()
     mapping = choose(mapping, devices)
     shared = Shared(mapping, len(runs), request)
-    places = devices if mapping == "devices" else devices[:1]
+    places = devices[: len(runs)] if mapping == "devices" else devices[:1]
     seats = [Seat(run, places[n % len(places)], shared) for n, run in enumerate(runs)]
     ready = seats
-    while ready:
-        for seat in ready:
-            seat.resume()
-        asking = [seat for seat in seats if seat.asked]
-        ready = _advance(asking, mapping, len(seats))
+    with ThreadPoolExecutor(len(places), "devices") as pool:
+        while ready:
+            for seat in ready:
+                seat.resume()
+            asking = [seat for seat in seats if seat.asked]
+            if mapping == "vmap" and asking:
+                ready = _advance_together(asking, len(seats))
+                continue
+            # Each device has a thread, as a call may return only after its steps.
+            list(pool.map(_advance, [[s for s in asking if s.device == d] for d in places]))
+            ready = asking
     return [seat.outcome for seat in seats]
 
 
@@ -201,18 +208,15 @@ def choose(mapping: str, devices: Sequence[jax.Device]) -> str:
     return "devices" if devices[0].platform == "cpu" else "vmap"
 
 
-def _advance(asking: list[Seat], mapping: str, members: int) -> list[Seat]:
-    """Takes steps of waiting members; returns those whose steps are all taken."""
-    if mapping == "vmap" and asking:
-        return _advance_together(asking, members)
-    for seat in asking:  # calls return before the steps are taken, so devices work side by side
+def _advance(asking: list[Seat]) -> None:
+    """Takes the steps of the waiting members of one device, one member after the other."""
+    for seat in asking:
         assert seat.asked is not None
         program, numbers, (carry, epoch), steps = seat.asked
         try:
-            seat.answer = program.advance(numbers, carry, epoch, steps)
+            seat.answer = jax.block_until_ready(program.advance(numbers, carry, epoch, steps))
         except BaseException as error:
             seat.answer = error
-    return asking
 
 
 def _advance_together(asking: list[Seat], members: int) -> list[Seat]:
