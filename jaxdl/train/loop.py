@@ -45,8 +45,7 @@ def train(
 
     Args:
       config: the run's config.
-      build: function from (config, description of the data) to a task. The config's floats may be
-        tracers.
+      build: function from (config, description of the data) to a task; floats may be tracers.
       data: the dataset. Evaluation uses the validation split, the final report the test split.
       best: name of the validation metric that selects the best checkpoint, and `max` or `min`.
       final_eval: function from (task, final state, run folder) to extra numbers for the summary. It
