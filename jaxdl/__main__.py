@@ -206,6 +206,7 @@ def _sweep(options: argparse.Namespace) -> None:
         options.cpus,
         options.gpus,
         options.workdir,
+        options.map,
     )
     flags = options.experiment, options.lists, options.flags
     folder = driver.sweep_folder(*flags, sweep_options)

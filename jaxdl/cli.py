@@ -6,8 +6,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -29,36 +29,55 @@ def main(run: Callable[[Config], dict[str, float]], config_class: type[Config]) 
       run: the experiment, config -> values of its summary.
       config_class: the experiment's Config, whose fields are the flags.
     """
-
-    def command() -> None:
-        config = parse_flags(config_class, sys.argv[1:])
-        if config is None:
-            doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
-            print(f"{doc}\n\n{flags_help(config_class)}")
-            return
-        # These modules import jax, which `jaxdl --help` does not need.
-        from jaxdl.distributed import collectives, watchdog
-        from jaxdl.run import workdir
-
-        if watchdog.is_multiprocess(config):
-            _mute_native_stdout()
-        else:  # with several processes, host 0 checks the workdir after they have met
-            workdir.refuse_if_used(config)
-        set_up_jax(config.deterministic)
-        watchdog.join(config)
-        check_devices()
-        output = contextlib.nullcontext() if collectives.is_host0() else _silence()
-        with watchdog.watch(config), output:
-            for name, value in run(config).items():
-                print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
-
-    status = guard(command)
+    status = guard(lambda: command(run, config_class, sys.argv[1:]))
     if status and "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         sys.stdout.flush()
         # A normal exit would make JAX wait for the other processes, then abort in C++.
         os._exit(status)
-    # The run is over: a signal must not change its exit status. SIG_IGN stays until the process
-    # ends; Python would reset a handler of its own earlier, at its shutdown.
+    leave(status)
+
+
+def command(
+    run: Callable[[Config], dict[str, float]], config_class: type[Config], arguments: list[str]
+) -> None:
+    """Runs an experiment once, and prints its final metrics.
+
+    Args:
+      run: the experiment, as for `main`.
+      config_class: its Config.
+      arguments: the command line, without the program's name.
+    """
+    config = parse_flags(config_class, arguments)
+    if config is None:
+        doc = inspect.getdoc(sys.modules[config_class.__module__]) or ""
+        print(f"{doc}\n\n{flags_help(config_class)}")
+        return
+    # These modules import jax, which `jaxdl --help` does not need.
+    from jaxdl.distributed import collectives, watchdog
+    from jaxdl.run import workdir
+
+    if watchdog.is_multiprocess(config):
+        _mute_native_stdout()
+    else:  # with several processes, host 0 checks the workdir after they have met
+        workdir.refuse_if_used(config)
+    set_up_jax(config.deterministic)
+    watchdog.join(config)
+    check_devices()
+    output = contextlib.nullcontext() if collectives.is_host0() else _silence()
+    with watchdog.watch(config), output:
+        show(run(config))
+
+
+def show(results: Mapping[str, Any]) -> None:
+    """Prints the final metrics of a run."""
+    for name, value in results.items():
+        print(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
+
+
+def leave(status: int) -> NoReturn:
+    """Exits with a status that no later signal changes: the run is over."""
+    # SIG_IGN stays until the process ends; Python would reset a handler of its own earlier, at its
+    # shutdown.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
@@ -103,8 +122,9 @@ def set_up_jax(deterministic: bool = False) -> None:
     from jaxdl import compilation_cache
     from jaxdl.data import cache
 
-    if deterministic:  # XLA reads its flags when the first device is created
-        xla_flags = os.environ.get("XLA_FLAGS", "")
+    xla_flags = os.environ.get("XLA_FLAGS", "")
+    # XLA reads its flags when the first device is created.
+    if deterministic and DETERMINISTIC not in xla_flags:
         os.environ["XLA_FLAGS"] = f"{xla_flags} {DETERMINISTIC}".strip()
 
     directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")

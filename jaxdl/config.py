@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from jaxdl import files
 from jaxdl.config_checks import check, check_class
@@ -104,6 +104,9 @@ class RunConfig(Runtime):
     An experiment's Config adds its own fields, and may give these another default.
     """
 
+    # Place in a population, `train.population.Seat`, which `loop.train` takes into account. It is
+    # neither a flag nor part of the config's identity.
+    seat: ClassVar[Any] = None
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
     # An experiment with other data declares the field anew, with the names that its `load` knows.
     dataset: str = flag("embedded", "name of the data set", choices=("embedded",))
@@ -200,6 +203,12 @@ class RunConfig(Runtime):
         Args:
           values: values by field.
         """
+
+    def seated(self, seat: Any) -> Self:
+        """Returns a copy of the config with a place in a population."""
+        copy = dataclasses.replace(self)
+        object.__setattr__(copy, "seat", seat)
+        return copy
 
     def profiled_steps(self) -> tuple[int, int] | None:
         """Returns the range (START, STOP) of steps that --profile traces, or None without it.

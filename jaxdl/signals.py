@@ -73,10 +73,24 @@ class Request:
             raise StopRequested(self.number)
 
 
+class Polled(Request):
+    """Request that never interrupts: its signals arrive in another thread than its work."""
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Polls, and lets the block end."""
+        self.poll()
+        yield
+
+
 @contextmanager
-def graceful() -> Iterator[Request]:
-    """Records signals within the block, for `Request.poll`; a following Ctrl-C exits at once."""
-    request = Request()
+def graceful(request: Request | None = None) -> Iterator[Request]:
+    """Records signals within the block, for `Request.poll`; a following Ctrl-C exits at once.
+
+    Args:
+      request: receives the signals; None: a new one.
+    """
+    request = request or Request()
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame

@@ -31,8 +31,8 @@ FLOORS = [
     {"tasks", "analysis", "export"},
     {"train"},
     {"rl"},
-    {"sweep", "tools"},
-    {"cli", "__main__", "experiments"},
+    {"cli", "sweep", "tools"},
+    {"__main__", "experiments"},
 ]
 ROOMS = {
     "tensorflow_datasets": {"jaxdl/data/tfds.py"},

@@ -46,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     replicated, shards = sharding.replicated(mesh), sharding.sharded(mesh)
     spec = step_spec(cifar_vgg.build, config, data, mesh)
     program = compile_step(spec)
-    numbers = device_operands(config, mesh)
+    numbers = device_operands(config, data.spec, mesh)
     key = jax.random.key(config.seed)
     split = jax.device_put(data.train, replicated)
     per_epoch = config.steps_per_epoch(data.spec.num_train)

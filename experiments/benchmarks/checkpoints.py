@@ -41,8 +41,10 @@ def run(config: Config) -> dict[str, Any]:
     """Times saving and restoring; returns the median seconds by case, whose name has the size."""
     origin = performance.origin(Path(config.results))
     mesh = sharding.mesh(config)
-    program = compile_step(step_spec(cifar_vgg.build, config, cifar_vgg.load(config), mesh))
-    loop_state = program.start(device_operands(config, mesh), jax.random.key(config.seed))
+    data = cifar_vgg.load(config)
+    program = compile_step(step_spec(cifar_vgg.build, config, data, mesh))
+    numbers = device_operands(config, data.spec, mesh)
+    loop_state = program.start(numbers, jax.random.key(config.seed))
     jax.block_until_ready(loop_state)
     size = sum(leaf.nbytes for leaf in tree.flatten(loop_state).values())
     best = {"step": 0, "value": None, "since": 0, "than": None}

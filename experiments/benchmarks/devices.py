@@ -80,7 +80,7 @@ def cost(config: Config, data: Dataset, devices: list[jax.Device]) -> tuple[floa
     """Returns the peak memory of a device in a step, and its traffic, both in bytes."""
     mesh = sharding.mesh(config, devices)
     program = compile_step(step_spec(cifar_vit.build, config, data, mesh))
-    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, data.spec, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     epoch = Epoch(split, key, program.order({}, key, 0))
     compiled = program.compiled(numbers, program.start(numbers, key), epoch)

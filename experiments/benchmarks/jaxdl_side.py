@@ -92,7 +92,7 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
     device = jax.devices()[:1]  # the other sides use one device, too
     mesh = sharding.mesh(config, device)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
-    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, data.spec, mesh), jax.random.key(config.seed)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     loop_state = program.start(numbers, key)
     epoch = Epoch(split, key, program.order(split, key, 0))

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.accelerator.short import SHORT
-from jaxdl import cli, hyperparameters
+from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.console import say
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
-from jaxdl.train.step_spec import step_spec, task_functions
+from jaxdl.train.step_spec import operands, step_spec, task_functions
 
 SMALL = {"shakespeare_lm": ["--length=32"]}  # flags that override those of the short run
 
@@ -54,7 +54,8 @@ def differences(name: str, steps: int) -> Difference:
     module = importlib.import_module(f"experiments.{name}")
     config = parse_flags(module.Config, [*SHORT[name], *SMALL.get(name, [])])
     assert config is not None
-    data, numbers = module.load(config), hyperparameters.operands(config)
+    data = module.load(config)
+    numbers = operands(config, data.spec)
     functions = task_functions(step_spec(module.build, config, data, sharding.mesh(config)))
     halved = {n: value / 2 for n, value in numbers.items()} | {"seed": 1}
     stacked = {n: jnp.asarray([numbers[n], halved[n]]) for n in numbers}

@@ -70,7 +70,10 @@ def trial(config: Config, data: batches.Dataset) -> Callable[[int], tuple[float,
     """Returns a function seed -> (test accuracy, training seconds, evaluation seconds)."""
     mesh = sharding.mesh(config, jax.devices()[:1])
     spec = step_spec(cifar_speedrun.build, config, data, mesh)
-    numbers, task = device_operands(config, mesh), cifar_speedrun.build(config, data.spec)
+    numbers, task = (
+        device_operands(config, data.spec, mesh),
+        cifar_speedrun.build(config, data.spec),
+    )
     split = jax.device_put(data.train, sharding.replicated(mesh))
     train = jax.jit(training(task, config, data.spec.num_train))
 

@@ -103,6 +103,8 @@ def load(path: str, options: Options, seed: int) -> Dataset:
         y_std = splits[0]["y"].astype(np.float64).std()
         constants |= {"y_mean": means[0], "y_std": np.maximum(y_std, 1e-12)}
     fields = {"name": table.name, "version": "1", **table.fields, "constants": constants}
+    # `missing` decides which inputs there are, so it is a constant of the program.
+    fields["operands"] = tuple(name for name in constants if name != "missing")
     return Dataset(describe(splits[0], fingerprint=table.sha256, **fields), *splits)
 
 

@@ -30,7 +30,7 @@ RANK = 8  # limit on the dimensions of an example
 Nested = float | tuple[Any, ...]
 # Fields that came after the first run folders: left out of the file at their default, so that the
 # file of a data set without them, and its SHA-256, stay the same.
-ADDED: dict[str, Any] = {"categories": [], "balanced_by": ""}
+ADDED: dict[str, Any] = {"categories": [], "balanced_by": "", "operands": []}
 
 
 class Element(NamedTuple):
@@ -69,6 +69,8 @@ class DataSpec:
       widths: ascending widths that sequences are padded to; the last is the longest of any split.
       per_row: examples that a row of a batch stands for, such as steps in an environment.
       constants: arrays by name, such as the `mean` and `std` [C] of the training split.
+      operands: names of the constants that are arguments of the compiled program, so that splits by
+        several seeds share one. In `build` they are JAX arrays, whose values are not known.
       vocabulary: number of token ids.
       tokenizer: vocabulary that converts between text and ids; None without text.
     """
@@ -88,11 +90,12 @@ class DataSpec:
     widths: tuple[int, ...] = ()
     per_row: int = 1
     constants: tuple[tuple[str, Nested], ...] = ()
+    operands: tuple[str, ...] = ()
     vocabulary: int = 0
     tokenizer: "Vocabulary | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     def constant(self, name: str) -> np.ndarray:
-        """Returns a constant as a float32 array.
+        """Returns a constant as a float32 array; one of the `operands` may be a traced array.
 
         Raises:
           UserError: there is no constant of this name.
@@ -102,7 +105,22 @@ class DataSpec:
             raise UserError(
                 f"the data set {self.name} has no constant {name!r}: use the run's own data"
             )
-        return np.asarray(constants[name], np.float32)
+        value = constants[name]
+        return value if isinstance(value, jax.Array) else np.asarray(value, np.float32)
+
+    def operand_values(self) -> dict[str, np.ndarray]:
+        """Returns the constants that are arguments of the compiled program, by name."""
+        return {name: self.constant(name) for name in self.operands}
+
+    def with_operands(self, values: Mapping[str, Any]) -> "DataSpec":
+        """Returns the description with other values of its operands, which may be traced arrays."""
+        constants = tuple((name, values.get(name, value)) for name, value in self.constants)
+        return dataclasses.replace(self, constants=constants)
+
+    def without_operands(self) -> "DataSpec":
+        """Returns the description with 1 in its operands: equal for all that share a program."""
+        values = {n: _to_tuples((0 * v + 1).tolist()) for n, v in self.operand_values().items()}
+        return self.with_operands(values)
 
     def class_counts(self) -> np.ndarray:
         """Training examples of each class, int [K].
@@ -246,7 +264,7 @@ def _parse(values: Any, tokenizer: str) -> DataSpec:
     for name, expected in types.items():
         if expected in (str, int, bool) and type(values[name]) is not expected:
             raise ValueError(f"{name} is {values[name]!r:.60}")
-    for name in ("classes", "columns"):
+    for name in ("classes", "columns", "operands"):
         values[name] = _tuple_of(str, values[name])
     values["categories"] = tuple(
         (*_tuple_of(str, [column]), _tuple_of(str, names)) for column, names in values["categories"]
@@ -264,6 +282,8 @@ def _parse(values: Any, tokenizer: str) -> DataSpec:
     values["constants"] = tuple((n, _to_tuples(value)) for n, value in values["constants"].items())
     for _, value in values["constants"]:
         np.asarray(value, np.float32)  # raises an error if the lists are ragged
+    if not set(values["operands"]) <= set(dict(values["constants"])) - {"class_counts"}:
+        raise ValueError(f"operands are {values['operands']!r:.60}")
     if values["balanced_by"]:
         (by,) = [element for element in values["elements"] if element.name == values["balanced_by"]]
         counts = np.shape(dict(values["constants"])["class_counts"])

@@ -165,7 +165,7 @@ def dataset(splits: list[Split], **fields: Any) -> Dataset:
     """Makes a data set of the splits of a table.
 
     The constants of its description are the `mean` and `std` [D] of the training split's columns
-    and, if y is a number, `y_mean` and `y_std`.
+    and, if y is a number, `y_mean` and `y_std`. They are operands, as each seed has other splits.
 
     Args:
       splits: training, validation and test, {"x": float32 [N, D], "y": [N]} each.
@@ -178,7 +178,8 @@ def dataset(splits: list[Split], **fields: Any) -> Dataset:
     constants = {"mean": x.mean(0), "std": np.maximum(x.std(0), 1e-12)}
     if y.dtype == np.float32:
         constants |= {"y_mean": y.mean(), "y_std": np.maximum(y.std(), 1e-12)}
-    return Dataset(describe(splits[0], constants=constants, **fields), *splits)
+    spec = describe(splits[0], constants=constants, operands=tuple(constants), **fields)
+    return Dataset(spec, *splits)
 
 
 TABLES = (iris, diabetes, breast_cancer, wine)

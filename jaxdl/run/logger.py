@@ -58,6 +58,8 @@ class RunLog:
             files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())
         fields = ("name", "version", "fingerprint", "source", "classes")
         about = environment.describe() | {"dataset": {n: getattr(data, n) for n in fields}}
+        if config.seat:
+            about["population"] = config.seat.describe()
         files.write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
         self._open(lines)
 

@@ -16,7 +16,7 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
 from jaxdl.signals import Stopped
-from jaxdl.sweep import grid, ledger, local, ray, slurm
+from jaxdl.sweep import grid, ledger, local, population, ray, slurm
 from jaxdl.sweep.ledger import Ledger
 
 # Trials, each with the fields of its config that determine the result.
@@ -28,13 +28,14 @@ class Options(NamedTuple):
     """Options of a sweep.
 
     Attributes:
-      engine: local, slurm or ray.
+      engine: local, population, slurm or ray.
       jobs: trials at a time; 0: as many as the engine has room for.
       draws: combinations of flag values to draw; 0: all of them.
       retries: restarts of a trial that was killed.
       cpus: CPUs per trial, for Slurm and Ray; 0: one.
       gpus: GPUs per trial, for Slurm and Ray.
       workdir: folder of the sweep; empty: derived from its flags by `sweep_folder`.
+      mapping: how the members of a population take their steps, see `jaxdl.train.population`.
     """
 
     engine: str
@@ -44,6 +45,7 @@ class Options(NamedTuple):
     cpus: int
     gpus: int
     workdir: str
+    mapping: str = "auto"
 
 
 def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options) -> None:
@@ -82,11 +84,13 @@ def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> N
     Raises:
       UserError: it cannot.
     """
-    if options.engine == "local" and (options.cpus or options.gpus):
+    if options.engine in ("local", "population") and (options.cpus or options.gpus):
         raise UserError(
             "--cpus and --gpus are for Slurm and Ray: leave them out; local --jobs share the CPUs, "
             "and each has a GPU of its own if there are any"
         )
+    if options.engine != "population" and options.mapping != "auto":
+        raise UserError(f"--map={options.mapping} is for --engine=population: leave it out")
     if options.engine == "slurm":
         slurm.check()
     if options.engine == "ray":
@@ -161,6 +165,8 @@ def _run(book: Ledger, experiment: str, trials: Trials, options: Options) -> Non
             slurm.submit(book, pending, jobs, cpus, options.gpus)
         elif options.engine == "ray":
             ray.run(book, pending, jobs, retries, cpus, options.gpus)
+        elif options.engine == "population":
+            population.run(book, pending, _config(experiment), options.mapping, retries, jobs)
         else:
             local.run(book, pending, jobs, retries)
     except Stopped as stop:

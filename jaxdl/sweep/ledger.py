@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -214,28 +213,6 @@ def open_for_append(path: Path) -> IO[bytes]:
         text = f"cannot write {path} ({error.strerror}): delete it, and the same command goes on"
         raise UserError(text) from error
     return file
-
-
-def start(
-    line: Line, log: IO[bytes], inherited: tuple[int, ...] = (), **environment: str
-) -> "subprocess.Popen[bytes]":
-    """Starts a trial's process, which inherits the lock of the log.
-
-    Args:
-      line: the trial's line in the ledger.
-      log: the log, locked by `lock_log`.
-      inherited: file descriptors that the process keeps open.
-      environment: variables to set in addition to this process's environment.
-    """
-    return subprocess.Popen(
-        argv(line),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        pass_fds=inherited,
-        env=os.environ | environment,
-        start_new_session=True,  # Ctrl-C reaches only the driver, which then stops the trials
-    )
 
 
 def argv(line: Line) -> list[str]:

@@ -4,29 +4,77 @@ import contextlib
 import glob
 import os
 import subprocess
-import time
 from collections import deque
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO
 
 from jaxdl.errors import UserError
 from jaxdl.lock import locked
 from jaxdl.sweep import ledger as ledgers
-from jaxdl.sweep.ledger import Ledger
+from jaxdl.sweep import process
+from jaxdl.sweep.ledger import Ledger, Line
+from jaxdl.sweep.process import WorkerProcess
 
-POLL_SECONDS = 0.02
 
+class Slot:
+    """A place for one trial at a time, on a device of its own if there are several.
 
-class Running(NamedTuple):
-    """A running trial."""
+    Attributes:
+      trial: name of the running trial; None if there is none.
+      worker: the process that runs the slot's trials; None before the first.
+    """
 
-    name: str
-    process: "subprocess.Popen[bytes]"
+    def __init__(self, path: Path, environment: dict[str, str]):
+        """Creates an empty slot.
+
+        Args:
+          path: file whose lock the processes of the slot inherit.
+          environment: environment variables of its trials.
+        """
+        self.trial: str | None = None
+        self.worker: WorkerProcess | None = None
+        self._path, self._environment = path, environment
+        self._file: IO[bytes] | None = None
+
+    def claim(self) -> bool:
+        """Locks the slot; returns False if a process of an earlier driver still holds it."""
+        if self._file is None:
+            file = ledgers.open_for_append(self._path)
+            if not locked(file):
+                file.close()
+                return False
+            self._file = file
+        return True
+
+    def start(self, line: Line, log: IO[bytes]) -> None:
+        """Starts a trial in the slot, which is claimed and empty.
+
+        Args:
+          line: the trial's line in the ledger.
+          log: the log, locked by `ledger.lock_log`.
+        """
+        assert self._file is not None
+        inherited = (self._file.fileno(),)
+        self.worker = process.usable(self.worker, log, inherited, **self._environment)
+        self.trial = line["trial"]
+        self.worker.start(line, log)
+
+    def poll(self) -> int | None:
+        """Returns the exit status of the slot's trial; None if it still runs or there is none."""
+        return self.worker.poll() if self.worker and self.trial else None
+
+    def close(self) -> None:
+        """Waits for the process of the slot to end."""
+        if self.worker:
+            self.worker.close()
+        if self._file:
+            self._file.close()
 
 
 def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
     """Runs trials until they end, and updates the ledger.
 
-    A trial's process may outlive a driver that was killed. It then keeps its slot until it ends.
+    A worker may outlive a driver that was killed. It then keeps its slot until its trial ends.
 
     Args:
       ledger: the sweep's ledger.
@@ -35,30 +83,35 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
       retries: restarts of a trial that was killed.
     """
     all_devices = devices()
-    slots = jobs or len(all_devices) or 1
-    environments = [environment(all_devices, slot, slots) for slot in range(slots)]
+    count = jobs or len(all_devices) or 1
+    paths = [ledger.folder / ledgers.LOGS / f".place-{number}" for number in range(count)]
+    slots = [
+        Slot(path, environment(all_devices, number, count)) for number, path in enumerate(paths)
+    ]
     waiting = deque(names)
     retries_left = dict.fromkeys(names, retries)
-    running: dict[int, Running] = {}
     try:
-        while waiting or running:
-            for slot in range(slots):
-                if slot not in running and waiting:
-                    started = _start_next(ledger, waiting, slot, environments[slot])
-                    if started:
-                        running[slot] = started
-            for slot, (name, process) in list(running.items()):
-                status = process.poll()
+        while waiting or any(slot.trial for slot in slots):
+            for slot in slots:
+                if slot.trial is None and waiting and slot.claim():
+                    _start_next(ledger, waiting, slot)
+            process.wait([slot.worker for slot in slots if slot.trial], process.POLL_SECONDS)
+            for slot in slots:
+                status = slot.poll()
                 if status is None:
                     continue
-                del running[slot]
+                name, slot.trial = slot.trial, None
+                assert name is not None
+                if waiting:  # the next trial runs while this one is recorded
+                    _start_next(ledger, waiting, slot)
                 if ledgers.record_end(ledger, name, status, again=retries_left[name] > 0):
                     retries_left[name] -= 1
                     waiting.append(name)
-            time.sleep(POLL_SECONDS)
     except BaseException:
-        _stop(ledger, running)
+        _stop(ledger, slots)
         raise
+    for slot in slots:
+        slot.close()
 
 
 def devices() -> list[dict[str, str]]:
@@ -105,34 +158,29 @@ def environment(devices: list[dict[str, str]], place: int, places: int) -> dict[
     return own | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / shared:.3f}"}
 
 
-def _start_next(
-    ledger: Ledger, waiting: deque[str], slot: int, environment: dict[str, str]
-) -> Running | None:
-    """Starts the first trial that is not running; None if an older process holds the slot."""
-    path = ledger.folder / ledgers.LOGS / f".place-{slot}"
-    with ledgers.open_for_append(path) as file:
-        if not locked(file):
-            return None
-        for name in list(waiting):
-            line = ledger.lines[name]
-            with ledgers.lock_log(line) as log:
-                if log is None:
-                    continue
-                waiting.remove(name)
-                if ledgers.result(line):
-                    ledgers.record_end(ledger, name, 0, again=False)
-                    continue
-                process = ledgers.start(line, log, (file.fileno(),), **environment)
-            ledger.set(name, state="running", starts=line["starts"] + 1)
-            return Running(name, process)
-    return None
+def _start_next(ledger: Ledger, waiting: deque[str], slot: Slot) -> None:
+    """Starts the first trial that no process of an earlier driver runs."""
+    for name in list(waiting):
+        line = ledger.lines[name]
+        with ledgers.lock_log(line) as log:
+            if log is None:
+                continue
+            waiting.remove(name)
+            if ledgers.result(line):
+                ledgers.record_end(ledger, name, 0, again=False)
+                continue
+            slot.start(line, log)
+        ledger.set(name, state="running", starts=line["starts"] + 1)
+        return
 
 
-def _stop(ledger: Ledger, running: dict[int, Running]) -> None:
+def _stop(ledger: Ledger, slots: list[Slot]) -> None:
     """Terminates all processes, and waits for them to write their checkpoints."""
-    for _, process in running.values():
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-    for name, process in running.values():
-        process.wait()
-        ledger.set(name, **(ledgers.result(ledger.lines[name]) or {"state": "waiting"}))
+    for slot in slots:
+        if slot.worker:
+            slot.worker.terminate()
+    for slot in slots:
+        slot.close()
+        if slot.trial is not None:
+            result = ledgers.result(ledger.lines[slot.trial])
+            ledger.set(slot.trial, **(result or {"state": "waiting"}))

@@ -9,6 +9,7 @@ from typing import Any
 from jaxdl.errors import UserError
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger, Line
+from jaxdl.sweep.process import WorkerProcess, usable
 
 POLL_SECONDS = 0.2  # while a process of a lost worker still runs
 
@@ -28,24 +29,28 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
 
     # The cluster of RAY_ADDRESS or of this host; without one, this host alone.
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    remote: Any = ray.remote(max_retries=0, num_cpus=cpus, num_gpus=gpus)(_trial)
+    actor: Any = ray.remote(max_restarts=0, num_cpus=cpus, num_gpus=gpus)(Worker)
     waiting, retries_left = deque(names), dict.fromkeys(names, retries)
-    running: dict[Any, str] = {}
+    count = jobs or _room(ray.cluster_resources(), cpus, gpus)
+    free = [actor.remote(os.getcwd()) for _ in range(min(count, len(names)))]
+    running: dict[Any, tuple[str, Any]] = {}
     try:
         while waiting or running:
-            while waiting and (not jobs or len(running) < jobs):
-                name = waiting.popleft()
-                running[remote.remote(ledger.lines[name], os.getcwd())] = name
+            while waiting and free:
+                name, worker = waiting.popleft(), free.pop()
+                running[worker.run.remote(ledger.lines[name])] = name, worker
                 starts = ledger.lines[name]["starts"] + 1
                 ledger.set(name, state="running", starts=starts)
             for reference in ray.wait(list(running), timeout=1.0)[0]:
-                name = running.pop(reference)
+                name, worker = running.pop(reference)
                 try:
                     status = ray.get(reference)
                 except ray.exceptions.RayTaskError:
-                    raise  # an error in `_trial`
+                    raise  # an error in `Worker`
                 except ray.exceptions.RayError:
                     status = -9  # the host or its worker was lost
+                    worker = actor.remote(os.getcwd())
+                free.append(worker)
                 if ledgers.record_end(ledger, name, status, again=retries_left[name] > 0):
                     retries_left[name] -= 1
                     waiting.append(name)
@@ -65,18 +70,39 @@ def check() -> None:
         raise UserError("--engine=ray needs Ray: pip install -e '.[ray]'") from error
 
 
-def _trial(line: Line, folder: str) -> int:
-    """Runs a trial on a Ray worker; returns the exit status of its process."""
-    os.chdir(folder)
-    while True:
-        with ledgers.lock_log(line) as log:
-            if log is not None:
-                process = None if ledgers.result(line) else ledgers.start(line, log)
-                break
-        time.sleep(POLL_SECONDS)
-    if process is None:
-        return 0
-    try:
-        return process.wait()
-    finally:
-        process.terminate()
+def _room(resources: dict[str, float], cpus: int, gpus: int) -> int:
+    """Number of trials that a cluster has room for at a time, at least one."""
+    rooms = [resources.get("CPU", 0) // cpus]
+    if gpus:
+        rooms.append(resources.get("GPU", 0) // gpus)
+    return max(1, int(min(rooms)))
+
+
+class Worker:
+    """A Ray actor that runs trials, one at a time, in a worker process on its host."""
+
+    def __init__(self, folder: str):
+        """Creates a worker.
+
+        Args:
+          folder: current directory of the driver.
+        """
+        os.chdir(folder)
+        self._process: WorkerProcess | None = None
+
+    def run(self, line: Line) -> int:
+        """Runs a trial unless it is done; returns its exit status."""
+        while True:
+            with ledgers.lock_log(line) as log:
+                if log is not None:
+                    if ledgers.result(line):
+                        return 0
+                    self._process = usable(self._process, log)
+                    self._process.start(line, log)
+                    break
+            time.sleep(POLL_SECONDS)
+        try:
+            return self._process.wait()
+        except BaseException:  # the driver has ended
+            self._process.terminate()
+            raise

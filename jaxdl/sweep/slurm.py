@@ -1,9 +1,13 @@
 """Slurm engine: submits trials as a job array; all hosts share the sweep's folder at one path.
 
-Slurm keeps the queue, so the driver ends when it has submitted the trials. The same command started
-again asks Slurm for the queued trials. A trial that is neither queued nor done has failed, and the
-next start submits it again. Partition, time limit and account are set as for any job, by variables
-such as SBATCH_PARTITION and SBATCH_TIMELIMIT.
+A task of the array runs a share of the trials, one after another, in a worker process. Slurm keeps
+the queue, so the driver ends when it has submitted the trials. The same command started again asks
+Slurm for the queued trials. A trial that is neither queued nor done has failed, and the next start
+submits it again. Partition, time limit and account are set as for any job, by variables such as
+SBATCH_PARTITION and SBATCH_TIMELIMIT.
+
+In the folder `slurm`, `JOB.jsonl` has a line for each task, a list of trials, and `JOB.TASK` has a
+line for each trial of a task that has ended.
 """
 
 import hashlib
@@ -16,10 +20,13 @@ import sys
 from pathlib import Path
 
 from jaxdl import files
+from jaxdl.cli import guard
 from jaxdl.console import say
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
+from jaxdl.signals import Stopped
 from jaxdl.sweep import ledger as ledgers
-from jaxdl.sweep.ledger import Ledger
+from jaxdl.sweep.ledger import Ledger, Line
+from jaxdl.sweep.process import usable
 
 FOLDER = "slurm"
 
@@ -30,7 +37,7 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
     Args:
       ledger: the sweep's ledger.
       names: names of the trials that are not done.
-      jobs: trials at a time; 0: no limit.
+      jobs: trials at a time, which is the number of tasks; 0: a task for each trial.
       cpus: CPUs per trial.
       gpus: GPUs per trial.
 
@@ -53,13 +60,13 @@ def submit(ledger: Ledger, names: list[str], jobs: int, cpus: int, gpus: int) ->
         folder.mkdir(exist_ok=True)
         number = len(list(folder.glob("*.jsonl")))
         path = folder / f"{number}.jsonl"
-        lines = (json.dumps(ledger.lines[name]) + "\n" for name in missing)
-        files.write_text(path, "".join(lines))
+        tasks = min(jobs or len(missing), len(missing))
+        shares = [[ledger.lines[name] for name in missing[n::tasks]] for n in range(tasks)]
+        files.write_text(path, "".join(json.dumps(share) + "\n" for share in shares))
         resources = [f"--cpus-per-task={cpus}", *([f"--gpus-per-task={gpus}"] if gpus else [])]
-        limit = f"%{jobs}" if jobs else ""
         command = [
             *("sbatch", "--parsable", f"--job-name=jaxdl-{digest}-{number}", "--requeue"),
-            *(f"--array=0-{len(missing) - 1}{limit}", "--ntasks=1", *resources),
+            *(f"--array=0-{tasks - 1}", "--ntasks=1", *resources),
             f"--chdir={os.getcwd()}",
             f"--output={folder}/%A_%a.log",
         ]
@@ -91,7 +98,7 @@ def check() -> None:
 
 
 def script(path: Path) -> str:
-    """Shell script of an array task, which runs the trial of its number in `path`."""
+    """Shell script of an array task, which runs the trials of its number in `path`."""
     words = shlex.join([sys.executable, "-m", "jaxdl.sweep.slurm", str(path)])
     return f'#!/bin/sh\nexec {words} "$SLURM_ARRAY_TASK_ID"\n'
 
@@ -104,8 +111,7 @@ def _queued(folder: Path, job: str) -> set[str]:
         if name.rpartition("-")[0] == job:
             path = folder / f"{name.rpartition('-')[2]}.jsonl"
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                queued.add(json.loads(lines[int(task)])["trial"])
+                queued |= {line["trial"] for line in _share(path, task)} - _ended(path, task)
             except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
                 raise UserError(
                     f"{path}, the list of trials of Slurm job {name}, cannot be read: restore "
@@ -125,20 +131,57 @@ def _call(command: list[str], text: str = "") -> str:
     return finished.stdout
 
 
-def main(path: str, number: str) -> None:
-    """Entry point of an array task: replaces this process by a trial's.
+def _share(path: Path, task: str) -> list[Line]:
+    """Trials of an array task."""
+    share: list[Line] = json.loads(path.read_text(encoding="utf-8").splitlines()[int(task)])
+    return share
 
-    Does nothing if the trial is done, and fails if another process runs it.
+
+def _ended(path: Path, task: str) -> set[str]:
+    """Names of the trials of an array task that have ended."""
+    try:
+        text = path.with_suffix(f".{task}").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return set()
+    return set(text.splitlines())
+
+
+def main(path: str, task: str) -> None:
+    """Entry point of an array task: runs its trials, except those that are done.
+
+    A signal ends the running trial, and the task.
+
+    Raises:
+      TrainingError: a trial failed, or another process runs it.
     """
-    line = json.loads(Path(path).read_text(encoding="utf-8").splitlines()[int(number)])
-    with ledgers.lock_log(line) as log:
-        if log is None:
-            sys.exit(f"{line['trial']} is already running: see {line['log']}")
-        if not ledgers.result(line):
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            os.execv(sys.executable, ledgers.argv(line))
+    failed, worker = [], None
+    with files.open_regular(
+        Path(path).with_suffix(f".{task}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "w"
+    ) as ended:
+        for line in _share(Path(path), task):
+            with ledgers.lock_log(line) as log:
+                if log is None:
+                    failed.append(f"{line['trial']} is already running: see {line['log']}")
+                    continue
+                if ledgers.result(line):
+                    continue
+                worker = usable(worker, log)
+                worker.start(line, log)
+            try:
+                status = worker.wait()
+            except Stopped:
+                worker.terminate()
+                worker.close()
+                raise
+            if status:
+                failed.append(f"{line['trial']} failed (status {status}): see {line['log']}")
+            ended.write(f"{line['trial']}\n")
+            ended.flush()
+    if worker:
+        worker.close()
+    if failed:
+        raise TrainingError("; ".join(failed))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(guard(lambda: main(*sys.argv[1:])))

@@ -263,7 +263,10 @@ def parser() -> Parser:
     )
     command.add_argument("experiment", help="module, such as experiments.mnist_lenet")
     command.add_argument(
-        "--jobs", type=_count, default=0, help="trials at a time (default: one per GPU)"
+        "--jobs",
+        type=_count,
+        default=0,
+        help="trials at a time (default: one per GPU; of a population: up to 64)",
     )
     command.add_argument(
         "--random", type=_count, default=0, help="combinations to draw, per seed; 0: all (0)"
@@ -271,8 +274,14 @@ def parser() -> Parser:
     command.add_argument(
         "--engine",
         default="local",
-        choices=["local", "slurm", "ray"],
+        choices=["local", "population", "slurm", "ray"],
         help="engine that runs the trials",
+    )
+    command.add_argument(
+        "--map",
+        default="auto",
+        choices=["auto", "vmap", "sequential", "devices"],
+        help="how the members of a population take their steps",
     )
     command.add_argument(
         "--retries", type=_count, default=2, help="restarts of a trial that was killed (2)"

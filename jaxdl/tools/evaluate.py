@@ -92,7 +92,7 @@ def evaluate(run: Run, split: str) -> dict[str, Any]:
     program = step_spec(
         run.experiment.build, run.config, dataclasses.replace(data, spec=spec), mesh
     )
-    hyperparameters = device_operands(run.config, mesh)
+    hyperparameters = device_operands(run.config, spec, mesh)
     values = evaluate_split(program, hyperparameters, saved.state, getattr(data, split))
     record = {"step": step, "split": split, **metrics.scalars(values)}
     name = f"{split}-{step}" if is_own else f"{split}-{step}-{data.spec.fingerprint[:8]}"

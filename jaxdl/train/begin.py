@@ -5,17 +5,17 @@ from contextlib import ExitStack
 
 import jax
 
-from jaxdl import hyperparameters, saved_config, signals
+from jaxdl import saved_config, signals
 from jaxdl.config import RunConfig
 from jaxdl.console import Training
 from jaxdl.data.batches import Dataset
-from jaxdl.distributed import collectives
+from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import UserError
 from jaxdl.run import environment, logger
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.environment import SOURCE
 from jaxdl.run.workdir import DATA, INIT, Claim
-from jaxdl.train import extend, flops, initial, resume, rewind
+from jaxdl.train import extend, flops, initial, resume, rewind, step_spec
 from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import open_feed
 from jaxdl.train.hooks import Best, Figures
@@ -65,8 +65,10 @@ def begin_run(
         checkpoint_every=config.checkpoint_every or per_epoch,
     )
     program = compile_step(spec)
+    program = config.seat.join(program) if config.seat else program
     state_key, data_key = jax.random.split(jax.random.key(config.seed))
-    feed = open_feed(program, spec, data.train, data_key)
+    put = config.seat.shared.put if config.seat else sharding.put
+    feed = open_feed(program, spec, data.train, data_key, put)
     resources.callback(feed.close)
     identity = resume.Identity(
         saved_config.identity(config) | {DATA: data.spec.fingerprint} | _weights(source),
@@ -98,7 +100,7 @@ def begin_run(
     resources.callback(bar.close)
     profiler = Profiler(config.profiled_steps(), claim.folder)
     resources.callback(profiler.end)
-    operands = device_operands(config, mesh)
+    operands = device_operands(config, data.spec, mesh)
 
     def start() -> LoopState:
         if identity.config.get(INIT) != _weights(source).get(INIT):  # no checkpoint is left
@@ -113,7 +115,7 @@ def begin_run(
         spec=spec,
         program=program,
         operands=operands,
-        task=build_task(spec, hyperparameters.operands(config)),
+        task=build_task(spec, step_spec.operands(config, data.spec)),
         start=start,
         feed=feed,
         data=data,

@@ -53,7 +53,7 @@ def estimate(config: RunConfig, spec: StepSpec, data: Dataset) -> dict[str, Any]
       The estimates by name, with their units in the names.
     """
     program, mesh = compile_step(spec), spec.mesh
-    numbers, key = device_operands(config, mesh), jax.random.key(config.seed)
+    numbers, key = device_operands(config, data.spec, mesh), jax.random.key(config.seed)
     feed = open_feed(program, spec, data.train, key)
     try:
         carry = program.start(numbers, key)

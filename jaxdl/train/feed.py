@@ -53,7 +53,13 @@ class Feed(Protocol):
         ...
 
 
-def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
+def open_feed(
+    program: Program,
+    spec: StepSpec,
+    split: Split,
+    key: Key,
+    put: Callable[[Split, jax.sharding.Sharding], Split] = sharding.put,
+) -> Feed:
     """Opens the feed of a training split: on the devices if it fits there, else from the host.
 
     Args:
@@ -61,6 +67,7 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
       spec: the constants of the program.
       split: the training split.
       key: key of the orders of all epochs.
+      put: copies a split to the devices.
     """
     batch_size, sharded = spec.config.batch_size, sharding.sharded(spec.mesh)
     if isinstance(split, Records):
@@ -77,7 +84,7 @@ def open_feed(program: Program, spec: StepSpec, split: Split, key: Key) -> Feed:
 
     needed, room = sum(array.nbytes for array in split.values()), sharding.data_budget(spec.mesh)
     if needed <= room:
-        on_devices = sharding.put(split, sharding.replicated(spec.mesh))
+        on_devices = put(split, sharding.replicated(spec.mesh))
         per_epoch = full_batches(spec.data.num_train, batch_size)
         return Resident(program, Epoch(on_devices, key, order(0)), order, per_epoch)
     say(

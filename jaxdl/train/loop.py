@@ -15,6 +15,8 @@ evaluation.
 from contextlib import ExitStack
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxdl import saved_config, signals
 from jaxdl.config import RunConfig
 from jaxdl.data import batches
@@ -43,8 +45,7 @@ def train(
 
     Args:
       config: the run's config.
-      build: function from (config, description of the data) to a task. The config's floats may be
-        tracers.
+      build: function from (config, description of the data) to a task; floats may be tracers.
       data: the dataset. Evaluation uses the validation split, the final report the test split.
       best: name of the validation metric that selects the best checkpoint, and `max` or `min`.
       final_eval: function from (task, final state, run folder) to extra numbers for the summary. It
@@ -65,14 +66,15 @@ def train(
     # All refusals come before anything is written.
     config.validate()
     config.check_steps(data.spec.num_train)
-    spec = step_spec(build, config, data, sharding.mesh(config))
+    data, mesh, request = _seated(config, data)
+    spec = step_spec(build, config, data, mesh)
     _check_fits(config, spec, data, best := config.chosen_best(best))
     source = initial.read(config, spec)
     if config.dry_run:
         from jaxdl.train import dry_run
 
         return dry_run.estimate(config, spec, data)
-    with signals.graceful() as request, workdir.claimed(config) as claim:
+    with signals.graceful(request) as request, workdir.claimed(config) as claim:
         try:
             with ExitStack() as resources:
                 hooks = best, figures
@@ -91,6 +93,14 @@ def train(
                 f"cannot write {error.filename or claim.folder} ({error.strerror}): fix that, and "
                 f"the same command with --workdir={claim.run_folder} goes on"
             ) from error
+
+
+def _seated(config: RunConfig, data: Dataset) -> tuple[Dataset, Mesh, signals.Request | None]:
+    """Returns data, devices and pending signal of a run, which a population's members share."""
+    if not config.seat:
+        return data, sharding.mesh(config), None
+    shared = config.seat.shared
+    return shared.dataset(data), sharding.mesh(config, [config.seat.device]), shared.request
 
 
 def _check_fits(config: RunConfig, spec: StepSpec, data: Dataset, best: Best) -> None:

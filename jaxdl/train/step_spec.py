@@ -1,8 +1,9 @@
 """Constants of a compiled step, and the task's functions as functions of its operands.
 
 A `StepSpec` has everything that is a constant of the compiled program. The operands, which are the
-seed and most floats of a config, are its arguments. Runs that differ in operands alone share a
-program. `train_step` compiles the functions that are built here, and `evaluate` uses their shapes.
+seed, most floats of a config, and statistics of data that are split by seed, are its arguments.
+Runs that differ in operands alone share a program. `train_step` compiles the functions that are
+built here, and `evaluate` uses their shapes.
 """
 
 import contextlib
@@ -23,7 +24,10 @@ from jaxdl.errors import UserError
 from jaxdl.task import Batch, Build, Key, Metrics, State, Task
 
 MAX_CACHED_PROGRAMS = 8  # programs that a process keeps, for runs with equal constants
-Operands = dict[str, Any]  # numbers of a config by field: arguments of every compiled function
+# Arguments of every compiled function: numbers of a config by field, and arrays of the description
+# of the data by `DATA` and their name.
+Operands = dict[str, Any]
+DATA = "data."
 
 
 class StepSpec(NamedTuple):
@@ -32,7 +36,7 @@ class StepSpec(NamedTuple):
     Attributes:
       build: function from (config, description of the data) to a task.
       config: the run's config, with every operand set to 1.
-      data: description of the data.
+      data: description of the data, with every operand set to 1.
       mesh: the devices.
       fsdp: whether large parameters and their optimizer state are sharded over the `data` axis.
       columns: names of the arrays of the training split. If `length` is among them, the batches
@@ -51,16 +55,22 @@ def step_spec(build: Build, config: RunConfig, data: batches.Dataset, mesh: Mesh
     """Returns the constants of a run's compiled program."""
     constants = hyperparameters.without_operands(config)
     columns = tuple(data.train)
-    return StepSpec(build, constants, data.spec, mesh, config.fsdp, columns)
+    return StepSpec(build, constants, data.spec.without_operands(), mesh, config.fsdp, columns)
 
 
-def device_operands(config: RunConfig, mesh: Mesh) -> Operands:
-    """Returns the operands of a config, replicated on the devices.
+def operands(config: RunConfig, data: DataSpec) -> Operands:
+    """Returns the operands of a run, as Python numbers and NumPy arrays."""
+    arrays = {DATA + name: value for name, value in data.operand_values().items()}
+    return hyperparameters.operands(config) | arrays
 
-    They stay weakly typed, as Python's numbers are: bfloat16 times an operand is bfloat16.
+
+def device_operands(config: RunConfig, data: DataSpec, mesh: Mesh) -> Operands:
+    """Returns the operands of a run, replicated on the devices.
+
+    Those of a config stay weakly typed, as Python's numbers are: bfloat16 times one is bfloat16.
     """
     replicated = sharding.replicated(mesh)
-    numbers = hyperparameters.operands(config)
+    numbers = operands(config, data)
     if jax.process_count() > 1:
         return {n: jax.jit(lambda x: x, out_shardings=replicated)(v) for n, v in numbers.items()}
     return {name: jax.device_put(value, replicated) for name, value in numbers.items()}
@@ -68,7 +78,9 @@ def device_operands(config: RunConfig, mesh: Mesh) -> Operands:
 
 def build_task(spec: StepSpec, numbers: Operands) -> Task:
     """Builds the task of a program with the given operands, which may be tracers."""
-    return spec.build(hyperparameters.with_operands(spec.config, numbers), spec.data)
+    arrays = {name: numbers[DATA + name] for name in spec.data.operands}
+    config = hyperparameters.with_operands(spec.config, numbers)
+    return spec.build(config, spec.data.with_operands(arrays) if arrays else spec.data)
 
 
 class TaskFunctions(NamedTuple):
@@ -98,7 +110,11 @@ def task_functions(spec: StepSpec) -> TaskFunctions:
 
 def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
     """Returns the shapes and shardings of a program's operands, of a key and of a batch."""
-    numbers = {name: _operand_shape(name) for name in hyperparameters.operands(spec.config)}
+    numbers: Operands = {
+        name: _operand_shape(name) for name in hyperparameters.operands(spec.config)
+    }
+    for name, value in spec.data.operand_values().items():
+        numbers[DATA + name] = jax.ShapeDtypeStruct(value.shape, value.dtype)
     example = spec.data.example(spec.config.batch_size)
     batch = {name: example[name] for name in (*spec.columns, "index", "mask")}
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -145,9 +161,7 @@ def _explain_tracer_error(
             ) from error
         raise
     except (TypeError, ValueError) as error:  # JAX's own, and those that Python raises on a tracer
-        numbers: Operands = {
-            name: 1 if name == "seed" else 1.0 for name in hyperparameters.operands(spec.config)
-        }
+        numbers = operands(spec.config, spec.data)
 
         def fails(traced: Operands) -> bool:
             def call(traced: Operands) -> Any:
@@ -162,12 +176,22 @@ def _explain_tracer_error(
         if not fails({}):
             for name, number in numbers.items():
                 if fails({name: number}):
-                    raise UserError(
-                        f"the task needs the value of --{name} while its {function} is compiled: "
-                        "use jax.numpy on it, layers that do (jaxdl.nn.dropout), or declare "
-                        "the field as flag(..., static=True)"
-                    ) from error
+                    raise UserError(_needs_value(name, function)) from error
         raise
+
+
+def _needs_value(name: str, function: str) -> str:
+    """Error text for a task that needs the value of an operand while a function is compiled."""
+    if name.startswith(DATA):
+        name = name.removeprefix(DATA)
+        return (
+            f"the task needs the value of the data's constant {name!r} while its {function} is "
+            f"compiled: use jax.numpy on it, or leave {name!r} out of the operands of the data"
+        )
+    return (
+        f"the task needs the value of --{name} while its {function} is compiled: use jax.numpy on "
+        "it, layers that do (jaxdl.nn.dropout), or declare the field as flag(..., static=True)"
+    )
 
 
 def _operand_shape(name: str) -> jax.ShapeDtypeStruct:

@@ -75,6 +75,8 @@ class Program(NamedTuple):
       reset: loop state -> the same with the metrics and counts since the last log line at zero.
       leave_out: loop state -> the same with the step counter moved on by one.
       fold_key: (loop state, number) -> the same with the number folded into the state's key.
+      loop: (operands, (loop state, order), split, key, steps) -> (loop state, order): `advance`
+        before it is compiled, for maps over members.
       compiled: (operands, loop state, epoch) -> the compiled function that `advance` calls.
       flops: floating-point operations of one step by scope.
       branches: number of alternative forms of the step, of which each step executes one.
@@ -91,6 +93,7 @@ class Program(NamedTuple):
     reset: Callable[[LoopState], LoopState]
     leave_out: Callable[[LoopState], LoopState]
     fold_key: Callable[[LoopState, int], LoopState]
+    loop: Callable[..., tuple[LoopState, jax.Array]]
     compiled: Callable[[Operands, LoopState, Epoch], jax.stages.Compiled]
     flops: Counter[str]
     branches: int
@@ -186,6 +189,7 @@ def compile_step(spec: StepSpec) -> Program:
             lambda c, number: _unless_bad(c, key=jax.random.fold_in(c.state.key, number)),
             donate_argnums=0,
         ),
+        loop=loop,
         compiled=compiled,
         flops=flops.count(jaxpr),
         branches=flops.branches(jaxpr),
@@ -197,6 +201,13 @@ def compile_step(spec: StepSpec) -> Program:
 def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metrics]:
     """Jits a task's evaluation, a function from (operands, state, batch) to metrics."""
     return jax.jit(task_functions(spec).evaluate, out_shardings=sharding.replicated(spec.mesh))
+
+
+def clear_programs() -> None:
+    """Frees the memory of all compiled programs of this process."""
+    for cached in (compile_step, compile_evaluate, task_functions):
+        cached.cache_clear()
+    jax.clear_caches()
 
 
 def _order(spec: StepSpec, split: batches.Split, key: Key, epoch: int | jax.Array) -> jax.Array:

@@ -64,6 +64,7 @@ def descriptions(draw):
         widths=tuple(sorted(draw(st.sets(st.integers(1, 2**31), max_size=4)))),
         per_row=draw(st.integers(1, 2**31 - 1)),
         constants=tuple((name, nested(a.tolist())) for name, a in constants.items()),
+        operands=tuple(name for name in constants if draw(st.booleans())),
         vocabulary=draw(COUNTS) if tokenizer is None else len(tokenizer),
         tokenizer=tokenizer,
     )
@@ -137,6 +138,35 @@ def test_more_constants_leave_the_others_as_they_are():
             with_constants(spec, odd=odd)
 
 
+def test_descriptions_that_differ_in_operands_are_equal_without_them():
+    spec = dataclasses.replace(SPEC, constants=(("mean", (1.0, 2.0)), ("std", (3.0, 0.1))))
+    other = spec.with_operands({"mean": (4.0, 5.0)})
+    assert spec.without_operands() == spec
+    one, two = (dataclasses.replace(s, operands=("mean",)) for s in (spec, other))
+    assert one != two
+    assert one.without_operands() == two.without_operands()
+    assert hash(one.without_operands()) == hash(two.without_operands())
+    np.testing.assert_array_equal(two.operand_values()["mean"], np.float32([4, 5]))
+    longer = one.with_operands({"mean": (4.0, 5.0, 6.0)})
+    assert longer.without_operands() != one.without_operands()
+
+    @jax.jit
+    def normalized(mean):
+        traced = one.with_operands({"mean": mean})
+        return traced.constant("mean") / traced.constant("std")
+
+    expected = np.float32([4, 5]) / np.float32([3, 0.1])
+    np.testing.assert_allclose(normalized(two.constant("mean")), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("names", [["std"], [5], "mean", ["class_counts"]])
+def test_operands_that_are_no_constants_are_refused(names):
+    values = json.loads(SPEC.to_json()) | {"operands": names}
+    values["constants"]["class_counts"] = [1.0, 2.0]
+    with pytest.raises(UserError, match="not a valid description"):
+        DataSpec.from_json(json.dumps(values), SPEC.tokenizer_json())
+
+
 KNOWN = Characters("abc")
 SPEC = DataSpec(
     name="name",
@@ -170,6 +200,7 @@ OTHERS = {
     "widths": (2, 6),
     "per_row": 4,
     "constants": (("mean", ((0.5,), (1.5,))),),
+    "operands": ("mean",),
     "vocabulary": 8,
 }
 APART = {"source": "elsewhere", "tokenizer": Words(["a", "b", "c"])}

@@ -30,7 +30,7 @@ def train(name, *flags, devices=8, nudge=False):
     data = mnist_cnn.load(config)
     mesh = sharding.mesh(config, jax.devices()[:devices])
     spec = step_spec.step_spec(mnist_cnn.build, config, data, mesh)
-    numbers = step_spec.device_operands(config, mesh)
+    numbers = step_spec.device_operands(config, data.spec, mesh)
     made = train_step.compile_step(spec)
     key = jax.random.key(1)
     split = sharding.put(data.train, sharding.replicated(mesh))

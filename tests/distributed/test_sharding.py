@@ -37,7 +37,7 @@ def look(batch):
 for n in (1, 2, 4, 8):
     mesh = sharding.mesh(config, jax.devices()[:n])
     spec = step_spec.step_spec(small.build, config, data, mesh)
-    numbers = step_spec.device_operands(config, mesh)
+    numbers = step_spec.device_operands(config, data.spec, mesh)
     made = train_step.compile_step(spec)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     key = jax.random.key(1)

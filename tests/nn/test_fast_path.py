@@ -32,7 +32,7 @@ def test_no_convolution_leaves_the_fast_path(case, dtype):
     mesh = sharding.mesh(config)
     program = compile_step(step_spec(experiment.build, config, data, mesh))
     assert program.loops
-    key, numbers = jax.random.key(0), device_operands(config, mesh)
+    key, numbers = jax.random.key(0), device_operands(config, data.spec, mesh)
     epoch = Epoch(data.train, key, program.order({}, key, 0))
     text = program.compiled(numbers, program.start(numbers, key), epoch).as_text()
     found = re.findall(r"= (\w+)\[[^\n]* convolution\(([^\n]*)", text)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl import checksums, tree
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.run import checkpoint_record
+from jaxdl.run import checkpoint, checkpoint_record
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError
 from jaxdl.run.recovery import restore_latest_valid
@@ -54,6 +54,48 @@ def test_a_state_comes_back_bit_by_bit(tmp_path):
     assert jax.tree.structure(found.state) == jax.tree.structure(state())
     assert found.record["best"] == BEST | {"step": 5}
     assert (found.step, found.log) == (5, "a\nb\n")
+
+
+def save_soon(checkpoints, step, keep=()):
+    checkpoints.save(step, state(step), RECORD | {"step": step}, f"log {step}", keep, soon=True)
+
+
+def save_now(checkpoints, step, keep=()):
+    checkpoints.save(step, state(step), RECORD | {"step": step}, f"log {step}", keep)
+    checkpoints.wait()
+
+
+def test_of_copies_that_may_wait_the_last_is_written_before_the_next_that_keeps_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    save_soon(checkpoints, 1)
+    save_soon(checkpoints, 2)
+    assert checkpoints.steps() == []
+    save_now(checkpoints, 3, keep=(2,))
+    assert checkpoints.steps() == [2, 3]
+    assert tree.digest(checkpoints.restore(2, state()).state) == tree.digest(state(2))
+    assert checkpoints.read(2)[1] == "log 2"
+    save_soon(checkpoints, 4)
+    save_now(checkpoints, 5, keep=(2,))  # 4 is not the best any more
+    assert checkpoints.steps() == [2, 3, 5]
+    save_soon(checkpoints, 6)
+    save_now(checkpoints, 6, keep=(6,))
+    assert checkpoints.steps() == [5, 6]
+    save_soon(checkpoints, 7, keep=(6,))
+    checkpoints.close()
+    assert checkpoints.steps() == [6, 7]
+
+
+def test_a_copy_is_written_at_once_if_the_last_write_is_long_ago(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "c")
+    monkeypatch.setattr(checkpoint, "SOON", 0.0)
+    save_soon(checkpoints, 1)
+    checkpoints.wait()
+    assert checkpoints.steps() == [1]
+    monkeypatch.setattr(checkpoint, "SOON", 60.0)
+    save_soon(checkpoints, 2)
+    checkpoints.forget()
+    checkpoints.close()
+    assert checkpoints.steps() == [1]
 
 
 def test_shapes_of_a_state_will_do(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ for argument in "$@"; do
   case $argument in
     --parsable | --requeue | --ntasks=1 | --cpus-per-task=2 | --gpus-per-task=1) ;;
     --job-name=*) name=${argument#*=} ;;
-    --array=0-*%2) last=${argument##*-}; last=${last%\%*} ;;
+    --array=0-[01]) last=${argument##*-} ;;
     --chdir=*) test -d "${argument#*=}" ;;
     --output=*/%A_%a.log) test -d "$(dirname "${argument#*=}")" ;;
     *) echo "sbatch: unknown $argument" >&2; exit 1 ;;
@@ -52,14 +53,19 @@ def waiting(queue):
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def work(queue, times):
-    """Runs the first jobs that wait, as Slurm would."""
+def work(queue, times, status=0):
+    """Runs the first tasks that wait, as Slurm would."""
     for line in waiting(queue)[:times]:
         name, task = line.split()
         environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
-        subprocess.run(["sh", str(queue / f"{name}.sh")], env=environment, check=True)
+        done = subprocess.run(["sh", str(queue / f"{name}.sh")], env=environment)
+        assert done.returncode == status
     left = waiting(queue)[times:]
     (queue / "waiting").write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
+
+
+def starts(folder):
+    return [path.read_text(encoding="utf-8") for path in folder.glob("trials/*/starts")]
 
 
 def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
@@ -70,23 +76,57 @@ def test_slurm_gets_each_trial_once_until_it_is_done(queue, tmp_path, capsys):
         return [line["state"] for line in Ledger.read(folder).lines.values()]
 
     assert sweep() == ["queued"] * 4
-    assert len(waiting(queue)) == 4
+    assert len(waiting(queue)) == 2  # each has two trials
     assert "4 trials submitted as Slurm job 4711" in capsys.readouterr().err
-    work(queue, 2)
-    assert sweep() == ["done", "done", "queued", "queued"]
-    assert len(waiting(queue)) == 2  # what waits is not handed in again
-    (queue / "waiting").write_text(waiting(queue)[1] + "\n", encoding="utf-8")  # one is lost
-    with pytest.raises(TrainingError, match="1 of 4 trials failed"):
+    work(queue, 1)
+    assert sweep() == ["done", "queued", "done", "queued"]
+    assert len(waiting(queue)) == 1  # what waits is not handed in again
+    (queue / "waiting").write_text("", encoding="utf-8")  # it is lost
+    with pytest.raises(TrainingError, match="2 of 4 trials failed"):
         sweep()
-    assert len(waiting(queue)) == 1
-    assert sweep() == ["done", "done", "queued", "queued"]
+    assert sweep() == ["done", "queued", "done", "queued"]
     assert len(waiting(queue)) == 2
     work(queue, 2)
     assert sweep() == ["done"] * 4
     assert waiting(queue) == []
-    starts = [path.read_text(encoding="utf-8") for path in folder.glob("trials/*/starts")]
-    assert starts == ["begun\nended\n"] * 4
+    assert starts(folder) == ["begun\nended\n"] * 4
     assert (folder / "logs" / "seed=0.log").read_text(encoding="utf-8") == "done\n"
+
+
+def test_a_share_goes_on_after_a_trial_that_failed(queue, tmp_path):
+    folder = tmp_path / "sweep"
+    flags = [*FLAGS[:4], "--how=badly,killed,well", "--sleep=0"]
+
+    def sweep():
+        command(["sweep", "tests.quick", f"--workdir={folder}", *flags])
+
+    sweep()
+    tasks = waiting(queue)
+    assert len(tasks) == 2
+    work(queue, 1, status=1)
+    (queue / "waiting").write_text("\n".join(tasks), encoding="utf-8")  # as if it still ran
+    with pytest.raises(TrainingError, match=r"1 of 3 trials failed \(how=badly\)"):
+        sweep()
+    states = {name: line["state"] for name, line in Ledger.read(folder).lines.items()}
+    assert states == {"how=badly": "failed", "how=killed": "queued", "how=well": "done"}
+    assert sorted(starts(folder)) == ["begun\n", "begun\nended\n"]
+
+
+def test_a_signal_ends_the_trial_and_its_share(queue, tmp_path):
+    folder = tmp_path / "sweep"
+    flags = [*FLAGS[:1], "--jobs=1", *FLAGS[2:4], "--fate=waits", "--seed=0,1"]
+    command(["sweep", "tests.fates", f"--workdir={folder}", *flags])
+    words = [sys.executable, "-m", "jaxdl.sweep.slurm", str(folder / "slurm" / "0.jsonl"), "0"]
+    task = subprocess.Popen(words, stderr=subprocess.PIPE, encoding="utf-8")
+    log = folder / "logs" / "seed=0.log"
+    while not log.exists() or "waits\n" not in log.read_text(encoding="utf-8"):
+        assert task.poll() is None
+        time.sleep(0.01)
+    task.terminate()
+    assert "stopped by signal 15" in task.communicate()[1]
+    assert task.returncode == 143
+    assert log.read_text(encoding="utf-8").endswith("waits\nsaved\n")
+    assert not (folder / "logs" / "seed=1.log").exists()
 
 
 def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
@@ -100,10 +140,10 @@ def test_a_trial_that_runs_is_not_run_twice(queue, tmp_path):
         found = subprocess.run(words, capture_output=True, encoding="utf-8")
     assert (found.returncode, found.stdout) == (1, "")
     assert "seed=0 is already running" in found.stderr
-    assert not (folder / "trials").exists()
+    assert not (folder / "trials" / "seed=0").exists()
     subprocess.run(words, check=True)
     subprocess.run(words, check=True)  # done: nothing happens
-    assert (folder / "trials" / "seed=0" / "starts").read_text(encoding="utf-8") == "begun\nended\n"
+    assert starts(folder) == ["begun\nended\n"] * 2
 
 
 def test_what_slurm_does_not_take_is_said(queue, tmp_path):

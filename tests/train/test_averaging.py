@@ -50,7 +50,7 @@ def test_the_metrics_are_those_of_the_mean_of_what_is_evaluated(flags, averaged,
     variables = parameter_groups.unflatten(eval_variables(states[-1]), mean)
     spec = step_spec(tunable.build, config, DATA, mesh)
     state = with_average(states[-1], variables)
-    expected = evaluate_split(spec, device_operands(config, mesh), state, DATA.test)
+    expected = evaluate_split(spec, device_operands(config, DATA.spec, mesh), state, DATA.test)
     for name, value in expected.items():
         assert summary[f"average/test/{name}"] == pytest.approx(float(value), rel=1e-6)
     assert summary["average/test/loss"] != summary["test/loss"]

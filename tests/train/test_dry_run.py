@@ -148,10 +148,10 @@ def test_checkpoints_are_in_the_time(small, tmp_path, monkeypatch):
 def test_a_checkpoint_is_timed(small, capsys):
     config = small.Config(batch_size=16)
     mesh = sharding.mesh(config)
-    program = train_step.compile_step(
-        step_spec.step_spec(small.build, config, small.load(config), mesh)
-    )
-    carry = program.start(step_spec.device_operands(config, mesh), jax.random.key(0))
+    data = small.load(config)
+    program = train_step.compile_step(step_spec.step_spec(small.build, config, data, mesh))
+    numbers = step_spec.device_operands(config, data.spec, mesh)
+    carry = program.start(numbers, jax.random.key(0))
     assert dry_run._seconds_to_save(carry, 1, mesh, 1.0) > 0
     assert dry_run._seconds_to_save(carry, 10**18, mesh, 1.0) == 0
     assert "no room in" in capsys.readouterr().err

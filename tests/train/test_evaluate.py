@@ -17,7 +17,7 @@ def test_every_example_counts_once_whatever_the_batch_size(batch_size, small):
     task = small.build(config, data.spec)
     state = task.init(jax.random.key(0))
     spec = step_spec(small.build, config, data, ONE)
-    found = evaluate_split(spec, device_operands(config, ONE), state, data.validation)
+    found = evaluate_split(spec, device_operands(config, data.spec, ONE), state, data.validation)
     n = len(data.validation["label"])
     whole = {**data.validation, "mask": np.ones(n, np.float32)}
     expected = {name: float(t) / float(c) for name, (t, c) in task.evaluate(state, whole).items()}
@@ -45,5 +45,5 @@ def test_one_program_for_all_splits(small):
     state = small.build(config, data.spec).init(jax.random.key(0))
     state = jax.device_put(state, sharding.replicated(ONE))
     for split in (data.validation, data.test, data.train):
-        evaluate_split(spec, device_operands(config, ONE), state, split)
+        evaluate_split(spec, device_operands(config, data.spec, ONE), state, split)
     assert len(traced) == 1

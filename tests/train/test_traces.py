@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import experiments
-from experiments import mnist_lenet
+from experiments import diabetes_regression, iris_mlp, mnist_lenet, tabular_mlp
 from jaxdl import augment, hyperparameters, losses, metrics, optim, regularizers, schedules
 from jaxdl.config import RunConfig, flag
 from jaxdl.data.describe import describe
@@ -190,6 +190,36 @@ def test_24_settings_of_lenet_are_one_program(tmp_path):
     for number in range(1, 24):
         assert compiled(lambda: train(number)) == []  # noqa: B023
     assert len({summary["test/loss"] for summary in ends}) == 24
+
+
+@pytest.mark.parametrize(
+    ("experiment", "dataset"),
+    [(iris_mlp, "iris"), (diabetes_regression, "embedded"), (tabular_mlp, "wine")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_splits_by_several_seeds_are_one_program(experiment, dataset, tmp_path):
+    def train(seed):
+        flags = {"dataset": dataset, "num_steps": 2, "batch_size": 32, "seed": seed}
+        return experiment.run(experiment.Config(workdir=str(tmp_path / str(seed)), **flags))
+
+    first = train(0)
+    assert compiled(lambda: train(1)) == []
+    assert train(2)["train/loss"] != first["train/loss"]
+
+
+def test_a_constant_that_is_needed_while_compiling_is_named(tmp_path):
+    def build(config, spec):
+        np.asarray(spec.constant("std"))
+        return iris_mlp.build(config, spec)
+
+    config = iris_mlp.Config(workdir=str(tmp_path / "run"), num_steps=2)
+    data = iris_mlp.load(config)
+    with pytest.raises(UserError, match="leave 'std' out of the operands of the data"):
+        loop.train(config, build, data, best=("loss", min))
+    assert not (tmp_path / "run").exists()
+    spec = dataclasses.replace(data.spec, operands=("mean",))
+    data = dataclasses.replace(data, spec=spec)
+    assert loop.train(config, build, data, best=("loss", min))["step"] == 2
 
 
 @dataclasses.dataclass(frozen=True)

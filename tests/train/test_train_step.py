@@ -24,7 +24,7 @@ def parts(small):
     data = small.load(config)
     mesh = sharding.mesh(config)
     program = train_step.compile_step(step_spec.step_spec(small.build, config, data, mesh))
-    numbers = step_spec.device_operands(config, mesh)
+    numbers = step_spec.device_operands(config, data.spec, mesh)
     split = jax.device_put(data.train, sharding.replicated(mesh))
     key = jax.random.key(1)
 
@@ -122,7 +122,7 @@ def test_convolutions_of_others_keep_out_of_the_loop_on_a_cpu(small):
 
         program = train_step.compile_step(step_spec.step_spec(build, config, data, mesh))
         assert program.loops == (conv is Conv)
-        key, numbers = jax.random.key(0), step_spec.device_operands(config, mesh)
+        key, numbers = jax.random.key(0), step_spec.device_operands(config, data.spec, mesh)
         epoch = train_step.Epoch(data.train, key, program.order({}, key, 0))
         carry, _ = program.advance(numbers, program.start(numbers, key), epoch, 3)
         assert int(carry.state.step) == 3
