@@ -39,11 +39,13 @@ class Inputs(NamedTuple):
       form: kind of the inputs, one of FORMS.
       entries: shape of one example and type of each entry of a batch that the model reads.
       spec: description of the data that the model was trained on.
+      delimiter: separator of the cells of the table that the model was trained on.
     """
 
     form: str
     entries: dict[str, jax.ShapeDtypeStruct]
     spec: DataSpec
+    delimiter: str = ","
 
     @property
     def entry(self) -> jax.ShapeDtypeStruct:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdl.config import RunConfig
 from jaxdl.data.spec import DataSpec
+from jaxdl.data.table_columns import DELIMITERS
 from jaxdl.errors import UserError
 from jaxdl.export.answers import answer
 from jaxdl.export.inputs import (
@@ -101,7 +102,8 @@ class TrainedModel:
     @functools.cached_property
     def accepts(self) -> Inputs:
         """Kind of inputs that `predict` takes: images, rows of a table, texts or arrays."""
-        return inputs_of(self.task.predict, self.spec)
+        delimiter = DELIMITERS.get(getattr(self.config, "delimiter", ""), ",")
+        return inputs_of(self.task.predict, self.spec)._replace(delimiter=delimiter)
 
     def predict(self, inputs: Any, *, length: int = 100) -> Any:
         """Answers for any number of inputs, with the names and units of the data.

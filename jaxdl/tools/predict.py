@@ -18,6 +18,7 @@ from jaxdl.export import answers, input_files
 from jaxdl.export.input_files import Item
 from jaxdl.export.inputs import ARRAY, IMAGE, PROMPT, SOURCE, describe, stack
 from jaxdl.export.model import TrainedModel
+from jaxdl.run.workdir import FILES
 
 FORMATS = (".csv", ".json", ".npz")  # of --output
 MOST_SAID = 20  # inputs without an answer that are named one by one
@@ -58,7 +59,7 @@ def predict(
     """
     if top_k < 1:
         raise UserError(f"--top_k={top_k}: give at least 1")
-    _check_output(model, output)
+    _check_output(model, names, output)
     inputs = model.accepts
     if not names and inputs.form in (IMAGE, ARRAY):
         raise UserError(f"no files: name some, as the model takes {describe(inputs)}")
@@ -79,11 +80,11 @@ def predict(
         raise _unanswered(answered)
 
 
-def _check_output(model: TrainedModel, output: Path | None) -> None:
+def _check_output(model: TrainedModel, names: Sequence[str], output: Path | None) -> None:
     """Checks the kind and the place of the output before any work is done.
 
     Raises:
-      UserError: it is a folder or in none, or has a form that these answers do not have.
+      UserError: it is an input, a folder or in none, or has a form that these answers do not have.
     """
     is_text = model.accepts.form in (PROMPT, SOURCE)
     formats = FORMATS[:2] if is_text else FORMATS[2:] if model.kind == "images" else FORMATS
@@ -95,6 +96,11 @@ def _check_output(model: TrainedModel, output: Path | None) -> None:
         raise UserError(f"--output={output}: name a file that ends in {' or '.join(formats)}")
     if not output.parent.is_dir():
         raise UserError(f"--output={output}: {output.parent} is not a folder: make it first")
+    for path in map(Path, names):
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UserError(f"--output={output} is the input {path}: name another file")
+    if output.name in FILES and output.parent.resolve() == model.run.folder.resolve():
+        raise UserError(f"--output={output} is a file of the run: name another file")
 
 
 def _unanswered(answered: Answered) -> UserError:
