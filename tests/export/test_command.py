@@ -14,6 +14,7 @@ from jaxdl.export import card, folder
 from jaxdl.run import logger
 from jaxdl.tools import export_run as exporting
 from jaxdl.tools import latency, latency_side
+from tests.export.models import train
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
@@ -64,7 +65,7 @@ def test_the_folder_must_be_new(run, exported):
 
 
 def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
-    found = iter([1e-3, 1e-3, 1e-5])  # of both batch sizes, and of the run itself
+    found = iter([0.0, 1e-3, 1e-3, 1e-5])  # of the weights, both batch sizes, and of the run itself
     monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
     with pytest.raises(TrainingError, match="differs by more than 1e-05"):
         command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
@@ -72,7 +73,7 @@ def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatch, capsys):
-    found = iter([1e-3, 0.0, 3e-4])
+    found = iter([0.0, 1e-3, 0.0, 3e-4])
     monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
     command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
     assert "the run itself, batch sizes (1, 77): largest relative error 3.0e-04" in (
@@ -87,12 +88,37 @@ def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatc
         ("--format=", "give one or more of stablehlo"),
         ("--dtype=float16", "give one of float32, bfloat16"),
         ("--quantize=int4", "give one of int8"),
+        ("--quantize=int8 --format=torch", "--quantize=int8 with --format=torch, whose weights"),
+        ("--dtype=bfloat16 --format=stablehlo,torch", "float32: leave --dtype out, or torch"),
     ],
 )
 def test_unknown_choices(flag, why, run, tmp_path):
     with pytest.raises(UserError, match=why):
-        command(["export", str(run), f"--output={tmp_path / 'it'}", flag])
+        command(["export", str(run), f"--output={tmp_path / 'it'}", *flag.split()])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_files_of_weights_are_read_back(run, tmp_path, monkeypatch, capsys, form):
+    name = {"torch": "torch.safetensors", "safetensors": "weights.safetensors"}[form]
+    words = ["export", str(run), f"--format={form}", "--check"]
+    command([*words, f"--output={tmp_path / 'a'}"])
+    assert f"{name}, read back: largest relative error 0.0e+00" in capsys.readouterr().out
+    read = exporting.tensor_file.read
+    monkeypatch.setattr(
+        exporting.tensor_file, "read", lambda path: {n: 2 * a for n, a in read(path).items()}
+    )
+    with pytest.raises(TrainingError, match=f"{name}, read back: .*error 1.0e.00, more than 1e-06"):
+        command([*words, f"--output={tmp_path / 'b'}"])
+    assert not (tmp_path / "b").exists()
+
+
+def test_weights_for_pytorch_with_statistics_are_read_back(tmp_path, capsys):
+    flags = ["--dataset=synthetic", "--image_size=8", "--num_steps=1", "--batch_size=4"]
+    train("mnist_cnn", tmp_path / "run", *flags, "--norm=batch")
+    path = tmp_path / "it"
+    command(["export", str(tmp_path / "run"), "--format=torch", "--check", f"--output={path}"])
+    assert "read back: largest relative error 0.0e+00" in capsys.readouterr().out
 
 
 def test_onnx_computes_in_float32(run, tmp_path):
