@@ -22,6 +22,7 @@ from jaxdl.export.inputs import (
     IMAGE,
     PROMPT,
     ROW,
+    SERIES,
     SOURCE,
     Inputs,
     check_arrays,
@@ -41,11 +42,15 @@ class Item(NamedTuple):
       name: name of the input for a table: its file, its file and line, or the text itself.
       value: arrays of an example by entry; a text to continue or to translate; or the error.
       where: file and line, for a message.
+      start: of a window of a series, rows before it.
+      skip: of a window of a series, first positions that the window before has too.
     """
 
     name: str
     value: Any
     where: str
+    start: int = 0
+    skip: int = 0
 
 
 def read(names: Sequence[str], inputs: Inputs) -> Iterator[Item]:
@@ -92,6 +97,12 @@ def _read(name: str, inputs: Inputs) -> Iterator[Item]:
         yield _item(name, name, inputs)
     elif inputs.form == ROW:
         yield from _rows(name, inputs)
+    elif inputs.form == SERIES:
+        (entry,), label = inputs.entries, _label(name)
+        for window in input_tables.series(_text(name), label, inputs):
+            is_wrong = isinstance(window.value, UserError)
+            value = window.value if is_wrong else {entry: window.value}
+            yield Item(label, value, window.where, window.start, window.skip)
     else:
         yield from _lines(name, inputs)
 

@@ -1,15 +1,35 @@
-"""Rows of a table in CSV as inputs of a trained model.
+"""Rows of a table in CSV, and windows of a time series, as inputs of a trained model.
 
-Shapes: D columns.
+Shapes: T positions of a window with C columns.
 """
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from jaxdl.data.columns import parse_columns
 from jaxdl.data.table_columns import DELIMITERS, MISSING
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.export.inputs import Inputs, columns_of
+
+
+class Window(NamedTuple):
+    """Window of a series.
+
+    Attributes:
+      value: float32 [T, C], NaN where a value is missing; or the mistake.
+      where: file and rows, for a message.
+      start: number of rows before the window.
+      skip: first positions that the window before has too.
+    """
+
+    value: np.ndarray | UserError
+    where: str
+    start: int
+    skip: int
 
 
 def rows(text: str, name: str, inputs: Inputs) -> Iterator[tuple[str, dict[str, str] | UserError]]:
@@ -135,3 +155,35 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def series(text: str, name: str, inputs: Inputs) -> list[Window]:
+    """Reads a time series: the last window for a forecast, else windows that cover all rows.
+
+    The last window ends with the last row, and overlaps the one before if it must.
+
+    Args:
+      text: content of a CSV file, whose rows are in the order of time.
+      name: name of the file in messages.
+      inputs: inputs that the model takes.
+
+    Raises:
+      UserError: the file is not such a series, or is shorter than a window.
+    """
+    columns, (T, _) = inputs.spec.columns, inputs.entry.shape
+    if names := _first(text, ","):
+        _header(name, names, columns, True, ",")
+    _, values = parse_columns(text, name, columns, "correct it")
+    count = len(values)
+    if count < T:
+        raise UserError(f"{name} has {count:,} rows, and a window has {T:,}: give at least as many")
+    starts = [] if inputs.is_forecast else [*range(0, count - T, T)]
+    windows, end = [], count - T if inputs.is_forecast else 0
+    for start in (*starts, count - T):
+        value, where = values[start : start + T], f"{name}, rows {start + 1:,} to {start + T:,}"
+        found: np.ndarray | UserError = value.astype(np.float32)
+        if np.isnan(value).all():
+            found = UserError(f"{where}: all values are missing: give some")
+        windows.append(Window(found, where, start, end - start))
+        end = start + T
+    return windows

@@ -19,11 +19,13 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.task import Predict
 
-IMAGE, ROW, TEXT, PROMPT, SOURCE, ARRAY = "image", "row", "text", "prompt", "source", "array"
+IMAGE, ROW, SERIES, ARRAY = "image", "row", "series", "array"
+TEXT, PROMPT, SOURCE = "text", "prompt", "source"
 # Kinds of inputs, each with the words for it in a message.
 FORMS = {
     IMAGE: "images",
     ROW: "rows of a table",
+    SERIES: "time series",
     TEXT: "lines of text to classify",
     PROMPT: "lines of text to continue",
     SOURCE: "lines of text to translate",
@@ -52,6 +54,11 @@ class Inputs(NamedTuple):
         """The entry of a model that reads only one."""
         return next(iter(self.entries.values()))
 
+    @property
+    def is_forecast(self) -> bool:
+        """True if the answer to a window of a series is of the positions after it."""
+        return self.form == SERIES and "y" in {element.name for element in self.spec.elements}
+
 
 def inputs_of(predict: Predict, spec: DataSpec) -> Inputs:
     """Finds out which inputs a model takes.
@@ -76,18 +83,26 @@ def _form(predict: Predict, entries: dict[str, jax.ShapeDtypeStruct], spec: Data
     ((shape, dtype),) = ((x.shape, x.dtype) for x in entries.values())
     if dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3):
         return IMAGE
+    if predict.kind == "numbers" and len(shape) == 2 and shape[1] == len(spec.columns):
+        return SERIES
     return ROW if dtype == np.float32 and len(shape) == 1 else ARRAY
 
 
 def describe(inputs: Inputs) -> str:
     """Words for the inputs that a model takes, for a message."""
-    arrays = ", ".join(f"{name} {_shape(x)}" for name, x in inputs.entries.items())
+    arrays = _arrays(inputs)
     if inputs.form == ARRAY:
-        return f"arrays {arrays}"
-    if inputs.form == ROW and inputs.spec.columns:
-        columns = shortened(", ".join(inputs.spec.columns), 300)
+        return arrays
+    columns = shortened(", ".join(inputs.spec.columns), 300)
+    if inputs.form == ROW and columns:
         return f"rows of a table with the columns {columns}"
-    return f"{FORMS[inputs.form]}, or arrays {arrays}"
+    if inputs.form == SERIES:
+        return f"files of CSV with the columns {columns} in the order of time, or {arrays}"
+    return f"{FORMS[inputs.form]}, or {arrays}"
+
+
+def _arrays(inputs: Inputs) -> str:
+    return f"arrays {', '.join(f'{name} {_shape(x)}' for name, x in inputs.entries.items())}"
 
 
 def _shape(entry: jax.ShapeDtypeStruct) -> str:
@@ -233,7 +248,8 @@ def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
         return {name: encode_row(item, inputs) for name in inputs.entries}
     if inputs.form in (TEXT, PROMPT, SOURCE) and isinstance(item, str):
         return _encode_text(item, inputs)
-    raise UserError(f"a {type(item).__name__}, and the model takes {describe(inputs)}")
+    takes = _arrays(inputs) if inputs.form == SERIES else describe(inputs)  # files have no encoding
+    raise UserError(f"a {type(item).__name__}, and the model takes {takes}")
 
 
 def _encode_text(text: str, inputs: Inputs) -> dict[str, Any]:
