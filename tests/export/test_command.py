@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,17 @@ def test_an_export_describes_itself(run, exported):
     (test,) = [record for record in written["metrics"] if record["split"] == "test"]
     assert test["accuracy"] == summary["best/test/accuracy"]
     assert test["step"] == written["checkpoint"]["step"] == summary["best_step"]
+
+
+def test_the_script_of_one_logit_prints_both_classes(exported, tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1.4, 0.2], [5.0, 1.9]]))
+    words = [sys.executable, "-I", str(exported / "predict.py"), str(tmp_path / "x.npy")]
+    out = subprocess.run(words, capture_output=True, encoding="utf-8", check=True).stdout
+    for line in out.splitlines()[1:]:
+        (first, p), (second, q) = (pair.rsplit(" ", 1) for pair in line.split(", "))
+        assert {first, second} == {"setosa", "not setosa"}
+        assert float(p) >= float(q)
+        assert float(p) + float(q) == pytest.approx(1, abs=2e-3)
 
 
 def test_the_folder_must_be_new(run, exported):
