@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdl import files
+from jaxdl import cli, files
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.export import card, folder
@@ -238,6 +238,20 @@ def test_a_changed_file(name, hostile):
     (path / name).write_bytes(content)
     with pytest.raises(UserError, match="its SHA-256 is another"):
         latency_side.load_stablehlo({"folder": str(path)})
+
+
+def test_a_folder_that_cannot_be_measured_is_one_line(hostile, tmp_path, capfd):
+    path, _ = hostile
+    (path / "weights.safetensors").write_bytes(b"x")
+    for folder_, why in (
+        (path, "its SHA-256 is another"),
+        (tmp_path / "absent", "absent"),
+        (tmp_path, "config.json"),
+    ):
+        assert cli.guard(lambda folder_=folder_: command(["latency", str(folder_)])) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert why in line
 
 
 @pytest.mark.parametrize("name", ["../predict.stablehlo", "/etc/passwd", "", ".x", None])
