@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxdl.data.spec import DataSpec
+from jaxdl.errors import UserError
 from jaxdl.task import Outputs
 
 MOST_NUMBERS = 32  # numbers of an answer that a table has room for
@@ -49,7 +50,16 @@ class Classes:
         ]
 
     def top(self, count: int = 5) -> list[list[tuple[str, np.float32]]]:
-        """Likeliest classes of each example and their probabilities, the likeliest first."""
+        """Likeliest classes of each example and their probabilities, the likeliest first.
+
+        Args:
+          count: number of classes, all if there are fewer.
+
+        Raises:
+          UserError: it is less than 1.
+        """
+        if count < 1:
+            raise UserError(f"top({count}): give at least 1")
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
         return [
             [(self.names[n], row[n]) for n in best]

@@ -129,26 +129,34 @@ def to_batch(inputs: Inputs, given: Any) -> dict[str, np.ndarray] | list[Any]:
         given = given.tolist()
     if isinstance(given, Mapping) and inputs.entries.keys() <= given.keys():
         return check_arrays(inputs, given)
-    if isinstance(given, str | bytes | os.PathLike | Mapping) or hasattr(given, "getexif"):
+    if _is_item(given):
         given = [given]
-    if not isinstance(given, list | tuple) or not _are_items(given):
+    if not isinstance(given, list | tuple) or _is_array(given):
         if len(inputs.entries) != 1:
             names = ", ".join(inputs.entries)
             raise UserError(f"one array, and the model reads {names}: give a dictionary of these")
         return check_arrays(inputs, {next(iter(inputs.entries)): _array(given)})
     if not given:
         raise UserError(f"no examples: give {describe(inputs)}")
-    if inputs.form in (PROMPT, SOURCE):
-        for text in given:
-            encode(inputs, text)  # raises the error
-        return list(given)
-    return stack([encode(inputs, item) for item in given])
+    examples = []
+    for n, item in enumerate(given, 1):
+        try:
+            examples.append(encode(inputs, item))
+        except UserError as error:
+            raise UserError(f"input {n}: {error}" if len(given) > 1 else str(error)) from error
+    return list(given) if inputs.form in (PROMPT, SOURCE) else stack(examples)
 
 
-def _are_items(given: Sequence[Any]) -> bool:
-    """Returns True for a sequence of images, paths, texts or rows by name, or an empty one."""
-    kinds = str | bytes | os.PathLike | Mapping
-    return all(isinstance(item, kinds) or hasattr(item, "getexif") for item in given)
+def _is_array(given: Sequence[Any]) -> bool:
+    """Returns True if a sequence is one array, such as of numbers or of arrays of one shape."""
+    if any(map(_is_item, given)):
+        return False
+    return bool(given) and len({getattr(item, "shape", ()) for item in given}) == 1
+
+
+def _is_item(given: Any) -> bool:
+    """Returns True for an image, a path, a text or a row by name."""
+    return isinstance(given, str | bytes | os.PathLike | Mapping) or hasattr(given, "getexif")
 
 
 def _array(given: Any) -> np.ndarray:
@@ -230,11 +238,11 @@ def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
-    """Encodes one image, row or text as an example.
+    """Encodes one image, row, text or array as an example.
 
     Args:
       inputs: inputs that the model takes.
-      item: path or Pillow's image, values by column, or text.
+      item: path or Pillow's image, values by column, text, or an array of one example.
 
     Returns:
       The arrays of one example by entry.
@@ -242,6 +250,11 @@ def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
     Raises:
       UserError: the model does not take it, or it cannot be encoded.
     """
+    if inputs.form not in (PROMPT, SOURCE) and len(inputs.entries) == 1 and not _is_item(item):
+        arrays = check_arrays(inputs, {name: item for name in inputs.entries})
+        if any(len(array) != 1 for array in arrays.values()):
+            raise UserError(f"an array {list(np.shape(item))} in a list: give one example in each")
+        return {name: array[0] for name, array in arrays.items()}
     if inputs.form == IMAGE and not isinstance(item, Mapping | bytes):
         return {name: read_image(item, x.shape) for name, x in inputs.entries.items()}
     if inputs.form == ROW and isinstance(item, Mapping):

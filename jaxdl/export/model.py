@@ -111,7 +111,8 @@ class TrainedModel:
         Args:
           inputs: arrays in the data set's own format; or, one or a list: paths of images, images of
             Pillow, texts, or rows as dictionaries or a data frame of Pandas. It depends on the
-            model which of these it takes, see `accepts`.
+            model which of these it takes, see `accepts`. A list may mix them with arrays of one
+            example each.
           length: characters to write after each prompt, of a language model.
 
         Returns:
