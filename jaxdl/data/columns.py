@@ -16,6 +16,7 @@ from jaxdl.errors import UserError, shortened
 MISSING = {"", "na", "n/a", "nan", "null"}  # cells without a value, in lower case
 LARGEST = 1e30  # largest absolute value of a cell: its square is a float32
 MOST_COLUMNS = 4096
+BY_COLUMNS = "name only columns of numbers by --columns=a,b"
 
 
 def read_columns(path: Path, columns: tuple[str, ...] = ()) -> tuple[tuple[str, ...], np.ndarray]:
@@ -34,11 +35,37 @@ def read_columns(path: Path, columns: tuple[str, ...] = ()) -> tuple[tuple[str, 
       UserError: the file cannot be read, is no CSV file with a line of names, lacks a column, or
         has a cell in one of the columns that is not a finite number.
     """
-    rows = _rows(path)
+    try:
+        # Text and cells take several times the file's size.
+        content = files.read_bytes(path, memory.installed() // 16, follow=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): give a CSV file") from error
+    try:
+        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error.reason}): convert the file") from error
+    return parse_columns(text, str(path), columns)
+
+
+def parse_columns(
+    text: str, path: str, columns: tuple[str, ...] = (), advice: str = BY_COLUMNS
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Reads columns of numbers from the text of a CSV file, see `read_columns`.
+
+    Args:
+      text: the text.
+      path: name of the file in messages.
+      columns: names of the columns to read; empty: all.
+      advice: way out in the message about a cell that is not a number.
+
+    Raises:
+      UserError: as `read_columns`.
+    """
+    rows = _rows(text, path)
     header = rows[0][1]
     if all(_number(cell) is not None for cell in header):
         raise UserError(f"{path}, line 1 has no names: put a line of column names above the rows")
-    where = positions(header, columns, str(path))
+    where = positions(header, columns, path)
     values = np.empty((len(rows) - 1, len(where)))
     for n, (line, cells) in enumerate(rows[1:]):
         if len(cells) != len(header):
@@ -51,25 +78,15 @@ def read_columns(path: Path, columns: tuple[str, ...] = ()) -> tuple[tuple[str, 
             if value is None:
                 raise UserError(
                     f"{path}, line {line:,}, column {shortened(header[column], 40)}: "
-                    f"{shortened(cells[column], 40)!r} is not a number of at most 1e30: name only "
-                    "columns of numbers by --columns=a,b, and leave a cell empty where a value is "
-                    "missing"
+                    f"{shortened(cells[column], 40)!r} is not a number of at most 1e30: {advice}, "
+                    "and leave a cell empty where a value is missing"
                 )
             values[n, m] = value
     return tuple(header[n] for n in where), values
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
+def _rows(text: str, path: str) -> list[tuple[int, list[str]]]:
     """Splits a CSV file into rows of cells, each with the number of its last line."""
-    try:
-        # Text and cells take several times the file's size.
-        content = files.read_bytes(path, memory.installed() // 16, follow=True)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give a CSV file") from error
-    try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason}): convert the file") from error
     if "\0" in text:
         raise UserError(f"{path} has NUL characters, so it is not a CSV file: give another file")
     reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True)

@@ -1,15 +1,17 @@
 """Answers of a trained model: its outputs with the names and units of the data.
 
-Shapes: N examples, K classes.
+Shapes: N examples, K classes; H positions of a window of a series with C columns.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdl.data.spec import DataSpec
+from jaxdl.errors import UserError
 from jaxdl.task import Outputs
 
 MOST_NUMBERS = 32  # numbers of an answer that a table has room for
@@ -48,7 +50,16 @@ class Classes:
         ]
 
     def top(self, count: int = 5) -> list[list[tuple[str, np.float32]]]:
-        """Likeliest classes of each example and their probabilities, the likeliest first."""
+        """Likeliest classes of each example and their probabilities, the likeliest first.
+
+        Args:
+          count: number of classes, all if there are fewer.
+
+        Raises:
+          UserError: it is less than 1.
+        """
+        if count < 1:
+            raise UserError(f"top({count}): give at least 1")
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
         return [
             [(self.names[n], row[n]) for n in best]
@@ -125,6 +136,33 @@ def to_columns(answer: Any, kind: str, top_k: int) -> dict[str, list[Any]] | Non
             values = map(_shortest, flat[:, n])
             columns[f"{name}_{n + 1}" if flat.shape[1] > 1 else name] = list(values)
     return None if kind == "images" or len(columns) > MOST_NUMBERS else columns
+
+
+def to_series(
+    windows: np.ndarray,
+    places: Sequence[tuple[str, int, int]],
+    names: Sequence[str],
+    position: str,
+) -> dict[str, list[Any]]:
+    """Columns of a table with a row for each position of windows.
+
+    Args:
+      windows: answers [N, H, C].
+      places: of each window, the name of its input, the number of positions before it, and the
+        number of its first positions to leave out.
+      names: names of the C columns. One that the table has already gets an underscore.
+      position: name of the column with the number of each position, from 1 on.
+    """
+    columns: dict[str, list[Any]] = {"input": [], position: []}
+    for window, (name, start, skip) in zip(windows, places, strict=True):
+        columns["input"] += [name] * (len(window) - skip)
+        columns[position] += range(start + skip + 1, start + len(window) + 1)
+    kept = [window[skip:] for window, (*_, skip) in zip(windows, places, strict=True)]
+    for name, values in zip(names, np.concatenate(kept).T, strict=True):
+        while name in columns:
+            name += "_"
+        columns[name] = list(map(_shortest, values))
+    return columns
 
 
 def _shortest(value: np.generic) -> Any:

@@ -3,7 +3,6 @@
 A file, or an input in it, that cannot be read is an item with an error: the others are still read.
 """
 
-import csv
 import math
 import os
 import sys
@@ -17,15 +16,16 @@ import numpy as np
 from jaxdl import files, memory
 from jaxdl.data.folder import ENDINGS
 from jaxdl.errors import UserError, first_line, shortened
+from jaxdl.export import input_tables
 from jaxdl.export.inputs import (
     ARRAY,
     IMAGE,
     PROMPT,
     ROW,
+    SERIES,
     SOURCE,
     Inputs,
     check_arrays,
-    columns_of,
     describe,
     encode,
 )
@@ -42,11 +42,15 @@ class Item(NamedTuple):
       name: name of the input for a table: its file, its file and line, or the text itself.
       value: arrays of an example by entry; a text to continue or to translate; or the error.
       where: file and line, for a message.
+      start: of a window of a series, rows before it.
+      skip: of a window of a series, first positions that the window before has too.
     """
 
     name: str
     value: Any
     where: str
+    start: int = 0
+    skip: int = 0
 
 
 def read(names: Sequence[str], inputs: Inputs) -> Iterator[Item]:
@@ -93,6 +97,12 @@ def _read(name: str, inputs: Inputs) -> Iterator[Item]:
         yield _item(name, name, inputs)
     elif inputs.form == ROW:
         yield from _rows(name, inputs)
+    elif inputs.form == SERIES:
+        (entry,), label = inputs.entries, _label(name)
+        for window in input_tables.series(_text(name), label, inputs):
+            is_wrong = isinstance(window.value, UserError)
+            value = window.value if is_wrong else {entry: window.value}
+            yield Item(label, value, window.where, window.start, window.skip)
     else:
         yield from _lines(name, inputs)
 
@@ -163,81 +173,15 @@ def _lines(name: str, inputs: Inputs) -> Iterator[Item]:
 
 
 def _rows(name: str, inputs: Inputs) -> Iterator[Item]:
-    """Reads the rows of a table in CSV, or separated by tabs if the name ends in .tsv.
-
-    The first row has the names of the columns. Without names in the description, each row has the
-    numbers in order, and a first row without a number is left out.
+    """Reads the rows of a table, see `input_tables.rows`.
 
     Raises:
       UserError: the table lacks a column.
     """
-    text, columns = _text(name), columns_of(inputs)
-    separator = "\t" if name.lower().endswith(".tsv") else ","
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-    try:
-        header = None
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{_label(name)}:{reader.line_num}"
-            if header is None:
-                names = [cell.strip() for cell in cells]
-                header = _header(_label(name), names, columns, bool(inputs.spec.columns))
-                if inputs.spec.columns or not any(map(_is_number, names)):
-                    continue
-            if len(cells) != len(header):
-                error = UserError(
-                    f"{where}: {len(cells)} cells, and the first row has {len(header)}: give the "
-                    "same number"
-                )
-                yield _failed(where, error, where)
-                continue
-            yield _item(where, dict(zip(header, cells, strict=True)), inputs, where)
-    except csv.Error as error:
-        where = f"{_label(name)}:{reader.line_num}"
-        text = f"{where} is not CSV ({first_line(error)}): correct the file from there on"
-        yield _failed(where, UserError(text), where)
-
-
-def _header(
-    name: str, names: list[str], columns: tuple[str, ...], is_named: bool
-) -> tuple[str, ...]:
-    """Checks the first row of a table; returns the names of its columns.
-
-    Args:
-      name: name of the file.
-      names: cells of its first row.
-      columns: names of the columns that the model reads.
-      is_named: whether these are names of the description, not mere numbers.
-
-    Raises:
-      UserError: a column is missing, or there twice.
-    """
-    if not is_named:
-        if len(names) != len(columns):
-            raise UserError(
-                f"{name} has {len(names)} columns, and the model reads {len(columns)} numbers: "
-                "give as many in each row"
-            )
-        return columns
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise UserError(
-            f"{name} has no column {shortened(', '.join(missing))}: its first row must name the "
-            f"columns {shortened(', '.join(columns), 300)}"
+    for where, row in input_tables.rows(_text(name), _label(name), inputs):
+        yield (
+            _failed(where, row) if isinstance(row, UserError) else _item(where, row, inputs, where)
         )
-    twice = [column for column in columns if names.count(column) > 1]
-    if twice:
-        raise UserError(f"{name} has the column {shortened(twice[0])} twice: rename one")
-    return tuple(names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _arrays(path: Path, inputs: Inputs) -> Iterator[Item]:

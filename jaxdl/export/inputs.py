@@ -19,11 +19,13 @@ from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.task import Predict
 
-IMAGE, ROW, TEXT, PROMPT, SOURCE, ARRAY = "image", "row", "text", "prompt", "source", "array"
+IMAGE, ROW, SERIES, ARRAY = "image", "row", "series", "array"
+TEXT, PROMPT, SOURCE = "text", "prompt", "source"
 # Kinds of inputs, each with the words for it in a message.
 FORMS = {
     IMAGE: "images",
     ROW: "rows of a table",
+    SERIES: "time series",
     TEXT: "lines of text to classify",
     PROMPT: "lines of text to continue",
     SOURCE: "lines of text to translate",
@@ -39,16 +41,23 @@ class Inputs(NamedTuple):
       form: kind of the inputs, one of FORMS.
       entries: shape of one example and type of each entry of a batch that the model reads.
       spec: description of the data that the model was trained on.
+      delimiter: separator of the cells of the table that the model was trained on.
     """
 
     form: str
     entries: dict[str, jax.ShapeDtypeStruct]
     spec: DataSpec
+    delimiter: str = ","
 
     @property
     def entry(self) -> jax.ShapeDtypeStruct:
         """The entry of a model that reads only one."""
         return next(iter(self.entries.values()))
+
+    @property
+    def is_forecast(self) -> bool:
+        """True if the answer to a window of a series is of the positions after it."""
+        return self.form == SERIES and "y" in {element.name for element in self.spec.elements}
 
 
 def inputs_of(predict: Predict, spec: DataSpec) -> Inputs:
@@ -74,18 +83,26 @@ def _form(predict: Predict, entries: dict[str, jax.ShapeDtypeStruct], spec: Data
     ((shape, dtype),) = ((x.shape, x.dtype) for x in entries.values())
     if dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3):
         return IMAGE
+    if predict.kind == "numbers" and len(shape) == 2 and shape[1] == len(spec.columns):
+        return SERIES
     return ROW if dtype == np.float32 and len(shape) == 1 else ARRAY
 
 
 def describe(inputs: Inputs) -> str:
     """Words for the inputs that a model takes, for a message."""
-    arrays = ", ".join(f"{name} {_shape(x)}" for name, x in inputs.entries.items())
+    arrays = _arrays(inputs)
     if inputs.form == ARRAY:
-        return f"arrays {arrays}"
-    if inputs.form == ROW and inputs.spec.columns:
-        columns = shortened(", ".join(inputs.spec.columns), 300)
+        return arrays
+    columns = shortened(", ".join(inputs.spec.columns), 300)
+    if inputs.form == ROW and columns:
         return f"rows of a table with the columns {columns}"
-    return f"{FORMS[inputs.form]}, or arrays {arrays}"
+    if inputs.form == SERIES:
+        return f"files of CSV with the columns {columns} in the order of time, or {arrays}"
+    return f"{FORMS[inputs.form]}, or {arrays}"
+
+
+def _arrays(inputs: Inputs) -> str:
+    return f"arrays {', '.join(f'{name} {_shape(x)}' for name, x in inputs.entries.items())}"
 
 
 def _shape(entry: jax.ShapeDtypeStruct) -> str:
@@ -112,26 +129,34 @@ def to_batch(inputs: Inputs, given: Any) -> dict[str, np.ndarray] | list[Any]:
         given = given.tolist()
     if isinstance(given, Mapping) and inputs.entries.keys() <= given.keys():
         return check_arrays(inputs, given)
-    if isinstance(given, str | bytes | os.PathLike | Mapping) or hasattr(given, "getexif"):
+    if _is_item(given):
         given = [given]
-    if not isinstance(given, list | tuple) or not _are_items(given):
+    if not isinstance(given, list | tuple) or _is_array(given):
         if len(inputs.entries) != 1:
             names = ", ".join(inputs.entries)
             raise UserError(f"one array, and the model reads {names}: give a dictionary of these")
         return check_arrays(inputs, {next(iter(inputs.entries)): _array(given)})
     if not given:
         raise UserError(f"no examples: give {describe(inputs)}")
-    if inputs.form in (PROMPT, SOURCE):
-        for text in given:
-            encode(inputs, text)  # raises the error
-        return list(given)
-    return stack([encode(inputs, item) for item in given])
+    examples = []
+    for n, item in enumerate(given, 1):
+        try:
+            examples.append(encode(inputs, item))
+        except UserError as error:
+            raise UserError(f"input {n}: {error}" if len(given) > 1 else str(error)) from error
+    return list(given) if inputs.form in (PROMPT, SOURCE) else stack(examples)
 
 
-def _are_items(given: Sequence[Any]) -> bool:
-    """Returns True for a sequence of images, paths, texts or rows by name, or an empty one."""
-    kinds = str | bytes | os.PathLike | Mapping
-    return all(isinstance(item, kinds) or hasattr(item, "getexif") for item in given)
+def _is_array(given: Sequence[Any]) -> bool:
+    """Returns True if a sequence is one array, such as of numbers or of arrays of one shape."""
+    if any(map(_is_item, given)):
+        return False
+    return bool(given) and len({getattr(item, "shape", ()) for item in given}) == 1
+
+
+def _is_item(given: Any) -> bool:
+    """Returns True for an image, a path, a text or a row by name."""
+    return isinstance(given, str | bytes | os.PathLike | Mapping) or hasattr(given, "getexif")
 
 
 def _array(given: Any) -> np.ndarray:
@@ -213,11 +238,11 @@ def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
-    """Encodes one image, row or text as an example.
+    """Encodes one image, row, text or array as an example.
 
     Args:
       inputs: inputs that the model takes.
-      item: path or Pillow's image, values by column, or text.
+      item: path or Pillow's image, values by column, text, or an array of one example.
 
     Returns:
       The arrays of one example by entry.
@@ -225,13 +250,19 @@ def encode(inputs: Inputs, item: Any) -> dict[str, Any]:
     Raises:
       UserError: the model does not take it, or it cannot be encoded.
     """
+    if inputs.form not in (PROMPT, SOURCE) and len(inputs.entries) == 1 and not _is_item(item):
+        arrays = check_arrays(inputs, {name: item for name in inputs.entries})
+        if any(len(array) != 1 for array in arrays.values()):
+            raise UserError(f"an array {list(np.shape(item))} in a list: give one example in each")
+        return {name: array[0] for name, array in arrays.items()}
     if inputs.form == IMAGE and not isinstance(item, Mapping | bytes):
         return {name: read_image(item, x.shape) for name, x in inputs.entries.items()}
     if inputs.form == ROW and isinstance(item, Mapping):
         return {name: encode_row(item, inputs) for name in inputs.entries}
     if inputs.form in (TEXT, PROMPT, SOURCE) and isinstance(item, str):
         return _encode_text(item, inputs)
-    raise UserError(f"a {type(item).__name__}, and the model takes {describe(inputs)}")
+    takes = _arrays(inputs) if inputs.form == SERIES else describe(inputs)  # files have no encoding
+    raise UserError(f"a {type(item).__name__}, and the model takes {takes}")
 
 
 def _encode_text(text: str, inputs: Inputs) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdl.config import RunConfig
 from jaxdl.data.spec import DataSpec
+from jaxdl.data.table_columns import DELIMITERS
 from jaxdl.errors import UserError
 from jaxdl.export.answers import answer
 from jaxdl.export.inputs import (
@@ -101,7 +102,8 @@ class TrainedModel:
     @functools.cached_property
     def accepts(self) -> Inputs:
         """Kind of inputs that `predict` takes: images, rows of a table, texts or arrays."""
-        return inputs_of(self.task.predict, self.spec)
+        delimiter = DELIMITERS.get(getattr(self.config, "delimiter", ""), ",")
+        return inputs_of(self.task.predict, self.spec)._replace(delimiter=delimiter)
 
     def predict(self, inputs: Any, *, length: int = 100) -> Any:
         """Answers for any number of inputs, with the names and units of the data.
@@ -109,7 +111,8 @@ class TrainedModel:
         Args:
           inputs: arrays in the data set's own format; or, one or a list: paths of images, images of
             Pillow, texts, or rows as dictionaries or a data frame of Pandas. It depends on the
-            model which of these it takes, see `accepts`.
+            model which of these it takes, see `accepts`. A list may mix them with arrays of one
+            example each.
           length: characters to write after each prompt, of a language model.
 
         Returns:

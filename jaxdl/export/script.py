@@ -7,6 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # a mistake is one line and exit status 1
+    sys.excepthook = lambda kind, error, _: print("error:", *str(error).split(), file=sys.stderr)
+
 import jax
 import numpy as np
 from jax import export
@@ -33,16 +36,28 @@ def load(name="predict", arrays=None):  # a function of a batch, a dictionary of
 
 
 if __name__ == "__main__":
-    names = list(CARD["programs"]["predict"]["inputs"])
-    if len(sys.argv) != 1 + len(names):
-        sys.exit("usage: python predict.py " + " ".join(f"{name}.npy" for name in names))
-    batch = {n: np.load(path, allow_pickle=False) for n, path in zip(names, sys.argv[1:])}
+    inputs, batch = CARD["programs"]["predict"]["inputs"], {}
+    if len(sys.argv) != 1 + len(inputs):
+        sys.exit("usage: python predict.py " + " ".join(f"{name}.npy" for name in inputs))
+    for (name, entry), path in zip(inputs.items(), sys.argv[1:]):
+        a, shape, dtype = np.asarray(np.load(path)), entry["shape"], entry["dtype"]
+        a = a[None] if a.ndim == len(shape) - 1 else a  # one example
+        fits = a.size and a.ndim == len(shape) and np.can_cast(a.dtype, dtype, "same_kind")
+        if not fits or any(m != n for m, n in zip(a.shape, shape) if isinstance(n, int)):
+            sys.exit(f"error: {path} is {a.dtype} {a.shape}: give {name}, {dtype} {shape}")
+        batch[name] = a.astype(dtype)
+    if len({len(a) for a in batch.values()}) > 1:
+        sys.exit("error: the files have different numbers of examples: give as many in each")
     for name, outputs in load()(batch).items():
         print(name, outputs.dtype, outputs.shape)
         for row in np.asarray(outputs, np.float32):
-            if CARD["kind"] != "logits" or row.size == 1:
+            if CARD["kind"] not in ("logits", "labels"):
                 print(row)
                 continue
-            p, classes = np.asarray(jax.nn.softmax(row)), CARD["classes"] or range(row.size)
-            print(", ".join(f"{classes[k]} {p[k]:.3f}" for k in np.argsort(-p)[:5]))
+            is_many = CARD["kind"] == "labels"
+            row = np.append(0, row) if row.size == 1 and not is_many else row
+            p = np.asarray(jax.nn.sigmoid(row) if is_many else jax.nn.softmax(row))
+            likely = [k for k in np.argsort(-p) if p[k] >= 0.5] if is_many else np.argsort(-p)[:5]
+            classes = CARD["classes"] or range(row.size)
+            print(", ".join(f"{classes[k]} {p[k]:.3f}" for k in likely) or "no label")
 '''

@@ -62,7 +62,8 @@ def from_torch(
       UserError: the model has no counterpart in PyTorch; or a tensor is missing, left over or has
         another shape.
     """
-    flat = flatten(like)
+    given = flatten(like)
+    flat = _with_steps(given)
     links = find_links(flat)
     names = [name for link in links for name in link.names]
     renamed = match_names(tensors, names)
@@ -92,7 +93,7 @@ def from_torch(
             if check_shapes and array.shape != tuple(flat[path].shape):
                 raise _misfit(originals, inputs, link, flat)
             leaves[path] = np.asarray(array, np.float32, order="C")
-    return leaves
+    return {path: leaf for path, leaf in leaves.items() if path in given}
 
 
 def to_torch(variables: Mapping[str, Any]) -> Arrays:
@@ -109,10 +110,7 @@ def to_torch(variables: Mapping[str, Any]) -> Arrays:
       UserError: the model has no counterpart in PyTorch.
     """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(variables).items()}
-    # A model's `predict` does not read the number of steps, so an export may lack it.
-    norms = [path.removesuffix("mean") for path in flat if path.startswith("batch_stats/")]
-    steps = {f"{norm}steps": np.zeros((), np.float32) for norm in norms if f"{norm}var" in flat}
-    flat = steps | flat
+    flat = _with_steps(flat)
     tensors: Arrays = {}
     for link in find_links(flat):
         try:
@@ -126,6 +124,16 @@ def to_torch(variables: Mapping[str, Any]) -> Arrays:
             dtype = np.int64 if name.endswith(TRACKED) else np.float32
             tensors[name] = np.asarray(array, dtype, order="C")
     return tensors
+
+
+def _with_steps(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the numbers of steps of batch normalisation, 0 where the variables lack them.
+
+    A model's `predict` does not read them, so an export may lack them.
+    """
+    norms = [path.removesuffix("mean") for path in flat if path.startswith("batch_stats/")]
+    steps = {f"{norm}steps": np.zeros((), np.float32) for norm in norms if f"{norm}var" in flat}
+    return {**steps, **flat}
 
 
 def save_torch(variables: Mapping[str, Any], path: Path) -> None:

@@ -31,6 +31,7 @@ FORMATS = ("stablehlo", "safetensors", "onnx", "torch")
 DTYPES = ("float32", "bfloat16")
 WEIGHTS, ONNX, TORCH = "weights.safetensors", "model.onnx", "torch.safetensors"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}  # relative error of the outputs
+ROUNDING = 1e-6  # relative error of the weights: some embeddings are scaled for PyTorch
 OWN = 4  # or so many times the run's own error between two batch sizes
 PACKAGES = ("jaxdl", "jax", "jaxlib", "flax", "numpy", "safetensors", "jax2onnx", "onnx")
 DRAWN = 200  # examples of entries that the data do not have, such as latents
@@ -74,6 +75,12 @@ class Options:
         ):
             if value not in choices:
                 raise UserError(f"--{name}={value}: give one of {', '.join(filter(None, choices))}")
+        for name, value in (("dtype", self.dtype), ("quantize", self.quantize)):
+            if "torch" in self.formats and value not in ("", "float32"):
+                raise UserError(
+                    f"--{name}={value} with --format=torch, whose weights are float32: leave "
+                    f"--{name} out, or torch"
+                )
 
 
 class Parts(NamedTuple):
@@ -214,6 +221,9 @@ def _compare(path: Path, run: Run, parts: Parts, options: Options, state: State)
       UserError: the run's data have other shapes.
       TrainingError: the outputs differ.
     """
+    read_back = _read_back(path, parts)
+    if not ({"stablehlo", "onnx"} & set(options.formats) or options.quantize or options.dtype):
+        return read_back
     data = load_data(run)
     if data.spec.elements != parts.spec.elements:
         raise UserError(f"{data.spec.source} has other shapes than {run.folder} was trained on")
@@ -224,7 +234,7 @@ def _compare(path: Path, run: Run, parts: Parts, options: Options, state: State)
     expected = _expected(parts.task.predict, parts.state(), inputs)
     forms = [form for form in ("stablehlo", "onnx") if form in options.formats]
     tolerance = TOLERANCE[options.dtype or str(run.config.dtype)]
-    lines, errors = [], []
+    lines, errors = read_back, []
     for form in forms:
         for count, outputs in check.outputs_alone(path, inputs, form).items():
             errors.append(check.error(outputs, expected))
@@ -244,6 +254,27 @@ def _compare(path: Path, run: Run, parts: Parts, options: Options, state: State)
         if not max(errors) <= OWN * own:
             text = "; ".join(lines)
             raise TrainingError(f"the export differs by more than {tolerance}, relatively: {text}")
+    return lines
+
+
+def _read_back(path: Path, parts: Parts) -> list[str]:
+    """Compares the files of weights with the weights that they were made of.
+
+    Raises:
+      TrainingError: an array differs.
+    """
+    lines: list[str] = []
+    for name, wanted in ((WEIGHTS, parts.stored), (TORCH, parts.weights.arrays)):
+        if not (path / name).is_file():
+            continue
+        found = tensor_file.read(path / name)
+        if name == TORCH:
+            like = torch_weights.unflatten(parts.weights.arrays)
+            found = torch_weights.from_torch(found, like, check_shapes=False)
+        error = check.error(found, {leaf: np.asarray(array) for leaf, array in wanted.items()})
+        lines.append(f"{name}, read back: largest relative error {error:.1e}")
+        if not error <= ROUNDING:
+            raise TrainingError(f"{lines[-1]}, more than {ROUNDING}: report this")
     return lines
 
 

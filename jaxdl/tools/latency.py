@@ -10,16 +10,19 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.console import say
 from jaxdl.errors import UserError, shortened
 
 CARD = "card.json"
 LARGEST_BATCH = 65536
+ERROR = "error: "  # start of a line of `cli.guard`
 # Starts a side. `cli` is above this module, which therefore does not import it.
 START = """
 import sys
@@ -96,16 +99,16 @@ def latency(folder: Path, options: Options) -> list[dict[str, Any]]:
                 form: stack.enter_context(_side(folder, form, size, options.calls))
                 for form in forms(folder)
             }
-            for form, process in sides.items():
-                _answer(process, form)  # ready
+            for form, side in sides.items():
+                _answer(side, form)  # ready
             answers: dict[str, list[Any]] = {form: [] for form in sides}
             for _ in range(options.turns):
-                for form, process in sides.items():
-                    assert process.stdin
+                for form, side in sides.items():
+                    assert side.process.stdin
                     with contextlib.suppress(BrokenPipeError):
-                        process.stdin.write("turn\n")
-                        process.stdin.flush()
-                    answers[form].append(_answer(process, form))
+                        side.process.stdin.write("turn\n")
+                        side.process.stdin.flush()
+                    answers[form].append(_answer(side, form))
         for form, turns in answers.items():
             times = np.concatenate([turn["times"] for turn in turns])
             rows.append(summary(form, size, times, max(turn["peak_bytes"] for turn in turns)))
@@ -180,37 +183,59 @@ def side_command(
     return [sys.executable, "-c", START, json.dumps(spec)]
 
 
+class Side(NamedTuple):
+    """Process of a form.
+
+    Attributes:
+      process: the process.
+      errors: file of its standard error.
+    """
+
+    process: subprocess.Popen[str]
+    errors: IO[str]
+
+
 @contextlib.contextmanager
-def _side(folder: Path, form: str, size: int, calls: int) -> Iterator[subprocess.Popen[str]]:
-    """Starts the process of a form; it ends with the block."""
+def _side(folder: Path, form: str, size: int, calls: int) -> Iterator[Side]:
+    """Starts the process of a form; it ends with the block. Then its warnings are shown."""
     command = side_command(folder, form, size, calls)
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(command, **pipes, encoding="utf-8")
-    try:
-        yield process
-    finally:
-        assert process.stdin
-        assert process.stdout
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(command, **pipes, stderr=errors, encoding="utf-8")
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+            yield Side(process, errors)
+        finally:
+            assert process.stdin
+            assert process.stdout
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+            errors.seek(0)
+            for line in errors:
+                if not line.startswith(ERROR):
+                    say(line.rstrip("\n"))
 
 
-def _answer(process: subprocess.Popen[str], form: str) -> dict[str, Any]:
+def _answer(side: Side, form: str) -> dict[str, Any]:
     """Reads a line of JSON from a process.
 
     Raises:
-      UserError: the process has ended; its own message is on stderr.
+      UserError: the process has ended; the error is its own.
     """
-    assert process.stdout
-    for line in process.stdout:
+    assert side.process.stdout
+    for line in side.process.stdout:
         with contextlib.suppress(ValueError):
             value = json.loads(line)
             if isinstance(value, dict):
                 return value
+    side.process.wait()
+    side.errors.seek(0)
+    own = [line.removeprefix(ERROR) for line in side.errors if line.startswith(ERROR)]
+    if own:
+        raise UserError(own[-1].strip())
     raise UserError(f"the process of {form} has ended: its message above says why")

@@ -30,8 +30,8 @@ class Layer(NamedTuple):
       path: path of the layer here; "" for the model.
       module: name of PyTorch's module.
       shape: shape of the outputs here.
-      error: greatest difference, relative to the greatest absolute value in PyTorch; inf if the
-        shapes differ, nan if a value is not a number.
+      error: greatest difference, relative to the greatest absolute value in PyTorch; nan if a
+        value is not a number.
     """
 
     path: str
@@ -110,7 +110,14 @@ def compare(restored: Restored, arrays: Mapping[str, np.ndarray]) -> list[Layer]
         module = modules.get(path)
         if module is not None and module in outputs:
             ours = np.asarray(jax.tree.leaves(value)[0], np.float64)
-            layers.append(Layer(path, module, ours.shape, _error(ours, outputs[module])))
+            theirs = _in_layout(outputs[module], ours)
+            if theirs.shape != ours.shape:
+                raise UserError(
+                    f"{path or '(model)'} has outputs {list(ours.shape)}, and PyTorch's "
+                    f"{shortened(module or '(model)')} {list(outputs[module].shape)}: write the "
+                    "file with the outputs of the same layer for the same batch"
+                )
+            layers.append(Layer(path, module, ours.shape, _error(ours, theirs)))
     return layers
 
 
@@ -142,8 +149,8 @@ def _inputs(restored: Restored, x: np.ndarray) -> jax.Array:
     return jnp.asarray(moved, example.dtype)
 
 
-def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Relative error of outputs, after PyTorch's are brought to the layout here."""
+def _in_layout(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """PyTorch's outputs in the layout of those here, float64."""
     theirs = np.asarray(theirs, np.float64)
     if theirs.ndim == 4:
         theirs = np.moveaxis(theirs, 1, -1)
@@ -151,8 +158,11 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
             theirs = theirs.reshape(ours.shape)
     elif theirs.ndim == 3 and theirs.shape != ours.shape:  # sequences with time first
         theirs = theirs.swapaxes(0, 1)
-    if theirs.shape != ours.shape:
-        return float("inf")
+    return theirs
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Relative error of outputs of one shape."""
     greatest = np.abs(theirs).max(initial=0)
     with np.errstate(invalid="ignore"):  # of infinite values: nan, which counts as a difference
         return float(np.abs(ours - theirs).max(initial=0) / (greatest or 1))

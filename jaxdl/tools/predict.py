@@ -16,8 +16,9 @@ from jaxdl.console import number, say, show
 from jaxdl.errors import UserError, printable
 from jaxdl.export import answers, input_files
 from jaxdl.export.input_files import Item
-from jaxdl.export.inputs import ARRAY, IMAGE, PROMPT, SOURCE, describe, stack
+from jaxdl.export.inputs import ARRAY, IMAGE, PROMPT, SERIES, SOURCE, describe, stack
 from jaxdl.export.model import TrainedModel
+from jaxdl.run.workdir import FILES
 
 FORMATS = (".csv", ".json", ".npz")  # of --output
 MOST_SAID = 20  # inputs without an answer that are named one by one
@@ -31,11 +32,13 @@ class Answered(NamedTuple):
       names: names of the inputs that have an answer, N.
       answer: texts of a language model or translator, else result of `answers.answer`.
       errors: inputs without an answer.
+      items: inputs that have an answer, without their values, unless they are texts.
     """
 
     names: list[str]
     answer: Any
     errors: list[Item]
+    items: Sequence[Item] = ()
 
 
 def predict(
@@ -58,7 +61,7 @@ def predict(
     """
     if top_k < 1:
         raise UserError(f"--top_k={top_k}: give at least 1")
-    _check_output(model, output)
+    _check_output(model, names, output)
     inputs = model.accepts
     if not names and inputs.form in (IMAGE, ARRAY):
         raise UserError(f"no files: name some, as the model takes {describe(inputs)}")
@@ -79,11 +82,11 @@ def predict(
         raise _unanswered(answered)
 
 
-def _check_output(model: TrainedModel, output: Path | None) -> None:
+def _check_output(model: TrainedModel, names: Sequence[str], output: Path | None) -> None:
     """Checks the kind and the place of the output before any work is done.
 
     Raises:
-      UserError: it is a folder or in none, or has a form that these answers do not have.
+      UserError: it is an input, a folder or in none, or has a form that these answers do not have.
     """
     is_text = model.accepts.form in (PROMPT, SOURCE)
     formats = FORMATS[:2] if is_text else FORMATS[2:] if model.kind == "images" else FORMATS
@@ -95,6 +98,11 @@ def _check_output(model: TrainedModel, output: Path | None) -> None:
         raise UserError(f"--output={output}: name a file that ends in {' or '.join(formats)}")
     if not output.parent.is_dir():
         raise UserError(f"--output={output}: {output.parent} is not a folder: make it first")
+    for path in map(Path, names):
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UserError(f"--output={output} is the input {path}: name another file")
+    if output.name in FILES and output.parent.resolve() == model.run.folder.resolve():
+        raise UserError(f"--output={output} is a file of the run: name another file")
 
 
 def _unanswered(answered: Answered) -> UserError:
@@ -108,7 +116,7 @@ def _unanswered(answered: Answered) -> UserError:
 
 def _answer(model: TrainedModel, items: Iterable[Item]) -> Answered:
     """Answers inputs in batches, so that only their answers are kept in memory."""
-    names, parts, errors = [], [], []
+    answered, parts, errors = [], [], []
     items = iter(items)
     while chunk := list(itertools.islice(items, model.batch_size)):
         errors += [item for item in chunk if isinstance(item.value, Exception)]
@@ -120,12 +128,13 @@ def _answer(model: TrainedModel, items: Iterable[Item]) -> Answered:
         for item in itertools.compress(readable, ~finite):
             text = f"{item.where}: the answer is not a finite number: check for missing values"
             errors.append(item._replace(value=UserError(text)))
-        names += [item.name for item in itertools.compress(readable, finite)]
+        answered += [item._replace(value=None) for item in itertools.compress(readable, finite)]
         parts.append(jax.tree.map(lambda x, finite=finite: x[finite], outputs))
-    if not names:
+    if not answered:
         return Answered([], None, errors)
     joined = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    return Answered(names, answers.answer(joined, model.kind, model.spec), errors)
+    names = [item.name for item in answered]
+    return Answered(names, answers.answer(joined, model.kind, model.spec), errors, answered)
 
 
 def _write_texts(model: TrainedModel, items: Sequence[Item], length: int) -> Answered:
@@ -139,6 +148,11 @@ def _columns(model: TrainedModel, answered: Answered, top_k: int) -> dict[str, l
     """Columns of the table of answers; None if it would have too many."""
     if model.accepts.form in (PROMPT, SOURCE):
         return {"input": answered.names, "text": answered.answer}
+    if model.accepts.form == SERIES:
+        is_forecast = model.accepts.is_forecast
+        places = [(n, 0 if is_forecast else start, skip) for n, _, _, start, skip in answered.items]
+        names = model.spec.columns
+        return answers.to_series(answered.answer, places, names, "step" if is_forecast else "row")
     columns = answers.to_columns(answered.answer, model.kind, top_k)
     return None if columns is None else {"input": answered.names, **columns}
 
@@ -169,6 +183,8 @@ def _write(model: TrainedModel, answered: Answered, top_k: int, path: Path) -> N
     content = io.BytesIO()
     if path.suffix == ".npz":
         arrays = answers.to_arrays(answered.answer, model.kind)
+        if model.accepts.form == SERIES and not model.accepts.is_forecast:
+            arrays["start"] = np.asarray([item.start for item in answered.items], np.int32)
         np.savez(content, allow_pickle=False, input=np.asarray(answered.names, str), **arrays)
     else:
         columns = _columns(model, answered, top_k)

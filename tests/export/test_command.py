@@ -3,17 +3,20 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from jaxdl import files
+from jaxdl import cli, files
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.export import card, folder
 from jaxdl.run import logger
 from jaxdl.tools import export_run as exporting
 from jaxdl.tools import latency, latency_side
+from tests.export.models import train
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
 
@@ -58,13 +61,24 @@ def test_an_export_describes_itself(run, exported):
     assert test["step"] == written["checkpoint"]["step"] == summary["best_step"]
 
 
+def test_the_script_of_one_logit_prints_both_classes(exported, tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1.4, 0.2], [5.0, 1.9]]))
+    words = [sys.executable, "-I", str(exported / "predict.py"), str(tmp_path / "x.npy")]
+    out = subprocess.run(words, capture_output=True, encoding="utf-8", check=True).stdout
+    for line in out.splitlines()[1:]:
+        (first, p), (second, q) = (pair.rsplit(" ", 1) for pair in line.split(", "))
+        assert {first, second} == {"setosa", "not setosa"}
+        assert float(p) >= float(q)
+        assert float(p) + float(q) == pytest.approx(1, abs=2e-3)
+
+
 def test_the_folder_must_be_new(run, exported):
     with pytest.raises(UserError, match="is not empty: give a new folder"):
         command(["export", str(run), f"--output={exported}"])
 
 
 def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
-    found = iter([1e-3, 1e-3, 1e-5])  # of both batch sizes, and of the run itself
+    found = iter([0.0, 1e-3, 1e-3, 1e-5])  # of the weights, both batch sizes, and of the run itself
     monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
     with pytest.raises(TrainingError, match="differs by more than 1e-05"):
         command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
@@ -72,7 +86,7 @@ def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatch, capsys):
-    found = iter([1e-3, 0.0, 3e-4])
+    found = iter([0.0, 1e-3, 0.0, 3e-4])
     monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
     command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
     assert "the run itself, batch sizes (1, 77): largest relative error 3.0e-04" in (
@@ -87,12 +101,37 @@ def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatc
         ("--format=", "give one or more of stablehlo"),
         ("--dtype=float16", "give one of float32, bfloat16"),
         ("--quantize=int4", "give one of int8"),
+        ("--quantize=int8 --format=torch", "--quantize=int8 with --format=torch, whose weights"),
+        ("--dtype=bfloat16 --format=stablehlo,torch", "float32: leave --dtype out, or torch"),
     ],
 )
 def test_unknown_choices(flag, why, run, tmp_path):
     with pytest.raises(UserError, match=why):
-        command(["export", str(run), f"--output={tmp_path / 'it'}", flag])
+        command(["export", str(run), f"--output={tmp_path / 'it'}", *flag.split()])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_files_of_weights_are_read_back(run, tmp_path, monkeypatch, capsys, form):
+    name = {"torch": "torch.safetensors", "safetensors": "weights.safetensors"}[form]
+    words = ["export", str(run), f"--format={form}", "--check"]
+    command([*words, f"--output={tmp_path / 'a'}"])
+    assert f"{name}, read back: largest relative error 0.0e+00" in capsys.readouterr().out
+    read = exporting.tensor_file.read
+    monkeypatch.setattr(
+        exporting.tensor_file, "read", lambda path: {n: 2 * a for n, a in read(path).items()}
+    )
+    with pytest.raises(TrainingError, match=f"{name}, read back: .*error 1.0e.00, more than 1e-06"):
+        command([*words, f"--output={tmp_path / 'b'}"])
+    assert not (tmp_path / "b").exists()
+
+
+def test_weights_for_pytorch_with_statistics_are_read_back(tmp_path, capsys):
+    flags = ["--dataset=synthetic", "--image_size=8", "--num_steps=1", "--batch_size=4"]
+    train("mnist_cnn", tmp_path / "run", *flags, "--norm=batch")
+    path = tmp_path / "it"
+    command(["export", str(tmp_path / "run"), "--format=torch", "--check", f"--output={path}"])
+    assert "read back: largest relative error 0.0e+00" in capsys.readouterr().out
 
 
 def test_onnx_computes_in_float32(run, tmp_path):
@@ -199,6 +238,20 @@ def test_a_changed_file(name, hostile):
     (path / name).write_bytes(content)
     with pytest.raises(UserError, match="its SHA-256 is another"):
         latency_side.load_stablehlo({"folder": str(path)})
+
+
+def test_a_folder_that_cannot_be_measured_is_one_line(hostile, tmp_path, capfd):
+    path, _ = hostile
+    (path / "weights.safetensors").write_bytes(b"x")
+    for folder_, why in (
+        (path, "its SHA-256 is another"),
+        (tmp_path / "absent", "absent"),
+        (tmp_path, "config.json"),
+    ):
+        assert cli.guard(lambda folder_=folder_: command(["latency", str(folder_)])) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert why in line
 
 
 @pytest.mark.parametrize("name", ["../predict.stablehlo", "/etc/passwd", "", ".x", None])

@@ -95,6 +95,9 @@ def test_a_fresh_process_answers_without_the_data(pictures, tmp_path):
     assert float(p) == pytest.approx(expected.probabilities.max(), abs=1e-3)
 
 
+WHITE = np.full((8, 8, 1), 255, np.uint8)
+
+
 @pytest.fixture(scope="module")
 def linear():
     """A classifier in memory, whose batches have at most 4 examples, and its data."""
@@ -135,6 +138,11 @@ def test_every_form_of_an_image_gives_the_same(linear, tmp_path):
     assert len(expected) == 1
     for form in (path, str(path), Image.open(path), [path], image[None], {"image": image}):
         np.testing.assert_array_equal(model.predict(form).probabilities, expected.probabilities)
+    mixed = [path, Image.open(path), image, image[None], image[..., 0:1].tolist()]
+    for form in (mixed, mixed[::-1], mixed[2:]):
+        found = model.predict(form).probabilities
+        wanted = np.repeat(expected.probabilities, len(form), axis=0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
     as_int64 = model.predict(image.astype(np.int64))
     np.testing.assert_array_equal(as_int64.probabilities, expected.probabilities)
 
@@ -151,6 +159,14 @@ def test_every_form_of_an_image_gives_the_same(linear, tmp_path):
         (b"GIF89a", "a bytes, and the model takes images"),
         ("nothing.png", "cannot read nothing.png .No such file or directory.: give another"),
         ([[1], [2, 3]], "a list is not an array"),
+        ([WHITE, "nothing.png"], "input 2: cannot read nothing.png"),
+        ([WHITE, WHITE[:7]], r"input 2: 'image' has the shape \(7, 8, 1\): give uint8"),
+        ([WHITE, {"a": 1}], "input 2: a dict, and the model takes images"),
+        ([WHITE, None, "x.png"], r"input 2: 'image' has the shape \(\): give uint8"),
+        (
+            ["x.png", np.zeros((2, 8, 8, 1), np.uint8)][::-1],
+            r"input 1: an array \[2, 8, 8, 1\] in a list: give one example in each",
+        ),
         (object(), r"'image' has the shape \(\): give uint8"),
     ],
 )
@@ -253,6 +269,9 @@ def test_independent_labels_are_those_of_at_least_a_half():
     np.testing.assert_allclose(found.probabilities[0], 1 / (1 + np.exp([0, 1, -9])), rtol=1e-6)
     assert [name for name, _ in found.top(2)[0]] == ["c", "a"]
     assert [name for name, _ in found.top(2)[1]] == ["a", "b"]
+    for count in (0, -1):
+        with pytest.raises(UserError, match=rf"top\({count}\): give at least 1"):
+            found.top(count)
 
 
 def test_one_logit_is_of_the_second_of_two_classes():

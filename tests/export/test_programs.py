@@ -1,6 +1,7 @@
 """Exported programs give the outputs of `predict`, for any number of examples, without jaxdl."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -194,6 +195,56 @@ def test_the_script_prints_classes(made, tmp_path):
     refused = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert refused.returncode == 1
     assert refused.stderr.startswith("usage: python predict.py image.npy")
+
+
+def printed(folder, *files):
+    """Status and output of predict.py in a process of its own."""
+    command = [sys.executable, "-I", folder / "predict.py", *files]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (lambda x: x[:, :4], "is uint8 .*: give image, uint8 .'b', "),
+        (lambda x: x[:0], "is uint8 .0, "),
+        (lambda x: x.astype(np.float32), "is float32 .*: give image, uint8"),
+        (lambda x: x[None, None], "is uint8 .1, 1, "),
+        (lambda x: None, "No such file"),
+        (lambda x: b"\x93NUMPY", "error: "),
+    ],
+)
+def test_a_mistake_in_the_script_is_one_line(made, tmp_path, content, why):
+    write(made["conv"], tmp_path / "it")
+    path, array = tmp_path / "image.npy", content(made["conv"].batch["image"])
+    if isinstance(array, bytes):
+        path.write_bytes(array)
+    elif array is not None:
+        np.save(path, array)
+    status, out, (line,) = printed(tmp_path / "it", path)
+    assert (status, out) == (1, [])
+    assert re.search(why, line)
+
+
+def test_the_script_takes_one_example_and_prints_labels(made, tmp_path):
+    one = made["conv"]
+    write(one, tmp_path / "it")
+    path = tmp_path / "it" / card.NAME
+    values = json.loads(path.read_text(encoding="utf-8"))
+    names = [f"class {k}" for k in range(10)]
+    path.write_text(json.dumps(values | {"kind": "labels", "classes": names}), encoding="utf-8")
+    np.save(tmp_path / "image.npy", one.batch["image"][0])
+    status, (_, row), _ = printed(tmp_path / "it", tmp_path / "image.npy")
+    assert status == 0
+    logits = np.asarray(one.outputs(one.plain)["outputs"], np.float64)[0]
+    p = 1 / (1 + np.exp(-logits))
+    order = [k for k in np.argsort(-p) if p[k] >= 0.5]
+    assert row == ", ".join(f"class {k} {p[k]:.3f}" for k in order)
+    path.unlink()
+    status, _, (line,) = printed(tmp_path / "it", tmp_path / "image.npy")
+    assert status == 1
+    assert "No such file" in line
 
 
 def test_onnx(made, tmp_path):

@@ -127,6 +127,11 @@ def replace(name, make):
         (replace("weights/extra.weight", lambda _: np.ones(2)), "have extra.weight"),
         (replace("weights/fc1.weight", lambda w: w.T[:5]), "does not fit params/Dense_0/kernel"),
         (
+            replace("layers/conv2", lambda x: x[:, :, :2]),
+            "Conv_1 has outputs [2, 4, 4, 32], and PyTorch's conv2 [2, 32, 2, 4]: write the file",
+        ),
+        (replace("layers/", lambda x: x[:, 1:]), "(model) has outputs [2, 10], and PyTorch's (mod"),
+        (
             lambda arrays: [arrays.pop(name) for name in list(arrays) if "layers/" in name],
             "has outputs of no layer",
         ),
