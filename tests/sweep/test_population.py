@@ -32,7 +32,7 @@ def words(folder, *flags, fixed=FLAGS):
 
 
 def digest(folder):
-    return json.loads((folder / "summary.json").read_text())["state_sha256"]
+    return json.loads((folder / "summary.json").read_text("utf-8"))["state_sha256"]
 
 
 def alone(folder, *flags, fixed=FLAGS):
@@ -44,7 +44,7 @@ def test_members_are_trials_with_logs_of_their_own(tmp_path, capsys):
     folder = tmp_path / "sweep"
     broken = folder / "trials" / "learning_rate=0.1,seed=1"
     broken.mkdir(parents=True)
-    (broken / "config.json").write_text("{")
+    (broken / "config.json").write_text("{", encoding="utf-8")
     flags = ["--learning_rate=0.1,0.2", "--seed=0,1", "--retries=0"]
     with pytest.raises(TrainingError, match="1 of 4 trials failed"):
         command(words(folder, *flags))
@@ -60,7 +60,7 @@ def test_members_are_trials_with_logs_of_their_own(tmp_path, capsys):
         trial = folder / "trials" / name
         assert f"run folder: {trial}\n" in log
         assert log.endswith(f"state_sha256 = {digest(trial)}\n")
-        about = json.loads((trial / "environment.json").read_text())["population"]
+        about = json.loads((trial / "environment.json").read_text("utf-8"))["population"]
         assert about == {"members": 4, "map": "devices"}
         assert digest(trial) == alone(tmp_path / name, *line["flags"])
     (broken / "config.json").unlink()
@@ -72,7 +72,7 @@ def members(driver):
     """Process that runs the population of a driver; None if there is none."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = path.read_text("utf-8").rpartition(")")[2].split()
             if (
                 int(fields[1]) == driver
                 and b"sweep.members" in (path.parent / "cmdline").read_bytes()

@@ -35,7 +35,7 @@ def arguments(name, folder, *flags):
 
 def log(folder):
     """Lines of a run's log without its times."""
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text("utf-8").splitlines())
     return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
 
 
@@ -56,7 +56,7 @@ def test_members_are_the_runs_alone(name, tmp_path):
         outcomes = population.train(together, mapping, signals.Polled())
         for n, outcome in enumerate(outcomes):
             mine, other = (tmp_path / f"{how}-{n}" for how in (mapping, "alone"))
-            about = json.loads((mine / "environment.json").read_text())
+            about = json.loads((mine / "environment.json").read_text("utf-8"))
             assert about["population"] == {"members": 3, "map": mapping}
             if mapping == "sequential":
                 assert outcome["state_sha256"] == alone[n]["state_sha256"]
