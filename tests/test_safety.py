@@ -43,8 +43,8 @@ def test_nothing_unpickles_or_runs_what_it_reads(path):
         if ast.unparse(call.func).startswith("subprocess."):
             assert "shell" not in given, where
         if name == "import_module":
-            # Checked there; or given by the user, as to `python -m`, or by the driver of a sweep, which
-            # got it so; or a name of the table there.
+            # Checked there; or given by the user, as to `python -m`, or by the driver of a sweep,
+            # which got it so; or a name of the table there.
             known = ("run_folder.py", "driver.py", "runs.py", "members.py", "data/__init__.py")
             known += ("sweep/worker.py",)
             assert path.as_posix().endswith(known), f"{where}: only there is it known"
