@@ -43,7 +43,7 @@ def sweep(folder, *flags):
 
 
 def starts(folder):
-    """What each start of a trial wrote about its process, by the trial's name."""
+    """Processes that each start of a trial wrote about its process, by the trial's name."""
     return {
         path.parent.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for path in folder.glob("trials/*/pids")
