@@ -18,10 +18,11 @@ import contextlib
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,6 +37,17 @@ from jaxdl.run.metrics_log import LAST_STEP
 # The newest, the one before it, the best, the last that was due, the best at that time (a rewind
 # returns to these two), and one that is being written.
 MOST_CHECKPOINTS = 6
+SOON = 10.0  # seconds; a run may find a better state many times a second
+
+
+class _Content(NamedTuple):
+    """Content of a checkpoint that is to be written; see `Checkpoints.save`."""
+
+    step: int
+    flat: dict[str, np.ndarray]
+    record: dict[str, Any]
+    log: str
+    keep: set[int]
 
 
 class Checkpoints:
@@ -56,7 +68,9 @@ class Checkpoints:
         self.folder = folder.absolute()  # orbax accepts no relative path
         self._check = check
         self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._pending: Future[None] | None = None
+        self._pending: Future[Any] | None = None
+        self._waiting: _Content | None = None
+        self._written = time.monotonic()
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint, whole or damaged, in ascending order."""
@@ -74,7 +88,13 @@ class Checkpoints:
         return None
 
     def save(
-        self, step: int, state: Any, record: dict[str, Any], log: str, keep: Collection[int]
+        self,
+        step: int,
+        state: Any,
+        record: dict[str, Any],
+        log: str,
+        keep: Collection[int],
+        soon: bool = False,
     ) -> None:
         """Copies the state to the host, then writes a checkpoint in the background.
 
@@ -87,15 +107,25 @@ class Checkpoints:
           record: entries of `RECORD` other than `leaves` and `state_sha256`.
           log: text of the run's log so far.
           keep: steps whose checkpoints are kept.
+          soon: whether the copy may wait, up to `SOON` seconds after the last write, for the next
+            save that keeps its step, for `close`, or for a copy that takes its place.
 
         Raises:
           TrainingError: the previous save failed.
         """
+        waits = soon and time.monotonic() - self._written < SOON
+        if not waits:
+            self.wait()
+        content = _Content(step, sharding.on_host(state), record, log, set(keep))
+        if collectives.is_host0() and waits:
+            self._waiting = content
+        elif collectives.is_host0():
+            self._submit(content)
+
+    def forget(self) -> None:
+        """Discards a copy that waits to be written; waits for the last save as `wait` does."""
+        self._waiting = None
         self.wait()
-        flat = sharding.on_host(state)
-        if not collectives.is_host0():
-            return
-        self._pending = self._writer.submit(self._write, step, flat, record, log, set(keep))
 
     def wait(self, patiently: bool = True) -> None:
         """Waits until the last save is on disk.
@@ -222,40 +252,41 @@ class Checkpoints:
             delete_path(path)
 
     def close(self) -> None:
-        """Waits for the last save and ends the writer.
+        """Writes a copy that waits, waits for the last save and ends the writer.
 
         Raises:
-          TrainingError: the save failed.
+          TrainingError: a save failed.
         """
         try:
             self.wait()
+            if self._waiting:
+                self._submit(self._waiting)
+                self.wait()
         finally:
             self._writer.shutdown()
+
+    def _submit(self, content: _Content) -> None:
+        """Has the thread write a checkpoint, and before it a copy that waits and is to be kept."""
+        waiting, self._waiting = self._waiting, None
+        contents = [content]
+        if waiting and waiting.step in content.keep - {content.step}:
+            contents = [waiting._replace(keep=content.keep), content]
+        self._pending = self._writer.submit(list, map(self._write, contents))
+        self._written = time.monotonic()
 
     def _part(self, step: str) -> str:
         """Returns the name of a checkpoint that is being written, in the run folder."""
         return f".{self.folder.name}-part-{step}"
 
-    def _write(
-        self,
-        step: int,
-        flat: dict[str, np.ndarray],
-        record: dict[str, Any],
-        log: str,
-        keep: set[int],
-    ) -> None:
+    def _write(self, content: _Content) -> None:
         """Writes a checkpoint, renames it into place and deletes older ones; runs in the thread."""
+        step = content.step
         part = self.folder.parent / self._part(str(step))
         try:
             self._check()
             delete_path(part)
             part.mkdir()  # without parents: a run folder that was moved must not be created again
-            write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
-            leaves = {path: tree.format_shape(leaf) for path, leaf in flat.items()}
-            record = record | {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
-            (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
-            (part / "metrics.jsonl").write_text(log, encoding="utf-8")
-            checksums.seal(part)
+            _write_files(part, content)
             self._check()
             self.folder.mkdir(exist_ok=True)
             if (self.folder / str(step)).exists():
@@ -266,8 +297,19 @@ class Checkpoints:
             raise
         checksums.sync(self.folder)
         others = [other for other in self.steps() if other != step]
-        for other in set(others[:-1]) - keep:  # the newest of the others is kept too
+        for other in set(others[:-1]) - content.keep:  # the newest of the others is kept too
             self.delete(other)
+
+
+def _write_files(part: Path, content: _Content) -> None:
+    """Writes the files of a checkpoint to a new folder, and seals it."""
+    flat = content.flat
+    write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
+    leaves = {path: tree.format_shape(leaf) for path, leaf in flat.items()}
+    record = content.record | {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
+    (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    (part / "metrics.jsonl").write_text(content.log, encoding="utf-8")
+    checksums.seal(part)
 
 
 def _read_state(

@@ -11,6 +11,7 @@ folder of images, whose bytes have a fingerprint. `workdir.read_config` applies 
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from jaxdl.errors import UserError, writing
 from jaxdl.run import environment, metrics_log
 
 FLUSH_EVERY = 10.0  # seconds between two flushes of TensorBoard's events
+LARGEST_PICTURE = 1 << 26  # bytes
 
 
 class RunLog:
@@ -105,13 +107,17 @@ class RunLog:
           step: step of the picture.
           name: name in TensorBoard; default: the file's name.
         """
-        import numpy as np
         from PIL import Image
-        from tensorboardX import summary
+        from tensorboardX.proto.summary_pb2 import Summary
 
-        with files.open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        self._show(summary.image(name or path.stem, pixels, dataformats="HWC"), step)
+        content = files.read_bytes(path, LARGEST_PICTURE)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            width, height, channels = *image.size, len(image.getbands())
+            image.verify()
+        picture = Summary.Image(
+            height=height, width=width, colorspace=channels, encoded_image_string=content
+        )
+        self._show(Summary(value=[Summary.Value(tag=name or path.stem, image=picture)]), step)
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json` with its own SHA-256, so that published results can be verified."""

@@ -85,11 +85,13 @@ def boundary(
     ]
     grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
     probabilities = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
-    figure = new_figure(figsize=(5.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure = new_figure(figsize=(5.4, 4.2))
+    # A fixed layout: measuring the labels takes as long as drawing.
+    axes = figure.add_axes((0.11, 0.13, 0.69, 0.78))
     levels = np.linspace(0, 1, 11)
     contours = axes.contourf(*sides, probabilities, levels=levels, cmap="RdBu", alpha=0.6)
-    figure.colorbar(contours, ax=axes, label=f"probability of {classes[1]}")
+    bar = figure.add_axes((0.84, 0.13, 0.04, 0.78))
+    figure.colorbar(contours, cax=bar, label=f"probability of {classes[1]}")
     axes.contour(*sides, probabilities, levels=[0.5], colors="black", linewidths=1.2)
     for label, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
         horizontal, vertical = x[y == label].T
@@ -97,7 +99,7 @@ def boundary(
         axes.scatter(horizontal, vertical, 28, color, **style)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(loc="upper center", ncols=2, frameon=False)
     save_figure(figure, path)
 
 

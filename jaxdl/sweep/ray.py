@@ -31,29 +31,35 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int, cpus: int, gp
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
     actor: Any = ray.remote(max_restarts=0, num_cpus=cpus, num_gpus=gpus)(Worker)
     waiting, retries_left = deque(names), dict.fromkeys(names, retries)
-    count = jobs or _room(ray.cluster_resources(), cpus, gpus)
-    free = [actor.remote(os.getcwd()) for _ in range(min(count, len(names)))]
-    running: dict[Any, tuple[str, Any]] = {}
+    calls: dict[Any, tuple[str | None, Any]] = {}  # the trial, or None, and the worker
+
+    def start_worker() -> None:
+        worker = actor.remote(os.getcwd())
+        calls[worker.is_ready.remote()] = None, worker  # once the cluster has room for it
+
     try:
-        while waiting or running:
-            while waiting and free:
-                name, worker = waiting.popleft(), free.pop()
-                running[worker.run.remote(ledger.lines[name])] = name, worker
-                starts = ledger.lines[name]["starts"] + 1
-                ledger.set(name, state="running", starts=starts)
-            for reference in ray.wait(list(running), timeout=1.0)[0]:
-                name, worker = running.pop(reference)
+        for _ in range(min(jobs or len(names), len(names))):
+            start_worker()
+        while waiting or any(name for name, _ in calls.values()):
+            for call in ray.wait(list(calls), timeout=1.0)[0]:
+                name, worker = calls.pop(call)
                 try:
-                    status = ray.get(reference)
+                    status = ray.get(call)
                 except ray.exceptions.RayTaskError:
                     raise  # an error in `Worker`
                 except ray.exceptions.RayError:
-                    status = -9  # the host or its worker was lost
-                    worker = actor.remote(os.getcwd())
-                free.append(worker)
-                if ledgers.record_end(ledger, name, status, again=retries_left[name] > 0):
+                    status, worker = -9, None  # the host or its worker was lost
+                again = name is not None and retries_left[name] > 0
+                if name and ledgers.record_end(ledger, name, status, again=again):
                     retries_left[name] -= 1
                     waiting.append(name)
+                if worker is None:
+                    start_worker()
+                elif waiting:  # without a trial the worker ends, with the last reference to it
+                    name = waiting.popleft()
+                    calls[worker.run.remote(ledger.lines[name])] = name, worker
+                    starts = ledger.lines[name]["starts"] + 1
+                    ledger.set(name, state="running", starts=starts)
     finally:
         ray.shutdown()
 
@@ -70,14 +76,6 @@ def check() -> None:
         raise UserError("--engine=ray needs Ray: pip install -e '.[ray]'") from error
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: int) -> int:
-    """Number of trials that a cluster has room for at a time, at least one."""
-    rooms = [resources.get("CPU", 0) // cpus]
-    if gpus:
-        rooms.append(resources.get("GPU", 0) // gpus)
-    return max(1, int(min(rooms)))
-
-
 class Worker:
     """A Ray actor that runs trials, one at a time, in a worker process on its host."""
 
@@ -89,6 +87,10 @@ class Worker:
         """
         os.chdir(folder)
         self._process: WorkerProcess | None = None
+
+    def is_ready(self) -> bool:
+        """Returns True: there is room for the worker."""
+        return True
 
     def run(self, line: Line) -> int:
         """Runs a trial unless it is done; returns its exit status."""

@@ -154,13 +154,12 @@ class Trainer:
         ends = False
         if evaluates:
             self._evaluate_validation()
-            saves = saves or self.progress.best.step == step
             ends = _is_out_of_patience(parts, self.progress)
-        if saves or ends:
+        if saves or ends or self.progress.best.step == step:
             if step % due.checkpoint_every == 0:
                 anchor = (step, self.progress.best.step)
                 self.progress = self.progress._replace(anchor=anchor)
-            self._save()
+            self._save(soon=not (saves or ends))
         if logs:
             self.carry = parts.program.reset(self.carry)
         if parts.clock.runs:
@@ -265,15 +264,16 @@ class Trainer:
         self.progress = self.progress._replace(best=best)
         _draw_figures(parts, step, state)
 
-    def _save(self) -> None:
-        """Saves a checkpoint of the current step unless it is saved already."""
+    def _save(self, soon: bool = False) -> None:
+        """Saves a checkpoint of the current step unless there is one; `Checkpoints` has `soon`."""
         if self._last_saved == self.progress.step:
             return
-        log, progress = self.parts.log, self.progress
-        log.sync()
+        log, progress, checkpoints = self.parts.log, self.progress, self.parts.checkpoints
         keep = (progress.best.step, *progress.anchor, *self._averaged())
-        self.parts.checkpoints.save(progress.step, self.carry, self._record(), log.text(), keep)
-        self._last_saved = progress.step
+        if not soon:
+            log.sync()
+            self._last_saved = progress.step
+        checkpoints.save(progress.step, self.carry, self._record(), log.text(), keep, soon)
 
     def _record(self) -> dict[str, Any]:
         """Returns a checkpoint's record, the part beside the state."""
@@ -302,7 +302,7 @@ class Trainer:
     def _rewind(self, bad: int) -> None:
         """Returns to the last checkpoint that was due, with a new key and without the bad batch."""
         parts = self.parts
-        parts.checkpoints.wait()
+        parts.checkpoints.forget()
         detours = rewind.add_detour(self.progress.detours, bad, parts.schedule.checkpoint_every)
         rewind.write(parts.claim.folder, detours)  # before anything of the old course is deleted
         parts.profiler.end()

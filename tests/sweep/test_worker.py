@@ -262,3 +262,26 @@ def test_a_run_folder_does_not_depend_on_the_trials_before_it(tmp_path):
     words = [*QUICK, "--seed=1", f"--workdir={folder}"]
     subprocess.run([sys.executable, "-m", "experiments.iris_mlp", *words], check=True)
     assert contents(folder) == found[0][1]
+
+
+def test_a_trial_whose_process_was_killed_ends_in_the_same_bits(tmp_path):
+    folder = tmp_path / "sweep"
+    flags = [
+        "--num_steps=6000",
+        *(f"--{name}_every=1000" for name in ("log", "eval", "checkpoint")),
+    ]
+    words = ["sweep", "experiments.iris_mlp", "--seed=0,1", f"--workdir={folder}", "--jobs=1"]
+    driver = subprocess.Popen([sys.executable, "-m", "jaxdl", *words, "--", *flags])
+    run = folder / "trials" / "seed=1"
+    wait_for(lambda: list(run.glob("checkpoints/[1-9]*")))
+    os.kill(json.loads((run / ".lock").read_text("utf-8"))["pid"], signal.SIGKILL)
+    assert driver.wait() == 0
+    lines = Ledger.read(folder).lines
+    assert [line["starts"] for line in lines.values()] == [1, 2]
+    alone = tmp_path / "alone"
+    words = [*flags, "--seed=1", f"--workdir={alone}"]
+    subprocess.run([sys.executable, "-m", "experiments.iris_mlp", *words], check=True)
+    found = [contents(each) for each in (alone, run)]
+    for each in found:
+        each.pop("checkpoints")  # the one before the newest may be the one that it went on from
+    assert found[0] == found[1]
