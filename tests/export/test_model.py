@@ -206,7 +206,9 @@ def test_rows_are_read_by_the_names_of_their_columns():
     with pytest.raises(UserError, match="no column 'petal width"):
         model.predict({name: 1 for name in columns[:3]})
     for value in ("wide", "1_0", "inf", 1e39):
-        with pytest.raises(UserError, match="is not a number: give one of at most 1e30, or nothing"):
+        with pytest.raises(
+            UserError, match="is not a number: give one of at most 1e30, or nothing"
+        ):
             model.predict(dict.fromkeys(columns, value))
     missing = inputs.encode_row(dict.fromkeys(columns, "") | {columns[0]: "2"}, model.accepts)
     np.testing.assert_array_equal(missing, [2, np.nan, np.nan, np.nan])

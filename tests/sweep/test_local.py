@@ -67,7 +67,16 @@ def test_again_nothing_runs_and_the_table_stands(done, capsys):
     assert set(starts(done).values()) == {(1, 1)}
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     # 4.303 standard errors of 0.0058: the t distribution with 2 degrees of freedom.
-    assert rows[1] == ["0.1", "3/3", "0.1100", "[0.0852,", "0.1348]", "1.1100", "[1.0852,", "1.1348]"]
+    assert rows[1] == [
+        "0.1",
+        "3/3",
+        "0.1100",
+        "[0.0852,",
+        "0.1348]",
+        "1.1100",
+        "[1.0852,",
+        "1.1348]",
+    ]
     assert rows[2][0] == "0.2"
 
 

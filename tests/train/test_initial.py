@@ -187,7 +187,9 @@ def test_integers_do_not_become_floats(source, tmp_path):
     arrays, _ = weights.of_run(source)
     path = "params/head/bias"
     save_file(arrays | {path: arrays[path].astype(np.int32)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"params/head/bias is of type int32: give weights in floating point"):
+    with pytest.raises(
+        UserError, match=r"params/head/bias is of type int32: give weights in floating point"
+    ):
         train(tmp_path / "run", init_from=str(tmp_path / "x.safetensors"))
 
 
