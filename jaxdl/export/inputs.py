@@ -229,7 +229,12 @@ def _cast(name: str, array: np.ndarray, entry: jax.ShapeDtypeStruct, spec: DataS
                 f"{high:,}"
             )
     with np.errstate(over="ignore"):
-        return array.astype(wanted)
+        converted = array.astype(wanted)
+    if wanted.kind == "f" and (wrong := array[np.isinf(converted)]).size:
+        raise UserError(
+            f"{name!r} holds {wrong[0]}: give numbers within float32, or NaN where one is missing"
+        )
+    return converted
 
 
 def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

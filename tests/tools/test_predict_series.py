@@ -148,3 +148,11 @@ def test_positions_that_are_there_twice_are_left_out():
     assert columns == {
         "input": ["f"] * 6, "row": [1, 2, 3, 4, 5, 6], "row_": [0, 1, 2, 3, 6, 7],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [np.inf, -1e39])
+def test_an_infinite_value_is_not_a_missing_one(forecast, value):
+    windows = np.zeros((2, 8, 2))
+    windows[1, 3, 0] = value
+    with pytest.raises(UserError, match=r"'x' holds .*: give numbers within float32, or NaN"):
+        jaxdl.open(forecast).predict(windows)
