@@ -12,11 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 
 from jaxdl import cli, signals
+from jaxdl.config import RunConfig
+from jaxdl.distributed import watchdog
+from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
 from jaxdl.run import workdir
 from jaxdl.sweep.worker import status_of
@@ -37,7 +41,8 @@ def main(mapping: str, channel: int) -> None:
         config = parse_flags(module.Config, trial["words"][3:])
         assert config is not None
         log = open(trial["log"], "a", encoding="utf-8", errors="replace")  # noqa: SIM115
-        runs.append(population.Run(_member(module.run, number, channel), config, log))
+        around = partial(_as_command, config, number, channel)
+        runs.append(population.Run(module.run, config, log, around))
     jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), len(runs)))
     cli.set_up_jax(runs[0].config.deterministic)
     cli.check_devices()
@@ -46,18 +51,26 @@ def main(mapping: str, channel: int) -> None:
         population.train(runs, mapping, request)
 
 
-def _member(run: Callable[[Any], Any], number: int, channel: int) -> Callable[[Any], None]:
-    """Returns an experiment's `run` that ends as a command does, and tells its status."""
+def _as_command(config: RunConfig, number: int, channel: int, call: Callable[[], Any]) -> int:
+    """Calls an experiment's `run` as its command does; tells and returns the exit status."""
 
-    def member(config: Any) -> None:
-        def command() -> None:
-            workdir.refuse_if_used(config)
-            cli.show(run(config))
+    def command() -> None:
+        workdir.refuse_if_used(config)
+        if watchdog.is_multiprocess(config):
+            raise UserError(
+                "a member of a population is not one of several processes: leave --coordinator "
+                "out, or use --engine=local"
+            )
+        if config.profile:
+            raise UserError(
+                f"--profile={config.profile}: the members of a population cannot be traced one by "
+                "one: leave it out, or use --engine=local"
+            )
+        cli.show(call())
 
-        status, _ = status_of(command)
-        os.write(channel, f"{number} {status}\n".encode())
-
-    return member
+    status, _ = status_of(command)
+    os.write(channel, f"{number} {status}\n".encode())
+    return status
 
 
 if __name__ == "__main__":

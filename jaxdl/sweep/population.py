@@ -7,9 +7,9 @@ time, as it uses all devices.
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import IO, Any
@@ -54,13 +54,13 @@ def run(
     place = ledgers.open_for_append(ledger.folder / ledgers.LOGS / ".place-0")
     with place:
         while not locked(place):  # a process of an earlier driver still runs
-            select.select([], [], [], POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         while waiting:
             first = _program(ledger, config_class, waiting[0])
             group = [n for n in waiting if _program(ledger, config_class, n) == first]
             chosen = group[: members or MEMBERS]
             waiting = [name for name in waiting if name not in chosen]
-            _run_together(ledger, chosen, mapping, place, record)
+            waiting += _run_together(ledger, chosen, mapping, place, record)
 
 
 def _program(ledger: Ledger, config_class: type[RunConfig], name: str) -> Hashable:
@@ -74,7 +74,7 @@ def _program(ledger: Ledger, config_class: type[RunConfig], name: str) -> Hashab
 
 def _run_together(
     ledger: Ledger, names: list[str], mapping: str, place: IO[bytes], record: Record
-) -> None:
+) -> list[str]:
     """Runs one population to its end, and records each trial when it ends.
 
     Args:
@@ -83,20 +83,28 @@ def _run_together(
       mapping: how members take their steps.
       place: locked file, whose lock the process inherits.
       record: receives the name and the exit status of each trial.
+
+    Returns:
+      The trials that a process of an earlier driver still runs.
     """
+    running: list[str] = []
     started: list[str] = []
     trials: list[dict[str, Any]] = []
     with ExitStack() as logs:
         for name in names:
             line = ledger.lines[name]
             log = logs.enter_context(ledgers.lock_log(line))
-            if log is None or ledgers.result(line):  # a process of an earlier driver has ended it
+            if log is None:
+                running.append(name)
+                continue
+            if ledgers.result(line):  # a process of an earlier driver has ended it
                 record(name, 0)
                 continue
             started.append(name)
             trials.append({"words": ledgers.argv(line), "log": log.fileno()})
         if not started:
-            return
+            time.sleep(POLL_SECONDS if running else 0)
+            return running
         reading, writing = os.pipe()
         process = subprocess.Popen(
             [sys.executable, "-m", "jaxdl.sweep.members", mapping, str(writing)],
@@ -129,3 +137,4 @@ def _run_together(
                 ledger.set(name, **(ledgers.result(ledger.lines[name]) or {"state": "waiting"}))
             raise
         process.wait()
+    return running

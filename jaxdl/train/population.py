@@ -12,7 +12,6 @@ The first two give each member the bits of the same run alone. The bits of `vmap
 number of members, as products and sums are those of larger arrays.
 """
 
-import functools
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from jaxdl import signals
 from jaxdl.config import RunConfig
 from jaxdl.data.batches import Dataset, Split
 from jaxdl.distributed import sharding
-from jaxdl.errors import UserError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.train.step_spec import Operands
 from jaxdl.train.train_step import Epoch, LoopState, Program
 
@@ -43,11 +42,13 @@ class Run(NamedTuple):
       function: an experiment's `run`.
       config: its config; it names the run folder.
       output: the file that takes what the run prints; None: that of the process.
+      around: receives the call of `function` and returns the outcome, such as an exit status.
     """
 
     function: Callable[[Any], Any]
     config: RunConfig
     output: IO[str] | None = None
+    around: Callable[[Callable[[], Any]], Any] = lambda call: call()
 
 
 class Asked(NamedTuple):
@@ -80,11 +81,12 @@ class Shared:
         self.mapping, self.members, self.request = mapping, members, request
         self._data: list[Dataset] = []
         self._on_devices: dict[Any, tuple[Split, Split]] = {}
+        self._mapped: dict[Any, Callable[..., Any]] = {}
 
     def dataset(self, data: Dataset) -> Dataset:
-        """Returns the first data set of a member with the same description: one copy is kept."""
+        """Returns the first data set of a member that is equal: one copy is kept."""
         for known in self._data:
-            if known.spec == data.spec and list(known.train) == list(data.train):
+            if _are_equal(known, data):
                 return known
         self._data.append(data)
         return data
@@ -96,6 +98,10 @@ class Shared:
             self._on_devices[key] = split, sharding.put(split, placement)  # keeps the id in use
         return self._on_devices[key][1]
 
+    def mapped(self, program: Program) -> Callable[..., Any]:
+        """Returns the loop of a program, mapped over members; see `mapped`."""
+        return self._mapped.setdefault(program.loop, mapped(program.loop))
+
 
 class Seat:
     """Place of one member, which `loop.train` finds in its config.
@@ -103,10 +109,13 @@ class Seat:
     Attributes:
       device: the device of the member.
       shared: what the members have in common.
+      program: its program; None before it is compiled.
       asked: the steps that the member waits for, if it does.
       answer: the result of these steps, or the error that they ended with.
       outcome: what the run returned or raised; None before its end.
     """
+
+    program: Program | None = None
 
     def __init__(self, run: Run, device: jax.Device, shared: Shared):
         """Creates the seat of a run that has not begun."""
@@ -114,13 +123,13 @@ class Seat:
         self.asked: Asked | None = None
         self.answer: Result | BaseException | None = None
         self.outcome: Any = None
-        self.ended = False
         self._output = run.output
         self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(run,), daemon=True)
 
     def join(self, program: Program) -> Program:
         """Returns the program of the member, whose `advance` waits for the others."""
+        self.program = program
 
         def advance(numbers: Operands, carry: LoopState, epoch: Epoch, steps: int) -> Result:
             self.asked = Asked(program, numbers, (carry, epoch), steps)
@@ -152,13 +161,25 @@ class Seat:
             self._back.acquire()
 
     def _run(self, run: Run) -> None:
-        config = run.config.seated(self)
         try:
-            self.outcome = run.function(config)
+            self.outcome = run.around(lambda: self._call(run))
         except BaseException as error:  # the others go on
             self.outcome = error
-        self.ended = True
         self._back.release()
+
+    def _call(self, run: Run) -> Any:
+        """Calls an experiment's `run`.
+
+        Raises:
+          TrainingError: it trained with another config, which has no place in the population.
+        """
+        results = run.function(run.config.seated(self))
+        if self.program is None:
+            raise TrainingError(
+                "the experiment did not train as a member: pass the config that `run` gets to "
+                "`loop.train`, not a copy, or use --engine=local"
+            )
+        return results
 
 
 def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[Any]:
@@ -186,8 +207,8 @@ def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[A
             for seat in ready:
                 seat.resume()
             asking = [seat for seat in seats if seat.asked]
-            if mapping == "vmap" and asking:
-                ready = _advance_together(asking, len(seats))
+            if mapping == "vmap":
+                ready = _advance_mapped(asking, seats)
                 continue
             # Each device has a thread, as a call may return only after its steps.
             list(pool.map(_advance, [[s for s in asking if s.device == d] for d in places]))
@@ -208,6 +229,20 @@ def choose(mapping: str, devices: Sequence[jax.Device]) -> str:
     return "devices" if devices[0].platform == "cpu" else "vmap"
 
 
+def _are_equal(a: Dataset, b: Dataset) -> bool:
+    """Returns True if two data sets have the same description and the same arrays in memory."""
+
+    def same(x: Any, y: Any) -> bool:
+        both_arrays = isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
+        return x is y or (both_arrays and np.array_equal(x, y, equal_nan=x.dtype.kind == "f"))
+
+    splits = ((getattr(one, name) for one in (a, b)) for name in ("train", "validation", "test"))
+    return a.spec == b.spec and all(
+        isinstance(x, dict) and x.keys() == y.keys() and all(same(x[n], y[n]) for n in x)
+        for x, y in splits
+    )
+
+
 def _advance(asking: list[Seat]) -> None:
     """Takes the steps of the waiting members of one device, one member after the other."""
     for seat in asking:
@@ -219,15 +254,31 @@ def _advance(asking: list[Seat]) -> None:
             seat.answer = error
 
 
+def _advance_mapped(asking: list[Seat], seats: list[Seat]) -> list[Seat]:
+    """Takes steps of the waiting members, those of one program together.
+
+    Returns:
+      The members whose steps are all taken.
+    """
+    groups: dict[int, list[Seat]] = {}
+    for seat in asking:
+        groups.setdefault(id(seat.program), []).append(seat)
+    done = []
+    for group in groups.values():
+        # A member that has ended is replaced by a copy, as a mapped program has a fixed number.
+        members = sum(seat.program is group[0].program for seat in seats)
+        done += _advance_together(group, members)
+    return done
+
+
 def _advance_together(asking: list[Seat], members: int) -> list[Seat]:
-    """Takes the fewest steps that a member asks for, of all members by one program."""
+    """Takes the fewest steps that one of the members asks for, of all by one mapped program."""
     asked = [seat.asked for seat in asking if seat.asked]
     steps = min(one.steps for one in asked)
     try:
-        # A member that has ended is replaced by a copy, as the program has a fixed number.
         padded = asked + asked[:1] * (members - len(asked))
         splits = [one.result[1].split for one in padded]
-        results = mapped(asked[0].program.loop)(
+        results = asking[0].shared.mapped(asked[0].program)(
             [one.numbers for one in padded],
             [(one.result[0], one.result[1].order) for one in padded],
             splits if len({id(split) for split in splits}) > 1 else splits[:1],
@@ -238,18 +289,13 @@ def _advance_together(asking: list[Seat], members: int) -> list[Seat]:
         for seat in asking:
             seat.answer = error
         return asking
-    done = []
     for seat, one, (carry, order) in zip(asking, asked, results, strict=False):
         result = carry, one.result[1]._replace(order=order)
-        if one.steps == steps:
-            seat.answer = result
-            done.append(seat)
-        else:
-            seat.asked = one._replace(result=result, steps=one.steps - steps)
-    return done or _advance_together(asking, members)
+        seat.asked = one._replace(result=result, steps=one.steps - steps)
+        seat.answer = result
+    return [seat for seat in asking if seat.asked and not seat.asked.steps]
 
 
-@functools.lru_cache(maxsize=8)
 def mapped(loop: Callable[..., Any]) -> Callable[..., Any]:
     """Jits a program's loop, mapped over members.
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from experiments import iris_mlp
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import parse_flags
-from jaxdl.sweep.ledger import Ledger
+from jaxdl.sweep.ledger import Ledger, lock_log
 
 FLAGS = ["--num_steps=60", "--eval_every=20", "--checkpoint_every=20", "--log_every=5"]
 
@@ -113,3 +114,14 @@ def test_flags_of_populations_are_theirs(tmp_path):
         command(
             ["sweep", "experiments.iris_mlp", "--map=vmap", f"--workdir={tmp_path}", "--seed=0,1"]
         )
+
+
+def test_a_trial_that_another_process_still_runs_is_waited_for(tmp_path):
+    folder = tmp_path / "sweep"
+    (folder / "logs").mkdir(parents=True)
+    with lock_log({"log": str(folder / "logs" / "seed=1.log")}) as log:
+        held = os.dup(log.fileno())  # the lock is held until this descriptor is closed
+    threading.Timer(6, os.close, [held]).start()
+    command(words(folder, "--seed=0,1"))
+    lines = Ledger.read(folder).lines
+    assert [(line["state"], line["starts"]) for line in lines.values()] == [("done", 1)] * 2
