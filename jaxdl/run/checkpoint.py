@@ -15,39 +15,28 @@ incomplete one. The manifest reveals later damage to the files.
 """
 
 import contextlib
-import json
-import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from jaxdl import checksums, files, memory, tree
+from jaxdl import checksums, files, tree
 from jaxdl.distributed import collectives, sharding
-from jaxdl.errors import TrainingError, UserError
-from jaxdl.run.checkpoint_io import damaged_error, delete_path, read_arrays, reason, write_arrays
-from jaxdl.run.checkpoint_record import BEST, CONTENT_CHECKS, RECORD, DamagedError, Saved
+from jaxdl.errors import TrainingError
+from jaxdl.run import checkpoint_files
+from jaxdl.run.checkpoint_files import Content
+from jaxdl.run.checkpoint_io import damaged_error, delete_path, reason
+from jaxdl.run.checkpoint_record import DamagedError, Saved
 from jaxdl.run.metrics_log import LAST_STEP
 
 # The newest, the one before it, the best, the last that was due, the best at that time (a rewind
 # returns to these two), and one that is being written.
 MOST_CHECKPOINTS = 6
 SOON = 10.0  # seconds; a run may find a better state many times a second
-
-
-class _Content(NamedTuple):
-    """Content of a checkpoint that is to be written; see `Checkpoints.save`."""
-
-    step: int
-    flat: dict[str, np.ndarray]
-    record: dict[str, Any]
-    log: str
-    keep: set[int]
 
 
 class Checkpoints:
@@ -69,7 +58,7 @@ class Checkpoints:
         self._check = check
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[Any] | None = None
-        self._waiting: _Content | None = None
+        self._waiting: Content | None = None
         self._written = time.monotonic()
 
     def steps(self) -> list[int]:
@@ -116,7 +105,7 @@ class Checkpoints:
         waits = soon and time.monotonic() - self._written < SOON
         if not waits:
             self.wait()
-        content = _Content(step, sharding.on_host(state), record, log, set(keep))
+        content = Content(step, sharding.on_host(state), record, log, set(keep))
         if collectives.is_host0() and waits:
             self._waiting = content
         elif collectives.is_host0():
@@ -160,7 +149,7 @@ class Checkpoints:
           DamagedError: a file differs from what was written.
         """
         folder = self.folder / str(step)
-        with _reading(folder):
+        with checkpoint_files.reading(folder):
             checksums.verify(folder)
             log = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG).decode()
         return self.record(step), log
@@ -171,26 +160,7 @@ class Checkpoints:
         Raises:
           DamagedError: the record differs from what was written.
         """
-        folder = self.folder / str(step)
-        with _reading(folder):
-            checksums.verify(folder, ["record.json"])
-            record = json.loads(files.read_bytes(folder / "record.json", files.LARGEST_JSON))
-            if not isinstance(record, dict):
-                raise ValueError("record.json is not an object")
-            record.setdefault("data", "")
-            record.setdefault("ends", [])
-            for name, kind in RECORD.items():
-                if not isinstance(record.get(name), kind):
-                    raise ValueError(f"record.json has no {name}")
-            for name, is_valid in CONTENT_CHECKS.items():
-                if not is_valid(record[name]):
-                    raise ValueError(f"record.json has an invalid {name}")
-            if record["step"] != step:
-                raise ValueError(f"record.json is of step {record['step']}, not {step}")
-            for name, kinds in BEST.items():
-                if not isinstance(record["best"].get(name, ""), kinds):
-                    raise ValueError(f"record.json has no {name} of the best")
-            return record
+        return checkpoint_files.read_record(self.folder / str(step), step)
 
     def restore(self, step: int, like: Any, part: str = "") -> Saved:
         """Restores a checkpoint, with its state in the structure and shardings of `like`.
@@ -210,10 +180,10 @@ class Checkpoints:
         record, log = self.read(step)
         leaves: dict[str, str] = record["leaves"]
         target = {part + path: leaf for path, leaf in tree.flatten(like).items()}
-        _check_same_model(folder, leaves, target, part)
+        checkpoint_files.check_same_model(folder, leaves, target, part)
         alone = jax.process_count() == 1
         shardings = {path: leaf.sharding for path, leaf in target.items()} if alone else {}
-        arrays = _read_state(folder, record, shardings)
+        arrays = checkpoint_files.read_state(folder, record, shardings)
         try:
             state = tree.unflatten(like, {path[len(part) :]: arrays[path] for path in target})
         except Exception as error:  # as in `wait`
@@ -230,7 +200,7 @@ class Checkpoints:
           DamagedError: a file differs from what was written.
         """
         record, _ = self.read(step)
-        return _read_state(self.folder / str(step), record, {})
+        return checkpoint_files.read_state(self.folder / str(step), record, {})
 
     def set_aside(self, step: int) -> None:
         """Renames a damaged checkpoint, so that it is no longer among `steps()`."""
@@ -265,7 +235,7 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def _submit(self, content: _Content) -> None:
+    def _submit(self, content: Content) -> None:
         """Has the thread write a checkpoint, and before it a copy that waits and is to be kept."""
         waiting, self._waiting = self._waiting, None
         contents = [content]
@@ -278,7 +248,7 @@ class Checkpoints:
         """Returns the name of a checkpoint that is being written, in the run folder."""
         return f".{self.folder.name}-part-{step}"
 
-    def _write(self, content: _Content) -> None:
+    def _write(self, content: Content) -> None:
         """Writes a checkpoint, renames it into place and deletes older ones; runs in the thread."""
         step = content.step
         part = self.folder.parent / self._part(str(step))
@@ -286,7 +256,7 @@ class Checkpoints:
             self._check()
             delete_path(part)
             part.mkdir()  # without parents: a run folder that was moved must not be created again
-            _write_files(part, content)
+            checkpoint_files.write(part, content)
             self._check()
             self.folder.mkdir(exist_ok=True)
             if (self.folder / str(step)).exists():
@@ -299,79 +269,3 @@ class Checkpoints:
         others = [other for other in self.steps() if other != step]
         for other in set(others[:-1]) - content.keep:  # the newest of the others is kept too
             self.delete(other)
-
-
-def _write_files(part: Path, content: _Content) -> None:
-    """Writes the files of a checkpoint to a new folder, and seals it."""
-    flat = content.flat
-    write_arrays(part / "state", {path: a for path, a in flat.items() if a.size})
-    leaves = {path: tree.format_shape(leaf) for path, leaf in flat.items()}
-    record = content.record | {"leaves": leaves, "state_sha256": tree.flat_digest(flat)}
-    (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
-    (part / "metrics.jsonl").write_text(content.log, encoding="utf-8")
-    checksums.seal(part)
-
-
-def _read_state(
-    folder: Path, record: dict[str, Any], shardings: Mapping[str, jax.sharding.Sharding]
-) -> dict[str, jax.Array]:
-    """Reads the arrays of a checkpoint, and verifies their SHA-256.
-
-    Args:
-      folder: the checkpoint.
-      record: its record.
-      shardings: shardings by path; other arrays are on the first device of this process.
-
-    Raises:
-      DamagedError: the arrays differ from what was written.
-    """
-    local = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    leaves: dict[str, str] = record["leaves"]
-    try:
-        stored = {
-            path: tree.parse_shape(text, shardings.get(path, local))
-            for path, text in leaves.items()
-        }
-        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in stored.values())
-        if needed > memory.installed():
-            raise ValueError(f"its state would take {needed / 2**30:,.1f} GiB of memory")
-        arrays = read_arrays(folder / "state", stored)
-        if tree.flat_digest({path: arrays[path] for path in leaves}) != record["state_sha256"]:
-            raise ValueError("the SHA-256 of the state differs from the record's")
-    except Exception as error:  # as in `Checkpoints.wait`
-        raise damaged_error(folder, error) from error
-    return arrays
-
-
-def _check_same_model(
-    folder: Path, stored: dict[str, str], target: dict[str, Any], part: str
-) -> None:
-    """Checks that a checkpoint has the arrays of a state.
-
-    Args:
-      folder: the checkpoint.
-      stored: type and shape of its arrays by path.
-      target: arrays of the state, or their shapes, by path.
-      part: path of the state within the checkpoint; only arrays below it are compared.
-
-    Raises:
-      UserError: an array is missing in one of them, or differs in type or shape.
-    """
-    shapes = {path: tree.format_shape(leaf) for path, leaf in target.items()}
-    below = (f"{part}.", f"{part}[") if part else ""
-    stored_below = {path for path in stored if path == part or path.startswith(below)}
-    for path in sorted(stored_below | shapes.keys()):
-        if stored.get(path) != shapes.get(path):
-            raise UserError(
-                f"checkpoint {folder} is of another model ({path}: {stored.get(path)} there, "
-                f"{shapes.get(path)} here): give another --workdir, or the code that wrote it"
-            )
-
-
-@contextlib.contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Context that turns any error in reading a checkpoint's files into a DamagedError."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise damaged_error(folder, error) from error

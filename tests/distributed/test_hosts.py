@@ -145,15 +145,15 @@ def test_all_go_back_together(tmp_path):
 SLOW_WRITER = """
 import time
 from jaxdl.distributed import watchdog
-from jaxdl.run import checkpoint
+from jaxdl.run import checkpoint_files
 
-write_arrays = checkpoint.write_arrays
+write_arrays = checkpoint_files.write_arrays
 
 def slowly(*arguments):
     time.sleep(4)
     write_arrays(*arguments)
 
-checkpoint.write_arrays, watchdog.GRACE = slowly, 0.5
+checkpoint_files.write_arrays, watchdog.GRACE = slowly, 0.5
 """
 
 
