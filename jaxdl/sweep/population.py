@@ -117,24 +117,45 @@ def _run_together(
     os.close(writing)
     with open(reading, encoding="utf-8") as ends:
         try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin as commands:
-                commands.write(json.dumps(trials).encode())
-            for name in started:
-                starts = ledger.lines[name]["starts"] + 1
-                ledger.lines[name].update(state="running", starts=starts)
-            ledger.write()
-            left = dict(enumerate(started))
-            for end in ends:  # until the process has ended
-                number, status = map(int, end.split())
-                record(left.pop(number), status)
-            for name in left.values():
-                record(name, process.wait())
+            _follow(ledger, started, trials, process, ends, record)
         except BaseException:
             process.terminate()
             process.wait()
             for name in started:
                 ledger.set(name, **(ledgers.result(ledger.lines[name]) or {"state": "waiting"}))
             raise
-        process.wait()
     return running
+
+
+def _follow(
+    ledger: Ledger,
+    names: list[str],
+    trials: list[dict[str, Any]],
+    process: subprocess.Popen[bytes],
+    ends: IO[str],
+    record: Record,
+) -> None:
+    """Sends a started process its trials, and records each until the process has ended.
+
+    Args:
+      ledger: the sweep's ledger.
+      names: names of the trials.
+      trials: command lines and logs of the trials.
+      process: process of `jaxdl.sweep.members`.
+      ends: receives a line for each trial that ends: its number and its status.
+      record: receives the name and the exit status of each trial.
+    """
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as commands:
+        commands.write(json.dumps(trials).encode())
+    for name in names:
+        starts = ledger.lines[name]["starts"] + 1
+        ledger.lines[name].update(state="running", starts=starts)
+    ledger.write()
+    left = dict(enumerate(names))
+    for end in ends:  # until the process has ended
+        number, status = map(int, end.split())
+        record(left.pop(number), status)
+    status = process.wait()
+    for name in left.values():
+        record(name, status)
