@@ -104,7 +104,7 @@ class RunConfig(Runtime):
     An experiment's Config adds its own fields, and may give these another default.
     """
 
-    # Place in a population, `train.population.Seat`, which `loop.train` takes into account. It is
+    # Place in a population, `train.seats.Seat`, which `loop.train` takes into account. It is
     # neither a flag nor part of the config's identity.
     seat: ClassVar[Any] = None
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
