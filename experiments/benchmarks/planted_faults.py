@@ -16,7 +16,6 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,22 @@ class Config(RunConfig):
 class Here:
     """A side of `jaxdl diff` in this process."""
 
-    def __init__(self, name: str, folder: Path, build: Any = None):
-        """Opens a run, with another `build` of its experiment if one is given."""
+    def __init__(self, name: str, folder: Path, module: Any, build: Any = None):
+        """Opens a run.
+
+        Args:
+          name: A or B.
+          folder: the run folder.
+          module: its experiment.
+          build: function to replace that of the experiment, if any.
+        """
         self.name = name
-        with _replaced(build or mnist_lenet.build):
+        own = module.build
+        module.build = build or own
+        try:
             self._side = diff_side.Side(str(folder))
+        finally:
+            module.build = own
         self._answer: Any = None
 
     def ask(self, do: str, **arguments: Any) -> Any:
@@ -68,16 +78,6 @@ class Here:
     def answer(self) -> Any:
         """Returns the answer to what was sent."""
         return self._answer
-
-
-@contextlib.contextmanager
-def _replaced(build: Any) -> Iterator[None]:
-    own = mnist_lenet.build
-    mnist_lenet.build = build
-    try:
-        yield
-    finally:
-        mnist_lenet.build = own
 
 
 def compared(a: Here, b: Here, is_same: bool) -> str:
@@ -179,13 +179,15 @@ def flipped_bit(folder: Path, generator: random.Random) -> tuple[str, list[str]]
         shutil.copytree(folder, other)
         step = generator.choice(Checkpoints(folder / "checkpoints").steps())
         name, _ = flip(other, step, generator)
-        text = compared(Here("A", folder), Here("B", other), is_same=False)
+        text = compared(
+            Here("A", folder, mnist_lenet), Here("B", other, mnist_lenet), is_same=False
+        )
     return text, [f"B: its checkpoint of step {step} is not", f"{name}: 1 of "]
 
 
 def changed_code(folder: Path, kind: str, layer: str, first: int, a: Here) -> tuple[str, list[str]]:
     """Plants a changed factor; returns what `jaxdl diff` prints, and what it should have."""
-    b = Here("B", folder, changed(mnist_lenet.build, kind, layer, first))
+    b = Here("B", folder, mnist_lenet, changed(mnist_lenet.build, kind, layer, first))
     text = compared(a, b, is_same=True)
     phase = {
         "augmentation": "first operation of A alone: outside every layer (",
@@ -214,7 +216,7 @@ def run(config: Config) -> dict[str, Any]:
                 seed=config.seed,
             )
         )
-        a = Here("A", folder)
+        a = Here("A", folder, mnist_lenet)
         for number in range(config.faults):
             kind, layer = generator.choice(KINDS), generator.choice(LAYERS)
             first = generator.randrange(config.num_steps)

@@ -28,7 +28,7 @@ SCRIPT = Path(__file__).with_name("diff_side.py")
 
 
 class Place(NamedTuple):
-    """Where a run is opened.
+    """Place where a run is opened.
 
     Attributes:
       folder: the run folder.
@@ -64,7 +64,7 @@ class Side:
                 [python, "-P", str(SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
                 env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), os.getcwd()))},
             )
         except OSError as error:
@@ -112,7 +112,7 @@ class Side:
 
 
 class Difference(NamedTuple):
-    """How two arrays differ.
+    """Difference of two arrays.
 
     Attributes:
       name: the array.

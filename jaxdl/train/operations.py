@@ -71,7 +71,7 @@ def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]
 
         def visit(scope: str, equation: Any, results: list[Any]) -> None:
             found.append((scope, equation))
-            digests.append(sum((_hash(x) for x in results), start=jnp.zeros(2, jnp.uint32)))
+            digests.append(sum((hash_of_bits(x) for x in results), start=jnp.zeros(2, jnp.uint32)))
 
         _evaluate(program, leaves, "", visit)
         return digests
@@ -144,7 +144,7 @@ def _data(array: Any) -> jax.Array:
     return jax.random.key_data(array) if is_key else jnp.asarray(array)
 
 
-def _hash(array: Any) -> jax.Array:
+def hash_of_bits(array: Any) -> jax.Array:
     """Returns a hash of the bits of an array, uint32 [2].
 
     An odd factor for each position makes sure that any single bit changes the first sum.
