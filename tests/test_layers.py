@@ -123,7 +123,6 @@ def test_heavy_packages_keep_to_their_rooms(path):
             others = ("flax_side", "planted_faults")
             others = tuple(f"experiments/benchmarks/{name}.py" for name in others)
             assert relative.startswith(("jaxdl/nn/", "jaxdl/models/", *others))
-            )
 
 
 def test_starting_is_light():
