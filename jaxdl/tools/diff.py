@@ -360,11 +360,11 @@ def first_difference(
     """
     if [one[:4] for one in a] == [one[:4] for one in b]:
         pairs = enumerate(zip(a, b, strict=True))
-        number = next((n for n, (x, y) in pairs if x.digest != y.digest), None)
+        number = next((n for n, (x, y) in pairs if x.digests != y.digests), None)
         return None if number is None else (number, number)
-    digests = [{one.digest for one in many} for many in (a, b)]
-    first = next((n for n, one in enumerate(a) if one.digest not in digests[1]), None)
-    second = next((n for n, one in enumerate(b) if one.digest not in digests[0]), None)
+    results = [{digest for one in many for digest in one.digests.split()} for many in (a, b)]
+    first = next((n for n, one in enumerate(a) if set(one.digests.split()) - results[1]), None)
+    second = next((n for n, one in enumerate(b) if set(one.digests.split()) - results[0]), None)
     return None if first is None and second is None else (first, second)
 
 

@@ -37,14 +37,14 @@ class Operation(NamedTuple):
       primitive: name of JAX's primitive.
       phase: forward, backward, or outside of the gradient: before or after.
       type: type and shape of its first result, such as `float32[64,10]`.
-      digest: hash of the bits of all its results.
+      digests: hashes of the bits of its results, separated by spaces.
     """
 
     layer: str
     primitive: str
     phase: str
     type: str
-    digest: str
+    digests: str
 
     def __str__(self) -> str:
         return f"{self.layer} ({self.primitive}, {self.phase}) {self.type}"
@@ -65,13 +65,13 @@ def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]
     program, leaves = _program(function, arguments)
     found: list[tuple[str, Any]] = []
 
-    def hashes(leaves: list[Any]) -> list[jax.Array]:
+    def hashes(leaves: list[Any]) -> list[list[jax.Array]]:
         found.clear()
-        digests: list[jax.Array] = []
+        digests: list[list[jax.Array]] = []
 
         def visit(scope: str, equation: Any, results: list[Any]) -> None:
             found.append((scope, equation))
-            digests.append(sum((hash_of_bits(x) for x in results), start=jnp.zeros(2, jnp.uint32)))
+            digests.append([hash_of_bits(x) for x in results])
 
         _evaluate(program, leaves, "", visit)
         return digests
@@ -79,16 +79,15 @@ def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]
     digests = jax.device_get(jax.jit(hashes)(leaves))
     listed = []
     has_gradient = False
-    for (scope, equation), digest in zip(found, digests, strict=True):
+    for (scope, equation), results in zip(found, digests, strict=True):
         is_backward = "transpose(" in scope
         has_gradient |= is_backward
         inside = "backward" if is_backward else "forward" if "jvp(" in scope else ""
         phase = inside or ("after the gradient" if has_gradient else "before the gradient")
         type_ = equation.outvars[0].aval.str_short() if equation.outvars else "nothing"
         name = equation.primitive.name
-        listed.append(
-            Operation(layer_of(scope), name, phase, type_, f"{digest[0]:08x}{digest[1]:08x}")
-        )
+        texts = " ".join(f"{first:08x}{second:08x}" for first, second in results)
+        listed.append(Operation(layer_of(scope), name, phase, type_, texts))
     return listed
 
 
