@@ -228,6 +228,18 @@ def _compare(options: argparse.Namespace) -> None:
     compare(options.groups, Options(options.metric, options.margin, options.output))
 
 
+def _diff(options: argparse.Namespace) -> None:
+    from jaxdl.tools.diff import Place, diff
+
+    if options.other is None and not (options.tree or options.python):
+        raise UserError(
+            "name a second run, or give --tree or --python to repeat the first one elsewhere"
+        )
+    other = Place(options.other or options.run, options.tree, options.python, options.data_dir)
+    if diff(Place(options.run, data_dir=options.data_dir), other):
+        sys.exit(1)
+
+
 def _report(options: argparse.Namespace) -> None:
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
@@ -255,6 +267,7 @@ HANDLERS = {
     "parity": _parity,
     "sweep": _sweep,
     "compare": _compare,
+    "diff": _diff,
     "report": _report,
 }
 

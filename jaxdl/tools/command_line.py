@@ -89,6 +89,14 @@ COMMANDS = {
         "seed are a group. Groups with the same seeds are compared in pairs.",
         "jaxdl compare runs/relu runs/tanh --metric=accuracy --margin=0.002",
     ),
+    "diff": (
+        "find the step and the operation at which two runs part",
+        "Opens two runs, repeats their steps from their checkpoints, and finds by bisection the\n"
+        "first step after which their states differ. Of this step it compares all operations.\n"
+        "The second run may have another checkout of the project and another environment; without\n"
+        "a second run the first one is repeated there. The exit status is 1 if the states differ.",
+        "jaxdl diff runs/before runs/after --tree=../after --python=../after/env/bin/python",
+    ),
     "report": (
         "show runs or a sweep: a table and a picture",
         "Prints a table of runs and draws their curves; of a sweep, one row per combination.",
@@ -315,6 +323,25 @@ def parser() -> Parser:
         "equivalence (default: no test)",
     )
     command.add_argument("--output", type=Path, help="PNG of performance profiles to write")
+
+    command = _add_command(commands, "diff")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument(
+        "other", type=Path, nargs="?", help="second run folder (default: the first)"
+    )
+    command.add_argument(
+        "--tree",
+        default="",
+        help="checkout of the project that repeats the second run (default: this one)",
+    )
+    command.add_argument(
+        "--python",
+        default="",
+        help="interpreter of the environment that repeats the second run (default: this one)",
+    )
+    command.add_argument(
+        "--data_dir", default="", help="TFDS folder to read instead of the runs' own"
+    )
 
     command = _add_command(commands, "report")
     command.add_argument(
