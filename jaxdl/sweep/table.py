@@ -11,7 +11,7 @@ from jaxdl.analysis import comparison
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
 from jaxdl.run import curves
-from jaxdl.sweep import ledger
+from jaxdl.sweep import ledger, outcome
 from jaxdl.sweep.ledger import Ledger, Line
 
 SEED = "seed"
@@ -88,7 +88,7 @@ def _current(line: Line) -> Line:
     state = line["state"]
     if state == "done" or (state == "running" and not ledger.is_running(line)):
         state = "stopped"
-    return ledger.result(line) or {"state": state, "value": None}
+    return outcome.result(line) or {"state": state, "value": None}
 
 
 def _differing(lines: list[Line]) -> list[str]:
