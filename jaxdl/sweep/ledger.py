@@ -34,7 +34,14 @@ FIELDS = {
     "config": dict,
 }
 # Entries of trials that a search pauses, or adds as copies of others.
-SEARCHED = {"pause_at": int, "parent": str, "born": int, "generation": int, "member": int}
+SEARCHED = {
+    "pause_at": int,
+    "step": int,
+    "parent": str,
+    "born": int,
+    "generation": int,
+    "member": int,
+}
 LONGEST = 200  # bytes of a trial's name, which is also the name of a folder and of a log file
 REMEDY = "repair or delete it, and the same command adds its trials again"
 # Exit statuses of a shell after SIGHUP, SIGINT, SIGKILL and SIGTERM.

@@ -3,7 +3,8 @@
 All members pause at each multiple of `min_steps`, a generation. The worst quarter, and members that
 have failed, each copy the checkpoints of a member of the best quarter into a new trial, whose flags
 are the parent's, with the ranges multiplied by 0.8 or 1.25. The member that is replaced stays as it
-is, paused. A choice depends on the search's seed, the generation and the member alone.
+is, paused. The choices are drawn by the search's seed, the generation and the member, and drawn
+again where they would repeat the parent's flags, or another copy.
 
 The ledger gets the new trials of a generation all at once, before anything is copied. They stand
 from then on: a driver that was killed goes on with them.
@@ -33,6 +34,7 @@ from jaxdl.sweep.study import Rounds, Study, is_larger_better, none_left
 NAME = "search.json"
 FACTORS = (0.8, 1.25)
 CHECKPOINTS = "checkpoints"
+DRAWS = 20  # of flags that no other trial has
 
 
 def pbt(study: Study) -> Rounds:
@@ -173,10 +175,13 @@ def _copies(study: Study, members: list[str], generation: int, step: int) -> lis
     """
     lines = study.book.lines.values()
     copies = [line for line in lines if line.get("generation") == generation]
+    before: list[Line] = []
     for line in copies:
         parent, member = line.get("parent", ""), line.get("member", -1)
         is_known = parent in members and 0 <= member < len(members)
-        made = _child(study, study.line(parent), generation, member, step) if is_known else {}
+        place = generation, member, step
+        made = _child(study, study.line(parent), *place, before) if is_known else {}
+        before.append(made)
         if any(line.get(name) != made.get(name) for name in ("trial", "config", "born")):
             raise UserError(
                 f"{study.book.folder / ledger.NAME}: {line['trial']} is not a trial of this "
@@ -202,32 +207,48 @@ def _choose(study: Study, members: list[str], generation: int, step: int) -> lis
     best, worst = selected([one.last(step) if one else None for one in curves], largest)
     if not best:
         raise none_left(members)
-    copies = []
+    copies: list[Line] = []
     for n in worst:
         generator = random.Random(f"parent {study.search.seed} {generation} {left[n]}")
         parent = study.line(members[left[generator.choice(best)]])
-        copies.append(_child(study, parent, generation, left[n], step))
+        copies.append(_child(study, parent, generation, left[n], step, copies))
     names = ", ".join(f"member {c['member']} copies {c['parent']}" for c in copies)
     say(f"step {step}: {names}")
     return copies
 
 
-def _child(study: Study, parent: Line, generation: int, member: int, step: int) -> Line:
-    """Returns the line of a trial that goes on from its parent's step with other flags."""
+def _child(
+    study: Study, parent: Line, generation: int, member: int, step: int, before: list[Line]
+) -> Line:
+    """Returns the line of a trial that goes on from its parent's step with other flags.
+
+    Args:
+      study: the study.
+      parent: line of the parent.
+      generation: number of the generation.
+      member: number of the member whose place the trial takes.
+      step: step of the generation.
+      before: lines of the copies that earlier members of this generation make.
+    """
     generator = random.Random(f"flags {study.search.seed} {generation} {member}")
-    changed = perturbed(parent["flags"], perturbed_ranges(study), generator)
-    flags = [f"--{name}={value}" for name, value in changed.items()]
     force = "--resume=force"  # its checkpoints have the parent's config
-    kept = [f for f in parent["flags"] if _name(f) not in changed and f != force]
-    config = parse_flags(study.config_class, [*kept, *flags])
-    assert config is not None
+    siblings = [line["config"] for line in before if line["parent"] == parent["trial"]]
+    for _ in range(DRAWS):
+        changed = perturbed(parent["flags"], perturbed_ranges(study), generator)
+        flags = [f"--{name}={value}" for name, value in changed.items()]
+        kept = [f for f in parent["flags"] if _name(f) not in changed and f != force]
+        config = parse_flags(study.config_class, [*kept, *flags])
+        assert config is not None
+        identity = saved_config.identity(config)
+        if identity not in (parent["config"], *siblings):
+            break
     place = {"generation": str(generation), "member": str(member)}
     return {
         "trial": grid.trial_name(changed | place),
         "state": "waiting",
         "experiment": parent["experiment"],
         "flags": [*kept, *flags, force],
-        "config": saved_config.identity(config),
+        "config": identity,
         "parent": parent["trial"],
         "born": step,
         "generation": generation,
