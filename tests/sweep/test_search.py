@@ -394,10 +394,16 @@ def workers(driver_id):
     return found
 
 
-@pytest.mark.parametrize("engine", ["--engine=population", "--jobs=2"])
-def test_kills_of_drivers_and_workers_lose_nothing(engine, done, tmp_path):
+def test_kills_of_drivers_and_workers_lose_nothing(done, tmp_path):
     folder = tmp_path / "sweep"
-    words = ["sweep", "experiments.iris_mlp", f"--workdir={folder}", engine, RATES, *HALVING]
+    words = [
+        "sweep",
+        "experiments.iris_mlp",
+        f"--workdir={folder}",
+        "--engine=population",
+        RATES,
+        *HALVING,
+    ]
     command_line = [sys.executable, "-m", "jaxdl", *words, "--retries=5", "--", *FLAGS]
     for kill in ("driver", "worker"):
         process = subprocess.Popen(command_line, stderr=subprocess.DEVNULL)
