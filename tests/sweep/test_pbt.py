@@ -114,7 +114,7 @@ def test_the_same_command_runs_nothing(done, here):
 
 
 def states(folder):
-    """What came out: each trial with its lineage, its end and its bits."""
+    """Lineage, step, state and bits of each trial."""
     found = {}
     for name, line in lines(folder).items():
         record = Checkpoints(folder / "trials" / name / "checkpoints").newest_record()
