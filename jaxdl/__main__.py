@@ -213,10 +213,7 @@ def _sweep(options: argparse.Namespace) -> None:
     flags = options.experiment, options.lists, options.flags
     folder = driver.sweep_folder(*flags, sweep_options)
     if options.dry_run:
-        trials = driver.plan(*flags, options.random)
-        study = driver.study_of(folder, *flags[:2], trials, sweep_options)
-        search.check(study)
-        print("\n".join(driver.commands(study)))
+        print("\n".join(driver.commands(*flags, sweep_options)))
         return
     try:
         driver.sweep(*flags, sweep_options)

@@ -148,8 +148,12 @@ def study_of(
     return Study(options.search, book, names, config, grid.ranges(config, flags))
 
 
-def commands(study: Study) -> list[str]:
-    """Shell commands of the trials of the first round."""
+def commands(experiment: str, flags: list[str], fixed: list[str], options: Options) -> list[str]:
+    """Shell commands of the trials of the first round; arguments as for `sweep`."""
+    trials = plan(experiment, flags, fixed, options.draws)
+    folder = sweep_folder(experiment, flags, fixed, options)
+    study = study_of(folder, experiment, flags, trials, options)
+    search.check(study)
     targets = next(search.rounds(study))
     for name, step in targets.items():
         study.book.pause(name, step)
