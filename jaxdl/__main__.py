@@ -196,8 +196,9 @@ def _parity(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from jaxdl.sweep import driver, ledger, table
+    from jaxdl.sweep import driver, ledger, search, table
 
+    searched = options.search, options.eta, options.min_steps, options.search_seed
     sweep_options = driver.Options(
         options.engine,
         options.jobs,
@@ -207,12 +208,12 @@ def _sweep(options: argparse.Namespace) -> None:
         options.gpus,
         options.workdir,
         options.map,
+        search.options(*searched, options.engine),
     )
     flags = options.experiment, options.lists, options.flags
     folder = driver.sweep_folder(*flags, sweep_options)
     if options.dry_run:
-        trials = driver.plan(*flags, options.random)
-        print("\n".join(driver.commands(options.experiment, trials, folder)))
+        print("\n".join(driver.commands(*flags, sweep_options)))
         return
     try:
         driver.sweep(*flags, sweep_options)

@@ -72,6 +72,14 @@ class Runtime:
     dry_run: bool = flag(
         False, "print the run's layers, memory, time and disk space, then stop", runtime=True
     )
+    pause_at: int = flag(
+        0,
+        "step at which the run pauses with a checkpoint, to go on later with another --pause_at "
+        "or none; 0: it does not pause",
+        low=0,
+        high=2**31 - 1,
+        runtime=True,
+    )
     profile: str = flag(
         "", "START:STOP: steps to trace; the trace goes to profile/ in the run folder", runtime=True
     )

@@ -280,6 +280,23 @@ def parser() -> Parser:
         "--random", type=_count, default=0, help="combinations to draw, per seed; 0: all (0)"
     )
     command.add_argument(
+        "--search",
+        default="",
+        choices=["halving", "hyperband", "pbt"],
+        help="search that stops trials early, or has them copy better ones (default: none)",
+    )
+    command.add_argument(
+        "--eta", type=_count, help="halving, hyperband: a rung keeps one of ETA trials (3)"
+    )
+    command.add_argument(
+        "--min_steps",
+        type=_count,
+        help="steps of the first rung of a search; of pbt: steps between two copies",
+    )
+    command.add_argument(
+        "--search_seed", type=_count, help="seed of the choices of pbt (default: 0)"
+    )
+    command.add_argument(
         "--engine",
         default="local",
         choices=["local", "population", "slurm", "ray"],
