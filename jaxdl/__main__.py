@@ -198,17 +198,18 @@ def _parity(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     from jaxdl.sweep import driver, ledger, search, table
 
-    searched = options.search, options.eta, options.min_steps, options.search_seed
+    given = search.Given(options.search, options.eta, options.min_steps, options.search_seed)
+    searched = search.options(given, options.engine, options.random, options.jobs)
     sweep_options = driver.Options(
         options.engine,
         options.jobs,
-        options.random,
+        search.draws(searched, options.random),
         options.retries,
         options.cpus,
         options.gpus,
         options.workdir,
         options.map,
-        search.options(*searched, options.engine),
+        searched,
     )
     flags = options.experiment, options.lists, options.flags
     folder = driver.sweep_folder(*flags, sweep_options)

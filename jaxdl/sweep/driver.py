@@ -16,7 +16,18 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
 from jaxdl.signals import Stopped
-from jaxdl.sweep import grid, ledger, local, outcome, pbt, population, ray, search, slurm
+from jaxdl.sweep import (
+    grid,
+    ledger,
+    local,
+    optuna_search,
+    outcome,
+    pbt,
+    population,
+    ray,
+    search,
+    slurm,
+)
 from jaxdl.sweep.ledger import Ledger
 from jaxdl.sweep.study import Search, Study
 
@@ -100,7 +111,8 @@ def _check(folder: Path, options: Options) -> None:
         slurm.check()
     if options.engine == "ray":
         ray.check()
-    own = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER, pbt.NAME)
+    own: tuple[str, ...] = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
+    own += pbt.NAME, *optuna_search.FILES
     files.check_no_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if any(name not in own and name[0] != "." for name in names):
@@ -145,7 +157,7 @@ def study_of(
     """
     book, config = Ledger.read(folder), _config(experiment)
     names = book.add(experiment, trials)
-    return Study(options.search, book, names, config, grid.ranges(config, flags))
+    return Study(options.search, book, names, config, grid.axes(config, flags))
 
 
 def commands(experiment: str, flags: list[str], fixed: list[str], options: Options) -> list[str]:

@@ -11,6 +11,7 @@ import itertools
 import math
 import random
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxdl import saved_config
@@ -21,6 +22,7 @@ FLAG = re.compile(r"--?(\w+)=(.*)", re.DOTALL)
 NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(:log)?")
 MOST = 10_000  # trials of a sweep
+SEED = "seed"  # the flag that is not drawn, nor searched
 LONGEST = 120  # characters of a trial's name
 
 
@@ -85,12 +87,12 @@ def trials(config: type[RunConfig], flags: list[str], fixed: list[str], draws: i
     if twice:
         raise UserError(f"--{twice} is given twice: write --{twice}=A,B to try both")
     if draws:
-        seeds = {name: axis for name, axis in axes.items() if name == "seed"}
-        drawn = _draw({n: a for n, a in axes.items() if n != "seed"}, draws)
+        seeds = {name: axis for name, axis in axes.items() if name == SEED}
+        drawn = _draw({n: a for n, a in axes.items() if n != SEED}, draws)
         combinations = [values | seed for values in drawn for seed in _product(seeds)]
     else:
         combinations = _product(axes)
-    return [_trial(varied, [*common, *fixed]) for varied in combinations]
+    return [trial_of(varied, [*common, *fixed]) for varied in combinations]
 
 
 def _axes(config: type[RunConfig], flags: list[str]) -> tuple[dict[str, Axis], list[str]]:
@@ -196,12 +198,24 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
     )
 
 
-def ranges(config: type[RunConfig], flags: list[str]) -> dict[str, Range]:
-    """Flags that are ranges to draw from; arguments as for `trials`."""
-    return {name: axis for name, axis in _axes(config, flags)[0].items() if isinstance(axis, Range)}
+def axes(config: type[RunConfig], flags: list[str]) -> dict[str, Axis]:
+    """Flags that vary, with their values or ranges; arguments as for `trials`."""
+    return _axes(config, flags)[0]
 
 
-def _trial(varied: dict[str, str], common: list[str]) -> Trial:
+def values_of(flags: Sequence[str]) -> dict[str, str]:
+    """Values of flags by their names."""
+    return {match[1]: match[2] for match in map(FLAG.fullmatch, flags) if match}
+
+
+def name_of(flag: str) -> str:
+    """Name of a flag; empty if it has no value."""
+    match = FLAG.fullmatch(flag)
+    return match[1] if match else ""
+
+
+def trial_of(varied: dict[str, str], common: list[str]) -> Trial:
+    """Trial of the values of the flags that vary, and the flags of all trials."""
     return Trial(trial_name(varied), [*common, *(f"--{n}={value}" for n, value in varied.items())])
 
 

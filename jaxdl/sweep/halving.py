@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from jaxdl.console import say
 from jaxdl.errors import UserError
+from jaxdl.sweep.grid import SEED
 from jaxdl.sweep.study import Rounds, Study, is_larger_better, none_left
 
 Setting = list[str]  # names of the trials that differ only in the seed
@@ -46,7 +47,7 @@ def hyperband(study: Study) -> Rounds:
     Raises:
       UserError: the length of the runs is unknown, or has room for one bracket only.
     """
-    total, (_, eta, first, _) = total_steps(study), study.search
+    total, eta, first = total_steps(study), study.search.eta, study.search.min_steps
     if first * eta > total:
         raise UserError(
             f"--min_steps={first}: hyperband needs room for a second rung, and {total} steps have "
@@ -129,7 +130,7 @@ def settings(study: Study) -> list[Setting]:
     """Groups trials that differ only in the seed, in the order of their first."""
     groups: dict[str, Setting] = {}
     for name in study.names:
-        config = {n: v for n, v in study.line(name)["config"].items() if n != "seed"}
+        config = {n: v for n, v in study.line(name)["config"].items() if n != SEED}
         groups.setdefault(json.dumps(config, sort_keys=True), []).append(name)
     return list(groups.values())
 

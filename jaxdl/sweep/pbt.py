@@ -27,7 +27,7 @@ from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import parse_flags
 from jaxdl.sweep import curve, grid, ledger, outcome
-from jaxdl.sweep.grid import FLAG, Range
+from jaxdl.sweep.grid import Range
 from jaxdl.sweep.ledger import Line
 from jaxdl.sweep.study import Rounds, Study, is_larger_better, none_left
 
@@ -96,7 +96,7 @@ def perturbed(
     Returns:
       The values by flag: those of the parent times 0.8 or 1.25, clipped to the range.
     """
-    values = _values(flags)
+    values = grid.values_of(flags)
     return {
         name: axis.text(float(values[name]) * generator.choice(FACTORS))
         for name, axis in ranges.items()
@@ -236,7 +236,7 @@ def _child(
     for _ in range(DRAWS):
         changed = perturbed(parent["flags"], perturbed_ranges(study), generator)
         flags = [f"--{name}={value}" for name, value in changed.items()]
-        kept = [f for f in parent["flags"] if _name(f) not in changed and f != force]
+        kept = [f for f in parent["flags"] if grid.name_of(f) not in changed and f != force]
         config = parse_flags(study.config_class, [*kept, *flags])
         assert config is not None
         identity = saved_config.identity(config)
@@ -279,14 +279,3 @@ def _copy(study: Study, line: Line) -> None:
         checksums.sync(path)
     part.rename(folder)
     checksums.sync(folder.parent)
-
-
-def _values(flags: Sequence[str]) -> dict[str, str]:
-    """Values of flags by their names."""
-    return {match[1]: match[2] for match in map(FLAG.fullmatch, flags) if match}
-
-
-def _name(flag: str) -> str:
-    """Name of a flag; empty if it has no value."""
-    match = FLAG.fullmatch(flag)
-    return match[1] if match else ""

@@ -1,53 +1,84 @@
 """Searches of a sweep by name, and the checks of their options before anything is written."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from jaxdl.errors import UserError
-from jaxdl.sweep import halving, pbt
+from jaxdl.sweep import halving, optuna_search, pbt
 from jaxdl.sweep.study import Rounds, Search, Study
 
 SEARCHES: dict[str, Callable[[Study], Rounds]] = {
     "halving": halving.halving,
     "hyperband": halving.hyperband,
     "pbt": pbt.pbt,
+    "optuna": optuna_search.optuna_search,
 }
 
 
-def options(
-    method: str, eta: int | None, min_steps: int | None, seed: int | None, engine: str
-) -> Search:
+class Given(NamedTuple):
+    """Options of a search as the command line has them; None: not given.
+
+    Attributes:
+      method: a key of `SEARCHES`; empty for none.
+      eta: a rung keeps one of so many.
+      min_steps: steps of the first rung, or between two generations.
+      seed: seed of the choices of pbt, and of the suggestions of optuna.
+    """
+
+    method: str
+    eta: int | None
+    min_steps: int | None
+    seed: int | None
+
+
+# Options that each search reads, beside those of all sweeps.
+READ = {
+    "": (),
+    "halving": ("--eta", "--min_steps"),
+    "hyperband": ("--eta", "--min_steps"),
+    "pbt": ("--min_steps", "--search_seed"),
+    "optuna": ("--search_seed",),
+}
+
+
+def options(given: Given, engine: str, draws: int, jobs: int) -> Search:
     """Checks the options of a search.
 
     Args:
-      method: a key of `SEARCHES`; empty for none.
-      eta: a rung keeps one of so many; None if it is not given.
-      min_steps: steps of the first rung, or between two generations; None if it is not given.
-      seed: seed of the choices of pbt; None if it is not given.
+      given: the options of the search.
       engine: engine of the sweep.
+      draws: combinations to draw, or to search.
+      jobs: trials at a time; 0: as many as the engine has room for.
 
     Raises:
       UserError: they do not fit together, or one is out of its range.
     """
-    given = {"--eta": eta, "--min_steps": min_steps, "--search_seed": seed}
+    method, eta, min_steps, seed = given
+    values = {"--eta": eta, "--min_steps": min_steps, "--search_seed": seed}
+    foreign = [n for n, value in values.items() if value is not None and n not in READ[method]]
+    if foreign and method:
+        raise UserError(f"{foreign[0]} has no meaning for --search={method}: leave it out")
+    if foreign:
+        raise UserError(f"{foreign[0]} is an option of a search: give --search, or leave it out")
     if not method:
-        option = next((name for name, value in given.items() if value is not None), None)
-        if option:
-            raise UserError(f"{option} is an option of a search: give --search, or leave it out")
         return Search()
     if engine == "slurm":
         raise UserError(
             f"--search={method} waits for its trials, and --engine=slurm ends when they are "
             "submitted: use another engine"
         )
-    foreign = "--eta" if method == "pbt" else "--search_seed"
-    if given[foreign] is not None:
-        raise UserError(f"{foreign} has no meaning for --search={method}: leave it out")
     if eta is not None and eta < 2:
         raise UserError(f"--eta={eta}: a rung keeps one of --eta trials: give 2 or more")
-    if not min_steps:
+    if "--min_steps" in READ[method] and not min_steps:
         what = "steps between two generations" if method == "pbt" else "steps of the first rung"
         raise UserError(f"--search={method} needs --min_steps, the {what}: give 1 or more")
-    return Search(method, Search().eta if eta is None else eta, min_steps, seed or 0)
+    search = Search(method, Search().eta if eta is None else eta, min_steps or 0, seed or 0)
+    return search._replace(trials=draws, batch=jobs or 1) if method == "optuna" else search
+
+
+def draws(search: Search, combinations: int) -> int:
+    """Returns how many of the combinations are drawn: of optuna the first, else all."""
+    return min(combinations, optuna_search.DRAWS) if search.method == "optuna" else combinations
 
 
 def check(study: Study) -> None:
@@ -58,7 +89,7 @@ def check(study: Study) -> None:
     """
     pbt.check_folder(study)
     first = study.search.min_steps
-    for name in study.names if study.search.method else ():
+    for name in study.names if first else ():
         every = study.line(name)["config"]["eval_every"]
         if every > first:
             raise UserError(
@@ -69,6 +100,8 @@ def check(study: Study) -> None:
         pbt.check(study)
     elif study.search.method == "hyperband":
         halving.hyperband(study)
+    elif study.search.method == "optuna":
+        optuna_search.check(study)
 
 
 def rounds(study: Study) -> Rounds:

@@ -8,6 +8,7 @@ from typing import Any
 from jaxdl.run.search_curves import Tried, search_curves
 from jaxdl.sweep import curve, outcome
 from jaxdl.sweep.curve import Curve
+from jaxdl.sweep.grid import SEED
 from jaxdl.sweep.ledger import Line
 
 
@@ -51,7 +52,7 @@ def _winners(lines: list[Line], largest: bool) -> list[int]:
     groups: dict[str, list[int]] = {}
     for number, line in enumerate(lines):
         if line["state"] == "done" and line["value"] is not None:
-            config = {n: v for n, v in line["config"].items() if n != "seed"}
+            config = {n: v for n, v in line["config"].items() if n != SEED}
             key = line["trial"] if "parent" in line else json.dumps(config, sort_keys=True)
             groups.setdefault(key, []).append(number)
 

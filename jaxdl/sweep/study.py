@@ -14,7 +14,7 @@ from jaxdl.config import RunConfig
 from jaxdl.errors import TrainingError
 from jaxdl.sweep import curve, outcome
 from jaxdl.sweep.curve import Curve
-from jaxdl.sweep.grid import Range
+from jaxdl.sweep.grid import SEED, Axis, Range
 from jaxdl.sweep.ledger import Ledger, Line
 
 # The step at which each trial of a round pauses; None: it goes to its end.
@@ -27,16 +27,20 @@ class Search(NamedTuple):
     """Options of a search.
 
     Attributes:
-      method: halving, hyperband or pbt; empty: all trials go to their ends.
+      method: halving, hyperband, pbt or optuna; empty: all trials go to their ends.
       eta: a rung keeps one of so many trials.
       min_steps: steps of the first rung, or between two generations.
-      seed: seed of all choices of pbt.
+      seed: seed of all choices of pbt, and of the suggestions of optuna.
+      trials: combinations that optuna tries.
+      batch: suggestions of optuna at a time.
     """
 
     method: str = ""
     eta: int = 3
     min_steps: int = 0
     seed: int = 0
+    trials: int = 0
+    batch: int = 1
 
 
 class Study(NamedTuple):
@@ -47,14 +51,30 @@ class Study(NamedTuple):
       book: the sweep's ledger.
       names: names of the trials that the sweep's flags give.
       config_class: the experiment's Config.
-      ranges: the flags that are ranges to draw from.
+      axes: the flags that vary, with their values or ranges.
     """
 
     search: Search
     book: Ledger
     names: list[str]
     config_class: type[RunConfig]
-    ranges: Mapping[str, Range]
+    axes: Mapping[str, Axis]
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The flags that are ranges to draw from."""
+        return {name: axis for name, axis in self.axes.items() if isinstance(axis, Range)}
+
+    @property
+    def searched(self) -> dict[str, Axis]:
+        """The flags that vary, but for the seed."""
+        return {name: axis for name, axis in self.axes.items() if name != SEED}
+
+    @property
+    def seeds(self) -> list[str]:
+        """The seeds with which each combination runs; empty for the default one."""
+        axis = self.axes.get(SEED)
+        return axis if isinstance(axis, list) else []
 
     def line(self, name: str) -> Line:
         """Returns a trial's line in the ledger."""

@@ -12,9 +12,8 @@ from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
 from jaxdl.run import curves
 from jaxdl.sweep import ledger, outcome, searched
+from jaxdl.sweep.grid import SEED
 from jaxdl.sweep.ledger import Ledger, Line
-
-SEED = "seed"
 
 
 class Group(NamedTuple):

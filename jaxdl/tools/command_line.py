@@ -282,8 +282,9 @@ def parser() -> Parser:
     command.add_argument(
         "--search",
         default="",
-        choices=["halving", "hyperband", "pbt"],
-        help="search that stops trials early, or has them copy better ones (default: none)",
+        choices=["halving", "hyperband", "pbt", "optuna"],
+        help="search that stops trials early, has them copy better ones, or suggests their flags "
+        "(default: none)",
     )
     command.add_argument(
         "--eta", type=_count, help="halving, hyperband: a rung keeps one of ETA trials (3)"
@@ -294,7 +295,7 @@ def parser() -> Parser:
         help="steps of the first rung of a search; of pbt: steps between two copies",
     )
     command.add_argument(
-        "--search_seed", type=_count, help="seed of the choices of pbt (default: 0)"
+        "--search_seed", type=_count, help="seed of the choices of pbt and optuna (default: 0)"
     )
     command.add_argument(
         "--engine",

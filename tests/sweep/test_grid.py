@@ -147,7 +147,7 @@ def test_what_makes_no_sense(flags, draws, said):
 
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=2, max_size=3, unique=True))
 def test_names_are_folders_and_differ(values):
-    names = [grid._trial({"dataset": value}, []).name for value in values]
+    names = [grid.trial_of({"dataset": value}, []).name for value in values]
     assert len(set(names)) == len(names)
     for name in names:
         assert "/" not in name
