@@ -1,0 +1,155 @@
+"""Pictures of `jaxdl analyze`: curves and grids with a caption that says what is shown.
+
+The colours are those of Okabe and Ito, which the colour-blind can tell apart.
+"""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.analysis.calibration import Reliability
+from jaxdl.errors import shortened
+from jaxdl.run.plots import LONGEST_CLASS, new_figure, save_figure, word_label
+
+BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#E69F00", "black")
+STYLES = ("-", "--", "-.", ":")
+SCORES = {"probability": "1 - probability", "mahalanobis": "squared Mahalanobis distance"}
+
+
+def finish(figure: Any, caption: str, path: Path, per_inch: int = 15) -> None:
+    """Writes a figure with its caption below.
+
+    Args:
+      figure: the figure, with the layout `constrained`.
+      caption: sentences that say what is shown.
+      path: path of the PNG.
+      per_inch: letters of the caption per inch of the figure's width.
+    """
+    lines = textwrap.wrap(caption, int(figure.get_figwidth() * per_inch))
+    figure.supxlabel("\n".join(lines), fontsize=8, x=0.02, ha="left")
+    save_figure(figure, path)
+
+
+def reliability(tables: Mapping[str, Reliability], path: Path) -> None:
+    """Draws reliability diagrams beside each other.
+
+    Args:
+      tables: reliability by title.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(3.4 * len(tables) + 0.4, 4.4), layout="constrained")
+    axes = figure.subplots(2, len(tables), squeeze=False, height_ratios=(3, 1), sharex=True)
+    for column, (title, table) in enumerate(tables.items()):
+        upper, lower = axes[:, column]
+        upper.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1, label="ideal")
+        known = table.count > 0
+        upper.plot(
+            *(table.confidence[known], table.accuracy[known]),
+            color=BLUE,
+            marker="o",
+            markersize=4,
+            label="model",
+        )
+        upper.set_title(f"{title}, ECE {table.error():.4f}", fontsize=9)
+        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy" if column == 0 else "")
+        width = np.diff(table.edges)
+        lower.bar(table.edges[:-1], table.count, width, align="edge", color=SKY, edgecolor="white")
+        lower.set_yscale("log")
+        lower.set(xlabel="confidence", ylabel="examples" if column == 0 else "")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    caption = (
+        "Above: accuracy of test examples against the confidence of their prediction, in bins of "
+        "confidence; below the dotted line the model is too confident. Below: examples in each bin."
+    )
+    finish(figure, caption, path)
+
+
+def set_sizes(sizes: Mapping[str, np.ndarray], path: Path) -> None:
+    """Draws how many classes conformal sets have.
+
+    Args:
+      sizes: number of classes in the set of each example, int [N], by the kind of the sets.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    most = max(int(size.max()) for size in sizes.values())
+    for number, (name, size) in enumerate(sizes.items()):
+        share = np.bincount(size, minlength=most + 1) / len(size)
+        places = np.arange(most + 1) + 0.4 * number - 0.2
+        axes.bar(places, share, 0.38, color=COLORS[number], label=name)
+    axes.set(xlabel="classes in the set", ylabel="share of test examples")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=8)
+    caption = (
+        "Sizes of conformal sets, which contain the true class in nine of ten cases. Larger sets "
+        "are of examples that the model is less sure of; an empty set is like no class."
+    )
+    finish(figure, caption, path)
+
+
+def intervals(predictions: np.ndarray, targets: np.ndarray, half: float, path: Path) -> None:
+    """Draws predictions of numbers with their conformal intervals.
+
+    Args:
+      predictions: predicted numbers, [N].
+      targets: true numbers, [N].
+      half: half the width of the intervals.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    order = np.argsort(predictions)
+    x, y = predictions[order], targets[order]
+    axes.fill_between(x, x - half, x + half, color=SKY, alpha=0.4, label="interval")
+    axes.plot(x, x, color=BLUE, label="prediction")
+    outside = np.abs(y - x) > half
+    axes.plot(x[~outside], y[~outside], ".", color="black", markersize=4, label="inside")
+    axes.plot(x[outside], y[outside], "x", color=ORANGE, markersize=5, label="outside")
+    axes.set(xlabel="predicted number", ylabel="true number")
+    axes.legend(frameon=False, fontsize=8)
+    caption = "Test examples and the conformal interval that contains nine of ten of them."
+    finish(figure, caption, path)
+
+
+def score_histograms(
+    inside: Mapping[str, np.ndarray],
+    outside: Mapping[str, Mapping[str, np.ndarray]],
+    path: Path,
+) -> None:
+    """Draws the distributions of scores of test examples and of foreign ones.
+
+    Args:
+      inside: scores of test examples, [N], by the name of the score.
+      outside: scores of foreign examples by their kind and the name of the score.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(2.9 * len(inside) + 0.4, 3.2), layout="constrained")
+    grid = figure.subplots(1, len(inside), squeeze=False)[0]
+    for axes, (score, values) in zip(grid, inside.items(), strict=True):
+        groups = {"test split": values} | {name: s[score] for name, s in outside.items()}
+        for number, (name, found) in enumerate(groups.items()):
+            ranks = (np.arange(len(found)) + 1) / len(found)
+            style = {"color": COLORS[number], "linestyle": STYLES[number % len(STYLES)]}
+            axes.plot(np.sort(found), ranks, label=name, **style)
+        if score == "mahalanobis":
+            axes.set_xscale("symlog")
+        axes.set(
+            xlabel=SCORES.get(score, score),
+            ylabel="share below" if score == next(iter(inside)) else "",
+        )
+    grid[0].legend(frameon=False, fontsize=8)
+    caption = (
+        "Cumulative distributions of scores that are larger for examples unlike the data. A line "
+        "far to the right of that of the test split is of examples that the score tells apart."
+    )
+    finish(figure, caption, path)
+
+
+def class_label(name: str) -> str:
+    """Returns the name of a class as a short label."""
+    return word_label(shortened(name, LONGEST_CLASS))
