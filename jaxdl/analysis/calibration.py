@@ -24,18 +24,18 @@ class Reliability(NamedTuple):
       edges: edges of the bins, [M + 1].
       confidence: mean confidence of the examples of each bin, [M]; NaN if it is empty.
       accuracy: share of them that are right, [M]; NaN if it is empty.
-      count: number of examples of each bin, int [M].
+      counts: number of examples of each bin, int [M].
     """
 
     edges: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
 
     def error(self) -> float:
         """Expected calibration error: mean of |accuracy - confidence|, weighted by the counts."""
-        gap = np.abs(self.accuracy - self.confidence)[self.count > 0]
-        return float(np.sum(gap * self.count[self.count > 0]) / np.sum(self.count))
+        gap = np.abs(self.accuracy - self.confidence)[self.counts > 0]
+        return float(np.sum(gap * self.counts[self.counts > 0]) / np.sum(self.counts))
 
 
 def predictions(log_p: np.ndarray, targets: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,7 @@ def reliability(tables: Mapping[str, Reliability], path: Path) -> None:
     for column, (title, table) in enumerate(tables.items()):
         upper, lower = axes[:, column]
         upper.plot((0, 1), (0, 1), color="black", linestyle=":", linewidth=1, label="ideal")
-        known = table.count > 0
+        known = table.counts > 0
         upper.plot(
             *(table.confidence[known], table.accuracy[known]),
             color=BLUE,
@@ -57,7 +57,7 @@ def reliability(tables: Mapping[str, Reliability], path: Path) -> None:
         upper.set_title(f"{title}, ECE {table.error():.4f}", fontsize=9)
         upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy" if column == 0 else "")
         width = np.diff(table.edges)
-        lower.bar(table.edges[:-1], table.count, width, align="edge", color=SKY, edgecolor="white")
+        lower.bar(table.edges[:-1], table.counts, width, align="edge", color=SKY, edgecolor="white")
         lower.set_yscale("log")
         lower.set(xlabel="confidence", ylabel="examples" if column == 0 else "")
     axes[0, 0].legend(frameon=False, fontsize=8)

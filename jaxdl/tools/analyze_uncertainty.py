@@ -32,7 +32,7 @@ def calibration(subject: Subject) -> Result:
     logits, targets = subject.outputs("test")
     before = measures.scores(logits, targets, kind)
     values: dict[str, Any] = {"split": "test", "examples": len(targets), **before}
-    rows = list(before.items())
+    rows: list[tuple[str, Any]] = list(before.items())
     tables = {"as trained": _reliability(logits, targets, kind)}
     try:
         t = measures.fit_temperature(*subject.outputs("validation"), kind)
@@ -100,8 +100,8 @@ def _intervals(subject: Subject) -> Result:
         raise UserError(f"it is for one number per example, and the outputs are {test.shape[1:]}")
     half = conformal.half_width(calibrating, truth)
     covered = float(np.mean(np.abs(test - targets) <= half))
-    values = {"alpha": conformal.ALPHA, "half_width": half, "coverage": covered}
-    values |= {"examples": {"validation": len(truth), "test": len(targets)}}
+    values: dict[str, Any] = {"alpha": conformal.ALPHA, "half_width": half, "coverage": covered}
+    values["examples"] = {"validation": len(truth), "test": len(targets)}
     draw = {"intervals": lambda path: pictures.intervals(test, targets, half, path)}
     return Result(values, [("coverage", covered), ("half width", half)], draw)
 

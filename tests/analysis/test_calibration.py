@@ -51,16 +51,16 @@ def test_the_calibration_error_is_that_of_a_loop(bins):
     right = random.random(1001) < confidence**2
     found = calibration.reliability(confidence, right, bins)
     assert found.error() == pytest.approx(looped_error(confidence, right, bins), rel=1e-12)
-    assert found.count.sum() == 1001
+    assert found.counts.sum() == 1001
     found = calibration.reliability(confidence, right, bins, adaptive=True)
     assert found.error() == pytest.approx(looped_adaptive(confidence, right, bins), rel=1e-12)
-    assert np.ptp(found.count) <= 1
+    assert np.ptp(found.counts) <= 1
 
 
 def test_empty_bins_and_few_examples():
     found = calibration.reliability(np.array([1.0, 0.0]), np.array([True, False]))
     assert found.error() == 0
-    assert found.count.tolist() == [1] + 13 * [0] + [1]
+    assert found.counts.tolist() == [1] + 13 * [0] + [1]
     assert np.isnan(found.accuracy[1])
     few = calibration.reliability(np.array([0.7]), np.array([False]), adaptive=True)
     assert few.error() == pytest.approx(0.7)
