@@ -150,6 +150,60 @@ def score_histograms(
     finish(figure, caption, path)
 
 
+def attack_curves(found: Mapping[str, Mapping[str, Any]], clean: float, path: Path) -> None:
+    """Draws accuracy against the strength of attacks; those in the 2-norm on the right.
+
+    Args:
+      found: `epsilon` and `accuracy` of each attack.
+      clean: accuracy without an attack.
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(7, 3.4), layout="constrained")
+    sides = figure.subplots(1, 2, sharey=True)
+    for number, (name, curve) in enumerate(found.items()):
+        axes = sides[int("2-norm" in name)]
+        style = {"color": COLORS[number], "linestyle": STYLES[number % len(STYLES)]}
+        axes.plot(
+            curve["epsilon"], curve["accuracy"], marker="o", markersize=4, label=name, **style
+        )
+    for axes, label in zip(sides, ("of a pixel, of 255", "in the 2-norm"), strict=True):
+        axes.axhline(clean, color="black", linestyle=":", linewidth=1, label="no attack")
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel=f"largest change {label}", ylim=(-0.02, 1.02))
+        axes.legend(frameon=False, fontsize=8)
+    sides[0].set_ylabel("accuracy")
+    caption = (
+        "Accuracy on test images that each attack has changed to be misclassified. The square "
+        "attack sees only the outputs; where it beats PGD, the gradients are of little use."
+    )
+    finish(figure, caption, path)
+
+
+def corruption_table(
+    table: Mapping[str, Mapping[str, list[float]]], clean: float, path: Path
+) -> None:
+    """Draws the accuracy on corrupted images, a row for each kind and a column for each severity.
+
+    Args:
+      table: `accuracy` of the five severities of each kind.
+      clean: accuracy without corruption.
+      path: path of the PNG.
+    """
+    values = np.array([found["accuracy"] for found in table.values()])
+    figure = new_figure(figsize=(5.2, 0.3 * len(values) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(image, ax=axes, label="accuracy")
+    axes.set_yticks(range(len(values)), [kind.replace("_", " ") for kind in table], fontsize=8)
+    axes.set_xticks(range(5), range(1, 6))
+    axes.set_xlabel("severity")
+    for (row, column), value in np.ndenumerate(values):
+        color = "black" if value > 0.5 else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=7)
+    caption = f"Accuracy on corrupted test images; {clean:.3f} without corruption."
+    finish(figure, caption, path)
+
+
 def class_label(name: str) -> str:
     """Returns the name of a class as a short label."""
     return word_label(shortened(name, LONGEST_CLASS))

@@ -15,6 +15,7 @@ from jaxdl.export.temperature import FOLDER
 from jaxdl.run.restore import load_data, restore
 from jaxdl.run.run_folder import Run
 from jaxdl.tools import analyze_attribution as attribution
+from jaxdl.tools import analyze_robustness as robustness
 from jaxdl.tools import analyze_uncertainty as uncertainty
 from jaxdl.tools.analysis_subject import Options, Result, Subject
 from jaxdl.tools.evaluate import check_data
@@ -26,6 +27,8 @@ PARTS: dict[str, tuple[Callable[[Subject], Result], str]] = {
     "dropout": (uncertainty.dropout, "Monte Carlo dropout"),
     "unknown": (uncertainty.unknown, "scores of examples unlike the data"),
     "attribution": (attribution.attribution, "the entries of an input that decide"),
+    "attacks": (robustness.attacks, "accuracy under adversarial attacks"),
+    "corruptions": (robustness.corruptions, "accuracy on corrupted images"),
 }
 
 

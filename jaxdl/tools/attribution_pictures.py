@@ -118,7 +118,7 @@ def sanity(methods: Mapping[str, Sequence[float]], layers: Sequence[str], path: 
         style = {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number % len(STYLES)]}
         axes.plot(range(len(values)), values, marker="o", markersize=3, label=name, **style)
     axes.set_xticks(range(len(layers)), [class_label(n) for n in layers], fontsize=7, rotation=20)
-    axes.set(xlabel="first random layer", ylabel="rank correlation", ylim=(-0.2, 1.05))
+    axes.set(xlabel="first random layer", ylabel="rank correlation", ylim=(-0.6, 1.05))
     axes.axhline(0, color="black", linewidth=0.6)
     axes.legend(frameon=False, fontsize=7, ncols=2)
     caption = (

@@ -21,9 +21,11 @@ from jaxdl.analysis.guided import guided
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE, ROW, TEXT
 from jaxdl.task import State
+from jaxdl.text.vocabulary import PAD
 from jaxdl.tools.analysis_subject import Subject
 
 STEPS = 256  # of integrated gradients
+MOST_TEXTS = 8  # texts that are explained: a recurrent network takes long for each
 SPREAD = 0.15  # noise of SmoothGrad, as a share of the range of the inputs
 FITTED = 1000  # training rows whose median is the baseline of a table
 
@@ -267,8 +269,12 @@ def explained(subject: Subject, count: int) -> Explained:
     subject.need("logits", "labels", "numbers")
     if not subject.is_explainable:
         raise UserError("it is for images, rows of a table and texts to classify")
-    batch = subject.batch("test", count)
-    outputs = np.asarray(subject.model.outputs(batch))
+    batch = subject.batch("test", count if subject.form != TEXT else MOST_TEXTS)
+    if subject.form == TEXT:  # the positions that are padding in all texts have no attribution
+        longest = int(np.max(np.sum(batch["tokens"] != PAD, axis=1)))
+        batch["tokens"] = batch["tokens"][:, : max(longest, 1)]
+    inputs = {name: batch[name] for name in subject.model.inputs}
+    outputs = np.asarray(jax.jit(subject.predict)(subject.state, inputs))
     if subject.model.kind == "numbers":
         if outputs.reshape(len(outputs), -1).shape[1] != 1:
             raise UserError(f"it is for one number per example, not {outputs.shape[1:]}")
