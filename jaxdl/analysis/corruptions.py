@@ -154,7 +154,7 @@ KINDS: dict[str, tuple[Corruption, tuple[float, float, float, float, float]]] = 
     "glass_blur": (glass_blur, (0.5, 0.8, 1.1, 1.5, 2.0)),
     "motion_blur": (motion_blur, (2, 3, 4.5, 6, 8)),
     "zoom_blur": (zoom_blur, (1.06, 1.12, 1.18, 1.25, 1.35)),
-    "snow": (snow, (0.02, 0.05, 0.1, 0.15, 0.2)),
+    "snow": (snow, (0.005, 0.01, 0.02, 0.035, 0.055)),
     "frost": (frost, (0.15, 0.3, 0.4, 0.5, 0.6)),
     "fog": (fog, (0.2, 0.4, 0.7, 1.0, 1.5)),
     "brightness": (brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),

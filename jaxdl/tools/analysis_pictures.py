@@ -4,13 +4,14 @@ The colours are those of Okabe and Ito, which the colour-blind can tell apart.
 """
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdl.analysis.calibration import Reliability
+from jaxdl.analysis.hessian import Density
 from jaxdl.errors import shortened
 from jaxdl.run.plots import LONGEST_CLASS, new_figure, save_figure, word_label
 
@@ -201,6 +202,105 @@ def corruption_table(
         color = "black" if value > 0.5 else "white"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=7)
     caption = f"Accuracy on corrupted test images; {clean:.3f} without corruption."
+    finish(figure, caption, path)
+
+
+def density(found: Density, path: Path) -> None:
+    """Draws the spectral density of a Hessian, on a logarithmic scale.
+
+    Args:
+      found: the density.
+      path: path of the PNG.
+    """
+    low, high = found.values[0], found.values[-1]
+    width = max((high - low) / 200, 1e-9)
+    grid = np.linspace(low - 8 * width, high + 8 * width, 1000)
+    figure = new_figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    values = np.maximum(found.smooth(grid, width), 1e-12)
+    axes.fill_between(grid, values, 1e-12, color=SKY)
+    axes.plot(grid, values, color=BLUE, linewidth=1)
+    axes.set_yscale("log")
+    axes.set(xlabel="eigenvalue", ylabel="density", ylim=(1e-8, 2 * values.max()))
+    caption = (
+        "Density of the eigenvalues of the Hessian of the training loss. Most are near 0; those "
+        "far to the right are directions in which the loss rises steeply, those to the left of 0 "
+        "directions in which it falls."
+    )
+    finish(figure, caption, path)
+
+
+def plane(axis: np.ndarray, losses: np.ndarray, path: Path) -> None:
+    """Draws the loss on a plane through the trained parameters.
+
+    Args:
+      axis: coordinates, [N].
+      losses: losses [N, N].
+      path: path of the PNG.
+    """
+    figure = new_figure(figsize=(4.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    heights = np.log10(np.maximum(losses, 1e-12))
+    image = axes.contourf(axis, axis, heights.T, levels=20, cmap="cividis")
+    axes.contour(axis, axis, heights.T, levels=20, colors="black", linewidths=0.3)
+    axes.plot(0, 0, "*", color=ORANGE, markersize=12)
+    figure.colorbar(image, ax=axes, label="log10 of the training loss")
+    axes.set(xlabel="first direction", ylabel="second direction", aspect="equal")
+    caption = (
+        "Loss around the trained parameters (star) along two random directions, whose filters have "
+        "the norms of the model's own."
+    )
+    finish(figure, caption, path)
+
+
+def similarity(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], other: str, path: Path
+) -> None:
+    """Draws the similarity of layers.
+
+    Args:
+      values: similarities [N, M].
+      rows: layers of the model, N.
+      columns: layers of the other model, M.
+      other: name of the other model.
+      path: path of the PNG.
+    """
+    size = (0.45 * len(columns) + 2.6, 0.45 * len(rows) + 2.0)
+    figure = new_figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="CKA")
+    axes.set_yticks(range(len(rows)), [class_label(name) for name in rows], fontsize=7)
+    axes.set_xticks(range(len(columns)), [class_label(n) for n in columns], rotation=90, fontsize=7)
+    for (row, column), value in np.ndenumerate(values):
+        color = "black" if value > 0.5 else "white"
+        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=6)
+    caption = f"Linear CKA of the layers (rows) with those of {class_label(other)} (columns)."
+    finish(figure, caption, path)
+
+
+def labelled_images(images: np.ndarray, labels: Sequence[str], path: Path) -> None:
+    """Draws images with a label below each.
+
+    Args:
+      images: images of 0 to 255, [N, H, W, C].
+      labels: their labels, N.
+      path: path of the PNG.
+    """
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(figsize=(max(1.1 * columns, 4), 1.4 * rows + 0.7), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, label in zip(grid, images, labels, strict=False):
+        image = image[..., 0] if image.shape[-1] == 1 else image
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title("\n".join(map(class_label, label.split("\n"))), fontsize=7)
+    caption = (
+        "Misclassified test images with the largest loss: predicted class, its probability, and "
+        "the true class."
+    )
     finish(figure, caption, path)
 
 

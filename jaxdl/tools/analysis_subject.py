@@ -122,9 +122,10 @@ class Subject:
 
     def batch(self, split: str, count: int) -> dict[str, np.ndarray]:
         """Examples of a split at even distances, at most `count`, with `index` and `mask`."""
-        return self._read(split, self.rows(split, count))
+        return self.batch_of(split, self.rows(split, count))
 
-    def _read(self, split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def batch_of(self, split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Examples in given rows of a split, with `index` and `mask`."""
         arrays = read(getattr(self.data, split), rows)
         batch = {name: np.asarray(x) for name, x in arrays.items()}
         return batch | {"index": rows.astype(np.int32), "mask": np.ones(len(rows), np.float32)}
@@ -139,7 +140,7 @@ class Subject:
             rows, step = self.rows(split, MOST), self.model.batch_size
             parts = []
             for start in range(0, len(rows), step):  # images of a whole split may fill the memory
-                batch = self._read(split, rows[start : start + step])
+                batch = self.batch_of(split, rows[start : start + step])
                 parts.append((np.asarray(self.model.outputs(batch)), batch[self.target]))
             found, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
             if not np.all(np.isfinite(found)):

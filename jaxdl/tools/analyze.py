@@ -15,6 +15,8 @@ from jaxdl.export.temperature import FOLDER
 from jaxdl.run.restore import load_data, restore
 from jaxdl.run.run_folder import Run
 from jaxdl.tools import analyze_attribution as attribution
+from jaxdl.tools import analyze_features as features
+from jaxdl.tools import analyze_landscape as landscape
 from jaxdl.tools import analyze_robustness as robustness
 from jaxdl.tools import analyze_uncertainty as uncertainty
 from jaxdl.tools.analysis_subject import Options, Result, Subject
@@ -29,6 +31,9 @@ PARTS: dict[str, tuple[Callable[[Subject], Result], str]] = {
     "attribution": (attribution.attribution, "the entries of an input that decide"),
     "attacks": (robustness.attacks, "accuracy under adversarial attacks"),
     "corruptions": (robustness.corruptions, "accuracy on corrupted images"),
+    "curvature": (landscape.curvature, "Hessian and landscape of the training loss"),
+    "features": (features.features, "similarity, probes and silent units of the layers"),
+    "errors": (features.errors, "confused classes and the worst errors"),
 }
 
 
