@@ -58,6 +58,8 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise UserError(f"no part {unknown[0]!r}: give one or more of {', '.join(PARTS)}")
+    if options.examples < 1:
+        raise UserError(f"--examples={options.examples}: give at least 1")
     files.check_no_links(run.folder, [FOLDER])
     subject = _subject(run, options)
     rows: list[tuple[str, str, Any]] = []

@@ -10,6 +10,7 @@ from jaxdl.analysis.guided import guided
 from jaxdl.errors import UserError
 from jaxdl.models import airbench, resnet, vgg
 from jaxdl.models.cnn import CNN
+from jaxdl.models.lenet import LeNet5
 from jaxdl.models.vit import ViT
 from jaxdl.nn.pooling import POOLS
 from jaxdl.task import Predict
@@ -138,6 +139,16 @@ def test_guided_backpropagation_of_a_network():
     found = jax.jit(lambda x: attribution.gradient(guided(score), x))(x)
     assert found.shape == x.shape
     assert not np.allclose(found, attribution.gradient(score, x))
+
+
+def test_all_rectifiers_of_a_fused_network_are_guided():
+    x = jnp.asarray(np.random.RandomState(2).normal(size=(2, 12, 12, 1)), jnp.float32)
+    predict, state = predictor(LeNet5(3, activation=jax.nn.relu), x)
+    score = lambda x: predict.of_inputs(state, x)[:, 1]  # noqa: E731
+    text = str(jax.make_jaxpr(guided(score))(x))
+    assert text.count("guided_relu") >= 4
+    assert "name=relu" not in text
+    np.testing.assert_allclose(guided(score)(x), score(x), rtol=1e-6)
 
 
 def test_occlusion_is_that_of_a_loop():
