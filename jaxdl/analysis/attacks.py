@@ -125,7 +125,7 @@ def _length(x: jax.Array) -> jax.Array:
 
 
 def keep_larger(best: Any, other: Any) -> Any:
-    """Of two pairs of images [B, H, W, C] and losses [B], those with the larger loss."""
+    """Images [B, H, W, C] and losses [B] of the pair with the larger loss, for each example."""
     is_better = other[1] > best[1]
     images = jnp.where(is_better[:, None, None, None], other[0], best[0])
     return images, jnp.where(is_better, other[1], best[1])

