@@ -54,15 +54,28 @@ def _is_relu(equation: Any) -> bool:
     return any(e.params.get("name") == "relu" for e in equation.params["call_jaxpr"].jaxpr.eqns)
 
 
-def _inner(equation: Any) -> Any:
-    """Jaxpr of a nested `jit`; None of other equations."""
-    return equation.params["jaxpr"] if equation.primitive.name in ("jit", "pjit") else None
+def _inner(equation: Any) -> list[Any]:
+    """Jaxprs of a nested `jit` or of the branches of a `cond`; none of other equations."""
+    if equation.primitive.name in ("jit", "pjit"):
+        return [equation.params["jaxpr"]]
+    return list(equation.params["branches"]) if equation.primitive.name == "cond" else []
 
 
 def _has_relu(jaxpr: Any) -> bool:
-    return any(
-        _is_relu(e) or (_inner(e) is not None and _has_relu(_inner(e).jaxpr)) for e in jaxpr.eqns
-    )
+    return any(_is_relu(e) or any(_has_relu(i.jaxpr) for i in _inner(e)) for e in jaxpr.eqns)
+
+
+def _nested(inner: list[Any], operands: list[Any]) -> list[Any]:
+    """Evaluates a nested `jit`, or the branches of a `cond` of the first operand."""
+    if len(inner) == 1:
+        return _evaluate(inner[0].jaxpr, inner[0].consts, operands)
+
+    def branch(closed: Any) -> Callable[..., list[Any]]:
+        return lambda *operands: _evaluate(closed.jaxpr, closed.consts, list(operands))
+
+    index, *operands = operands
+    results: list[Any] = jax.lax.switch(index, [branch(closed) for closed in inner], *operands)
+    return results
 
 
 def _evaluate(jaxpr: Any, consts: list[Any], args: list[Any]) -> list[Any]:
@@ -74,10 +87,11 @@ def _evaluate(jaxpr: Any, consts: list[Any], args: list[Any]) -> list[Any]:
 
     for equation in jaxpr.eqns:
         operands = [read(variable) for variable in equation.invars]
+        inner = _inner(equation)
         if _is_relu(equation):
             results = [guided_relu(*operands)]
-        elif (inner := _inner(equation)) is not None:
-            results = _evaluate(inner.jaxpr, inner.consts, operands)
+        elif any(_has_relu(closed.jaxpr) for closed in inner):
+            results = _nested(inner, operands)
         else:
             params = equation.primitive.get_bind_params(equation.params)
             results = equation.primitive.bind(*operands, **params)
