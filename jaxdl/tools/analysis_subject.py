@@ -153,8 +153,18 @@ class Subject:
         return {}
 
     def inputs(self, batch: Mapping[str, np.ndarray]) -> Any:
-        """Normalised inputs of the model for a batch."""
-        return self.predict.prepare({n: jnp.asarray(batch[n]) for n in self.model.inputs})
+        """Normalised inputs of the model for a batch.
+
+        Raises:
+          UserError: the data do not have what the model reads.
+        """
+        return self.predict.prepare(self._read_by_model(batch))
+
+    def _read_by_model(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        missing = [name for name in self.model.inputs if name not in batch]
+        if missing:
+            raise UserError(f"the data have no {missing[0]!r}, which the model reads")
+        return {name: jnp.asarray(batch[name]) for name in self.model.inputs}
 
     @functools.cached_property
     def form(self) -> str:
