@@ -74,6 +74,8 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
             continue
         _write(subject, part, result)
         rows += [(part, name, value) for name, value in result.rows]
+    if not rows:
+        raise UserError(f"{run.folder}: no part fits this task, see the lines above")
     cells = [(a, b, number(c) if isinstance(c, float) else c) for a, b, c in rows]
     show(("part", "measure", "value"), cells, left=2)
     return rows

@@ -191,6 +191,15 @@ def test_parts_that_do_not_fit_are_told_or_refused(tmp_path, capsys, monkeypatch
     assert line == "error: attacks: it is for logits, and the outputs are numbers"
 
 
+def test_an_agent_has_no_part(tmp_path, capsys):
+    train("cartpole_ppo", tmp_path / "run")
+    line = refused(capsys, "analyze", tmp_path / "run")
+    assert "no part fits this task" in line
+    line = refused(capsys, "analyze", tmp_path / "run", "features")
+    assert "the data have no 'observation', which the model reads" in line
+    assert not (tmp_path / "run" / "analysis").exists()
+
+
 def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
     line = refused(capsys, "analyze", lenet, "calibration", "magic")
     assert line.startswith("error: no part 'magic': give one or more of calibration, conformal")
