@@ -120,7 +120,7 @@ def _predict(options: argparse.Namespace) -> None:
         from jaxdl.export.model import restored
         from jaxdl.tools.predict import predict
 
-        model = restored(_open_run(options, options.checkpoint))
+        model = restored(_open_run(options, options.checkpoint), options.calibrated)
     finally:
         gc.enable()
     say(f"checkpoint of step {model.step}")
@@ -128,11 +128,27 @@ def _predict(options: argparse.Namespace) -> None:
     predict(model, options.files, **choices)
 
 
+def _analyze(options: argparse.Namespace) -> None:
+    from jaxdl.tools.analysis_subject import Options
+    from jaxdl.tools.analyze import analyze
+
+    run = _open_run(options, options.checkpoint)
+    other = None
+    if options.other is not None:
+        from jaxdl.run import run_folder
+
+        other = run_folder.open_run(options.other)
+    names = ("examples", "layer", "unknown", "sanity_check")
+    chosen = Options(other=other, **{name: getattr(options, name) for name in names})
+    analyze(run, options.parts, chosen)
+
+
 def _export(options: argparse.Namespace) -> None:
     from jaxdl.tools.export_run import Options, export
 
     formats = tuple(filter(None, options.format.split(",")))
-    chosen = Options(formats, options.dtype, options.quantize, options.check, options.split)
+    names = ("dtype", "quantize", "calibrated", "check", "split")
+    chosen = Options(formats, **{name: getattr(options, name) for name in names})
     print("\n".join(export(_open_run(options, options.checkpoint), options.output, chosen)))
 
 
@@ -262,6 +278,7 @@ HANDLERS = {
     "evaluate": _evaluate,
     "generate": _generate,
     "predict": _predict,
+    "analyze": _analyze,
     "export": _export,
     "latency": _latency,
     "replay": _replay,

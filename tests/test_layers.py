@@ -46,9 +46,10 @@ ROOMS = {
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun", "latency", "reference")
+        for name in ("side", "models", "agent", "speedrun", "latency", "reference", "attribution")
     },
     "torchvision": {"experiments/benchmarks/torch_reference.py"},
+    "captum": {"experiments/benchmarks/torch_attribution.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},
     "pyarrow": {"jaxdl/data/arrow.py", "jaxdl/data/parquet.py"},

@@ -1,1 +1,1 @@
-"""Analysis of trained models: image quality, linear probe, clustering."""
+"""Analysis of trained models: calibration, attribution, robustness, curvature, features."""

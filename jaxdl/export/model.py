@@ -16,6 +16,7 @@ from jaxdl.config import RunConfig
 from jaxdl.data.spec import DataSpec
 from jaxdl.data.table_columns import DELIMITERS
 from jaxdl.errors import UserError
+from jaxdl.export import temperature
 from jaxdl.export.answers import answer
 from jaxdl.export.inputs import (
     PROMPT,
@@ -221,11 +222,17 @@ def open_model(run: str | Path, checkpoint: str = BEST, **changes: Any) -> Train
     return restored(open_run(Path(run), checkpoint, **changes))
 
 
-def restored(run: Run) -> TrainedModel:
+def restored(run: Run, calibrated: bool = False) -> TrainedModel:
     """Restores the trained model of an opened run.
 
+    Args:
+      run: an opened run.
+      calibrated: divide the logits by the temperature that is kept beside the run.
+
     Raises:
-      UserError: as in `restore.restore`.
+      UserError: as in `restore.restore` and `temperature.calibrated`.
     """
     task, saved, spec = restore(run)
+    if calibrated:
+        task = temperature.calibrated(task, run.folder, saved.record["state_sha256"])
     return TrainedModel(run, task, saved.state, spec, saved.step)

@@ -37,10 +37,23 @@ class Dropout(nn.Module):
         deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
         if deterministic or is_static(self.rate, 0):
             return x
-        dropped = jnp.round(jnp.float32(self.rate) * LEVELS)
-        keep = random_uint16(self.make_rng("dropout"), x.shape) >= dropped.astype(jnp.uint32)
-        scale = (LEVELS / jnp.maximum(LEVELS - dropped, 1)).astype(x.dtype)
-        return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
+        return drop(self.make_rng("dropout"), x, self.rate)
+
+
+def drop(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
+    """Zeroes random entries of x [B, ...] and scales the others, see `Dropout`.
+
+    Args:
+      key: PRNG key.
+      x: array with at least one axis.
+      rate: probability that an entry is zeroed, 0 to 1; may be traced.
+    """
+    if is_static(rate, 0):
+        return x
+    dropped = jnp.round(jnp.float32(rate) * LEVELS)
+    keep = random_uint16(key, x.shape) >= dropped.astype(jnp.uint32)
+    scale = (LEVELS / jnp.maximum(LEVELS - dropped, 1)).astype(x.dtype)
+    return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))
 
 
 class StochasticDepth(nn.Module):

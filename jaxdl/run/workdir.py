@@ -33,7 +33,10 @@ FILES = (
     *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
     *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
 )
-FOLDERS = ("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile")
+FOLDERS = (
+    *("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile"),
+    "analysis",
+)
 WRITTEN = (*FILES, *FOLDERS)
 
 

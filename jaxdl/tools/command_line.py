@@ -17,6 +17,7 @@ REPLACEMENTS = {
 }
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 CHECKPOINT = "checkpoint to load: best, newest or a step (default: best)"
+CALIBRATED = "divide the logits by the temperature that `jaxdl analyze` has fitted"
 # Of each command: a line for the list of commands, a sentence on what it does, an example.
 COMMANDS = {
     "list": (
@@ -44,6 +45,12 @@ COMMANDS = {
         "Classifies images, texts or rows of a table, continues or translates lines of text.\n"
         "An input that cannot be read is named, and the others are answered.",
         "jaxdl predict runs/cifar_vgg/RUN photos/*.jpg --top_k=3",
+    ),
+    "analyze": (
+        "analyse the trained model of a run: calibration, attribution, robustness, curvature",
+        "Writes measures and pictures of a trained model into RUN/analysis, and prints a short\n"
+        "table. Without names of parts it does all that fit the model, and names the others.",
+        "jaxdl analyze runs/mnist_cnn/RUN calibration attribution",
     ),
     "export": (
         "write the model of a run into a folder that needs no jaxdl",
@@ -197,6 +204,30 @@ def parser() -> Parser:
     command.add_argument(
         "--output", type=Path, help="file to write instead: .csv, .json, or .npz for arrays"
     )
+    command.add_argument("--calibrated", action="store_true", help=CALIBRATED)
+    command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
+    _add_replacements(command)
+
+    command = _add_command(commands, "analyze")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument(
+        "parts", nargs="*", metavar="PART", help="parts to do, see docs/analysis.md (default: all)"
+    )
+    command.add_argument(
+        "--examples", type=_count, default=256, help="examples that expensive parts use (256)"
+    )
+    command.add_argument(
+        "--layer", default="", help="layer of Grad-CAM and of the features (default: the last ones)"
+    )
+    command.add_argument(
+        "--other", type=Path, help="run folder of a model whose features are compared"
+    )
+    command.add_argument(
+        "--unknown", default="", help="data set of foreign examples, as for --dataset of the run"
+    )
+    command.add_argument(
+        "--sanity_check", action="store_true", help="also explain models with random weights"
+    )
     command.add_argument("--checkpoint", default="best", help=CHECKPOINT)
     _add_replacements(command)
 
@@ -216,6 +247,7 @@ def parser() -> Parser:
     command.add_argument(
         "--quantize", default="", help="stored type of the kernels: int8 (default: not quantized)"
     )
+    command.add_argument("--calibrated", action="store_true", help=CALIBRATED)
     command.add_argument(
         "--check", action="store_true", help="compare all outputs in a process without jaxdl"
     )

@@ -16,7 +16,16 @@ from jaxdl.console import say
 from jaxdl.data.batches import Split, padded_batches, read, size
 from jaxdl.data.spec import TOKENIZER, DataSpec
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.export import card, check, folder, quantize, stablehlo, tensor_file, torch_weights
+from jaxdl.export import (
+    card,
+    check,
+    folder,
+    quantize,
+    stablehlo,
+    temperature,
+    tensor_file,
+    torch_weights,
+)
 from jaxdl.export.model_weights import ModelWeights, model_weights
 from jaxdl.export.onnx_model import to_onnx
 from jaxdl.export.script import SCRIPT
@@ -47,6 +56,7 @@ class Options:
       dtype: dtype of the computation and of the stored kernels; "": that of the run, stored as
         float32.
       quantize: `int8` or "" for none.
+      calibrated: divide the logits by the temperature that is kept beside the run.
       check: compare the export with the run's own model on `split`.
       split: train, validation or test.
     """
@@ -54,6 +64,7 @@ class Options:
     formats: tuple[str, ...] = ("stablehlo", "safetensors")
     dtype: str = ""
     quantize: str = ""
+    calibrated: bool = False
     check: bool = False
     split: str = "test"
 
@@ -136,12 +147,13 @@ def export(run: Run, output: Path, options: Options) -> list[str]:
         variables = torch_weights.unflatten(parts.weights.arrays)
         contents[TORCH] = tensor_file.dumps(torch_weights.to_torch(variables), format="pt")
     versions = {name: _version(name) for name in PACKAGES}
-    step = restored.saved.step
+    step, digest = restored.saved.step, restored.saved.record["state_sha256"]
+    divided = {"temperature": temperature.read(run.folder, digest)} if options.calibrated else {}
     text = card.make(
         config=run.config,
         spec=parts.spec,
         kind=parts.task.predict.kind,
-        checkpoint={"step": step, "state_sha256": restored.saved.record["state_sha256"]},
+        checkpoint={"step": step, "state_sha256": digest, **divided},
         stored={
             "dtype": dtype,
             "quantize": options.quantize or None,
@@ -172,6 +184,8 @@ def _parts(run: Run, restored: Restored, options: Options) -> Parts:
     if options.dtype and options.dtype != run.config.dtype:
         config = dataclasses.replace(run.config, dtype=options.dtype)
         task, _ = build_task(run._replace(config=config), spec)
+    if options.calibrated:
+        task = temperature.calibrated(task, run.folder, restored.saved.record["state_sha256"])
     chosen = model_weights(task.predict, restored.saved.state, task.predict.inputs(spec.example()))
     stored = quantize.pack(chosen.arrays, options.dtype or "float32", options.quantize)
     return Parts(task, spec, chosen, stored, stablehlo.programs(task.predict, chosen, spec))

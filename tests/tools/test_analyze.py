@@ -1,0 +1,242 @@
+"""`jaxdl analyze`: files of each part, what does not fit, and folders of strangers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxdl
+from experiments import mnist_lenet
+from jaxdl import cli
+from jaxdl.__main__ import run as command
+from jaxdl.analysis import calibration, corruptions
+from jaxdl.errors import UserError
+from jaxdl.run import run_folder
+from jaxdl.tools import analyze_landscape, analyze_robustness, explained
+from jaxdl.tools.analysis_subject import Options
+from jaxdl.tools.analyze import PARTS, analyze
+from tests.export.models import train
+
+FEW = Options(examples=32)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A LeNet-5 that is right on most digits, but not on all."""
+    folder = tmp_path_factory.mktemp("runs") / "lenet"
+    train("mnist_lenet", folder, "--dataset=embedded", "--image_size=12", "--num_steps=60")
+    return folder
+
+
+@pytest.fixture
+def lenet(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "lenet")
+
+
+def analyzed(folder, *parts, options=FEW):
+    analyze(run_folder.open_run(folder), parts, options)
+    return {part: json.loads((folder / "analysis" / f"{part}.json").read_text()) for part in parts}
+
+
+def refused(capsys, *arguments):
+    """The error line of a command that must fail."""
+    capsys.readouterr()
+    assert cli.guard(lambda: command([*map(str, arguments)])) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_calibration_of_the_whole_test_split(lenet, capsys):
+    found = analyzed(lenet, "calibration")["calibration"]
+    data = mnist_lenet.load(jaxdl.open(lenet).config).test
+    model = jaxdl.open(lenet)
+    logits = model.outputs({"image": data["image"]})
+    wanted = calibration.scores(logits, data["label"], "logits")
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    assert found["with_temperature"]["accuracy"] == wanted["accuracy"]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["part", "measure", "value"]
+    assert (lenet / "analysis" / "calibration-reliability.png").exists()
+
+
+def test_predict_and_export_use_the_temperature(lenet, tmp_path, capsys):
+    t = analyzed(lenet, "calibration")["calibration"]["temperature"]
+    data = mnist_lenet.load(jaxdl.open(lenet).config).test["image"][:3]
+    np.save(tmp_path / "x.npy", data)
+    model = jaxdl.open(lenet)
+    logits = np.asarray(model.outputs({"image": data}), np.float64) / t
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    output = tmp_path / "y.npz"
+    command(["predict", str(lenet), str(tmp_path / "x.npy"), "--calibrated", f"--output={output}"])
+    np.testing.assert_allclose(np.load(output)["probabilities"], wanted, rtol=1e-4)
+    command(["export", str(lenet), f"--output={tmp_path / 'e'}", "--calibrated", "--check"])
+    card = json.loads((tmp_path / "e" / "card.json").read_text())
+    assert card["checkpoint"]["temperature"] == t
+    capsys.readouterr()
+
+
+BAD = {
+    "not a number": {"temperature": "1"},
+    "not finite": {"temperature": float("nan")},
+    "out of range": {"temperature": 1e9},
+    "another checkpoint": {"temperature": 1.5, "state_sha256": "0" * 64},
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_temperature_of_a_stranger_is_refused(lenet, capsys, kind):
+    (lenet / "analysis").mkdir()
+    (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]))
+    line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
+    assert ("another checkpoint" if kind == "another checkpoint" else "no temperature from") in line
+    assert "jaxdl analyze" in line
+
+
+def test_no_temperature_and_no_logits(lenet, tmp_path, capsys):
+    line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
+    assert "has no temperature: fit one by jaxdl analyze" in line
+    train("diabetes_regression", tmp_path / "d")
+    line = refused(capsys, "predict", tmp_path / "d", "x.npy", "--calibrated")
+    assert "--calibrated is for classifiers, and the outputs are numbers" in line
+
+
+def test_quick_parts_of_images(lenet):
+    found = analyzed(lenet, "conformal", "unknown", "features", "errors")
+    assert 0.8 < found["conformal"]["adaptive"]["coverage"] <= 1
+    assert set(found["unknown"]["auroc"]) == {"shuffled", "noise"}
+    matrix = np.array(found["features"]["cka"]["values"])
+    np.testing.assert_allclose(np.diag(matrix), 1)
+    confusion = np.array(found["errors"]["confusion"])
+    assert found["errors"]["wrong"] == confusion.sum() - np.trace(confusion)
+    for path in (lenet / "analysis").glob("*.png"):
+        Image.open(path).load()
+
+
+def test_robustness_and_curvature(lenet, monkeypatch):
+    monkeypatch.setattr(analyze_robustness, "STEPS", 2)
+    monkeypatch.setattr(analyze_robustness, "QUERIES", 2)
+    monkeypatch.setattr(analyze_robustness, "EPSILONS", (1.0, 4.0, 16.0, 64.0))
+    kinds = {name: corruptions.KINDS[name] for name in ("contrast", "shift")}
+    monkeypatch.setattr(corruptions, "KINDS", kinds)
+    monkeypatch.setattr(corruptions, "HENDRYCKS", ("contrast",))
+    monkeypatch.setattr(analyze_landscape, "STEPS", 4)
+    monkeypatch.setattr(analyze_landscape, "POINTS", 3)
+    found = analyzed(lenet, "attacks", "corruptions", "curvature")
+    for name, curve in found["attacks"]["attacks"].items():
+        accuracy = [found["attacks"]["clean_accuracy"], *curve["accuracy"]]
+        assert accuracy[-1] <= accuracy[0], name
+    error = found["corruptions"]["mean_corruption_error"]
+    assert error == pytest.approx(
+        1 - np.mean(found["corruptions"]["kinds"]["contrast"]["accuracy"])
+    )
+    curvature = found["curvature"]
+    assert curvature["largest_eigenvalues"][0] > 0
+    losses = np.array(curvature["plane"]["loss"])
+    assert losses[1, 1] == pytest.approx(curvature["loss"], rel=1e-4)
+
+
+def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
+    monkeypatch.setattr(explained, "STEPS", 64)
+    options = Options(examples=8, layer="ConvPool_0", sanity_check=True)
+    found = analyzed(lenet, "attribution", options=options)["attribution"]
+    assert found["grad_cam_layer"] == "ConvPool_0"
+    assert found["measures"]["completeness_error"] < 0.05
+    assert found["areas"]["integrated gradients"]["deletion"] < found["areas"]["random"]["deletion"]
+    assert found["sanity_check"]["layers"][-1] == "ConvPool_0"
+    assert abs(found["sanity_check"]["methods"]["gradient"][-1]) < 0.8
+    Image.open(lenet / "analysis" / "attribution-maps.png").load()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "flags"),
+    [
+        ("iris_mlp", ["--task=species"]),
+        ("diabetes_regression", []),
+        ("imdb_rnn", ["--dataset=embedded", "--length=12", "--widths=1"]),
+    ],
+)
+def test_tables_numbers_and_texts_are_explained(tmp_path, monkeypatch, experiment, flags):
+    monkeypatch.setattr(explained, "STEPS", 32)
+    monkeypatch.setattr(explained, "MOST_TEXTS", 2)
+    train(experiment, tmp_path / "run", *flags)
+    found = analyzed(tmp_path / "run", "attribution", options=Options(examples=4))["attribution"]
+    assert found["measures"]["completeness_error"] < 0.1
+    assert {"gradient", "occlusion", "integrated gradients", "random"} <= set(found["areas"])
+    assert "for images" in found["measures"]["Grad-CAM"]
+    assert (tmp_path / "run" / "analysis" / "attribution-maps.png").exists()
+
+
+def test_intervals_of_numbers(tmp_path):
+    train("diabetes_regression", tmp_path / "run", "--num_steps=20")
+    found = analyzed(tmp_path / "run", "conformal")["conformal"]
+    assert found["half_width"] > 0
+    assert 0.6 < found["coverage"] <= 1
+
+
+def test_parts_that_do_not_fit_are_told_or_refused(tmp_path, capsys, monkeypatch):
+    train("diabetes_regression", tmp_path / "run")
+    for part in set(PARTS) - {"calibration", "errors", "attacks", "conformal"}:
+        monkeypatch.delitem(PARTS, part)
+    capsys.readouterr()
+    command(["analyze", str(tmp_path / "run")])
+    out, err = capsys.readouterr()
+    left = "calibration is left out: it is for logits or labels, and the outputs are numbers"
+    assert left in err.splitlines()
+    assert "attacks is left out: it is for logits, and the outputs are numbers" in err.splitlines()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["conformal", "conformal"]
+    names = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
+    assert names == {"conformal.json", "conformal-intervals.png"}
+    line = refused(capsys, "analyze", tmp_path / "run", "attacks")
+    assert line == "error: attacks: it is for logits, and the outputs are numbers"
+
+
+def test_an_agent_has_no_part(tmp_path, capsys):
+    train("cartpole_ppo", tmp_path / "run")
+    line = refused(capsys, "analyze", tmp_path / "run")
+    assert "no part fits this task" in line
+    line = refused(capsys, "analyze", tmp_path / "run", "features")
+    assert "the data have no 'observation', which the model reads" in line
+    assert not (tmp_path / "run" / "analysis").exists()
+
+
+def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
+    line = refused(capsys, "analyze", lenet, "calibration", "magic")
+    assert line.startswith("error: no part 'magic': give one or more of calibration, conformal")
+    line = refused(capsys, "analyze", lenet, "attribution", "--layer=Conv_9")
+    assert "--layer=Conv_9: of the layers with positions there are ConvPool_0" in line
+    line = refused(capsys, "analyze", lenet, "unknown", "--layer=Conv_9")
+    assert "no layer 'Conv_9'" in line
+    line = refused(capsys, "analyze", lenet, "errors", "--examples=0")
+    assert "--examples=0: give at least 1" in line
+    assert not (lenet / "analysis").exists()
+
+
+def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (lenet / "analysis").symlink_to(tmp_path / "elsewhere")
+    line = refused(capsys, "analyze", lenet, "errors")
+    assert "is a symbolic link" in line
+    (lenet / "analysis").unlink()
+    (lenet / "analysis").mkdir()
+    (lenet / "analysis" / "errors.json").symlink_to(tmp_path / "elsewhere" / "file")
+    line = refused(capsys, "analyze", lenet, "errors")
+    assert "is a symbolic link" in line
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_file_in_place_of_the_folder(lenet, capsys):
+    (lenet / "analysis").write_text("")
+    assert "cannot be written" in refused(capsys, "analyze", lenet, "errors")
+
+
+def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
+    run = run_folder.open_run(lenet)
+    options = Options(examples=32, unknown="digits", other=run)
+    found = analyzed(lenet, "unknown", "features", options=options)
+    assert set(found["unknown"]["auroc"]) == {"shuffled", "noise", "unknown"}
+    assert found["features"]["cka"]["with"] == "lenet"
+    train("mnist_lenet", tmp_path / "b", "--dataset=embedded", "--image_size=16", "--num_steps=1")
+    other = Options(examples=32, other=run_folder.open_run(tmp_path / "b"))
+    with pytest.raises(UserError, match="reads other inputs"):
+        analyzed(lenet, "features", options=other)
