@@ -228,6 +228,14 @@ def _compare(options: argparse.Namespace) -> None:
     compare(options.groups, Options(options.metric, options.margin, options.output))
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    from jaxdl.tools.reproduce import Options, reproduce
+
+    _report_other_experiments()
+    chosen = Options(**{name: getattr(options, name) for name in Options._fields})
+    reproduce(options.record, options.flags, chosen)
+
+
 def _report(options: argparse.Namespace) -> None:
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
@@ -255,6 +263,7 @@ HANDLERS = {
     "parity": _parity,
     "sweep": _sweep,
     "compare": _compare,
+    "reproduce": _reproduce,
     "report": _report,
 }
 

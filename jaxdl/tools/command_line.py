@@ -1,6 +1,7 @@
 """Command line of `jaxdl`: the parser of its commands, their options and help texts."""
 
 import argparse
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,10 @@ REPLACEMENTS = {
 }
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 CHECKPOINT = "checkpoint to load: best, newest or a step (default: best)"
+METRIC = (
+    "metric of the test split, or entry of summary.json such as best/test/loss (default: the "
+    "metric that selected the best state, on the test split)"
+)
 # Of each command: a line for the list of commands, a sentence on what it does, an example.
 COMMANDS = {
     "list": (
@@ -88,6 +93,13 @@ COMMANDS = {
         "size, a p-value and the number of seeds that it needs. Runs with the same flags but the\n"
         "seed are a group. Groups with the same seeds are compared in pairs.",
         "jaxdl compare runs/relu runs/tanh --metric=accuracy --margin=0.002",
+    ),
+    "reproduce": (
+        "train a published figure again from its record, and tell whether it is the same",
+        "Trains the runs of a record again, with its flags and seeds, and compares the results:\n"
+        "the same bits, equal within a margin, or different, and in what. The same command goes\n"
+        "on after an interruption. The exit status is 1 if the results are not the same or equal.",
+        "jaxdl reproduce experiments.iris_mlp -- --task=species",
     ),
     "report": (
         "show runs or a sweep: a table and a picture",
@@ -304,8 +316,7 @@ def parser() -> Parser:
     command.add_argument(
         "--metric",
         default="",
-        help="metric of the test split, or entry of summary.json such as best/test/loss (default: "
-        "the metric that selected the best state, on the test split)",
+        help=METRIC,
     )
     command.add_argument(
         "--margin",
@@ -315,6 +326,38 @@ def parser() -> Parser:
         "equivalence (default: no test)",
     )
     command.add_argument("--output", type=Path, help="PNG of performance profiles to write")
+
+    command = _add_command(
+        commands,
+        "reproduce",
+        usage="jaxdl reproduce RECORD [options] -- FLAGS OF THE ROW, PLACE OF THE DATA",
+    )
+    command.add_argument(
+        "record",
+        metavar="RECORD",
+        help="experiment with published rows, JSON file of such rows, run folder, or folder of "
+        "runs that differ only in the seed",
+    )
+    command.add_argument(
+        "--seeds", default="", help="seeds to train, such as 0..2 or 0,3 (default: all)"
+    )
+    command.add_argument(
+        "--row", type=_count, default=0, help="number of the row, if several have these flags"
+    )
+    command.add_argument("--metric", default="", help=METRIC)
+    command.add_argument(
+        "--margin",
+        type=float,
+        default=math.nan,
+        help="largest difference that does not matter, in units of the metric (default: two "
+        "standard deviations of the record's runs)",
+    )
+    command.add_argument(
+        "--jobs", type=_count, default=0, help="runs at a time (default: one per GPU)"
+    )
+    command.add_argument(
+        "--workdir", default="", help="folder of the runs (default: named after the flags)"
+    )
 
     command = _add_command(commands, "report")
     command.add_argument(
