@@ -68,7 +68,8 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     ignored = [reproduced_flags.replaced(experiment.Config, row, own) for row in record.rows]
     row = records.choose(record, naming, set().union(*ignored), options.row)
     recorded = reproduced_flags.recorded(experiment.Config, row, own, str(record.where))
-    say(f"record: {record.where}: {row.text}, {row.about}, {len(row.entries)} seeds")
+    parts = " ".join(row.flags), row.about, reproduced.count(len(row.entries), "seed")
+    say(f"record: {record.where}: {', '.join(filter(None, parts))}")
     if recorded.gone:
         gone = shortened(", ".join(recorded.gone), 600)
         raise TrainingError(
@@ -129,7 +130,7 @@ def _check_data(experiment: Any, trials: Trials, entries: dict[int, Entry]) -> N
     if then and then != spec.fingerprint:
         say(
             f"data: {spec.name} {spec.version} is not as in the record, or is split in another way "
-            f"({spec.fingerprint[:8]} here, {shortened(then, 8)} there): no bits can be the same"
+            f"({spec.fingerprint[:8]} here, {then[:8]} there): no bits can be the same"
         )
 
 

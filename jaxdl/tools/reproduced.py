@@ -10,7 +10,7 @@ from jaxdl.analysis import agreement, statistics
 from jaxdl.analysis.agreement import DIFFERENT, EQUAL, Agreement
 from jaxdl.analysis.comparison import interval_text
 from jaxdl.console import decimals, number
-from jaxdl.errors import TrainingError, printable, shortened
+from jaxdl.errors import TrainingError, printable
 from jaxdl.run import environment, metrics_log
 from jaxdl.tools.records import Entry
 from jaxdl.tools.run_groups import Result, metric_of
@@ -19,6 +19,7 @@ NAME = "reproduction.json"
 SAME = "the same bits"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 STATE = "state_sha256"
+MOST_CHARACTERS = 100  # of a fact
 MOST_VALUES = 3  # of a fact that differs between runs
 
 
@@ -143,25 +144,26 @@ def _same_figures(then: Entry, now: Entry) -> bool:
 def _answer(bits: Mapping[int, bool | None], judged: Agreement, metric: str) -> str:
     """Answer as a phrase."""
     if all(bits.values()):
-        return f"{SAME}, of {_count(len(bits), 'seed')}"
+        return f"{SAME}, of {count(len(bits), 'seed')}"
     same = sum(value is True for value in bits.values())
     if judged.verdict == EQUAL:
         if judged.p_equal <= statistics.ALPHA:
             return f"equal within ± {number(judged.margin)} of {metric}; other bits"
         return f"equal: each seed has the same {metric}; other bits"
     if judged.verdict == DIFFERENT:
-        return f"different in {metric}, of {_count(len(bits), 'seed')}"
+        return f"different in {metric}, of {count(len(bits), 'seed')}"
     if len(bits) == 1:
         return "other bits; one seed has no spread, so its figure proves nothing"
     few = f", {same} of {len(bits)} seeds have the same bits" if same else ""
     return (
-        f"not decided: {_count(len(bits), 'seed')} show neither a difference of {metric} nor "
+        f"not decided: {count(len(bits), 'seed')} show neither a difference of {metric} nor "
         f"equality within ± {number(judged.margin)}{few}"
     )
 
 
-def _count(count: int, name: str) -> str:
-    return f"{count} {name}{'s' if count > 1 else ''}"
+def count(number: int, name: str) -> str:
+    """Formats a number of things, such as `1 seed` and `3 seeds`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _differences(
@@ -176,7 +178,7 @@ def _differences(
             unknown.append(name)
         elif any(a != b for a, b in known):
             sides = ([*dict.fromkeys(values)] for values in zip(*known, strict=True))
-            texts = [", ".join(shortened(v) for v in side[:MOST_VALUES]) for side in sides]
+            texts = [", ".join(v[:MOST_CHARACTERS] for v in side[:MOST_VALUES]) for side in sides]
             differing[name] = (texts[0], texts[1])
     return differing, unknown
 
