@@ -6,6 +6,7 @@ sizes are limited, nothing in it is imported, and no path in it is followed.
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ def read_record(argument: str) -> Record:
     Raises:
       UserError: there is no such record, or it is not what a run or `publish` writes.
     """
-    if Path(argument).is_dir():
+    if os.path.isdir(argument):  # Path.is_dir raises for a name that is too long
         return _read_folder(Path(argument))
     path = published_file(argument)
     if path is None:
@@ -106,7 +107,7 @@ def published_file(name: str) -> Path | None:
       name: experiment, such as iris_mlp or experiments.iris_mlp, or path of a JSON file.
     """
     path = Path(name) if name.endswith(".json") else _published().get(_short(name))
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and os.path.exists(path) else None
 
 
 def _short(name: str) -> str:

@@ -69,7 +69,7 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     row = records.choose(record, naming, set().union(*ignored), options.row)
     recorded = reproduced_flags.recorded(experiment.Config, row, own, str(record.where))
     parts = " ".join(row.flags), row.about, reproduced.count(len(row.entries), "seed")
-    say(f"record: {record.where}: {', '.join(filter(None, parts))}")
+    say(f"record: {record.where}: {shortened(', '.join(filter(None, parts)), 600)}")
     if recorded.gone:
         gone = shortened(", ".join(recorded.gone), 600)
         raise TrainingError(
@@ -94,7 +94,8 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     driver.sweep(record.experiment, [f"--seed={seeds}"], recorded.flags, sweep)
     repeated = _read_trials(folder / SWEEP, record.experiment, trials)
     result = reproduced.compare(entries, repeated, metric, options.margin)
-    _write(folder, result.content | {"record": str(record.where), "flags": recorded.flags})
+    source = {"experiment": record.experiment, "record": str(record.where), "row": row.flags}
+    _write(folder, source | result.content)
     reproduced.show(result, recorded.notes)
     say(f"results: {folder}")
     if not result.is_reproduced:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import iris_mlp
-from experiments.benchmarks import publish
+from experiments.benchmarks import publish, reproductions
 from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
@@ -96,6 +96,9 @@ def test_the_same_bits_on_the_same_machine(repeated):
     assert all(run["then"] == run["now"] for run in content["runs"])
     assert content["differences"].keys() == {"commit"}
     assert content["unknown"] == []
+    row = reproductions.row(content)
+    assert row.startswith("| `iris_mlp --num_steps=60 --hidden=8` | 3 | 3 | loss ")
+    assert row.endswith(" | same bits | commit |")
 
 
 def test_a_folder_of_runs_is_a_record(runs, work, capsys):
@@ -350,7 +353,8 @@ def test_choices_that_do_not_exist(published, work, tmp_path, capsys):
         ["reproduce", record, none, "--row=2", "--", *FLAGS], tmp_path, capsys
     )
     assert "--margin=-1" in refused(["reproduce", record, "--margin=-1", none], tmp_path, capsys)
-    assert "neither a run folder" in refused(["reproduce", "nothing"], tmp_path, capsys)
+    for name in ("nothing", "x" * 5000, f"{'x' * 5000}.json"):
+        assert "neither a run folder" in refused(["reproduce", name], tmp_path, capsys)
     (work / "other").touch()
     assert "holds other files" in refused(
         ["reproduce", record, f"--workdir={work}", "--", *FLAGS], tmp_path, capsys
