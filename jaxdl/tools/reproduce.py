@@ -21,7 +21,7 @@ from jaxdl.sweep import driver
 from jaxdl.sweep.driver import Trials
 from jaxdl.sweep.ledger import Ledger
 from jaxdl.tools import records, reproduced, reproduced_flags
-from jaxdl.tools.records import Entry
+from jaxdl.tools.records import Entry, Record, Row
 
 SWEEP = "sweep"  # subfolder with the runs
 
@@ -47,6 +47,26 @@ class Options(NamedTuple):
     row: int = 0
 
 
+class Chosen(NamedTuple):
+    """Row of a record that is trained again.
+
+    Attributes:
+      record: the record.
+      module: the experiment.
+      row: the row.
+      entries: runs of the row by seed.
+      flags: flags of the new runs but the seed.
+      notes: differences between the configs of then and now.
+    """
+
+    record: Record
+    module: Any
+    row: Row
+    entries: dict[int, Entry]
+    flags: list[str]
+    notes: list[str]
+
+
 def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     """Trains the runs of a record again, and prints how the results compare.
 
@@ -62,12 +82,47 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     """
     if not (math.isnan(options.margin) or 0 <= options.margin < math.inf):
         raise UserError(f"--margin={options.margin}: give a finite number from 0 on")
+    chosen = _choose(argument, flags, options.row)
+    experiment, entries = chosen.record.experiment, chosen.entries
+    trials = _plan(chosen, options.seeds)
+    metric = reproduced.choose_metric(entries.values(), options.metric)
+    folder = _folder(experiment, chosen.flags, options.workdir)
+    _check_data(chosen.module, trials, entries)
+    sweep = driver.Options("local", options.jobs, 0, 2, 0, 0, str(folder / SWEEP))
+    driver.sweep(experiment, _seed_flags(chosen, options.seeds), chosen.flags, sweep)
+    repeated = _read_trials(folder / SWEEP, experiment, trials)
+    result = reproduced.compare(entries, repeated, metric, options.margin)
+    source = {
+        "experiment": experiment,
+        "record": str(chosen.record.where),
+        "row": chosen.row.flags,
+    }
+    text = json.dumps(source | result.content, indent=1) + "\n"
+    files.write_text(folder / reproduced.NAME, text)
+    reproduced.show(result, chosen.notes)
+    say(f"results: {folder}")
+    if not result.is_reproduced:
+        raise TrainingError(f"not reproduced: {result.answer}")
+
+
+def _choose(argument: str, flags: Sequence[str], number: int) -> Chosen:
+    """Chooses the row of a record, and makes the flags of its runs.
+
+    Args:
+      argument: name of the record.
+      flags: flags of the user.
+      number: number of the row.
+
+    Raises:
+      UserError: there is no such row, or its flags are refused.
+      TrainingError: a flag of the record no longer exists.
+    """
     record = records.read_record(argument)
-    experiment = run_folder.import_experiment(record.where, record.experiment)
-    own, naming = reproduced_flags.split(experiment.Config, flags)
-    ignored = [reproduced_flags.replaced(experiment.Config, row, own) for row in record.rows]
-    row = records.choose(record, naming, set().union(*ignored), options.row)
-    recorded = reproduced_flags.recorded(experiment.Config, row, own, str(record.where))
+    module = run_folder.import_experiment(record.where, record.experiment)
+    own, naming = reproduced_flags.split(module.Config, flags)
+    ignored = [reproduced_flags.replaced(module.Config, row, own) for row in record.rows]
+    row = records.choose(record, naming, set().union(*ignored), number)
+    recorded = reproduced_flags.recorded(module.Config, row, own, str(record.where))
     parts = " ".join(row.flags), row.about, reproduced.count(len(row.entries), "seed")
     say(f"record: {record.where}: {shortened(', '.join(filter(None, parts)), 600)}")
     if recorded.gone:
@@ -79,27 +134,28 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     entries = {entry.seed: entry for entry in row.entries}
     if len(entries) < len(row.entries):
         raise UserError(f"{record.where} has a seed twice in one row: repair or delete it")
-    seeds = options.seeds or ",".join(map(str, entries))
-    trials = driver.plan(record.experiment, [f"--seed={seeds}"], recorded.flags, 0)
+    return Chosen(record, module, row, entries, recorded.flags, recorded.notes)
+
+
+def _plan(chosen: Chosen, seeds: str) -> Trials:
+    """Plans the runs.
+
+    Raises:
+      UserError: the record lacks a seed, or the experiment refuses the flags.
+    """
+    flags = _seed_flags(chosen, seeds)
+    trials = driver.plan(chosen.record.experiment, flags, chosen.flags, 0)
     for _, config in trials:
-        if config["seed"] not in entries:
+        if config["seed"] not in chosen.entries:
+            known = shortened(",".join(map(str, chosen.entries)))
             raise UserError(
-                f"--seeds={options.seeds}: the record has no seed {config['seed']}: choose from "
-                f"{shortened(','.join(map(str, entries)))}"
+                f"--seeds={seeds}: the record has no seed {config['seed']}: choose from {known}"
             )
-    metric = reproduced.choose_metric(row.entries, options.metric)
-    folder = _folder(record.experiment, recorded.flags, options.workdir)
-    _check_data(experiment, trials, entries)
-    sweep = driver.Options("local", options.jobs, 0, 2, 0, 0, str(folder / SWEEP))
-    driver.sweep(record.experiment, [f"--seed={seeds}"], recorded.flags, sweep)
-    repeated = _read_trials(folder / SWEEP, record.experiment, trials)
-    result = reproduced.compare(entries, repeated, metric, options.margin)
-    source = {"experiment": record.experiment, "record": str(record.where), "row": row.flags}
-    _write(folder, source | result.content)
-    reproduced.show(result, recorded.notes)
-    say(f"results: {folder}")
-    if not result.is_reproduced:
-        raise TrainingError(f"not reproduced: {result.answer}")
+    return trials
+
+
+def _seed_flags(chosen: Chosen, seeds: str) -> list[str]:
+    return [f"--seed={seeds or ','.join(map(str, chosen.entries))}"]
 
 
 def _folder(experiment: str, flags: list[str], workdir: str) -> Path:
@@ -149,7 +205,3 @@ def _read_trials(folder: Path, experiment: str, trials: Trials) -> dict[int, Ent
             f"here is {here or 'no commit'}: give another --workdir to train them again"
         )
     return repeated
-
-
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    files.write_text(folder / reproduced.NAME, json.dumps(content, indent=1) + "\n")
