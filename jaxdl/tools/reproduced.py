@@ -146,14 +146,15 @@ def _answer(bits: Mapping[int, bool | None], judged: Agreement, metric: str) -> 
     if all(bits.values()):
         return f"{SAME}, of {count(len(bits), 'seed')}"
     same = sum(value is True for value in bits.values())
+    others = "other bits" if False in bits.values() else "no bits in the record"
     if judged.verdict == EQUAL:
         if judged.p_equal <= statistics.ALPHA:
-            return f"equal within ± {number(judged.margin)} of {metric}; other bits"
-        return f"equal: each seed has the same {metric}; other bits"
+            return f"equal within ± {number(judged.margin)} of {metric}; {others}"
+        return f"equal: each seed has the same {metric}; {others}"
     if judged.verdict == DIFFERENT:
         return f"different in {metric}, of {count(len(bits), 'seed')}"
     if len(bits) == 1:
-        return "other bits; one seed has no spread, so its figure proves nothing"
+        return f"{others}; one seed has no spread, so its figure proves nothing"
     few = f", {same} of {len(bits)} seeds have the same bits" if same else ""
     return (
         f"not decided: {count(len(bits), 'seed')} show neither a difference of {metric} nor "

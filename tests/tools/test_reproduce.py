@@ -180,6 +180,15 @@ def test_one_seed_proves_nothing_but_bits(published, work, tmp_path, capsys):
     assert content["verdict"] == "not decided"
 
 
+def test_a_record_without_bits(published, work, tmp_path, capsys):
+    record = tampered(published, tmp_path, lambda run: run["summary"].pop(SHA256))
+    status, out, _, content = answer(record, work, capsys=capsys)
+    assert status == 0
+    assert "not recorded" in out
+    assert "answer: equal: each seed has the same test/loss; no bits in the record" in out
+    assert [run["same_bits"] for run in content["runs"]] == [None] * 3
+
+
 def test_a_changed_default_is_named_and_the_old_value_used(published, work, tmp_path, capsys):
     def change(run):  # as if 8 had been the default
         run["flags"] = "--num_steps=60"
