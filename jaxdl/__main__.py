@@ -258,6 +258,14 @@ def _diff(options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    from jaxdl.tools.reproduce import Options, reproduce
+
+    _report_other_experiments()
+    chosen = Options(**{name: getattr(options, name) for name in Options._fields})
+    reproduce(options.record, options.flags, chosen)
+
+
 def _report(options: argparse.Namespace) -> None:
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
@@ -287,6 +295,7 @@ HANDLERS = {
     "sweep": _sweep,
     "compare": _compare,
     "diff": _diff,
+    "reproduce": _reproduce,
     "report": _report,
 }
 

@@ -117,14 +117,18 @@ def sha256(path: Path) -> "hashlib._Hash":
         return hashlib.file_digest(file, "sha256")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """Reads a JSON object from a file of a run folder.
+
+    Args:
+      path: path of the file.
+      largest: greatest size in bytes.
 
     Raises:
       UserError: the file is missing, not a regular file, too large, or not a JSON object.
     """
     try:
-        value = json.loads(read_bytes(path, LARGEST_JSON))
+        value = json.loads(read_bytes(path, largest))
     except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"cannot read {path} ({why}): is {path.parent} a run folder?") from error

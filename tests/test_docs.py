@@ -120,6 +120,10 @@ def check_verb(words):
         assert driver.plan(options.experiment, others, flags, options.random)
         return
     assert not others, f"jaxdl {words[0]} has no {others}"
+    if words[0] == "reproduce":
+        if options.record.startswith("experiments."):
+            check_experiment(options.record, flags)
+        return
     if words[0] == "verify":
         check_experiment(options.experiment, flags)
 

@@ -171,6 +171,7 @@ COMMANDS = {
     "generate": ["generate", "{}"],
     "replay": ["replay", "{}"],
     "verify": ["verify", "tests.small", "--workdir={}"],
+    "reproduce": ["reproduce", "experiments.iris_mlp", "--workdir={}"],
     "sweep": ["sweep", "tests.small", "--seed=0,1", "--workdir={}"],
     "prepare": ["prepare", "mnist", "--data_dir={}"],
     "report": ["report", "run", "{}"],

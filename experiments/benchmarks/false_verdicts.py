@@ -1,8 +1,9 @@
-"""Table of `docs/statistics.md`: how often `jaxdl compare` calls equal groups different.
+"""Tables of `docs/statistics.md`: how often the verdicts of `jaxdl compare` and `reproduce` err.
 
     python -m experiments.benchmarks.false_verdicts
 
-Both groups are drawn from one distribution, or from normal ones of equal mean. Draws have seed 0.
+Both groups are drawn from one distribution, or from normal ones of equal mean. Reproductions are
+drawn from normal ones with a common part, and their mean is shifted. Draws have seed 0.
 """
 
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxdl.analysis import comparison, statistics
+from jaxdl.analysis import agreement, comparison, statistics
 from jaxdl.cli import guard
 from jaxdl.tools.command_line import Parser
 
@@ -29,6 +30,9 @@ VALUES: dict[str, tuple[Draw, Draw]] = {
     * (lambda rng, s: np.where(rng.random(s) < 0.2, 100, 500) + 10 * rng.normal(size=s),),
 }
 # Numbers of runs of both groups, and whether they are pairs.
+SEEDS = (3, 5, 10)  # of reproductions
+# True differences in deviations of a run, and correlations of runs with equal seeds.
+SHIFTS = ((0.0, 0.0), (0.0, 0.9), (1.0, 0.0), (2.0, 0.0), (2.0, 0.9), (4.0, 0.0))
 RUNS = (
     *((3, 3, True), (5, 5, True), (10, 10, True)),
     *((3, 3, False), (5, 5, False), (10, 10, False), (3, 10, False)),
@@ -52,6 +56,29 @@ def false_verdicts(
     for row in np.flatnonzero(np.isnan(p)):  # without a spread, as in `comparison.compare_all`
         p[row] = statistics.permutation_test(a[row], b[row], paired).p
     return float(np.mean(p <= statistics.ALPHA))
+
+
+def reproductions(
+    shift: float, correlation: float, n: int, count: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Shares of reproductions that `agreement.judge` calls equal, and different.
+
+    Args:
+      shift: true difference of the means, in standard deviations of a run.
+      correlation: correlation between the runs of equal seeds.
+      n: number of seeds.
+      count: number of reproductions.
+      rng: source of the draws.
+    """
+    common, a, b = rng.normal(size=(3, count, n))
+    first, second = (
+        np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own for own in (a, b)
+    )
+    estimate = statistics.difference(first, second + shift, paired=True)
+    margin = agreement.DEVIATIONS * np.std(first, axis=-1, ddof=1)
+    is_equal = statistics.equivalence_test(estimate, margin) <= statistics.ALPHA
+    is_different = (statistics.t_test(estimate) <= statistics.ALPHA) & ~is_equal
+    return float(np.mean(is_equal)), float(np.mean(is_different))
 
 
 def found(paired: bool, count: int, rng: np.random.Generator) -> float:
@@ -91,6 +118,12 @@ def run(arguments: list[str]) -> None:
     for n in (3, 5, 10, 20):
         share = coverage(n, max(1, count // 25), rng)
         print(f"bootstrap intervals of {n} runs cover {100 * share:.0f} %")
+    print(f"| shift | correlation | {' | '.join(f'{n} seeds' for n in SEEDS)} |")
+    print(f"| --- | --- {'| --- ' * len(SEEDS)}|")
+    for shift, correlation in SHIFTS:
+        pairs = [reproductions(shift, correlation, n, count, rng) for n in SEEDS]
+        texts = [f"{100 * equal:.0f} / {100 * other:.0f}" for equal, other in pairs]
+        print(f"| {shift:g} | {correlation:g} | {' | '.join(texts)} |")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,18 @@ def check(page: Path, part: Part) -> None:
     _split(page, part)
 
 
+def read(page: Path) -> str:
+    """Returns the text of a page.
+
+    Raises:
+      UserError: the page cannot be read.
+    """
+    try:
+        return page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{page} cannot be read ({first_line(error)}): name a text file") from error
+
+
 def fill(page: Path, part: Part, text: str) -> None:
     """Replaces the text between the marks of a part.
 
@@ -35,12 +47,7 @@ def fill(page: Path, part: Part, text: str) -> None:
 
 def _split(page: Path, part: Part) -> tuple[str, str]:
     """Returns the texts before the first mark and after the second."""
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--page={page} cannot be read ({first_line(error)}): name a text file"
-        ) from error
+    text = read(page)
     if not 0 <= text.find(part.begin) < text.find(part.end):
         raise UserError(
             f"{page} lacks the lines {part.begin} and {part.end}: add them where the table belongs"

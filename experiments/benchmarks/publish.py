@@ -1,12 +1,15 @@
 """Published results of real runs, stored beside the experiments, and the table made from them.
 
-`results/EXPERIMENT.json` has one entry per run: flags, seed, data, hardware, versions, commit and
-the run's own summary. The table is made from these files alone, and a test compares the two.
+`results/EXPERIMENT.json` has one entry per run: flags, config, seed, data, hardware, versions,
+commit and the run's own summary, from which `jaxdl reproduce` trains it again. The table is made
+from these files alone, and a test compares the two. In the table of the README, figures of fewer
+than three seeds get a mark.
 
     python -m experiments.benchmarks.publish runs/a runs/b --note="a copy of MNIST"
 """
 
 import json
+import re
 import statistics
 import sys
 from itertools import groupby
@@ -26,17 +29,19 @@ PART = Part(
     "<!-- results: made by `python -m experiments.benchmarks.publish` -->",
     "<!-- end of results -->",
 )
+MARK, FEWEST = "\N{DAGGER}", 3  # of figures of fewer seeds
 HEADER = """| command, after `python -m` | data | test | seeds | on | minutes |
 | --- | --- | --- | --- | --- | --- |"""
 
 
-def add_run(folder: Path, results: Path, note: str = "") -> Path:
+def add_run(folder: Path, results: Path, note: str = "", replace: bool = False) -> Path:
     """Adds a finished run to the results; replaces an older run of the same row and seed.
 
     Args:
       folder: the run folder.
       results: the folder of the results.
       note: a remark on the data for the reader, such as "a copy".
+      replace: remove other rows with the same flags, which are of older code or other hardware.
 
     Returns:
       The file that was written.
@@ -66,8 +71,10 @@ def add_run(folder: Path, results: Path, note: str = "") -> Path:
             f"{folder} was made from files that are in no commit, but a published figure names its "
             "commit: commit, and run it again"
         )
+    config = saved_config.identity(run.config)
     entry = {
         "flags": changed_flags(run.config),
+        "config": {n: v for n, v in config.items() if n not in ("experiment", "seed")},
         "seed": run.config.seed,
         "note": note,
         **description,
@@ -76,7 +83,10 @@ def add_run(folder: Path, results: Path, note: str = "") -> Path:
     }
     path = results / f"{run.experiment.__name__.removeprefix('experiments.')}.json"
     runs = _read(path)["runs"] if path.exists() else []
-    runs = [other for other in runs if _row_and_seed(other) != _row_and_seed(entry)] + [entry]
+    row = _row_and_seed(entry)
+    if replace:
+        runs = [r for r in runs if r["flags"] != row[0] or _row_and_seed(r)[:-1] == row[:-1]]
+    runs = [other for other in runs if _row_and_seed(other) != row] + [entry]
     results.mkdir(parents=True, exist_ok=True)
     content = {"experiment": run.experiment.__name__, "runs": sorted(runs, key=_row_and_seed)}
     files.write_text(path, json.dumps(metrics_log.finite(content), indent=1) + "\n")
@@ -97,6 +107,9 @@ def _read_environment(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "python": described["python"],
             "packages": {name: described["packages"][name] for name in ("jax", "flax", "optax")},
         }
+        facts = environment.facts(described)
+        shown = ("hardware", "commit", *description, *description["packages"])
+        description["environment"] = {n: v for n, v in facts.items() if n not in shown}
         git = described["git"] or {"commit": None, "dirty": True}
         return description, {"commit": git["commit"], "dirty": git["dirty"]}
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -128,6 +141,35 @@ def table(results: Path) -> str:
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def marked(text: str, results: Path) -> str:
+    """Returns the README with a mark behind each figure of a row of fewer than FEWEST seeds.
+
+    Args:
+      text: the README. The figures are in the last column of the table under "## Experiments".
+      results: the folder of the results.
+    """
+    published = table(results).splitlines()
+
+    def mark(line: str) -> str:
+        names = re.findall(r"`(\w+)`", line.split("|")[1])
+        rows = [row for row in published if any(f"`experiments.{n}" in row for n in names)]
+
+        def seeds(figure: str) -> int:
+            numbers = [int(row.split(" | ")[3]) for row in rows if figure in row.split(" | ")[2]]
+            return max(numbers, default=FEWEST)
+
+        def with_mark(match: re.Match[str]) -> str:
+            return f"{match[1]}{match[2]}{MARK if seeds(match[1]) < FEWEST else ''}"
+
+        head, cell = line.rsplit("|", 2)[:2]
+        return f"{head}|{re.sub(rf'([0-9]+[.][0-9][0-9]+)([*]?){MARK}?', with_mark, cell)}|"
+
+    before, title, remainder = text.partition("## Experiments\n")
+    part, end, after = remainder.partition("\n## ")
+    lines = [mark(line) if line.startswith("| `") else line for line in part.split("\n")]
+    return "".join([before, title, "\n".join(lines), end, after])
 
 
 def write(results: Path, page: Path) -> None:
@@ -197,18 +239,29 @@ def run(arguments: list[str]) -> None:
         "--note", default="", help="remark on the data of these runs, for the table"
     )
     parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove rows with the same flags of older code or of other hardware",
+    )
+    parser.add_argument(
+        "--readme", type=Path, default=Path("README.md"), help="page whose figures are marked"
+    )
+    parser.add_argument(
         "--results", type=Path, default=Path("experiments/results"), help="folder of the results"
     )
     parser.add_argument(
         "--page", type=Path, default=Path("docs/results.md"), help="page with the table"
     )
     chosen = parser.parse_args(arguments)
-    for path in (chosen.page, chosen.results, *chosen.runs):
+    for path in (chosen.page, chosen.readme, chosen.results, *chosen.runs):
         files.check_encoding(path)
     generated.check(chosen.page, PART)
+    generated.read(chosen.readme)
     for folder in chosen.runs:
-        print(add_run(folder, chosen.results, chosen.note))
+        print(add_run(folder, chosen.results, chosen.note, chosen.replace))
     write(chosen.results, chosen.page)
+    text = generated.read(chosen.readme)
+    files.write_text(chosen.readme, marked(text, chosen.results))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def t_interval(estimate: Difference, level: float = 1 - ALPHA) -> tuple[np.ndarr
     return estimate.value - half, estimate.value + half
 
 
-def equivalence_test(estimate: Difference, margin: float) -> np.ndarray:
+def equivalence_test(estimate: Difference, margin: float | np.ndarray) -> np.ndarray:
     """P-value of a difference of at least `margin`, by two one-sided t tests (Schuirmann, 1987).
 
     It is below 0.05 if and only if the 90 % interval lies between -margin and margin.

@@ -4,11 +4,13 @@
 continues from one passes `check_settings`.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ NUMERIC = "jax jaxlib flax optax numpy".split()  # noqa: SIM905
 DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
 jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
 SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
+INSTRUCTIONS = "avx512f avx2 avx sse4_2 asimd".split()  # noqa: SIM905, widest first
 SOURCE = "experiment"  # entry of the versions: SHA-256 of the experiment's file
 
 
@@ -43,6 +46,7 @@ def describe() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpus": os.cpu_count(),
         "processor": _processor(),
+        "isa": _vector_instructions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax": {name: jax.config.values[name] for name in SETTINGS},
     }
@@ -58,6 +62,25 @@ def hardware(described: dict[str, Any]) -> str:
         name = described["processor"].replace("(R)", "").replace("(TM)", "")
         return f"{described['cpus']} cores, {name}"
     return f"{len(described['devices'])} x {described['devices'][0]}"
+
+
+def facts(described: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what beside config and data may change the bits of a result, as texts by name.
+
+    Args:
+      described: content of an `environment.json`, which may be a stranger's or of an older version.
+        Entries that it lacks are left out.
+    """
+    parts = {name: described.get(name) for name in ("packages", "jax", "git")}
+    packages, settings, state = (p if isinstance(p, dict) else {} for p in parts.values())
+    values = {name: described.get(name) for name in ("python", "platform", "isa", "xla_flags")}
+    values |= {name: packages.get(name) for name in NUMERIC}
+    values |= {name: settings.get(name) for name in SETTINGS}
+    dirty = " with changed files" if state.get("dirty") else ""
+    values["commit"] = f"{state['commit']}{dirty}" if state.get("commit") else None
+    with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError):
+        values["hardware"] = hardware(dict(described))
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def versions(devices: int) -> dict[str, str]:
@@ -144,9 +167,22 @@ def _version(name: str) -> str | None:
 
 def _processor() -> str:
     """Returns the CPU's model name, or its architecture if the system does not report the name."""
+    return _cpu_entry("model name") or platform.processor() or platform.machine()
+
+
+def _vector_instructions() -> str:
+    """Returns the widest vector instructions of the CPU, or its architecture if unknown.
+
+    XLA on a CPU chooses its code, and so the order of sums, by them.
+    """
+    known = (_cpu_entry("flags") or _cpu_entry("Features")).split()
+    return next((name for name in INSTRUCTIONS if name in known), platform.machine())
+
+
+def _cpu_entry(name: str) -> str:
+    """Returns an entry of the first CPU in /proc/cpuinfo; empty if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")

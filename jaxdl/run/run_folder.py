@@ -74,7 +74,7 @@ def open_run(
         record = read_chosen(checkpoints, checkpoint, checkpoints.record)
         checkpointed = workdir.config_of_record(record)
     name = str((checkpointed or files.read_json(folder / workdir.CONFIG)).get("experiment"))
-    experiment = _import_experiment(folder, name)
+    experiment = import_experiment(folder, name)
     runtime_fields = saved_config.runtime_fields(experiment.Config)
     values, notice = workdir.read_config(folder, checkpointed, runtime_fields)
     if notice:
@@ -117,11 +117,11 @@ def choose_checkpoint(checkpoints: Checkpoints, checkpoint: str) -> int:
     return choices[checkpoint]
 
 
-def _import_experiment(folder: Path, name: str) -> Any:
-    """Imports the experiment that a run folder names.
+def import_experiment(folder: Path, name: str) -> Any:
+    """Imports the experiment that a run folder or a file of results names.
 
     Args:
-      folder: the run folder, for the message.
+      folder: the run folder or file, for the message.
       name: name of the experiment's module.
 
     Raises:

@@ -1,6 +1,7 @@
 """Command line of `jaxdl`: the parser of its commands, their options and help texts."""
 
 import argparse
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,10 @@ REPLACEMENTS = {
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 CHECKPOINT = "checkpoint to load: best, newest or a step (default: best)"
 CALIBRATED = "divide the logits by the temperature that `jaxdl analyze` has fitted"
+METRIC = (
+    "metric of the test split, or entry of summary.json such as best/test/loss (default: the "
+    "metric that selected the best state, on the test split)"
+)
 # Of each command: a line for the list of commands, a sentence on what it does, an example.
 COMMANDS = {
     "list": (
@@ -103,6 +108,13 @@ COMMANDS = {
         "The second run may have another checkout of the project and another environment; without\n"
         "a second run the first one is repeated there. The exit status is 1 if the states differ.",
         "jaxdl diff runs/before runs/after --tree=../after --python=../after/env/bin/python",
+    ),
+    "reproduce": (
+        "train a published figure again from its record, and tell whether it is the same",
+        "Trains the runs of a record again, with its flags and seeds, and compares the results:\n"
+        "the same bits, equal within a margin, or different, and in what. The same command goes\n"
+        "on after an interruption. The exit status is 1 if the results are not the same or equal.",
+        "jaxdl reproduce experiments.iris_mlp -- --task=species",
     ),
     "report": (
         "show runs or a sweep: a table and a picture",
@@ -362,8 +374,7 @@ def parser() -> Parser:
     command.add_argument(
         "--metric",
         default="",
-        help="metric of the test split, or entry of summary.json such as best/test/loss (default: "
-        "the metric that selected the best state, on the test split)",
+        help=METRIC,
     )
     command.add_argument(
         "--margin",
@@ -391,6 +402,38 @@ def parser() -> Parser:
     )
     command.add_argument(
         "--data_dir", default="", help="TFDS folder to read instead of the runs' own"
+    )
+
+    command = _add_command(
+        commands,
+        "reproduce",
+        usage="jaxdl reproduce RECORD [options] -- FLAGS OF THE ROW, PLACE OF THE DATA",
+    )
+    command.add_argument(
+        "record",
+        metavar="RECORD",
+        help="experiment with published rows, JSON file of such rows, run folder, or folder of "
+        "runs that differ only in the seed",
+    )
+    command.add_argument(
+        "--seeds", default="", help="seeds to train, such as 0..2 or 0,3 (default: all)"
+    )
+    command.add_argument(
+        "--row", type=_count, default=0, help="number of the row, if several have these flags"
+    )
+    command.add_argument("--metric", default="", help=METRIC)
+    command.add_argument(
+        "--margin",
+        type=float,
+        default=math.nan,
+        help="largest difference that does not matter, in units of the metric (default: two "
+        "standard deviations of the record's runs)",
+    )
+    command.add_argument(
+        "--jobs", type=_count, default=0, help="runs at a time (default: one per GPU)"
+    )
+    command.add_argument(
+        "--workdir", default="", help="folder of the runs (default: named after the flags)"
     )
 
     command = _add_command(commands, "report")

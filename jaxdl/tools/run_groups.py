@@ -4,24 +4,21 @@ Run folders and files of published rows may be a stranger's: nothing in them is 
 that are not as a run writes them are refused.
 """
 
-import dataclasses
 import glob
-import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl import files
-from jaxdl.config import RunConfig
-from jaxdl.console import say
 from jaxdl.data import spec
 from jaxdl.errors import UserError, shortened
-from jaxdl.run import logger, metrics_log, workdir
+from jaxdl.run import logger, metrics_log
 from jaxdl.run.finished import finished_runs
+from jaxdl.tools import records
+from jaxdl.tools.records import RUNTIME_FIELDS, SEED, read_config
 
-RUNTIME_FIELDS = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
-SEED, DATASET = "seed", "dataset"
+DATASET = "dataset"
 
 
 class Result(NamedTuple):
@@ -61,16 +58,6 @@ class Group(NamedTuple):
     name: str
     flags: str
     runs: list[Result]
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Reads a run's config; prints a line if config.json differs from its checkpoints."""
-    config, notice = workdir.read_config(
-        folder, workdir.config_in_checkpoints(folder), RUNTIME_FIELDS
-    )
-    if notice:
-        say(notice)
-    return config
 
 
 def read_groups(arguments: Sequence[str]) -> list[Group]:
@@ -136,22 +123,13 @@ def _results(argument: str) -> list[Result]:
     if folders:
         return [read_result(run) for folder in folders for run in finished_runs(folder)]
     name, _, flags = argument.partition(":")
-    path = Path(name) if name.endswith(".json") else _published().get(name)
-    if path is None or not path.is_file():
+    path = records.published_file(name)
+    if path is None:
         raise UserError(
             f"{argument} is neither a folder of runs, nor a pattern of folders, nor a published "
             "row: name EXPERIMENT or EXPERIMENT:FLAGS of experiments/results/"
         )
     return _read_rows(path, flags)
-
-
-def _published() -> dict[str, Path]:
-    """Files of published results by the experiment's name; the installed package has none."""
-    found = importlib.util.find_spec("experiments")
-    places = found.submodule_search_locations if found else None
-    return {
-        path.stem: path for place in places or [] for path in Path(place, "results").glob("*.json")
-    }
 
 
 def read_result(folder: Path) -> Result:
@@ -173,7 +151,7 @@ def make_result(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -
     if (folder / spec.NAME).exists():
         description = files.read_json(folder / spec.NAME)
         data, fingerprint = (str(description.get(name, "")) for name in ("name", "fingerprint"))
-    seed = _seed(config.get(SEED), folder)
+    seed = records.checked_seed(config.get(SEED), folder)
     return Result(str(folder), seed, config, summary, data, fingerprint)
 
 
@@ -187,23 +165,12 @@ def _read_rows(path: Path, flags: str) -> list[Result]:
     Raises:
       UserError: the file is not one of results, or has no such row.
     """
-    runs = files.read_json(path).get("runs")
     rows: dict[tuple[str, ...], list[Result]] = {}
-    try:
-        for run in runs:  # type: ignore[union-attr]
-            row = tuple(sorted(run["flags"].split()))
-            where = f"{path}, seed {run['seed']}"
-            result = Result(
-                where,
-                _seed(run["seed"], path),
-                {},
-                dict(run["summary"]),
-                str(run["data"]["name"]),
-                str(run["data"]["fingerprint"]),
-            )
-            rows.setdefault(row, []).append(result)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is not a file of results: repair or delete it") from error
+    for row in records.read_file(path).rows:
+        results = rows.setdefault(tuple(sorted(row.flags)), [])
+        for run in row.entries:
+            data, fingerprint = run.data["name"], run.data["fingerprint"]
+            results.append(Result(run.where, run.seed, {}, run.summary, data, fingerprint))
     wanted = tuple(sorted(flags.split()))
     if wanted not in rows:
         others = "; ".join(" ".join(row) or "no flags" for row in rows)
@@ -211,12 +178,6 @@ def _read_rows(path: Path, flags: str) -> list[Result]:
             f"{path} has no row of {flags or 'no flags'}: choose one of {shortened(others, 600)}"
         )
     return rows[wanted]
-
-
-def _seed(value: Any, where: Path) -> int:
-    if type(value) is not int:
-        raise UserError(f"{where} has no seed that is a whole number: it is not what a run wrote")
-    return value
 
 
 def metric_of(runs: Sequence[Result], wanted: str) -> str:

@@ -47,12 +47,15 @@ def page_of(tmp_path):
 
 def test_runs_become_a_row(runs, tmp_path, capsys):
     page, kept = page_of(tmp_path), tmp_path / "kept"
-    flags = [f"--results={kept}", f"--page={page}", "--note=a copy"]
+    flags = [f"--results={kept}", f"--page={page}", f"--readme={page}", "--note=a copy"]
     publish.run([*map(str, runs), *flags])
     (path,) = kept.iterdir()
     whole = json.loads(path.read_text(encoding="utf-8"))
     assert [run["seed"] for run in whole["runs"]] == [4, 5]
     assert {run["flags"] for run in whole["runs"]} == {"--task=species --hidden=8"}
+    assert all(run["config"]["hidden"] == 8 for run in whole["runs"])
+    assert not {"seed", "workdir"} & whole["runs"][0]["config"].keys()
+    assert whole["runs"][0]["environment"]["jaxlib"]
     (row,) = [line for line in page.read_text(encoding="utf-8").splitlines() if "iris_mlp" in line]
     assert "`experiments.iris_mlp --task=species --hidden=8` | iris, a copy" in row
     assert "accuracy 0.9450 ± 0.0071 | 2 |" in row
@@ -93,7 +96,7 @@ def test_a_page_that_cannot_have_the_table_is_refused_first(runs, page, tmp_path
     (tmp_path / "plain.md").write_text("no marks\n", encoding="utf-8")
     (tmp_path / "latin.md").write_bytes(b"\xe9")
     flags = [f"--results={tmp_path / 'kept'}", f"--page={tmp_path / page}"]
-    with pytest.raises(UserError, match=r"--page=|lacks the lines"):
+    with pytest.raises(UserError, match=r"cannot be read|lacks the lines"):
         publish.run([str(runs[0]), *flags])
     assert not (tmp_path / "kept").exists()
 
@@ -111,6 +114,41 @@ def test_the_page_has_the_table_of_the_files():
     found = text.split(publish.PART.begin)[1].split(publish.PART.end)[0]
     assert found.strip() == publish.table(KEPT)
     assert found.count("| `experiments.") >= 10
+
+
+def test_figures_of_fewer_than_three_seeds_are_marked(runs, tmp_path):
+    results = tmp_path / "kept"
+    line = "| `iris_mlp` | a perceptron | accuracy {} (seeds), before 0.1234* |"
+    text = f"| `iris_mlp` | 0.94 |\n## Experiments\n\n{line}\n\n## Next\n| `iris_mlp` | 0.9450 |\n"
+    for run in runs:
+        publish.add_run(run, results)
+    found = publish.marked(text.format("0.9450"), results)  # two seeds
+    assert found == text.format("0.9450\N{DAGGER}")
+    assert publish.marked(found, results) == found
+    path = results / "iris_mlp.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    third = content["runs"][0] | {"seed": 7, "summary": content["runs"][1]["summary"]}
+    third["summary"] = third["summary"] | {"test/accuracy": 0.945}
+    content["runs"].append(third)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert publish.marked(found, results) == text.format("0.9450")
+
+
+def test_the_readme_has_the_marks_of_the_files():
+    text = Path("README.md").read_text(encoding="utf-8")
+    assert publish.marked(text, KEPT) == text
+    assert f"{publish.MARK}\nOne or two seeds" in text
+
+
+def test_rows_of_older_code_are_replaced_on_demand(runs, tmp_path):
+    results = tmp_path / "kept"
+    path = publish.add_run(runs[0], results, "older")
+    publish.add_run(runs[1], results)
+    assert len(json.loads(path.read_text(encoding="utf-8"))["runs"]) == 2
+    for run in runs:
+        publish.add_run(run, results, "again", replace=True)
+    notes = [(r["note"], r["seed"]) for r in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    assert notes == [("again", 4), ("again", 5)]
 
 
 def test_figures_of_the_readme_are_published_ones():

@@ -311,7 +311,7 @@ def test_run_folders(kind, trained, tmp_path, capsys, watched, monkeypatch):
         "report": lambda: command(["report", str(run), f"--output={tmp_path / 'x.png'}"]),
         "replay": lambda: command(["replay", str(run)]),
         "results": lambda: publish.run(
-            [str(run), f"--results={tmp_path / 'kept'}", f"--page={page}"]
+            [str(run), f"--results={tmp_path / 'kept'}", f"--page={page}", f"--readme={page}"]
         ),
         "evaluate": lambda: command(["evaluate", str(run)]),
         "go on": lambda: iris_mlp.run(iris_mlp.Config(workdir=str(run), **FLAGS)),
