@@ -97,7 +97,7 @@ def _build(source: Source, compiler: str) -> bytes:
         except subprocess.TimeoutExpired as error:
             raise NativeError(f"{compiler} took longer than {SECONDS} s") from error
         if result.returncode:
-            lines = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+            lines = [line for line in result.stderr.splitlines() if "error:" in line]
             reason = (lines or result.stderr.splitlines() or ["no message"])[0].strip()
             raise NativeError(f"{compiler} failed: {reason[:200]}")
         return built.read_bytes()

@@ -10,7 +10,7 @@ The bits of a result depend on oneDNN's version and on the processor's instructi
 """
 
 import ctypes
-import functools
+import threading
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +27,11 @@ TARGET = "jaxdl_convolution"  # name of the handler in XLA's programs
 MAPS = ("forward", "to_images", "to_kernel")  # in the order of their numbers in onednn.cc
 AVX512, WITH_BFLOAT16 = 0x27, 0xE7  # instruction sets, bits of `dnnl_cpu_isa_t`
 
-# The cache directory that `enable` was called with, if any. It belongs to the process, as JAX's own
-# cache and the handlers that are registered in XLA do.
+# The cache directory that `enable` was called with, if any, and what came of loading from it. They
+# belong to the process, as JAX's own cache does and the handlers that are registered in XLA.
 _directories: list[str] = []
+_loaded: "dict[str, Engine | native.NativeError]" = {}
+_lock = threading.Lock()
 
 
 class Engine(NamedTuple):
@@ -80,7 +82,7 @@ def engine_for(name: str, a: Any, b: Any, result: Any, window: Window) -> Engine
       window: geometry.
     """
     loaded = _current()
-    if not isinstance(loaded, Engine) or a.dtype != b.dtype:
+    if not isinstance(loaded, Engine) or a.dtype not in (jnp.float32, jnp.bfloat16):
         return None
     x, w = {"forward": (a, b), "to_images": (result, b), "to_kernel": (a, result)}[name]
     sizes = x.shape[1], *w.shape[3:]
@@ -119,19 +121,21 @@ def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) 
 
 def _current() -> Engine | native.NativeError | None:
     """The library, or why it cannot be loaded; None if `enable` was not called."""
-    return _loaded(_directories[0]) if _directories else None
-
-
-@functools.cache
-def _loaded(directory: str) -> Engine | native.NativeError:
-    try:
-        return load(directory)
-    except native.NativeError as error:
-        return error
+    with _lock:  # programs may be lowered in several threads, and XLA takes a handler once
+        engine = next((one for one in _loaded.values() if isinstance(one, Engine)), None)
+        if not _directories or engine:
+            return engine if _directories else None
+        (directory,) = _directories
+        if directory not in _loaded:
+            try:
+                _loaded[directory] = load(directory)
+            except native.NativeError as error:
+                _loaded[directory] = error
+        return _loaded[directory]
 
 
 def load(directory: str) -> Engine:
-    """Loads oneDNN and the handler, and registers the handler in XLA.
+    """Loads oneDNN and the handler, and registers the handler in XLA, which takes only one.
 
     Args:
       directory: cache directory, for the built handler.
