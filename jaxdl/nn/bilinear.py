@@ -48,13 +48,7 @@ def primitive(
       The primitive, with rules for evaluation, `jit` and `vmap`.
     """
     bilinear = Primitive(name)
-    anywhere, local = (mlir.lower_fun(f, multiple_results=False) for f in (on_cpu, here or on_cpu))
-
-    def lower_on_cpu(context: Any, *operands: Any, **parameters: Any) -> Any:
-        rule = local if _stays_here(context) else anywhere
-        return rule(context, *operands, **parameters)
-
-    mlir.register_lowering(bilinear, lower_on_cpu, platform="cpu")
+    mlir.register_lowering(bilinear, _lowering(on_cpu, here or on_cpu), platform="cpu")
     mlir.register_lowering(bilinear, mlir.lower_fun(default, multiple_results=False))
     bilinear.def_abstract_eval(result)
     DEFAULTS[bilinear] = default
@@ -91,8 +85,19 @@ def primitive(
     return bilinear
 
 
+def _lowering(on_cpu: Map, here: Map) -> Callable[..., Any]:
+    """Lowering rule that uses `here` in programs that stay in this process."""
+    anywhere, local = (mlir.lower_fun(form, multiple_results=False) for form in (on_cpu, here))
+
+    def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
+        rule = local if _stays_here(context) else anywhere
+        return rule(context, *operands, **parameters)
+
+    return lower
+
+
 def _stays_here(context: Any) -> bool:
-    """Whether a call may be lowered to one that only this process understands.
+    """Checks that a call may be lowered to one that only this process understands.
 
     A program for export must run elsewhere. Where XLA itself divides the arrays among devices, it
     would gather those of a call that it does not understand.
