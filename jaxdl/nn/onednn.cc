@@ -46,6 +46,7 @@ constexpr size_t kAlignment = 64;
 // for each part.
 constexpr int64_t kPixels = 256, kPixelsOfSum = 512, kOperations = 4'000'000;
 constexpr int64_t kParts = 64, kPartsOfSum = 16;
+constexpr int64_t kSums = 64 << 20;  // bytes of the kernels that are added up
 constexpr int64_t kChunk = 1 << 15;  // entries of a kernel that are added up at a time
 
 // Restores the number of OpenMP's threads, which is that of the calling thread alone.
@@ -79,6 +80,7 @@ struct Geometry {
     int64_t pixels = B * P * Q, sum = map == kToKernel;
     int64_t most = std::min({B, sum ? kPartsOfSum : kParts, pixels / (sum ? kPixelsOfSum : kPixels),
                              2 * pixels * k * l * I * O / kOperations});
+    if (sum) most = std::min(most, kSums / (4 * k * l * I * O));
     return std::max<int64_t>(1, most);
   }
 };

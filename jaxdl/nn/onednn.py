@@ -59,7 +59,7 @@ def enable(directory: str) -> None:
 
 def describe() -> str:
     """Names the library that computes convolutions on a CPU, with all that its bits depend on."""
-    loaded = _current()
+    loaded = current()
     if isinstance(loaded, Engine):
         return f"oneDNN {loaded.version}, instruction set {loaded.isa:#x}"
     return "XLA"
@@ -67,7 +67,7 @@ def describe() -> str:
 
 def reason() -> str:
     """Returns why oneDNN is not used although `enable` was called; empty if it is used."""
-    loaded = _current()
+    loaded = current()
     return str(loaded) if isinstance(loaded, native.NativeError) else ""
 
 
@@ -81,14 +81,14 @@ def engine_for(name: str, a: Any, b: Any, result: Any, window: Window) -> Engine
       result: result, likewise.
       window: geometry.
     """
-    loaded = _current()
+    loaded = current()
     if not isinstance(loaded, Engine) or a.dtype not in (jnp.float32, jnp.bfloat16):
         return None
     x, w = {"forward": (a, b), "to_images": (result, b), "to_kernel": (a, result)}[name]
     sizes = x.shape[1], *w.shape[3:]
     is_empty = 0 in (*a.shape, *b.shape, *result.shape)
-    needed = WITH_BFLOAT16 if a.dtype == jnp.bfloat16 else AVX512
-    if is_empty or loaded.isa & needed != needed or not prefers(name, a.dtype, sizes, window):
+    lacks = a.dtype == jnp.bfloat16 and loaded.isa & WITH_BFLOAT16 != WITH_BFLOAT16
+    if is_empty or lacks or not prefers(name, a.dtype, sizes, window):
         return None
     return loaded if implementation(loaded, name, a.dtype, sizes, window) else None
 
@@ -119,7 +119,7 @@ def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) 
     return inputs > 4 or not is_float32
 
 
-def _current() -> Engine | native.NativeError | None:
+def current() -> Engine | native.NativeError | None:
     """The library, or why it cannot be loaded; None if `enable` was not called."""
     with _lock:  # programs may be lowered in several threads, and XLA takes a handler once
         engine = next((one for one in _loaded.values() if isinstance(one, Engine)), None)
@@ -159,6 +159,8 @@ def load(directory: str) -> Engine:
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handle.JaxdlConvolution), platform="cpu")
     numbers = (ctypes.c_int64 * 4)()
     handle.jaxdl_version(numbers)
+    if numbers[3] & AVX512 != AVX512:
+        raise native.NativeError("this processor lacks AVX-512")
     return Engine(handle, ".".join(map(str, numbers[:3])), numbers[3])
 
 
