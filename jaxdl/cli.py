@@ -108,7 +108,7 @@ def _silence() -> Iterator[None]:
 
 
 def set_up_jax(deterministic: bool = False) -> None:
-    """Enables the persistent compilation cache, and deterministic GPU operations if requested.
+    """Enables the cache of compiled programs, oneDNN, and deterministic GPU operations on request.
 
     Args:
       deterministic: restrict a GPU to operations that give the same bits each time. CPUs and TPUs
@@ -121,6 +121,7 @@ def set_up_jax(deterministic: bool = False) -> None:
 
     from jaxdl import compilation_cache
     from jaxdl.data import cache
+    from jaxdl.nn import onednn
 
     xla_flags = os.environ.get("XLA_FLAGS", "")
     # XLA reads its flags when the first device is created.
@@ -129,7 +130,9 @@ def set_up_jax(deterministic: bool = False) -> None:
 
     directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if directory != "":  # an empty value turns JAX's cache off
-        compilation_cache.enable(directory or str(cache.folder() / "xla"))
+        directory = directory or str(cache.folder() / "xla")
+        compilation_cache.enable(directory)
+        onednn.enable(directory)
     # An asynchronous CPU call would allocate in its own thread, which `memory.keep` cannot reach.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

@@ -109,8 +109,7 @@ def enable(directory: str) -> None:
     from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
     try:
-        folder = _private_folder(directory)
-        _install(VerifiedCache(folder, jax.config.values["jax_compilation_cache_max_size"]))
+        _install(open_cache(directory, jax.config.values["jax_compilation_cache_max_size"]))
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}; set JAX_COMPILATION_CACHE_DIR"
     except (ImportError, AttributeError, KeyError) as error:
@@ -121,6 +120,19 @@ def enable(directory: str) -> None:
     jax.config.update("jax_compilation_cache_dir", None)
     reset_cache()
     say(f"compiled programs are not kept: {reason}")
+
+
+def open_cache(directory: str, max_bytes: int = -1) -> VerifiedCache:
+    """Opens the cache below a directory.
+
+    Args:
+      directory: the cache directory.
+      max_bytes: limit of the total size of the entries; -1: no limit.
+
+    Raises:
+      OSError: its folder cannot be created, or other users may write to it.
+    """
+    return VerifiedCache(_private_folder(directory), max_bytes)
 
 
 def _install(cache: VerifiedCache) -> None:

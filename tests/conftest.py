@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from jaxdl import compilation_cache, memory
+from jaxdl.nn import onednn
 from jaxdl.train import loop, step_spec, train_step
 from tests import small as experiment
 
@@ -60,6 +61,7 @@ def _shared_programs(tmp_path_factory):
         folder = tmp_path_factory.mktemp("xla")
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         compilation_cache.enable(str(folder))
+        onednn.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "step_spec", _shared_spec)
         # A test process compiles hundreds of programs, and would keep the memory of each of them.

@@ -18,6 +18,7 @@ FLOORS = [
             "config_checks",
             "flags",
             "hyperparameters",
+            "native",
             "parameter_groups",
             "saved_config",
             "task",

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax._src import sharding_impls  # there is no public interface
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
@@ -28,6 +29,7 @@ def primitive(
     result: Callable[..., ShapedArray],
     on_cpu: Map,
     default: Map,
+    here: Map | None = None,
 ) -> Primitive:
     """Makes a map of two operands a primitive, without its derivatives.
 
@@ -39,12 +41,14 @@ def primitive(
       result: abstract evaluation, (operands' `ShapedArray`s, **parameters) -> the result's.
       on_cpu: the map on a CPU, (a, b, **parameters) -> result.
       default: the map on other platforms, with the same signature.
+      here: the map on a CPU of this machine in a program that stays on it, with sizes that are
+        numbers; None: `on_cpu`.
 
     Returns:
       The primitive, with rules for evaluation, `jit` and `vmap`.
     """
     bilinear = Primitive(name)
-    mlir.register_lowering(bilinear, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(bilinear, _lowering(on_cpu, here or on_cpu), platform="cpu")
     mlir.register_lowering(bilinear, mlir.lower_fun(default, multiple_results=False))
     bilinear.def_abstract_eval(result)
     DEFAULTS[bilinear] = default
@@ -79,6 +83,39 @@ def primitive(
 
     batching.primitive_batchers[bilinear] = batch
     return bilinear
+
+
+def _lowering(on_cpu: Map, here: Map) -> Callable[..., Any]:
+    """Lowering rule that uses `here` in programs that stay in this process."""
+    anywhere, local = (mlir.lower_fun(form, multiple_results=False) for form in (on_cpu, here))
+
+    def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
+        rule = local if _stays_here(context) else anywhere
+        return rule(context, *operands, **parameters)
+
+    return lower
+
+
+def _stays_here(context: Any) -> bool:
+    """Checks that a call may be lowered to one that only this process understands.
+
+    A program for export must run elsewhere. Where XLA itself divides the arrays among devices, it
+    would gather those of a call that it does not understand.
+
+    Args:
+      context: the context of the lowering, `mlir.LoweringRuleContext`.
+    """
+    module = context.module_context
+    if module.lowering_parameters.for_export:
+        return False
+    if not all(isinstance(size, int) for aval in context.avals_in for size in aval.shape):
+        return False
+    axes = module.axis_context
+    if isinstance(axes, sharding_impls.ShardingContext):
+        return axes.num_devices == 1
+    if isinstance(axes, sharding_impls.SPMDAxisContext):  # a shard_map over all axes of the mesh
+        return set(axes.manual_axes) == set(axes.mesh.axis_names)
+    return False
 
 
 def _merge(a: jax.Array, batch: int, axis: int) -> jax.Array:

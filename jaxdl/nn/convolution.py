@@ -14,7 +14,8 @@ Each form may therefore be whatever is fastest on its platform. On a GPU or TPU 
 own convolution. On a CPU, XLA leaves its fast path for gradients with respect to kernels, for
 gradients inside `scan`, for images smaller than the kernel, for strides in gradients, and for
 kernels that differ between the examples of a `vmap`; for bfloat16 it has no fast path. In these
-cases the CPU forms are plain convolutions, or matrix products of patches (im2col).
+cases the CPU forms are plain convolutions, or matrix products of patches (im2col). Where oneDNN is
+installed, it computes most shapes, see `jaxdl.nn.onednn`.
 
 The files, from the outside in:
 
@@ -23,6 +24,7 @@ The files, from the outside in:
   with their derivatives;
 - `jaxdl.nn.bilinear` makes a bilinear map a JAX primitive, with its rules for `jit` and `vmap`;
 - `jaxdl.nn.conv_kernels` has the forms of the three maps, by XLA and for a CPU;
+- `jaxdl.nn.onednn` has those by oneDNN, and the table of the shapes that it is faster for;
 - `jaxdl.nn.conv_window` has the geometry: sizes, strides and padding.
 
 A convolution that is pooled and has few channels has one more CPU form, in
@@ -44,7 +46,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 from jax.typing import DTypeLike
 
-from jaxdl.nn import bilinear
+from jaxdl.nn import bilinear, onednn
 from jaxdl.nn.conv_kernels import (
     LAYOUT,
     cpu_forward,
@@ -143,7 +145,7 @@ def _primitive(
     """Makes one of the maps a primitive.
 
     Args:
-      name: name of the map.
+      name: name of the map, one of `onednn.MAPS`.
       axes: axis letters of the operands and the result, see `bilinear.primitive`.
       shape: (shapes of both operands, window) -> shape of the result, without the member axis.
       on_cpu: the map of one member on a CPU.
@@ -157,11 +159,19 @@ def _primitive(
         member = functools.partial(on_cpu, members=a.shape[0]) if cpu else by_xla
         return jax.vmap(lambda a, b: member(a, b, window))(a, b)
 
-    def abstract_eval(a: ShapedArray, b: ShapedArray, *, window: Window) -> ShapedArray:
+    def abstract_eval(a: Any, b: Any, *, window: Window) -> ShapedArray:
         return ShapedArray((a.shape[0], *shape(a.shape, b.shape, window)), a.dtype)
 
-    forms = (functools.partial(map_members, cpu=cpu) for cpu in (True, False))
-    return bilinear.primitive(f"convolution_{name}", axes, abstract_eval, *forms)
+    def on_this_cpu(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
+        result = abstract_eval(a, b, window=window)
+        engine = onednn.engine_for(name, a, b, result, window)
+        if engine is None:
+            return map_members(a, b, window=window, cpu=True)
+        return onednn.convolve(engine, name, a, b, result.shape, window)
+
+    on_cpus, default = (functools.partial(map_members, cpu=cpu) for cpu in (True, False))
+    full = f"convolution_{name}"
+    return bilinear.primitive(full, axes, abstract_eval, on_cpus, default, on_this_cpu)
 
 
 # Axis letters: p, q are the rows and columns of the output, the others as in the docstring above.

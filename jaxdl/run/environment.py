@@ -19,6 +19,7 @@ import jax
 
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, shortened
+from jaxdl.nn import onednn
 
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
 scikit-learn pillow""".split()  # noqa: SIM905
@@ -30,6 +31,7 @@ DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
 jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
 SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
 INSTRUCTIONS = "avx512f avx2 avx sse4_2 asimd".split()  # noqa: SIM905, widest first
+CONVOLUTIONS = "convolutions"  # entry of the library that computes them
 SOURCE = "experiment"  # entry of the versions: SHA-256 of the experiment's file
 
 
@@ -83,18 +85,20 @@ def facts(described: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def versions(devices: int) -> dict[str, str]:
+def versions(devices: int, convolves: bool = False) -> dict[str, str]:
     """Returns everything beside the config that may change the last bits of a result.
 
     Args:
       devices: number of devices.
+      convolves: whether the program has convolutions on a CPU.
 
     Returns:
       Versions of packages, settings of JAX and the devices, by name.
     """
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
-    return {name: str(_version(name)) for name in NUMERIC} | settings | {"devices": kind}
+    own = {"devices": kind} | ({CONVOLUTIONS: onednn.describe()} if convolves else {})
+    return {name: str(_version(name)) for name in NUMERIC} | settings | own
 
 
 def source_digest(config: RunConfig) -> str:

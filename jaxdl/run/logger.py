@@ -40,7 +40,12 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, config: RunConfig, data: DataSpec, lines: list[dict[str, Any]]
+        self,
+        folder: Path,
+        config: RunConfig,
+        data: DataSpec,
+        lines: list[dict[str, Any]],
+        more: dict[str, Any] | None = None,
     ):
         """Writes the config and the environment, and opens the log.
 
@@ -49,6 +54,7 @@ class RunLog:
           config: the run's config.
           data: description of the data.
           lines: lines of the log so far, after which it continues.
+          more: further entries of the environment.
         """
         self.folder = folder
         files.clear_parts(folder)
@@ -60,7 +66,8 @@ class RunLog:
         if data.tokenizer:
             files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())
         fields = ("name", "version", "fingerprint", "source", "classes")
-        about = environment.describe() | {"dataset": {n: getattr(data, n) for n in fields}}
+        dataset = {name: getattr(data, name) for name in fields}
+        about = environment.describe() | {"dataset": dataset} | (more or {})
         self._write_environment = partial(_write_environment, folder, about, config)
         self._write_environment()
         self._open(lines)

@@ -72,7 +72,8 @@ def begin_run(
     resources.callback(feed.close)
     identity = resume.Identity(
         saved_config.identity(config) | {DATA: data.spec.fingerprint} | _weights(source),
-        environment.versions(mesh.size) | {SOURCE: environment.source_digest(config)},
+        environment.versions(mesh.size, program.convolves)
+        | {SOURCE: environment.source_digest(config)},
         data.spec.to_json(),
     )
     checkpoints = Checkpoints(claim.folder / "checkpoints", claim.check)
@@ -90,7 +91,8 @@ def begin_run(
     progress = resume.progress(saved, detours)
     if saved:
         clock.resume(saved.record["seconds"], progress.timed)
-    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved))
+    library = {n: v for n, v in identity.versions.items() if n == environment.CONVOLUTIONS}
+    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved), library)
     resources.callback(log.close)
     resume.announce(program, data, mesh.size, total, progress.step, claim.folder)
     per_step, device = program.flops.total(), mesh.devices.flat[0]

@@ -18,6 +18,7 @@ from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
 from jaxdl.errors import UserError, shortened
+from jaxdl.nn import onednn
 from jaxdl.run import environment, logger, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import DamagedError, Saved
@@ -255,6 +256,9 @@ def announce(
     kind = jax.devices()[0].device_kind
     parameters = tree.count(tree.trained(program.state_shapes.state))
     say(f"{parameters:,} parameters, {total:,} steps on {devices} x {kind}")
+    if program.convolves:
+        why = f" ({onednn.reason()})" if onednn.reason() else ""
+        say(f"convolutions by {onednn.describe()}{why}")
     if program.branches > 2:
         say(
             f"compiling a step of {program.branches} branches, such as one for each of --widths; "

@@ -17,6 +17,7 @@ import numpy as np
 from jaxdl import metrics, ranking, tree
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
+from jaxdl.nn import convolution
 from jaxdl.task import Batch, Key, Metrics, State
 from jaxdl.train import flops, nonfinite
 from jaxdl.train.step_spec import (
@@ -81,6 +82,7 @@ class Program(NamedTuple):
       flops: floating-point operations of one step by scope.
       branches: number of alternative forms of the step, of which each step executes one.
       loops: whether the steps of a call are a loop inside XLA.
+      convolves: whether it has convolutions of `jaxdl.nn.convolution`, on a CPU.
     """
 
     start: Callable[[Operands, Key], LoopState]
@@ -98,6 +100,7 @@ class Program(NamedTuple):
     flops: Counter[str]
     branches: int
     loops: bool
+    convolves: bool
 
 
 # Long: each function of a program is defined or named here once.
@@ -129,8 +132,8 @@ def compile_step(spec: StepSpec) -> Program:
         numbers, state, batch
     )
     ranking.check_additive(step_metrics)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    loops = not (on_cpu and "conv_general_dilated" in flops.primitives(jaxpr))
+    on_cpu, primitives = mesh.devices.flat[0].platform == "cpu", flops.primitives(jaxpr)
+    loops = not (on_cpu and "conv_general_dilated" in primitives)
 
     def start(numbers: Operands, key: Key) -> LoopState:
         return LoopState(
@@ -194,6 +197,7 @@ def compile_step(spec: StepSpec) -> Program:
         flops=flops.count(jaxpr),
         branches=flops.branches(jaxpr),
         loops=loops,
+        convolves=on_cpu and convolution.forward.name in primitives,
     )
 
 

@@ -86,7 +86,7 @@ def test_a_model_of_another_shape_is_not_forced(copy, small, monkeypatch):
 
 def test_other_versions_are_said(copy, small, monkeypatch, capsys):
     versions = environment.versions(1) | {"jax": "99.0"}
-    monkeypatch.setattr(environment, "versions", lambda devices: versions)
+    monkeypatch.setattr(environment, "versions", lambda *_: versions)
     train(small, workdir=str(copy), **FLAGS)
     err = capsys.readouterr().err
     assert f"jax {jax.__version__} then, 99.0 now: the run goes on" in err

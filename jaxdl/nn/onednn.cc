@@ -1,0 +1,406 @@
+// The three maps of a convolution by oneDNN, as one handler of XLA's foreign function interface.
+//
+// jaxdl/nn/onednn.py builds and loads this file and calls it; jaxdl/nn/convolution.py explains the
+// maps. All operands have a leading axis of N members, each a convolution of its own.
+//
+// oneDNN would use threads of OpenMP, which spin beside XLA's own threads and wait for each other in
+// the midst of a convolution: on a machine with other work that costs a multiple of the time. So
+// each call of oneDNN has one thread here. A convolution is cut into parts, some images each, which
+// XLA's threads compute. The parts depend on the shapes alone, and sums over parts are made in their
+// order. So the bits of a result do not depend on the number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "oneapi/dnnl/dnnl.hpp"
+#include "xla/ffi/api/ffi.h"
+
+// Of libgomp, which libdnnl is linked to; omp.h is not in every compiler.
+extern "C" void omp_set_num_threads(int);
+extern "C" int omp_get_max_threads(void);
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+using Dims = dnnl::memory::dims;
+using Tag = dnnl::memory::format_tag;
+using Type = dnnl::memory::data_type;
+
+constexpr int kForward = 0, kToImages = 1, kToKernel = 2;
+constexpr size_t kPrimitives = 512;  // kept; the least recently used are dropped
+constexpr size_t kAlignment = 64;
+// A part has at least so many pixels of the result, for each use of the kernel from the cache, and
+// so many operations, for the cost of starting it. The gradient by the kernel adds up one kernel
+// for each part.
+constexpr int64_t kPixels = 256, kPixelsOfSum = 512, kOperations = 4'000'000;
+constexpr int64_t kParts = 64, kPartsOfSum = 16;
+constexpr int64_t kSums = 64 << 20;  // bytes of the kernels that are added up
+constexpr int64_t kChunk = 1 << 15;  // entries of a kernel that are added up at a time
+
+// Restores the number of OpenMP's threads, which is that of the calling thread alone.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+// The numbers that a primitive depends on, in the order in which Python gives them.
+struct Geometry {
+  int64_t map, bfloat16;
+  int64_t B, H, W, I;  // images
+  int64_t k, l, O;     // kernel
+  int64_t P, Q;        // size of the result
+  int64_t down, right;
+  int64_t top, bottom, left, after;  // padding; `after`: on the right
+
+  std::vector<int64_t> key() const {
+    return {map, bfloat16, B, H, W, I, k, l, O, P, Q, down, right, top, bottom, left, after};
+  }
+  size_t bytes() const { return bfloat16 ? 2 : 4; }
+  size_t image() const { return H * W * I * bytes(); }   // bytes of an image
+  size_t result() const { return P * Q * O * bytes(); }  // and of its result
+  size_t kernel() const { return k * l * I * O * bytes(); }
+
+  int64_t parts() const {
+    int64_t pixels = B * P * Q, sum = map == kToKernel;
+    int64_t most = std::min({B, sum ? kPartsOfSum : kParts, pixels / (sum ? kPixelsOfSum : kPixels),
+                             2 * pixels * k * l * I * O / kOperations});
+    if (sum) most = std::min(most, kSums / (4 * k * l * I * O));
+    return std::max<int64_t>(1, most);
+  }
+};
+
+const dnnl::engine& engine() {
+  static const dnnl::engine* made = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *made;
+}
+
+struct Convolution {
+  dnnl::primitive compute, reorder;
+  // `kernel` is the caller's, and `packed` the layout that oneDNN wants.
+  dnnl::memory::desc images, result, kernel, packed, scratch;
+  bool packs = false;  // they differ
+  std::string implementation;
+
+  explicit Convolution(const Geometry& g) {
+    OneThread one;
+    Type type = g.bfloat16 ? Type::bf16 : Type::f32;
+    images = {{g.B, g.I, g.H, g.W}, type, Tag::nhwc};
+    result = {{g.B, g.O, g.P, g.Q}, type, Tag::nhwc};
+    Dims kernel_shape{g.O, g.I, g.k, g.l};
+    kernel = {kernel_shape, type, Tag::hwio};
+    dnnl::memory::desc any(kernel_shape, type, Tag::any);
+    Dims strides{g.down, g.right}, before{g.top, g.left}, after{g.bottom, g.after};
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);  // whatever the environment says
+    auto direct = dnnl::algorithm::convolution_direct;
+    dnnl::convolution_forward::primitive_desc forward(engine(), dnnl::prop_kind::forward_training,
+                                                      direct, images, any, result, strides, before,
+                                                      after, attributes);
+    auto keep = [&](const auto& description, auto layout, auto primitive) {
+      packed = layout;
+      scratch = description.scratchpad_desc();
+      implementation = description.impl_info_str();
+      compute = primitive;
+    };
+    if (g.map == kForward) {
+      keep(forward, forward.weights_desc(), dnnl::convolution_forward(forward));
+    } else if (g.map == kToImages) {
+      dnnl::convolution_backward_data::primitive_desc d(engine(), direct, images, any, result,
+                                                        strides, before, after, forward, attributes);
+      keep(d, d.weights_desc(), dnnl::convolution_backward_data(d));
+    } else {  // sums are in float32
+      dnnl::memory::desc sums(kernel_shape, Type::f32, Tag::any);
+      dnnl::convolution_backward_weights::primitive_desc d(
+          engine(), direct, images, sums, result, strides, before, after, forward, attributes);
+      keep(d, d.diff_weights_desc(), dnnl::convolution_backward_weights(d));
+    }
+    packs = packed != kernel;
+    if (packs) {
+      const auto& from = g.map == kToKernel ? packed : kernel;
+      const auto& to = g.map == kToKernel ? kernel : packed;
+      reorder = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
+    }
+  }
+};
+
+// The primitives of the geometries that were used last, for all threads.
+class Cache {
+ public:
+  std::shared_ptr<const Convolution> find(const Geometry& g) {
+    auto key = g.key();
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto found = index_.find(key);
+    if (found != index_.end()) {
+      recent_.splice(recent_.begin(), recent_, found->second);
+      return found->second->second;
+    }
+    auto made = std::make_shared<const Convolution>(g);
+    recent_.emplace_front(key, made);
+    index_[key] = recent_.begin();
+    if (recent_.size() > kPrimitives) {
+      index_.erase(recent_.back().first);
+      recent_.pop_back();
+    }
+    return made;
+  }
+
+  static Cache& instance() {  // never destroyed: threads may use it while the process exits
+    static Cache* cache = new Cache();
+    return *cache;
+  }
+
+ private:
+  using Entry = std::pair<std::vector<int64_t>, std::shared_ptr<const Convolution>>;
+  std::mutex mutex_;
+  std::list<Entry> recent_;
+  std::map<std::vector<int64_t>, std::list<Entry>::iterator> index_;
+};
+
+// Memory that grows and is kept from call to call.
+class Buffer {
+ public:
+  char* get(size_t bytes) {
+    if (bytes > bytes_) {
+      bytes_ = 0;
+      memory_.reset();
+      memory_.reset(new char[bytes + kAlignment]);
+      bytes_ = bytes;
+    }
+    auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    return reinterpret_cast<char*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  }
+
+ private:
+  std::unique_ptr<char[]> memory_;
+  size_t bytes_ = 0;
+};
+
+thread_local Buffer scratch, packing, sums;
+
+dnnl::memory as(const dnnl::memory::desc& description, const void* data) {
+  return dnnl::memory(description, engine(), const_cast<void*>(data));
+}
+
+void execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& operands) {
+  thread_local dnnl::stream stream(engine());
+  OneThread one;
+  primitive.execute(stream, operands);
+  stream.wait();
+}
+
+void reorder(const Convolution& c, const dnnl::memory& from, const dnnl::memory& to) {
+  execute(c.reorder, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+}
+
+// One part. `images` and `result` are its first, and `kernel` is packed.
+void compute(const Geometry& g, const Convolution& c, const void* images, const void* kernel,
+             const void* result) {
+  bool by_images = g.map == kToImages, by_kernel = g.map == kToKernel;
+  std::unordered_map<int, dnnl::memory> operands{
+      {by_images ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, as(c.images, images)},
+      {by_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, as(c.packed, kernel)},
+      {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}};
+  if (size_t bytes = c.scratch.get_size()) {
+    operands[DNNL_ARG_SCRATCHPAD] = as(c.scratch, scratch.get(bytes));
+  }
+  execute(c.compute, operands);
+}
+
+// Work on numbers 0, 1, ... that several threads take one by one.
+struct Work {
+  std::function<void(int64_t)> function;
+  int64_t total;
+  std::atomic<int64_t> next{0};
+  std::mutex mutex;
+  std::condition_variable all_done;
+  int64_t done = 0;
+  std::string error;
+
+  void help() {
+    for (int64_t n; (n = next.fetch_add(1)) < total;) {
+      std::string failure;
+      try {
+        function(n);
+      } catch (const std::exception& thrown) {  // dnnl::error is one, and so is std::bad_alloc
+        failure = thrown.what();
+        if (failure.empty()) failure = "unknown error";
+      }
+      std::lock_guard<std::mutex> lock(mutex);
+      if (error.empty()) error = failure;
+      if (++done == total) all_done.notify_all();
+    }
+  }
+};
+
+// Calls the function for each of the numbers below `total`, by this thread and those of the pool.
+// This thread takes numbers until none is left, and waits only for those that others are at: so it
+// cannot wait for a thread that waits as well.
+void parallel(ffi::ThreadPool& pool, int64_t total, std::function<void(int64_t)> function) {
+  auto work = std::make_shared<Work>();
+  work->function = std::move(function);
+  work->total = total;
+  int64_t helpers = std::min(total, pool.num_threads()) - 1;
+  for (int64_t n = 0; n < helpers; ++n) pool.Schedule([work] { work->help(); });
+  work->help();
+  std::unique_lock<std::mutex> lock(work->mutex);
+  work->all_done.wait(lock, [&] { return work->done == work->total; });
+  if (!work->error.empty()) throw std::runtime_error(work->error);
+}
+
+// A member cut into parts: the first `more` have one image more than the others.
+struct Parts {
+  int64_t count, images, more;
+  Geometry small, large;
+  std::shared_ptr<const Convolution> of_small, of_large;
+
+  explicit Parts(const Geometry& g) : count(g.parts()), images(g.B / count), more(g.B % count) {
+    small = large = g;
+    small.B = images;
+    large.B = images + 1;
+    of_small = Cache::instance().find(small);
+    if (more) of_large = Cache::instance().find(large);
+  }
+
+  void compute(int64_t n, const char* x, const char* kernel, const char* y) const {
+    bool is_large = n < more;
+    int64_t first = n * images + std::min(n, more);
+    const Geometry& g = is_large ? large : small;
+    ::compute(g, is_large ? *of_large : *of_small, x + first * g.image(), kernel,
+              y + first * g.result());
+  }
+};
+
+// One member, by forward or to_images.
+void map_images(ffi::ThreadPool& pool, const Parts& parts, const char* x, const char* w, const char* y) {
+  const Convolution& c = *parts.of_small;
+  const char* kernel = w;
+  if (c.packs) {
+    kernel = packing.get(c.packed.get_size());
+    reorder(c, as(c.kernel, w), as(c.packed, kernel));
+  }
+  // A larger part may want another layout, which its primitive then gets for itself.
+  parallel(pool, parts.count, [&](int64_t n) { parts.compute(n, x, kernel, y); });
+}
+
+// One member, by to_kernel: a sum over parts in float32, in the layout of oneDNN.
+void map_kernel(ffi::ThreadPool& pool, const Parts& parts, const char* x, const char* w, const char* y) {
+  const Convolution& c = *parts.of_small;
+  if (!c.packs && parts.count == 1) return parts.compute(0, x, w, y);
+  size_t bytes = c.packed.get_size();
+  char* all = sums.get(bytes * parts.count);
+  parallel(pool, parts.count, [&](int64_t n) { parts.compute(n, x, all + n * bytes, y); });
+  auto* total = reinterpret_cast<float*>(all);
+  int64_t entries = bytes / sizeof(float);
+  auto add = [&](int64_t chunk) {
+    int64_t end = std::min(entries, (chunk + 1) * kChunk);
+    for (int64_t part = 1; part < parts.count; ++part) {
+      const float* addend = total + part * entries;
+      for (int64_t n = chunk * kChunk; n < end; ++n) total[n] += addend[n];
+    }
+  };
+  if (parts.count > 1) parallel(pool, (entries + kChunk - 1) / kChunk, add);
+  if (c.packs) {
+    reorder(c, as(c.packed, all), as(c.kernel, w));
+  } else {
+    std::memcpy(const_cast<char*>(w), all, bytes);
+  }
+}
+
+void map(ffi::ThreadPool& pool, const Geometry& g, int64_t members, const char* x, const char* w,
+         const char* y) {
+  Parts parts(g);
+  auto member = [&](int64_t n) {
+    auto* one = g.map == kToKernel ? map_kernel : map_images;
+    one(pool, parts, x + n * g.B * g.image(), w + n * g.kernel(), y + n * g.B * g.result());
+  };
+  if (parts.count == 1 && members > 1) {
+    parallel(pool, members, member);
+  } else {
+    for (int64_t n = 0; n < members; ++n) member(n);
+  }
+}
+
+ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b,
+               ffi::Result<ffi::AnyBuffer> result, int64_t kind, ffi::Span<const int64_t> strides,
+               ffi::Span<const int64_t> pads) {
+  auto first = a.dimensions(), second = b.dimensions(), third = result->dimensions();
+  bool shaped = first.size() == 5 && second.size() == 5 && third.size() == 5 && strides.size() == 2 &&
+                pads.size() == 4 && kind >= kForward && kind <= kToKernel;
+  auto type = a.element_type();
+  bool typed = (type == ffi::DataType::F32 || type == ffi::DataType::BF16) &&
+               b.element_type() == type && result->element_type() == type;
+  if (!shaped || !typed) return ffi::Error::InvalidArgument("convolution: not operands of oneDNN's");
+  auto x = kind == kToImages ? third : first;
+  auto w = kind == kToKernel ? third : second;
+  auto y = kind == kForward ? third : kind == kToImages ? first : second;
+  if (x[0] != w[0] || x[0] != y[0] || x[1] != y[1] || w[3] != x[4] || y[4] != w[4]) {
+    return ffi::Error::InvalidArgument("convolution: shapes that do not fit each other");
+  }
+  Geometry g{kind, type == ffi::DataType::BF16, x[1], x[2], x[3], x[4], w[1], w[2], w[4], y[2], y[3],
+             strides[0], strides[1], pads[0], pads[1], pads[2], pads[3]};
+  auto* in_a = static_cast<const char*>(a.untyped_data());
+  auto* in_b = static_cast<const char*>(b.untyped_data());
+  auto* out = static_cast<const char*>(result->untyped_data());
+  try {
+    map(pool, g, x[0], kind == kToImages ? out : in_a, kind == kToKernel ? out : in_b,
+        kind == kForward ? out : kind == kToImages ? in_a : in_b);
+  } catch (const std::exception& thrown) {
+    return ffi::Error::Internal(std::string("oneDNN: ") + thrown.what());
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxdlConvolution, run,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<int64_t>("map")
+                                  .Attr<ffi::Span<const int64_t>>("strides")
+                                  .Attr<ffi::Span<const int64_t>>("pads"));
+
+// Writes the names of the implementations that oneDNN has for the parts of a geometry, or a text
+// that begins with "error: "; at most `size` bytes.
+extern "C" void jaxdl_implementation(const int64_t* numbers, char* text, int64_t size) {
+  std::string names;
+  try {
+    Geometry g;
+    std::memcpy(&g, numbers, sizeof(g));
+    Parts parts(g);
+    names = parts.of_small->implementation;
+    if (parts.more && parts.of_large->packed != parts.of_small->packed) names = "error: two layouts";
+  } catch (const std::exception& thrown) {
+    names = std::string("error: ") + thrown.what();
+  }
+  std::strncpy(text, names.c_str(), size - 1);
+  text[size - 1] = 0;
+}
+
+// Writes oneDNN's version as three numbers, and the instruction set that it uses.
+extern "C" void jaxdl_version(int64_t* numbers) {
+  const dnnl_version_t* version = dnnl_version();
+  numbers[0] = version->major;
+  numbers[1] = version->minor;
+  numbers[2] = version->patch;
+  numbers[3] = static_cast<int64_t>(dnnl::get_effective_cpu_isa());
+}

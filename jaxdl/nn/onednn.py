@@ -1,0 +1,235 @@
+"""Convolutions on a CPU by oneDNN, where its library and a C++ compiler are installed.
+
+oneDNN generates machine code for each shape of a convolution, as PyTorch does on a CPU. Its library
+comes with the extra `jaxdl[onednn]`. A handler in C++ (onednn.cc) calls it from inside XLA's
+programs; `jaxdl.native` builds the handler at the first convolution. Without the extra or a
+compiler, and in programs for export, convolutions take the forms of `jaxdl.nn.conv_kernels`.
+
+The bits of a result depend on oneDNN's version and on the processor's instruction set, which
+`describe` has for the records of a run. They do not depend on the number of threads.
+"""
+
+import ctypes
+import threading
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import compilation_cache, native
+from jaxdl.nn.conv_window import Window
+
+LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"  # packages
+TARGET = "jaxdl_convolution"  # name of the handler in XLA's programs
+MAPS = ("forward", "to_images", "to_kernel")  # in the order of their numbers in onednn.cc
+AVX512, WITH_BFLOAT16 = 0x27, 0xE7  # instruction sets, bits of `dnnl_cpu_isa_t`
+
+# The cache directory that `enable` was called with, if any, and what came of loading from it. They
+# belong to the process, as JAX's own cache does and the handlers that are registered in XLA.
+_directories: list[str] = []
+_loaded: "dict[str, Engine | native.NativeError]" = {}
+_lock = threading.Lock()
+
+
+class Engine(NamedTuple):
+    """The loaded library.
+
+    Attributes:
+      handle: the handler.
+      version: oneDNN's version.
+      isa: the instruction set that it uses, as in `dnnl_cpu_isa_t`.
+    """
+
+    handle: ctypes.CDLL
+    version: str
+    isa: int
+
+
+def enable(directory: str) -> None:
+    """Allows convolutions to use oneDNN from now on, in programs that are not lowered yet.
+
+    Args:
+      directory: cache directory, in which the built handler is kept; empty: use the other forms.
+    """
+    _directories[:] = [directory] if directory else []
+
+
+def describe() -> str:
+    """Names the library that computes convolutions on a CPU, with all that its bits depend on."""
+    loaded = current()
+    if isinstance(loaded, Engine):
+        return f"oneDNN {loaded.version}, instruction set {loaded.isa:#x}"
+    return "XLA"
+
+
+def reason() -> str:
+    """Returns why oneDNN is not used although `enable` was called; empty if it is used."""
+    loaded = current()
+    return str(loaded) if isinstance(loaded, native.NativeError) else ""
+
+
+def engine_for(name: str, a: Any, b: Any, result: Any, window: Window) -> Engine | None:
+    """The library, if it is loaded and the faster one for a map; else None.
+
+    Args:
+      name: the map.
+      a: first operand, or its shape and dtype, with a leading axis of members.
+      b: second operand, likewise.
+      result: result, likewise.
+      window: geometry.
+    """
+    loaded = current()
+    if not isinstance(loaded, Engine) or a.dtype not in (jnp.float32, jnp.bfloat16):
+        return None
+    x, w = {"forward": (a, b), "to_images": (result, b), "to_kernel": (a, result)}[name]
+    sizes = x.shape[1], *w.shape[3:]
+    is_empty = 0 in (*a.shape, *b.shape, *result.shape)
+    lacks = a.dtype == jnp.bfloat16 and loaded.isa & WITH_BFLOAT16 != WITH_BFLOAT16
+    if is_empty or lacks or not prefers(name, a.dtype, sizes, window):
+        return None
+    return loaded if implementation(loaded, name, a.dtype, sizes, window) else None
+
+
+def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) -> bool:
+    """The table: whether oneDNN is faster than the forms of `jaxdl.nn.conv_kernels`.
+
+    `experiments.benchmarks.convolutions` measures both.
+
+    Args:
+      name: the map.
+      dtype: float32 or bfloat16.
+      sizes: (B, I, O), the number of images and of channels in and out.
+      window: geometry.
+    """
+    (B, inputs, outputs), (rows, columns) = sizes, window.out()
+    is_float32, is_product = dtype == jnp.float32, window.kernel == (1, 1)
+    if min(min(pads) for pads in window.padding) < 0:
+        return False
+    if name == "to_kernel":  # a sum over pixels: the parts of a short one are hardly worth adding
+        is_small = inputs * outputs * window.kernel[0] * window.kernel[1] <= 2**18
+        return is_small or B * rows * columns >= 2048
+    if is_product:  # in float32 level with XLA's products, which go with other operations
+        return not is_float32 and (name == "forward" or window.strides == (1, 1))
+    if name == "forward":
+        fits = all(k <= n for k, n in zip(window.kernel, window.image, strict=True))
+        return fits or not is_float32
+    return inputs > 4 or not is_float32
+
+
+def current() -> Engine | native.NativeError | None:
+    """The library, or why it cannot be loaded; None if `enable` was not called."""
+    with _lock:  # programs may be lowered in several threads, and XLA takes a handler once
+        engine = next((one for one in _loaded.values() if isinstance(one, Engine)), None)
+        if not _directories or engine:
+            return engine if _directories else None
+        (directory,) = _directories
+        if directory not in _loaded:
+            try:
+                _loaded[directory] = load(directory)
+            except native.NativeError as error:
+                _loaded[directory] = error
+        return _loaded[directory]
+
+
+def load(directory: str) -> Engine:
+    """Loads oneDNN and the handler, and registers the handler in XLA, which takes only one.
+
+    Args:
+      directory: cache directory, for the built handler.
+
+    Raises:
+      native.NativeError: a part is missing or fails.
+    """
+    (library,), (header,) = _files(LIBRARY, "libdnnl.so.3"), _files(HEADERS, "oneapi/dnnl/dnnl.hpp")
+    source = native.Source(
+        Path(__file__).with_suffix(".cc"),
+        (Path(jax.ffi.include_dir()), header.parents[2]),
+        (library,),
+        [f"{name} {metadata.version(name)}" for name in ("jaxlib", LIBRARY, HEADERS)],
+    )
+    try:
+        cache = compilation_cache.open_cache(directory)
+        ctypes.CDLL(str(library))  # the handler finds it by its name
+    except OSError as error:
+        raise native.NativeError(str(error)) from error
+    handle = native.load(source, cache)
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handle.JaxdlConvolution), platform="cpu")
+    numbers = (ctypes.c_int64 * 4)()
+    handle.jaxdl_version(numbers)
+    if numbers[3] & AVX512 != AVX512:
+        raise native.NativeError("this processor lacks AVX-512")
+    return Engine(handle, ".".join(map(str, numbers[:3])), numbers[3])
+
+
+def _files(package: str, name: str) -> list[Path]:
+    """Path of the one file of a package whose path ends with `name`.
+
+    Raises:
+      native.NativeError: there is none.
+    """
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    paths = [Path(str(file.locate())).resolve() for file in files if str(file).endswith(f"/{name}")]
+    if not paths:
+        raise native.NativeError("oneDNN is not installed: pip install 'jaxdl[onednn]'")
+    return paths[:1]
+
+
+def convolve(
+    engine: Engine, name: str, a: jax.Array, b: jax.Array, shape: tuple[int, ...], window: Window
+) -> jax.Array:
+    """One of the maps of a convolution, by oneDNN.
+
+    Args:
+      engine: the library.
+      name: the map.
+      a: first operand, with a leading axis of members.
+      b: second operand, likewise.
+      shape: shape of the result, likewise.
+      window: geometry.
+    """
+    call = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(shape, a.dtype))
+    return call(
+        a,
+        b,
+        map=np.int64(MAPS.index(name)),
+        strides=np.array(window.strides, np.int64),
+        pads=np.array(window.padding, np.int64).ravel(),
+    )
+
+
+def implementation(
+    engine: Engine, name: str, dtype: Any, sizes: tuple[int, int, int], window: Window
+) -> str:
+    """Name of oneDNN's implementation of a map, such as `jit:avx512_core`.
+
+    Args:
+      engine: the library.
+      name: the map.
+      dtype: float32 or bfloat16.
+      sizes: (B, I, O), the number of images and of channels in and out.
+      window: geometry.
+
+    Returns:
+      The name; empty if oneDNN has none for this processor other than its reference, which is slow.
+    """
+    B, inputs, outputs = sizes
+    numbers = [
+        *(MAPS.index(name), dtype == jnp.bfloat16),
+        *(B, *window.image, inputs),
+        *(*window.kernel, outputs),
+        *window.out(),
+        *window.strides,
+        *window.padding[0],
+        *window.padding[1],
+    ]
+    text = ctypes.create_string_buffer(200)
+    array = (ctypes.c_int64 * len(numbers))(*map(int, numbers))
+    engine.handle.jaxdl_implementation(array, text, ctypes.c_int64(len(text)))
+    found = text.value.decode("utf-8", "replace")
+    return "" if found.startswith(("error", "ref")) else found
