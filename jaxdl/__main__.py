@@ -196,8 +196,9 @@ def _parity(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from jaxdl.sweep import driver, ledger, table
+    from jaxdl.sweep import driver, ledger, search, table
 
+    searched = options.search, options.eta, options.min_steps, options.search_seed
     sweep_options = driver.Options(
         options.engine,
         options.jobs,
@@ -207,12 +208,12 @@ def _sweep(options: argparse.Namespace) -> None:
         options.gpus,
         options.workdir,
         options.map,
+        search.options(*searched, options.engine),
     )
     flags = options.experiment, options.lists, options.flags
     folder = driver.sweep_folder(*flags, sweep_options)
     if options.dry_run:
-        trials = driver.plan(*flags, options.random)
-        print("\n".join(driver.commands(options.experiment, trials, folder)))
+        print("\n".join(driver.commands(*flags, sweep_options)))
         return
     try:
         driver.sweep(*flags, sweep_options)
@@ -226,6 +227,18 @@ def _compare(options: argparse.Namespace) -> None:
     from jaxdl.tools.compare import Options, compare
 
     compare(options.groups, Options(options.metric, options.margin, options.output))
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from jaxdl.tools.diff import Place, diff
+
+    if options.other is None and not (options.tree or options.python):
+        raise UserError(
+            "name a second run, or give --tree or --python to repeat the first one elsewhere"
+        )
+    other = Place(options.other or options.run, options.tree, options.python, options.data_dir)
+    if diff(Place(options.run, data_dir=options.data_dir), other):
+        sys.exit(1)
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -263,6 +276,7 @@ HANDLERS = {
     "parity": _parity,
     "sweep": _sweep,
     "compare": _compare,
+    "diff": _diff,
     "reproduce": _reproduce,
     "report": _report,
 }

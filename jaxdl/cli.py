@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from absl import logging
 
 from jaxdl.console import say
-from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.errors import Paused, TrainingError, UserError, first_line
 from jaxdl.flags import Config, flags_help, parse_flags
 from jaxdl.signals import Stopped, prompt
 
@@ -178,6 +178,9 @@ def _status(command: Callable[[], None]) -> int:
     except Stopped as stop:
         say(str(stop))
         return stop.status
+    except Paused as pause:
+        say(str(pause))
+        return 0
     except BrokenPipeError:  # the reader of our output (head, less) has closed it
         _discard(sys.stdout)
         return 0

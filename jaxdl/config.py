@@ -72,6 +72,14 @@ class Runtime:
     dry_run: bool = flag(
         False, "print the run's layers, memory, time and disk space, then stop", runtime=True
     )
+    pause_at: int = flag(
+        0,
+        "step at which the run pauses with a checkpoint, to go on later with another --pause_at "
+        "or none; 0: it does not pause",
+        low=0,
+        high=2**31 - 1,
+        runtime=True,
+    )
     profile: str = flag(
         "", "START:STOP: steps to trace; the trace goes to profile/ in the run folder", runtime=True
     )
@@ -104,7 +112,7 @@ class RunConfig(Runtime):
     An experiment's Config adds its own fields, and may give these another default.
     """
 
-    # Place in a population, `train.population.Seat`, which `loop.train` takes into account. It is
+    # Place in a population, `train.seats.Seat`, which `loop.train` takes into account. It is
     # neither a flag nor part of the config's identity.
     seat: ClassVar[Any] = None
     seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)

@@ -86,3 +86,10 @@ class UserError(OneLineError):
 
 class TrainingError(OneLineError):
     """A failure of training, such as a loss that is not finite: exit status 1."""
+
+
+class Paused(BaseException):
+    """The end of a run that pauses at --pause_at: exit status 0. The text is a single line."""
+
+    def __init__(self, text: str):
+        super().__init__(printable(text))

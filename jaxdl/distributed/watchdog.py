@@ -22,7 +22,7 @@ import jax
 from jaxdl.config import SINGLE_PROCESS, RunConfig
 from jaxdl.console import say
 from jaxdl.distributed import collectives, rendezvous
-from jaxdl.errors import TrainingError, UserError, first_line
+from jaxdl.errors import Paused, TrainingError, UserError, first_line
 from jaxdl.signals import Stopped
 
 DONE, FAILED = b".", b"!"  # sent before a connection is closed on purpose
@@ -196,6 +196,9 @@ def watch(config: RunConfig) -> Iterator[None]:
         yield
     except (UserError, TrainingError, Stopped):
         send(FAILED)
+        raise
+    except Paused:
+        send(DONE)
         raise
     except Exception:
         time.sleep(NOTICE)  # a collective may fail before the loss of its peer is noticed

@@ -139,18 +139,26 @@ class Checkpoints:
                 "the same command goes on from the one before"
             ) from error
 
-    def read(self, step: int) -> tuple[dict[str, Any], str]:
-        """Reads the record and the log of a checkpoint; verifies all its files.
+    def newest_log(self) -> tuple[dict[str, Any], str] | None:
+        """Returns the newest record and log that are intact, or None; the state is not read."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(DamagedError):
+                return self.read(step, ("record.json", "metrics.jsonl"))
+        return None
+
+    def read(self, step: int, names: Collection[str] | None = None) -> tuple[dict[str, Any], str]:
+        """Reads the record and the log of a checkpoint, and verifies its files.
 
         Args:
           step: one of `steps()`.
+          names: names of the files to verify; None: all.
 
         Raises:
           DamagedError: a file differs from what was written.
         """
         folder = self.folder / str(step)
         with checkpoint_files.reading(folder):
-            checksums.verify(folder)
+            checksums.verify(folder, names)
             log = files.read_bytes(folder / "metrics.jsonl", files.LARGEST_LOG).decode()
         return self.record(step), log
 

@@ -127,6 +127,8 @@ def read_record(folder: Path, step: int) -> dict[str, Any]:
             raise ValueError("record.json is not an object")
         record.setdefault("data", "")
         record.setdefault("ends", [])
+        record.setdefault("metric", [])
+        record.setdefault("logged", False)
         for name, kind in RECORD.items():
             if not isinstance(record.get(name), kind):
                 raise ValueError(f"record.json has no {name}")

@@ -20,6 +20,8 @@ RECORD: dict[str, type] = {
     "ends": list,  # steps at which the run had ended before it was extended
     "seconds": float,  # seconds since the run began
     "timed": list,  # steps and seconds that the rates count
+    "metric": list,  # name of the metric that selects the best, and max or min; empty if unknown
+    "logged": bool,  # whether the log has the lines of this step already
     "leaves": dict,  # type and shape of each array by path
     "state_sha256": str,
 }
@@ -32,6 +34,7 @@ CONTENT_CHECKS: dict[str, Callable[[Any], bool]] = {
     ),
     "ends": lambda value: all(type(v) is int for v in value),
     "timed": lambda value: len(value) == 2 and all(type(v) in (int, float) for v in value),
+    "metric": lambda value: value == [] or _is_metric(value),
     "leaves": lambda value: all(type(v) is str for v in value.values()),
 }
 # Types of the entries of `best`, a `train.early_stopping.BestTracker`.
@@ -41,6 +44,12 @@ BEST: dict[str, tuple[type, ...]] = {
     "since": (int,),  # the step from which patience counts
     "than": (float, int, type(None)),  # the metric that an improvement has to exceed
 }
+
+
+def _is_metric(value: list[Any]) -> bool:
+    """Returns True for the name of a metric and its direction."""
+    is_text = len(value) == 2 and all(type(v) is str and v.isprintable() for v in value)
+    return is_text and value[1] in ("max", "min")
 
 
 class Saved(NamedTuple):

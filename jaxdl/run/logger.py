@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,8 @@ class RunLog:
             files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())
         fields = ("name", "version", "fingerprint", "source", "classes")
         about = environment.describe() | {"dataset": {n: getattr(data, n) for n in fields}}
-        if config.seat:
-            about["population"] = config.seat.describe()
-        files.write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
+        self._write_environment = partial(_write_environment, folder, about, config)
+        self._write_environment()
         self._open(lines)
 
     def go_back(self, lines: list[dict[str, Any]]) -> None:
@@ -121,6 +121,7 @@ class RunLog:
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json` with its own SHA-256, so that published results can be verified."""
+        self._write_environment()  # a population may have chosen its map since
         values = metrics_log.finite(values)
         text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
         files.write_text(self.folder / "summary.json", text)
@@ -241,6 +242,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if problem and (folder / "summary.json").exists():
         say(f"{path} {problem}: its command, with --workdir={folder}, writes it again")
     return lines
+
+
+def _write_environment(folder: Path, about: dict[str, Any], config: RunConfig) -> None:
+    """Writes `environment.json`, with the population that the run is a member of, if any."""
+    population = {"population": config.seat.describe()} if config.seat else {}
+    files.write_text(folder / "environment.json", json.dumps(about | population, indent=2) + "\n")
 
 
 def _digest(values: dict[str, Any]) -> str:

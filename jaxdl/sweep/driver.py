@@ -16,12 +16,14 @@ from jaxdl.errors import TrainingError, UserError, first_line
 from jaxdl.flags import parse_flags
 from jaxdl.lock import Lock
 from jaxdl.signals import Stopped
-from jaxdl.sweep import grid, ledger, local, population, ray, slurm
+from jaxdl.sweep import grid, ledger, local, outcome, pbt, population, ray, search, slurm
 from jaxdl.sweep.ledger import Ledger
+from jaxdl.sweep.study import Search, Study
 
 # Trials, each with the fields of its config that determine the result.
 Trials = list[tuple[grid.Trial, dict[str, Any]]]
-RESERVED = ("workdir", "resume", "dry_run")  # flags that a sweep sets for its trials
+ENDED = ("done", "paused")  # states of trials that a round need not run
+RESERVED = ("workdir", "resume", "dry_run", "pause_at")  # flags that a sweep sets for its trials
 
 
 class Options(NamedTuple):
@@ -36,6 +38,7 @@ class Options(NamedTuple):
       gpus: GPUs per trial, for Slurm and Ray.
       workdir: folder of the sweep; empty: derived from its flags by `sweep_folder`.
       mapping: how the members of a population take their steps, see `jaxdl.train.population`.
+      search: strategy that decides which trials go on.
     """
 
     engine: str
@@ -46,6 +49,7 @@ class Options(NamedTuple):
     gpus: int
     workdir: str
     mapping: str = "auto"
+    search: Search = Search()
 
 
 def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options) -> None:
@@ -64,7 +68,8 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
     """
     trials = plan(experiment, flags, fixed, options.draws)
     folder = sweep_folder(experiment, flags, fixed, options)
-    _check(folder, experiment, trials, options)
+    _check(folder, options)
+    search.check(study_of(folder, experiment, flags, trials, options))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / ".lock")
@@ -72,13 +77,13 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
         raise UserError(f"--workdir={folder} cannot be written ({error.strerror})") from error
     with lock:
         try:
-            _run(Ledger.read(folder), experiment, trials, options)
+            _run(study_of(folder, experiment, flags, trials, options), options)
         except OSError as error:
             text = f"{first_line(error)}: fix this, and the same command goes on"
             raise TrainingError(text) from error
 
 
-def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> None:
+def _check(folder: Path, options: Options) -> None:
     """Checks, before anything is written, that the sweep can run in its folder.
 
     Raises:
@@ -95,9 +100,8 @@ def _check(folder: Path, experiment: str, trials: Trials, options: Options) -> N
         slurm.check()
     if options.engine == "ray":
         ray.check()
-    own = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
+    own = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER, pbt.NAME)
     files.check_no_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
-    Ledger.read(folder).add(experiment, trials)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if any(name not in own and name[0] != "." for name in names):
         raise UserError(f"--workdir={folder} holds other files: give a new or empty folder")
@@ -131,10 +135,29 @@ def plan(experiment: str, flags: list[str], fixed: list[str], draws: int) -> Tri
     return planned_trials
 
 
-def commands(experiment: str, trials: Trials, folder: Path) -> list[str]:
-    """Shell command of each trial."""
-    book = Ledger.read(folder)
-    return [book.lines[name]["command"] for name in book.add(experiment, trials)]
+def study_of(
+    folder: Path, experiment: str, flags: list[str], trials: Trials, options: Options
+) -> Study:
+    """Study of a sweep's trials, with what its folder has of them.
+
+    Raises:
+      UserError: the folder holds a sweep of something else.
+    """
+    book, config = Ledger.read(folder), _config(experiment)
+    names = book.add(experiment, trials)
+    return Study(options.search, book, names, config, grid.ranges(config, flags))
+
+
+def commands(experiment: str, flags: list[str], fixed: list[str], options: Options) -> list[str]:
+    """Shell commands of the trials of the first round; arguments as for `sweep`."""
+    trials = plan(experiment, flags, fixed, options.draws)
+    folder = sweep_folder(experiment, flags, fixed, options)
+    study = study_of(folder, experiment, flags, trials, options)
+    search.check(study)
+    targets = next(search.rounds(study))
+    for name, step in targets.items():
+        study.book.pause(name, step)
+    return [study.line(name)["command"] for name in targets]
 
 
 def sweep_folder(experiment: str, flags: list[str], fixed: list[str], options: Options) -> Path:
@@ -144,45 +167,74 @@ def sweep_folder(experiment: str, flags: list[str], fixed: list[str], options: O
     """
     if options.workdir:
         return Path(configs.absolute(options.workdir, "workdir"))
-    text = json.dumps([experiment, sorted(flags), fixed, options.draws])
+    searched = [options.search] if options.search.method else []
+    text = json.dumps([experiment, sorted(flags), fixed, options.draws, *searched])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Path(configs.absolute(f"runs/{experiment.rpartition('.')[2]}/sweep-{digest}"))
 
 
-def _run(book: Ledger, experiment: str, trials: Trials, options: Options) -> None:
-    """Updates the states of the trials, and runs those that are not done."""
-    names = book.add(experiment, trials)
+def _run(study: Study, options: Options) -> None:
+    """Updates the states of the trials, and runs the rounds of the search.
+
+    Raises:
+      TrainingError: trials of a sweep without a search failed, or a search cannot go on.
+      Stopped: a signal stopped the trials.
+    """
+    book, names = study.book, study.names
     for name in names:
-        result = ledger.result(book.lines[name])
-        queued = options.engine == "slurm" and book.lines[name]["state"] == "queued"
-        book.lines[name].update(result or ({} if queued else {"state": "waiting"}))
+        _update(book, name, options)
+    search.begin(study)
     book.write()
-    pending = [name for name in names if book.lines[name]["state"] != "done"]
-    say(f"sweep: {book.folder}, {len(names)} trials, {len(names) - len(pending)} of them done")
-    jobs, retries, cpus = options.jobs, options.retries, options.cpus or 1
-    try:
-        if options.engine == "slurm":
-            slurm.submit(book, pending, jobs, cpus, options.gpus)
-        elif options.engine == "ray":
-            ray.run(book, pending, jobs, retries, cpus, options.gpus)
-        elif options.engine == "population":
-            population.run(book, pending, _config(experiment), options.mapping, retries, jobs)
-        else:
-            local.run(book, pending, jobs, retries)
-    except Stopped as stop:
-        number = stop.status - 128
-        done = [book.lines[name]["state"] for name in names].count("done")
-        raise Stopped(
-            number,
-            f"stopped by signal {number}; {done} of {len(names)} trials are done: the same command "
-            "goes on",
-        ) from stop
+    done = [book.lines[name]["state"] for name in names].count("done")
+    say(f"sweep: {book.folder}, {len(names)} trials, {done} of them done")
+    for targets in search.rounds(study):
+        for name, step in targets.items():
+            book.pause(name, step)
+            _update(book, name, options)
+        book.write()
+        pending = [name for name in targets if book.lines[name]["state"] not in ENDED]
+        _run_pending(study, pending, options)
     failed = [name for name in names if book.lines[name]["state"] == "failed"]
-    if failed:
+    if failed and not study.search.method:
         raise TrainingError(
             f"{len(failed)} of {len(names)} trials failed ({', '.join(failed[:3])}"
             f"{', ...' if failed[3:] else ''}): the same command runs them again"
         )
+
+
+def _update(book: Ledger, name: str, options: Options) -> None:
+    """Updates the state of a trial from its run folder."""
+    result = outcome.result(book.lines[name])
+    queued = options.engine == "slurm" and book.lines[name]["state"] == "queued"
+    book.lines[name].update(result or ({} if queued else {"state": "waiting"}))
+
+
+def _run_pending(study: Study, pending: list[str], options: Options) -> None:
+    """Has the engine run trials until each is done, paused or failed.
+
+    Raises:
+      Stopped: a signal stopped them.
+    """
+    book, jobs, retries, cpus = study.book, options.jobs, options.retries, options.cpus or 1
+    try:
+        if options.engine == "slurm":
+            slurm.submit(book, pending, jobs, cpus, options.gpus)
+        elif not pending:
+            return
+        elif options.engine == "ray":
+            ray.run(book, pending, jobs, retries, cpus, options.gpus)
+        elif options.engine == "population":
+            population.run(book, pending, study.config_class, options.mapping, retries, jobs)
+        else:
+            local.run(book, pending, jobs, retries)
+    except Stopped as stop:
+        number = stop.status - 128
+        done = [book.lines[name]["state"] for name in study.names].count("done")
+        raise Stopped(
+            number,
+            f"stopped by signal {number}; {done} of {len(study.names)} trials are done: the same "
+            "command goes on",
+        ) from stop
 
 
 def _config(experiment: str) -> type[RunConfig]:

@@ -48,6 +48,10 @@ class Range(NamedTuple):
             number = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
         else:
             number = generator.uniform(self.low, self.high)
+        return self.text(number)
+
+    def text(self, number: float) -> str:
+        """Text of a number for a flag, after clipping it to the range."""
         number = min(max(number, self.low), self.high)  # exp(log(x)) may exceed x
         if self.whole:
             return str(round(number))
@@ -192,10 +196,20 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
     )
 
 
+def ranges(config: type[RunConfig], flags: list[str]) -> dict[str, Range]:
+    """Flags that are ranges to draw from; arguments as for `trials`."""
+    return {name: axis for name, axis in _axes(config, flags)[0].items() if isinstance(axis, Range)}
+
+
 def _trial(varied: dict[str, str], common: list[str]) -> Trial:
+    return Trial(trial_name(varied), [*common, *(f"--{n}={value}" for n, value in varied.items())])
+
+
+def trial_name(varied: dict[str, str]) -> str:
+    """Name of a trial, which is also that of its folder, from its flags and their values."""
     text = ",".join(f"{name}={value}" for name, value in varied.items()) or "alone"
     name = re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)
     if name != text or len(name) > LONGEST:  # distinct texts need distinct names
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"{name[:LONGEST]}-{digest}"
-    return Trial(name, [*common, *(f"--{n}={value}" for n, value in varied.items())])
+    return name

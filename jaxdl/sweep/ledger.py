@@ -1,8 +1,9 @@
 """Ledger of a sweep: a JSON Lines file with one line per trial, rewritten at each change.
 
 The ledger is for people and for `jaxdl report`; it may be out of date after a kill. The truth is in
-the trials' own files: a trial is done when its run folder has a summary, and is running as long as
-a process holds the lock of its log. A trial's process inherits that lock with its standard output,
+the trials' own files: a trial is done when its run folder has a summary, is paused when it has a
+checkpoint of the step at which the trial pauses, and is running as long as a process holds the lock
+of its log. A trial's process inherits that lock with its standard output,
 so the kernel releases it when the last process that writes the log ends, whoever started it.
 """
 
@@ -16,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jaxdl import files, saved_config
+from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
-from jaxdl.run import logger, metrics_log, workdir
+from jaxdl.sweep import outcome
 from jaxdl.sweep.grid import Trial
 
 NAME = "sweep.jsonl"
@@ -31,6 +32,15 @@ FIELDS = {
     "experiment": str,
     "flags": list,
     "config": dict,
+}
+# Entries of trials that a search pauses, or adds as copies of others.
+SEARCHED = {
+    "pause_at": int,
+    "step": int,
+    "parent": str,
+    "born": int,
+    "generation": int,
+    "member": int,
 }
 LONGEST = 200  # bytes of a trial's name, which is also the name of a folder and of a log file
 REMEDY = "repair or delete it, and the same command adds its trials again"
@@ -52,11 +62,10 @@ class Ledger:
         self.folder = folder
         self.lines = {line["trial"]: line for line in lines}
         for name, line in self.lines.items():
-            workdir = folder / TRIALS / name
-            words = ["python", "-m", line["experiment"], *line["flags"], f"--workdir={workdir}"]
-            line |= {"command": shlex.join(words), "workdir": str(workdir)}
+            line["workdir"] = str(folder / TRIALS / name)
             line["log"] = str(folder / LOGS / f"{name}.log")
             line.setdefault("starts", 0)
+            self.pause(name, line.get("pause_at"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -101,7 +110,11 @@ class Ledger:
                 raise UserError(
                     f"--workdir={self.folder} holds a sweep of {line['experiment']}: give another"
                 )
-        by_config = {_digest(line["config"]): line["trial"] for line in self.lines.values()}
+        by_config = {
+            _digest(line["config"]): line["trial"]
+            for line in self.lines.values()
+            if "parent" not in line
+        }
         lines = dict(self.lines)
         for trial, config in trials:
             digest = _digest(config)
@@ -118,11 +131,25 @@ class Ledger:
                 }
             names.append(by_config[digest])
             lines[by_config[digest]] |= {"flags": trial.flags}
-        self.lines = Ledger(self.folder, lines.values()).lines
+        self.insert(lines.values())
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{twice} is given twice, by different flags: leave one of them out")
         return names
+
+    def insert(self, lines: Iterable[Line]) -> None:
+        """Inserts lines, or replaces those of the same names."""
+        self.lines |= Ledger(self.folder, lines).lines
+
+    def pause(self, name: str, step: int | None) -> None:
+        """Sets the step at which a trial pauses; None: it goes to its end."""
+        line = self.lines[name]
+        pause = [f"--pause_at={step}"] if step else []
+        words = ["python", "-m", line["experiment"], *line["flags"], *pause]
+        line |= {"pause_at": step} if step else {}
+        if not step:
+            line.pop("pause_at", None)
+        line["command"] = shlex.join([*words, f"--workdir={line['workdir']}"])
 
     def set(self, name: str, **values: Any) -> None:
         """Updates the entries of a trial, and writes the ledger."""
@@ -144,6 +171,8 @@ def _is_trial(line: Any) -> bool:
     name = line["trial"]
     if type(line.get("starts", 0)) is not int:
         return False
+    if not all(isinstance(line.get(key, kind()), kind) for key, kind in SEARCHED.items()):
+        return False
     is_file_name = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
     is_short = len(os.fsencode(name)) <= LONGEST
     return is_file_name and is_short and all(isinstance(flag, str) for flag in line["flags"])
@@ -153,48 +182,11 @@ def _digest(config: Line) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def result(line: Line) -> dict[str, Any] | None:
-    """Result of a trial, from the summary in its run folder.
-
-    Returns:
-      None if the trial is not done. Otherwise entries of the ledger: `state`, `metric` (name of the
-      selection metric), `value` (of the best state on validation), `tested` (the same metric of
-      that state on the test split), `better` (max or min) and `seconds`. `metric`, `value` and
-      `tested` are None if the run was never evaluated.
-
-    Raises:
-      UserError: the run folder cannot be read, or holds another run.
-    """
-    folder = Path(line["workdir"])
-    if not (folder / "summary.json").exists():
-        return None
-    remedy = f"delete {folder}, and the trial runs again"
-    try:
-        summary = logger.read_summary(folder)
-        config, _ = workdir.read_config(folder, workdir.config_in_checkpoints(folder), ())
-    except UserError as error:
-        raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
-    if saved_config.differences(
-        line["config"], {name: config.get(name) for name in line["config"]}
-    ):
-        raise UserError(f"{folder} holds the run of another config: delete it, or move it away")
-    name = f"validation/{summary.get('best_metric')}"
-    numbers = {
-        "value": summary.get(f"best/{name}"),
-        "tested": summary.get(f"best/test/{summary.get('best_metric')}"),
-        "seconds": summary.get("seconds", 0.0),
-    }
-    if not all(number is None or metrics_log.is_result(number) for number in numbers.values()):
-        raise UserError(f"{folder}/summary.json has results that are not numbers: {remedy}")
-    metric = None if numbers["value"] is None else name
-    return {"state": "done", "metric": metric, "better": summary.get("better"), **numbers}
-
-
 @contextlib.contextmanager
 def lock_log(line: Line) -> Iterator[IO[bytes] | None]:
     """Opens and locks a trial's log; gives None if a process of the trial holds the lock.
 
-    While the lock is held no process of the trial can run, so `result` cannot change.
+    While the lock is held no process of the trial can run, so `outcome.result` cannot change.
     """
     with open_for_append(Path(line["log"])) as file:
         yield file if locked(file) else None
@@ -245,15 +237,16 @@ def record_end(ledger: Ledger, name: str, status: int | None, again: bool) -> bo
       True if the trial is to be restarted: it was killed by a signal, and `again` is set.
     """
     line = ledger.lines[name]
-    done = result(line)
+    done = outcome.result(line)
     if done is None and again and status is not None and (status < 0 or status in KILLED):
         say(f"{name}: killed (status {status}): restarting")
         return True
     ledger.set(name, **(done or {"state": "failed", "status": status}))
     states = [entry["state"] for entry in ledger.lines.values()]
     if done:
+        at = f"paused at step {done['step']}, " if done["state"] == "paused" else ""
         value = "" if done["value"] is None else f"{done['metric']} {done['value']:.4g}, "
-        words = f"{value}{done['seconds']:.1f} s"
+        words = f"{at}{value}{done['seconds']:.1f} s"
     else:
         code = "" if status is None else f" (status {status})"
         words = f"failed{code}: {_last_words(line)}; see {line['log']}"

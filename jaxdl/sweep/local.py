@@ -11,7 +11,7 @@ from typing import IO
 from jaxdl.errors import UserError
 from jaxdl.lock import locked
 from jaxdl.sweep import ledger as ledgers
-from jaxdl.sweep import process
+from jaxdl.sweep import outcome, process
 from jaxdl.sweep.ledger import Ledger, Line
 from jaxdl.sweep.process import WorkerProcess
 
@@ -166,7 +166,7 @@ def _start_next(ledger: Ledger, waiting: deque[str], slot: Slot) -> None:
             if log is None:
                 continue
             waiting.remove(name)
-            if ledgers.result(line):
+            if outcome.result(line):
                 ledgers.record_end(ledger, name, 0, again=False)
                 continue
             slot.start(line, log)
@@ -182,5 +182,5 @@ def _stop(ledger: Ledger, slots: list[Slot]) -> None:
     for slot in slots:
         slot.close()
         if slot.trial is not None:
-            result = ledgers.result(ledger.lines[slot.trial])
+            result = outcome.result(ledger.lines[slot.trial])
             ledger.set(slot.trial, **(result or {"state": "waiting"}))

@@ -18,6 +18,7 @@ from jaxdl.config import RunConfig
 from jaxdl.flags import parse_flags
 from jaxdl.lock import locked
 from jaxdl.sweep import ledger as ledgers
+from jaxdl.sweep import outcome
 from jaxdl.sweep.ledger import Ledger
 
 Record = Callable[[str, int], None]
@@ -97,7 +98,7 @@ def _run_together(
             if log is None:
                 running.append(name)
                 continue
-            if ledgers.result(line):  # a process of an earlier driver has ended it
+            if outcome.result(line):  # a process of an earlier driver has ended it
                 record(name, 0)
                 continue
             started.append(name)
@@ -122,7 +123,7 @@ def _run_together(
             process.terminate()
             process.wait()
             for name in started:
-                ledger.set(name, **(ledgers.result(ledger.lines[name]) or {"state": "waiting"}))
+                ledger.set(name, **(outcome.result(ledger.lines[name]) or {"state": "waiting"}))
             raise
     return running
 

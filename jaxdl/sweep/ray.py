@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdl.errors import UserError
 from jaxdl.sweep import ledger as ledgers
+from jaxdl.sweep import outcome
 from jaxdl.sweep.ledger import Ledger, Line
 from jaxdl.sweep.process import WorkerProcess, usable
 
@@ -97,7 +98,7 @@ class Worker:
         while True:
             with ledgers.lock_log(line) as log:
                 if log is not None:
-                    if ledgers.result(line):
+                    if outcome.result(line):
                         return 0
                     self._process = usable(self._process, log)
                     self._process.start(line, log)

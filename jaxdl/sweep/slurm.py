@@ -25,6 +25,7 @@ from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.signals import Stopped
 from jaxdl.sweep import ledger as ledgers
+from jaxdl.sweep import outcome
 from jaxdl.sweep.ledger import Ledger, Line
 from jaxdl.sweep.process import usable
 
@@ -163,7 +164,7 @@ def main(path: str, task: str) -> None:
                 if log is None:
                     failed.append(f"{line['trial']} is already running: see {line['log']}")
                     continue
-                if ledgers.result(line):
+                if outcome.result(line):
                     continue
                 worker = usable(worker, log)
                 worker.start(line, log)

@@ -94,6 +94,14 @@ COMMANDS = {
         "seed are a group. Groups with the same seeds are compared in pairs.",
         "jaxdl compare runs/relu runs/tanh --metric=accuracy --margin=0.002",
     ),
+    "diff": (
+        "find the step and the operation at which two runs part",
+        "Opens two runs, repeats their steps from their checkpoints, and finds by bisection the\n"
+        "first step after which their states differ. Of this step it compares all operations.\n"
+        "The second run may have another checkout of the project and another environment; without\n"
+        "a second run the first one is repeated there. The exit status is 1 if the states differ.",
+        "jaxdl diff runs/before runs/after --tree=../after --python=../after/env/bin/python",
+    ),
     "reproduce": (
         "train a published figure again from its record, and tell whether it is the same",
         "Trains the runs of a record again, with its flags and seeds, and compares the results:\n"
@@ -284,6 +292,23 @@ def parser() -> Parser:
         "--random", type=_count, default=0, help="combinations to draw, per seed; 0: all (0)"
     )
     command.add_argument(
+        "--search",
+        default="",
+        choices=["halving", "hyperband", "pbt"],
+        help="search that stops trials early, or has them copy better ones (default: none)",
+    )
+    command.add_argument(
+        "--eta", type=_count, help="halving, hyperband: a rung keeps one of ETA trials (3)"
+    )
+    command.add_argument(
+        "--min_steps",
+        type=_count,
+        help="steps of the first rung of a search; of pbt: steps between two copies",
+    )
+    command.add_argument(
+        "--search_seed", type=_count, help="seed of the choices of pbt (default: 0)"
+    )
+    command.add_argument(
         "--engine",
         default="local",
         choices=["local", "population", "slurm", "ray"],
@@ -326,6 +351,25 @@ def parser() -> Parser:
         "equivalence (default: no test)",
     )
     command.add_argument("--output", type=Path, help="PNG of performance profiles to write")
+
+    command = _add_command(commands, "diff")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument(
+        "other", type=Path, nargs="?", help="second run folder (default: the first)"
+    )
+    command.add_argument(
+        "--tree",
+        default="",
+        help="checkout of the project that repeats the second run (default: this one)",
+    )
+    command.add_argument(
+        "--python",
+        default="",
+        help="interpreter of the environment that repeats the second run (default: this one)",
+    )
+    command.add_argument(
+        "--data_dir", default="", help="TFDS folder to read instead of the runs' own"
+    )
 
     command = _add_command(
         commands,

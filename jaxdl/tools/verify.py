@@ -47,7 +47,7 @@ def verify(
       UserError: the experiment does not run with these flags.
       TrainingError: the runs differ, or the run did not survive an interruption.
     """
-    if any(flag.lstrip("-").split("=")[0] in ("workdir", "resume") for flag in flags):
+    if any(flag.lstrip("-").split("=")[0] in ("workdir", "resume", "pause_at") for flag in flags):
         raise UserError("verify sets --workdir and --resume for its runs: leave them out")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--workdir={folder} is not empty: give a new or empty one")

@@ -61,7 +61,7 @@ def train(
     Raises:
       UserError: the config does not fit the data, the devices or the workdir. Nothing is written.
       TrainingError: a step was not finite, or the run folder cannot be written.
-      Stopped: a signal ended the run, after a checkpoint was saved.
+      Stopped, Paused: a signal or --pause_at ended the run, after a checkpoint was saved.
     """
     # All refusals come before anything is written.
     config.validate()
@@ -162,7 +162,7 @@ def _check_same_on_all(config: RunConfig, data: Dataset) -> None:
     Raises:
       UserError: they differ. It is raised on all processes.
     """
-    names = ("mesh", "fsdp", "profile", "resume", "init_from")
+    names = ("mesh", "fsdp", "profile", "resume", "init_from", "pause_at")
     runtime = {name: getattr(config, name, "") for name in names}
     identity = saved_config.identity(config) | {"data": data.spec.fingerprint}
     collectives.check_same(identity | runtime)

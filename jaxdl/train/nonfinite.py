@@ -8,7 +8,6 @@ anyway, and the choice between new and old values fuses with the update that com
 functions, on the host. `rewind` has the detours of --on_nonfinite=rewind.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from jaxdl.errors import TrainingError
 from jaxdl.metrics import Metrics
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.task import Batch, State, Task
+from jaxdl.train.operations import layer_of
 
 MOST_SKIPPED = 100  # steps in a row that --on_nonfinite=skip may skip
-# Transformations around a layer's name in a name stack.
-WRAPPERS = re.compile(r"\b(jvp|transpose|vmap|checkpoint|rematted_computation)\(|\)")
 
 
 def all_finite(metrics: Metrics) -> jax.Array:
@@ -179,7 +177,7 @@ def _search(
             atom.val if isinstance(atom, core.Literal) else next(operands)
             for atom in equation.invars
         ]
-        operand_names = [f"{_layer(name)} (an operand)"] * len(arguments)
+        operand_names = [f"{layer_of(name)} (an operand)"] * len(arguments)
         return _search(inner, arguments, operand_names, name) or _describe(name, equation)
     return _describe(name, equation)
 
@@ -203,12 +201,7 @@ def _is_inexact(variable: Any) -> bool:
     return jnp.issubdtype(getattr(variable.aval, "dtype", int), jnp.inexact)
 
 
-def _layer(scope: str) -> str:
-    """Returns the path of layers in a name stack."""
-    return WRAPPERS.sub("", scope).strip("/") or "outside every layer"
-
-
 def _describe(scope: str, equation: Any) -> str:
     """Describes an equation by its layer, its primitive and its pass."""
     direction = "backward" if "transpose(" in scope else "forward"
-    return f"{_layer(scope)} ({equation.primitive.name}, {direction})"
+    return f"{layer_of(scope)} ({equation.primitive.name}, {direction})"

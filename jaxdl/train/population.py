@@ -6,180 +6,56 @@ asked or ended, and the steps of all are then taken at once:
 
 - `sequential`: one member after the other, by the program of a run alone;
 - `devices`: the same, with the members spread over the devices, which work side by side;
-- `vmap`: by one program that is mapped over the members.
+- `vmap`: by one program that is mapped over the members of a device, and the devices side by side.
 
 The first two give each member the bits of the same run alone. The bits of `vmap` depend on the
 number of members, as products and sums are those of larger arrays.
 """
 
-import sys
-import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
-from typing import IO, Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import signals
-from jaxdl.config import RunConfig
-from jaxdl.data.batches import Dataset, Split
-from jaxdl.distributed import sharding
-from jaxdl.errors import TrainingError, UserError
-from jaxdl.train.step_spec import Operands
-from jaxdl.train.train_step import Epoch, LoopState, Program
+from jaxdl.errors import UserError
+from jaxdl.train.seats import Run, Seat, Shared
 
 MAPS = ("auto", "vmap", "sequential", "devices")
-Result = tuple[LoopState, Epoch]
+TURNS = 3  # calls of each map before `auto` chooses; the first compiles and does not count
 
 
-class Run(NamedTuple):
-    """A run to be a member.
-
-    Attributes:
-      function: an experiment's `run`.
-      config: its config; it names the run folder.
-      output: the file that takes what the run prints; None: that of the process.
-      around: receives the call of `function` and returns the outcome, such as an exit status.
-    """
-
-    function: Callable[[Any], Any]
-    config: RunConfig
-    output: IO[str] | None = None
-    around: Callable[[Callable[[], Any]], Any] = lambda call: call()
-
-
-class Asked(NamedTuple):
-    """Steps that a member asks for.
+class Choice:
+    """Choice among maps: each takes some turns, and then the fastest takes all steps.
 
     Attributes:
-      program: its program.
-      numbers: its operands.
-      result: its loop state and its epoch.
-      steps: number of steps.
+      name: the map whose turn it is.
+      text: the times of all maps in words, once they are known; else empty.
     """
 
-    program: Program
-    numbers: Operands
-    result: Result
-    steps: int
+    def __init__(self, names: Sequence[str]):
+        """Begins with the first of the maps; a single one is the choice."""
+        self.name, self.text = names[0], ""
+        self._times: dict[str, list[float]] = {name: [] for name in names}
 
-
-class Shared:
-    """State that the members of a population share.
-
-    Attributes:
-      mapping: sequential, devices or vmap.
-      members: number of members.
-      request: pending signal for all members.
-    """
-
-    def __init__(self, mapping: str, members: int, request: signals.Request):
-        """Creates it without data."""
-        self.mapping, self.members, self.request = mapping, members, request
-        self._data: list[Dataset] = []
-        self._on_devices: dict[Any, tuple[Split, Split]] = {}
-        self._mapped: dict[Any, Callable[..., Any]] = {}
-
-    def dataset(self, data: Dataset) -> Dataset:
-        """Returns the first data set of a member that is equal: one copy is kept."""
-        for known in self._data:
-            if _are_equal(known, data):
-                return known
-        self._data.append(data)
-        return data
-
-    def put(self, split: Split, placement: jax.sharding.Sharding) -> Split:
-        """Copies a split to the devices, once for all members that have the same one."""
-        key = id(split), placement
-        if key not in self._on_devices:
-            self._on_devices[key] = split, sharding.put(split, placement)  # keeps the id in use
-        return self._on_devices[key][1]
-
-    def mapped(self, program: Program) -> Callable[..., Any]:
-        """Returns the loop of a program, mapped over members; see `mapped`."""
-        return self._mapped.setdefault(program.loop, mapped(program.loop))
-
-
-class Seat:
-    """Place of one member, which `loop.train` finds in its config.
-
-    Attributes:
-      device: the device of the member.
-      shared: what the members have in common.
-      program: its program; None before it is compiled.
-      asked: the steps that the member waits for, if it does.
-      answer: the result of these steps, or the error that they ended with.
-      outcome: what the run returned or raised; None before its end.
-    """
-
-    program: Program | None = None
-
-    def __init__(self, run: Run, device: jax.Device, shared: Shared):
-        """Creates the seat of a run that has not begun."""
-        self.device, self.shared = device, shared
-        self.asked: Asked | None = None
-        self.answer: Result | BaseException | None = None
-        self.outcome: Any = None
-        self._output = run.output
-        self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, args=(run,), daemon=True)
-
-    def join(self, program: Program) -> Program:
-        """Returns the program of the member, whose `advance` waits for the others."""
-        self.program = program
-
-        def advance(numbers: Operands, carry: LoopState, epoch: Epoch, steps: int) -> Result:
-            self.asked = Asked(program, numbers, (carry, epoch), steps)
-            self._back.release()
-            self._turn.acquire()
-            answer, self.answer = self.answer, None
-            if isinstance(answer, BaseException):
-                raise answer
-            assert answer is not None
-            return answer
-
-        return program._replace(advance=advance)
-
-    def describe(self) -> dict[str, Any]:
-        """Returns the population's entry of `environment.json`."""
-        return {"members": self.shared.members, "map": self.shared.mapping}
-
-    def resume(self) -> None:
-        """Lets the member run until it asks for steps or ends; called by the conductor."""
-        self.asked = None
-        with (
-            redirect_stdout(self._output or sys.stdout),
-            redirect_stderr(self._output or sys.stderr),
-        ):
-            if self._thread.ident is None:
-                self._thread.start()
-            else:
-                self._turn.release()
-            self._back.acquire()
-
-    def _run(self, run: Run) -> None:
-        try:
-            self.outcome = run.around(lambda: self._call(run))
-        except BaseException as error:  # the others go on
-            self.outcome = error
-        self._back.release()
-
-    def _call(self, run: Run) -> Any:
-        """Calls an experiment's `run`.
-
-        Raises:
-          TrainingError: it trained with another config, which has no place in the population.
-        """
-        results = run.function(run.config.seated(self))
-        if self.program is None:
-            raise TrainingError(
-                "the experiment did not train as a member: pass the config that `run` gets to "
-                "`loop.train`, not a copy, or use --engine=local"
-            )
-        return results
+    def note(self, steps: int, seconds: float) -> bool:
+        """Notes the time of a turn; returns True if it makes the choice."""
+        times = self._times
+        if self.text or len(times) == 1 or not steps:
+            return False
+        times[self.name].append(seconds / steps)
+        self.name = min(times, key=lambda name: len(times[name]))  # the first of the fewest turns
+        if len(times[self.name]) < TURNS:
+            return False
+        fastest = {name: min(turns[1:]) for name, turns in times.items()}
+        self.name = min(fastest, key=lambda name: fastest[name])
+        each = ", ".join(f"{name} {1e3 * time:.3g} ms" for name, time in fastest.items())
+        self.text = f"members take their steps by {self.name} (a step of one: {each})"
+        return True
 
 
 def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[Any]:
@@ -187,7 +63,7 @@ def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[A
 
     Args:
       runs: the runs.
-      mapping: one of MAPS; `auto` is `vmap` on an accelerator, `devices` on a CPU.
+      mapping: one of MAPS; `auto` is the fastest of `candidates`.
       request: pending signal, which stops all members with a checkpoint.
 
     Returns:
@@ -197,27 +73,35 @@ def train(runs: Sequence[Run], mapping: str, request: signals.Request) -> list[A
       UserError: the map is unknown.
     """
     devices = jax.local_devices()
-    mapping = choose(mapping, devices)
-    shared = Shared(mapping, len(runs), request)
-    places = devices[: len(runs)] if mapping == "devices" else devices[:1]
+    names = candidates(mapping, devices)
+    places = devices[:1] if names == ["sequential"] else devices[: len(runs)]
+    choice, shared = Choice(names), Shared(names[0], len(runs), len(places), request)
     seats = [Seat(run, places[n % len(places)], shared) for n, run in enumerate(runs)]
     ready = seats
     with ThreadPoolExecutor(len(places), "devices") as pool:
+        # Side by side each device needs a thread, as a call may return only after its steps.
+        maps: dict[str, Callable[[list[list[Seat]]], Iterable[list[Seat]]]] = {
+            "sequential": partial(map, _advance),
+            "devices": partial(pool.map, _advance),
+            "vmap": partial(pool.map, partial(_advance_mapped, seats)),
+        }
         while ready:
             for seat in ready:
                 seat.resume()
             asking = [seat for seat in seats if seat.asked]
-            if mapping == "vmap":
-                ready = _advance_mapped(asking, seats)
-                continue
-            # Each device has a thread, as a call may return only after its steps.
-            list(pool.map(_advance, [[s for s in asking if s.device == d] for d in places]))
-            ready = asking
+            by_place = [[seat for seat in asking if seat.device == place] for place in places]
+            steps, start = _steps(asking), time.perf_counter()
+            ready = [seat for done in maps[choice.name](by_place) for seat in done]
+            left = _steps([seat for seat in asking if seat not in ready])
+            if choice.note(steps - left, time.perf_counter() - start):
+                shared.mapping = choice.name
+                for seat in asking:
+                    seat.say(choice.text)
     return [seat.outcome for seat in seats]
 
 
-def choose(mapping: str, devices: Sequence[jax.Device]) -> str:
-    """Returns the map that `auto` stands for on these devices.
+def candidates(mapping: str, devices: Sequence[jax.Device]) -> list[str]:
+    """Returns the maps that a map stands for: of `auto`, those to choose from on these devices.
 
     Raises:
       UserError: the map is unknown.
@@ -225,26 +109,18 @@ def choose(mapping: str, devices: Sequence[jax.Device]) -> str:
     if mapping not in MAPS:
         raise UserError(f"--map={mapping}: give one of {', '.join(MAPS)}")
     if mapping != "auto":
-        return mapping
-    return "devices" if devices[0].platform == "cpu" else "vmap"
+        return [mapping]
+    in_turn = ["devices", "sequential"] if len(devices) > 1 else ["sequential"]
+    return in_turn if devices[0].platform == "cpu" else ["vmap", in_turn[0]]
 
 
-def _are_equal(a: Dataset, b: Dataset) -> bool:
-    """Returns True if two data sets have the same description and the same arrays in memory."""
-
-    def same(x: Any, y: Any) -> bool:
-        both_arrays = isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
-        return x is y or (both_arrays and np.array_equal(x, y, equal_nan=x.dtype.kind == "f"))
-
-    splits = ((getattr(one, name) for one in (a, b)) for name in ("train", "validation", "test"))
-    return a.spec == b.spec and all(
-        isinstance(x, dict) and x.keys() == y.keys() and all(same(x[n], y[n]) for n in x)
-        for x, y in splits
-    )
+def _steps(asking: list[Seat]) -> int:
+    """Returns the number of steps that members wait for."""
+    return sum(seat.asked.steps for seat in asking if seat.asked)
 
 
-def _advance(asking: list[Seat]) -> None:
-    """Takes the steps of the waiting members of one device, one member after the other."""
+def _advance(asking: list[Seat]) -> list[Seat]:
+    """Takes the steps of the waiting members of one device in turn, and returns these members."""
     for seat in asking:
         assert seat.asked is not None
         program, numbers, (carry, epoch), steps = seat.asked
@@ -252,10 +128,15 @@ def _advance(asking: list[Seat]) -> None:
             seat.answer = jax.block_until_ready(program.advance(numbers, carry, epoch, steps))
         except BaseException as error:
             seat.answer = error
+    return asking
 
 
-def _advance_mapped(asking: list[Seat], seats: list[Seat]) -> list[Seat]:
-    """Takes steps of the waiting members, those of one program together.
+def _advance_mapped(seats: list[Seat], asking: list[Seat]) -> list[Seat]:
+    """Takes steps of the waiting members of one device, those of one program together.
+
+    Args:
+      seats: all members; a device's programs are its own.
+      asking: the waiting members of the device.
 
     Returns:
       The members whose steps are all taken.
@@ -294,25 +175,3 @@ def _advance_together(asking: list[Seat], members: int) -> list[Seat]:
         seat.asked = one._replace(result=result, steps=one.steps - steps)
         seat.answer = result
     return [seat for seat in asking if seat.asked and not seat.asked.steps]
-
-
-def mapped(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """Jits a program's loop, mapped over members.
-
-    Args:
-      loop: (operands, (loop state, order), split, key, steps) -> (loop state, order).
-
-    Returns:
-      Function of lists of the operands, the states with orders, the splits (one if they all share
-      it) and the keys, and of the number of steps, to a list of states with orders.
-    """
-
-    def together(numbers: Any, now: Any, splits: Any, keys: Any, steps: jax.Array) -> Any:
-        stacked = [jax.tree.map(lambda *x: jnp.stack(x), *each) for each in (numbers, now, keys)]
-        axis, split = None, splits[0]
-        if len(splits) > 1:  # the members have splits of their own
-            axis, split = 0, jax.tree.map(lambda *x: jnp.stack(x), *splits)
-        many = jax.vmap(loop, (0, 0, axis, 0, None))(*stacked[:2], split, stacked[2], steps)
-        return [jax.tree.map(lambda x, n=n: x[n], many) for n in range(len(now))]
-
-    return jax.jit(together)

@@ -62,7 +62,9 @@ class LoopProgress(NamedTuple):
     ends: tuple[int, ...] = ()
     timed: tuple[int, float] = (0, 0.0)
 
-    def to_record(self, identity: Identity, seconds: float) -> dict[str, Any]:
+    def to_record(
+        self, identity: Identity, seconds: float, metric: list[str], logged: bool
+    ) -> dict[str, Any]:
         """Returns the record of a checkpoint; `checkpoint_record.RECORD` describes its entries."""
         return {
             "step": self.step,
@@ -75,6 +77,8 @@ class LoopProgress(NamedTuple):
             "ends": list(self.ends),
             "seconds": seconds,
             "timed": list(self.timed),
+            "metric": metric,
+            "logged": logged,
         }
 
 

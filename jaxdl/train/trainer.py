@@ -21,6 +21,7 @@ from jaxdl.console import Training, say
 from jaxdl.data import batches
 from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
+from jaxdl.errors import Paused
 from jaxdl.run import logger, pictures, workdir
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.checkpoint_record import Saved
@@ -130,12 +131,14 @@ class Trainer:
 
         Raises:
           TrainingError: a step was not finite, and --on_nonfinite ends the run.
+          Paused: --pause_at is reached, and the checkpoint of this step is on disk.
         """
         parts, step, due = self.parts, self.progress.step, self._due()
         logs = due.is_due(step, due.log_every)
         evaluates = due.is_due(step, due.eval_every)
         saves = due.is_due(step, due.checkpoint_every)
-        if not (logs or evaluates or saves):
+        pauses = 0 < parts.config.pause_at <= step < due.total
+        if not (logs or evaluates or saves or pauses):
             return False
         jax.block_until_ready(self.carry)
         parts.claim.check()
@@ -144,7 +147,7 @@ class Trainer:
         if parts.config.on_nonfinite == "skip":
             nonfinite.check_skipped(int(on_host.skipped[0]), step)
         elif on_host.bad >= 0:
-            self._leave_bad_step(int(on_host.bad))
+            _leave_bad_step(self, int(on_host.bad))
             return self.pending_events()
         if logs:
             values = metrics.scalars(metrics.divide(on_host.metrics))
@@ -155,11 +158,15 @@ class Trainer:
         if evaluates:
             self._evaluate_validation()
             ends = _is_out_of_patience(parts, self.progress)
-        if saves or ends or self.progress.best.step == step:
+        if pauses:
+            self._last_saved = -1  # a checkpoint from before these events lacks their lines
+        if saves or ends or pauses or self.progress.best.step == step:
             if step % due.checkpoint_every == 0:
                 anchor = (step, self.progress.best.step)
                 self.progress = self.progress._replace(anchor=anchor)
-            self._save(soon=not (saves or ends))
+            self._save(soon=not (saves or ends or pauses), logged=True)
+        if pauses and not ends:
+            raise self._pause()
         if logs:
             self.carry = parts.program.reset(self.carry)
         if parts.clock.runs:
@@ -200,7 +207,7 @@ class Trainer:
         # After a bad step the carry is not the state between a step and its events: its key may
         # have changed, and its metrics are zero if it was logged.
         if (bad := int(self.carry.bad)) >= 0:
-            self._leave_bad_step(bad)
+            _leave_bad_step(self, bad)
         self._save()
         self.parts.checkpoints.wait()
         collectives.barrier()  # the others would end this process while it still writes
@@ -208,6 +215,15 @@ class Trainer:
             number,
             f"stopped by signal {number}; checkpoint of step {self.progress.step} made: the same "
             f"command with --workdir={self.parts.claim.run_folder} goes on",
+        )
+
+    def _pause(self) -> Paused:
+        """Waits for the checkpoint of the current step; returns the exception that ends the run."""
+        self.parts.checkpoints.wait()
+        collectives.barrier()  # as in `stop`
+        return Paused(
+            f"paused at step {self.progress.step} of {self.parts.schedule.total}: the same command "
+            f"with --workdir={self.parts.claim.run_folder} and another or no --pause_at goes on"
         )
 
     def _set_state(self, saved: Saved | None, detours: rewind.Detours) -> None:
@@ -228,6 +244,7 @@ class Trainer:
             self.progress = self.progress._replace(step=step + 1)
             return
         stops = [stop for detour in detours for stop in detour] + parts.profiler.steps
+        stops.append(parts.config.pause_at)
         steps = min(parts.clock.stride, parts.schedule.next_stop(step, stops) - step)
         self.carry = parts.feed.advance(parts.operands, self.carry, step, steps)
         self.progress = self.progress._replace(step=step + steps)
@@ -264,8 +281,13 @@ class Trainer:
         self.progress = self.progress._replace(best=best)
         _draw_figures(parts, step, state)
 
-    def _save(self, soon: bool = False) -> None:
-        """Saves a checkpoint of the current step unless there is one; `Checkpoints` has `soon`."""
+    def _save(self, soon: bool = False, logged: bool = False) -> None:
+        """Saves a checkpoint of the current step unless there is one.
+
+        Args:
+          soon: see `Checkpoints.save`.
+          logged: whether the events of the step are in the log.
+        """
         if self._last_saved == self.progress.step:
             return
         log, progress, checkpoints = self.parts.log, self.progress, self.parts.checkpoints
@@ -273,45 +295,15 @@ class Trainer:
         if not soon:
             log.sync()
             self._last_saved = progress.step
-        checkpoints.save(progress.step, self.carry, self._record(), log.text(), keep, soon)
+        record = self._record(logged)
+        checkpoints.save(progress.step, self.carry, record, log.text(), keep, soon)
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, logged: bool = False) -> dict[str, Any]:
         """Returns a checkpoint's record, the part beside the state."""
-        clock = self.parts.clock
+        clock, (name, better) = self.parts.clock, self.parts.best
         progress: LoopProgress = self.progress._replace(timed=clock.timed)
-        return progress.to_record(self.parts.identity, clock.elapsed())
-
-    def _leave_bad_step(self, bad: int) -> None:
-        """Rewinds from a step that was not finite, after which the carry did not change.
-
-        Raises:
-          TrainingError: --on_nonfinite=abort, or too many rewinds.
-        """
-        parts = self.parts
-        if parts.config.on_nonfinite == "abort":
-            self.progress = self.progress._replace(step=bad)
-            parts.checkpoints.wait()
-            folder, record, log = parts.claim.folder, self._record(), parts.log.text()
-            keep = functools.partial(nonfinite.save_bad_step, folder, record, log)
-            pair = self.carry.state, parts.feed.batch(bad)
-            error = nonfinite.abort(parts.task, *pair, bad, parts.claim.run_folder, keep)
-            collectives.barrier()  # as in `stop`
-            raise error
-        self._rewind(bad)
-
-    def _rewind(self, bad: int) -> None:
-        """Returns to the last checkpoint that was due, with a new key and without the bad batch."""
-        parts = self.parts
-        parts.checkpoints.forget()
-        detours = rewind.add_detour(self.progress.detours, bad, parts.schedule.checkpoint_every)
-        rewind.write(parts.claim.folder, detours)  # before anything of the old course is deleted
-        parts.profiler.end()
-        shapes, force = parts.program.state_shapes, parts.config.resume == "force"
-        saved, detours = resume.restore(parts.checkpoints, shapes, detours, force=force)
-        self._set_state(saved, detours)
-        parts.clock.start_lap(self.progress.step)  # repeated steps count again
-        parts.log.go_back(resume.kept_lines(saved))
-        self.sync_folder(saved)
+        metric = [name, better.__name__]
+        return progress.to_record(self.parts.identity, clock.elapsed(), metric, logged)
 
 
 def _evaluate_end(trainer: Trainer) -> summary.End:
@@ -332,6 +324,40 @@ def _evaluate_end(trainer: Trainer) -> summary.End:
     if average is not None:
         others["average/test"] = evaluate(average, test)
     return summary.End(parts.task, state, final, others, progress, parts.best)
+
+
+def _leave_bad_step(trainer: Trainer, bad: int) -> None:
+    """Rewinds from a step that was not finite, after which the carry did not change.
+
+    Raises:
+      TrainingError: --on_nonfinite=abort, or too many rewinds.
+    """
+    parts = trainer.parts
+    if parts.config.on_nonfinite == "abort":
+        trainer.progress = trainer.progress._replace(step=bad)
+        parts.checkpoints.wait()
+        folder, record, log = parts.claim.folder, trainer._record(), parts.log.text()
+        keep = functools.partial(nonfinite.save_bad_step, folder, record, log)
+        pair = trainer.carry.state, parts.feed.batch(bad)
+        error = nonfinite.abort(parts.task, *pair, bad, parts.claim.run_folder, keep)
+        collectives.barrier()  # as in `stop`
+        raise error
+    _rewind(trainer, bad)
+
+
+def _rewind(trainer: Trainer, bad: int) -> None:
+    """Returns to the last checkpoint that was due, with a new key and without the bad batch."""
+    parts = trainer.parts
+    parts.checkpoints.forget()
+    detours = rewind.add_detour(trainer.progress.detours, bad, parts.schedule.checkpoint_every)
+    rewind.write(parts.claim.folder, detours)  # before anything of the old course is deleted
+    parts.profiler.end()
+    shapes, force = parts.program.state_shapes, parts.config.resume == "force"
+    saved, detours = resume.restore(parts.checkpoints, shapes, detours, force=force)
+    trainer._set_state(saved, detours)
+    parts.clock.start_lap(trainer.progress.step)  # repeated steps count again
+    parts.log.go_back(resume.kept_lines(saved))
+    trainer.sync_folder(saved)
 
 
 def poll(request: signals.Request) -> None:

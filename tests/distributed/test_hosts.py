@@ -96,6 +96,20 @@ def test_two_processes_of_two_devices_are_one_of_four(whole):
     assert [x[2] for x in two] == pytest.approx([x[2] for x in one], rel=1e-4)
 
 
+def test_all_processes_pause_at_the_same_step(whole, tmp_path):
+    folder = tmp_path / "run"
+    assert [x[0] for x in ends(start(folder, "--fsdp", "--pause_at=25"))] == [0, 0]
+    assert Checkpoints(folder / "checkpoints").newest_record()["step"] == 25
+    assert not (folder / "summary.json").exists()
+    assert [x[0] for x in ends(start(folder, "--fsdp"))] == [0, 0]
+    one, other = (
+        json.loads((path / "summary.json").read_text(encoding="utf-8"))["state_sha256"]
+        for path in (folder, whole / "two")
+    )
+    assert one == other
+    assert losses(folder) == losses(whole / "two")
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others(victim, tmp_path):
     # More steps than are made until then, so that it is not at its end.

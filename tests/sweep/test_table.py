@@ -173,7 +173,8 @@ def test_the_flags_of_a_ledger_are_not_believed(tmp_path):
     for line in plan.lines.values():
         line["flags"] = ["--seed=7", "--sleep=100"]
     plan.write()
-    commands = driver.commands("tests.quick", trials, tmp_path)
+    options = driver.Options("local", 0, 0, 0, 0, 0, str(tmp_path))
+    commands = driver.commands("tests.quick", flags, [], options)
     assert [" ".join(c.split()[3:-1]) for c in commands] == ["--seed=0", "--seed=1"]
 
 

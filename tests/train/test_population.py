@@ -3,16 +3,18 @@
 import dataclasses
 import importlib
 import json
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.benchmarks.accelerator.short import SHORT
 from jaxdl import signals
 from jaxdl.data.batches import Dataset
-from jaxdl.errors import TrainingError
+from jaxdl.errors import TrainingError, UserError
 from jaxdl.flags import parse_flags
-from jaxdl.train import population
+from jaxdl.train import population, seats
 
 # Two seeds, and two learning rates of one of them: one program.
 SETTINGS = [["--seed=1"], ["--seed=2"], ["--seed=2", "--learning_rate=0.02"]]
@@ -60,7 +62,7 @@ def test_members_are_the_runs_alone(name, tmp_path):
         for n, outcome in enumerate(outcomes):
             mine, other = (tmp_path / f"{how}-{n}" for how in (mapping, "alone"))
             about = json.loads((mine / "environment.json").read_text("utf-8"))
-            assert about["population"] == {"members": 3, "map": mapping}
+            assert about["population"] == {"members": 3, "devices": 1, "map": mapping}
             if mapping == "sequential":
                 assert outcome["state_sha256"] == alone[n]["state_sha256"]
                 assert log(mine) == log(other)
@@ -115,10 +117,66 @@ def test_one_member_that_fails_ends_alone(tmp_path):
 def test_only_equal_data_are_shared():
     module = importlib.import_module("experiments.iris_mlp")
     data, again = (module.load(module.Config()) for _ in range(2))
-    shared = population.Shared("sequential", 3, signals.Polled())
+    shared = seats.Shared("sequential", 3, 1, signals.Polled())
     assert shared.dataset(data) is data
     assert shared.dataset(again) is data
     x = data.train["x"].copy()
     x[0] += 1
     other = Dataset(data.spec, {**data.train, "x": x}, data.validation, data.test)
     assert shared.dataset(other) is other
+
+
+def test_auto_keeps_the_faster_map():
+    """The first turn of each map compiles, and does not count."""
+    choice = population.Choice(["vmap", "sequential"])
+    turns = {"vmap": [9.0, 0.2, 0.3], "sequential": [5.0, 0.1, 0.1]}  # seconds of ten steps
+    order = []
+    for _ in range(6):
+        order.append(choice.name)
+        is_choice = choice.note(10, turns[choice.name].pop(0))
+    assert order == ["vmap", "sequential"] * 3
+    assert is_choice
+    assert choice.name == "sequential"
+    assert choice.text == (
+        "members take their steps by sequential (a step of one: vmap 20 ms, sequential 10 ms)"
+    )
+    assert not choice.note(10, 7.0)  # it stays, however long steps take
+    assert choice.name == "sequential"
+
+
+def test_one_map_is_not_timed():
+    choice = population.Choice(["devices"])
+    assert not any(choice.note(1, 1.0) for _ in range(9))
+    assert choice.text == ""
+
+
+def test_auto_has_the_bits_of_the_runs_alone_and_says_what_it_chose(tmp_path, capsys, monkeypatch):
+    """The device of these tests is one, on which both maps are the same."""
+    names = ["devices", "sequential"]
+    monkeypatch.setattr(population, "candidates", lambda *_: names)
+    few = ["--num_steps=16", "--log_every=2", "--eval_every=16"]
+    flags = [[f"--seed={n}", *few] for n in range(3)]
+    runs = [arguments("iris_mlp", tmp_path / str(n), *flags[n]) for n in range(3)]
+    together = [population.Run(*run) for run in runs]
+    outcomes = population.train(together, "auto", signals.Polled())
+    printed = capsys.readouterr().err
+    for n, outcome in enumerate(outcomes):
+        run, config = arguments("iris_mlp", tmp_path / f"alone-{n}", *flags[n])
+        if jax.device_count() == 1:  # a run alone would train on all of them
+            assert outcome["state_sha256"] == run(config)["state_sha256"]
+        about = json.loads((tmp_path / str(n) / "environment.json").read_text("utf-8"))
+        assert about["population"]["map"] in names
+        assert printed.count(f"by {about['population']['map']} ") == 3
+
+
+def test_what_auto_chooses_from():
+    class Device(NamedTuple):
+        platform: str
+
+    assert population.candidates("auto", [Device("cpu")]) == ["sequential"]
+    assert population.candidates("auto", [Device("cpu")] * 2) == ["devices", "sequential"]
+    assert population.candidates("auto", [Device("gpu")]) == ["vmap", "sequential"]
+    assert population.candidates("auto", [Device("gpu")] * 2) == ["vmap", "devices"]
+    assert population.candidates("vmap", [Device("cpu")]) == ["vmap"]
+    with pytest.raises(UserError, match="--map=all: give one of auto, vmap"):
+        population.candidates("all", [])

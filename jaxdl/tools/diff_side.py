@@ -1,0 +1,221 @@
+"""One side of `jaxdl diff`: opens a run in a process of its own, and repeats its steps on request.
+
+    python -P diff_side.py < REQUESTS
+
+The first line of REQUESTS describes the run: `folder` and flags such as `data_dir`. Each line after
+it is a request: its `do` is the name of a method of `Side`, the rest are the arguments. An answer
+is a line of JSON. The modules of the project may be those of another checkout.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Digests = dict[str, str]
+MOST_DEVICES = 64
+
+
+class Side:
+    """A run whose steps can be repeated.
+
+    Attributes:
+      step: the step that the side stands at.
+    """
+
+    def __init__(self, folder: str, **changes: str):
+        """Opens a run."""
+        from jaxdl.run.checkpoint import Checkpoints
+
+        self._checkpoints = Checkpoints(Path(folder) / "checkpoints")
+        self._record = self._checkpoints.newest_record() or {}
+        self._open(Path(folder), changes)
+
+    def _open(self, folder: Path, changes: dict[str, str]) -> None:
+        """Loads the data and builds the program."""
+        import jax
+
+        from jaxdl.distributed import sharding
+        from jaxdl.run.restore import load_data
+        from jaxdl.run.run_folder import open_run
+        from jaxdl.train import step_spec, train_step
+        from jaxdl.train.feed import open_feed
+
+        self._run = run = open_run(folder, "newest", **changes)
+        self._data = data = load_data(run)
+        mesh = sharding.mesh(run.config)
+        self._spec = spec = step_spec.step_spec(run.experiment.build, run.config, data, mesh)
+        self._program = train_step.compile_step(spec)
+        self._functions = step_spec.task_functions(spec)
+        self._numbers = step_spec.device_operands(run.config, data.spec, mesh)
+        self._key, data_key = jax.random.split(jax.random.key(run.config.seed))
+        self._feed = open_feed(self._program, spec, data.train, data_key)
+        self.step = -1
+        self._carry: Any = None
+        self._kept: tuple[int, Any] = -1, None
+
+    def about(self) -> dict[str, Any]:
+        """Returns config, data, versions and checkpoints of the run."""
+        from jaxdl import saved_config
+        from jaxdl.run import environment
+
+        config = self._run.config
+        return {
+            "config": saved_config.identity(config),
+            "data": self._data.spec.fingerprint,
+            "made_with": self._record.get("versions", {}),
+            "here": environment.versions(self._spec.mesh.size)
+            | {environment.SOURCE: environment.source_digest(config)},
+            "steps": self._checkpoints.steps(),
+            "initial": bool(getattr(config, "init_from", "")),
+            "detours": bool(self._record.get("detours")),
+        }
+
+    def stored(self, step: int) -> Digests:
+        """Returns a digest of each array in the state of a checkpoint."""
+        return self._digests(self._restored(step).state)
+
+    def go(self, step: int) -> Digests:
+        """Goes to a step by repeating all after the one that was kept; returns its digests."""
+        import jax
+        import jax.numpy as jnp
+
+        start, state = self._kept
+        carry = jax.tree.map(jnp.copy, state)  # the program donates it
+        if step > start:
+            carry = self._feed.advance(self._numbers, carry, start, step - start)
+        self.step, self._carry = step, carry
+        return self._digests(carry.state)
+
+    def begin(self, step: int) -> Digests:
+        """Goes to a checkpoint, or at step 0 to the initial state, and keeps it."""
+        if step in self._checkpoints.steps():
+            carry = self._restored(step)
+        else:
+            carry = self._program.start(self._numbers, self._key)
+        self.step, self._carry = step, carry
+        self.keep()
+        return self._digests(carry.state)
+
+    def keep(self) -> None:
+        """Keeps the state of the current step."""
+        self._kept = self.step, self._carry
+
+    def batch(self) -> Digests:
+        """Returns a digest of each array in the batch of the step that was kept."""
+        return self._digests(self._feed.batch(self._kept[0]))
+
+    def operations(self, initial: bool) -> list[list[str]]:
+        """Returns the operations of the step that was kept, or of the initial state."""
+        return [list(one) for one in _operations().operations(*self._call(initial))]
+
+    def result(self, number: int, initial: bool, path: str) -> None:
+        """Writes the first result of one of the operations to a NumPy file."""
+        function, *arguments = self._call(initial)
+        np.save(path, np.asarray(_operations().result(function, number, *arguments)))
+
+    def array(self, name: str, where: str, step: int, path: str) -> None:
+        """Writes one array to a NumPy file.
+
+        Args:
+          name: its path in the state or the batch.
+          where: state (of the current step), stored (in the checkpoint of `step`) or batch.
+          step: step of the checkpoint.
+          path: the file.
+        """
+        if where == "batch":
+            tree = self._feed.batch(self._kept[0])
+        else:
+            tree = (self._restored(step) if where == "stored" else self._carry).state
+        np.save(path, dict(_leaves(tree))[name])
+
+    def _call(self, initial: bool) -> tuple[Any, ...]:
+        """Returns the function of a step, or of the initial state, and its arguments."""
+        if initial:
+            return self._functions.init, self._numbers, self._key
+        step, carry = self._kept
+        return self._functions.step, self._numbers, carry.state, self._feed.batch(step)
+
+    def _restored(self, step: int) -> Any:
+        return self._checkpoints.restore(step, self._program.state_shapes).state
+
+    def _digests(self, tree: Any) -> Digests:
+        digests = {}
+        for name, array in _leaves(tree):
+            about = f"{array.dtype}{array.shape}".encode()
+            digests[name] = hashlib.sha256(about + array.tobytes()).hexdigest()[:16]
+        return digests
+
+
+def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
+    """Returns the arrays of a pytree with their paths, in order."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), _array(x)) for path, x in leaves
+    ]
+
+
+def _array(x: Any) -> np.ndarray:
+    import jax
+
+    is_key = hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(x) if is_key else x)
+
+
+def _operations() -> ModuleType:
+    """Imports `train/operations.py` of this checkout, which an older one may lack."""
+    name = "jaxdl_diff_operations"
+    if name not in sys.modules:
+        path = Path(__file__).parents[1] / "train" / "operations.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def use_devices(folder: str) -> None:
+    """Gives this process as many devices as a run had, if they are those of a CPU."""
+    import jax
+
+    from jaxdl.run.checkpoint import Checkpoints
+
+    record = Checkpoints(Path(folder) / "checkpoints").newest_record() or {}
+    devices = re.match(r"(\d+) x cpu$", record.get("versions", {}).get("devices", ""))
+    if devices:
+        jax.config.update("jax_num_cpu_devices", min(int(devices[1]), MOST_DEVICES))
+
+
+def main() -> None:
+    """Answers the requests on standard input until it is closed."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the project prints is no answer
+    side: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if side is None:
+                use_devices(request["folder"])
+                side, answer = Side(**request), None
+            else:
+                answer = getattr(side, request.pop("do"))(**request)
+            text = {"answer": answer}
+        except Exception as error:
+            name = type(error).__name__
+            text = {"error": str(error) if name == "UserError" else f"{name}: {error}"}
+        answers.write(json.dumps(text) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""`jaxdl diff` names the step, the layer and the pass at which two runs part."""
+
+import dataclasses
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import iris_mlp
+from experiments.benchmarks.planted_faults import Here, changed, compared, flip
+from jaxdl.__main__ import run as command
+from jaxdl.errors import UserError
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.tools import diff
+from jaxdl.train import operations
+
+CONFIG = iris_mlp.Config(num_steps=24, log_every=8, eval_every=8, checkpoint_every=8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diff") / "run"
+    iris_mlp.run(dataclasses.replace(CONFIG, workdir=str(folder)))
+    return folder
+
+
+def side(name, folder, build=None):
+    return Here(name, folder, iris_mlp, build)
+
+
+def other(folder, **changes):
+    iris_mlp.run(dataclasses.replace(CONFIG, workdir=str(folder), **changes))
+    return folder
+
+
+def test_equal_runs_are_equal(run, tmp_path):
+    text = compared(side("A", run), side("B", other(tmp_path / "again")), is_same=False)
+    assert text == (
+        "config: the same\ndata: the same\nenvironment: the same\n"
+        "states: equal at every common checkpoint, up to step 24\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "expected"),
+    [
+        ("forward", 0, "/Dense_1 (dot_general, forward)"),
+        ("forward", 23, "/Dense_1 (dot_general, forward)"),
+        ("backward", 13, "/Dense_1 ("),
+        ("update", 7, "params/Dense_1/bias: 1 of 1 numbers differ"),
+    ],
+)
+def test_changed_code_is_found_at_its_step_and_layer(run, kind, first, expected):
+    b = side("B", run, changed(iris_mlp.build, kind, "Dense_1", first))
+    comparison = compared(side("A", run), b, is_same=True)
+    assert f"equal up to step {first}, different after the next one" in comparison
+    assert expected in comparison
+    assert ", backward)" in comparison or kind != "backward"
+    replays = int(comparison.partition(" replays")[0].rpartition("(")[2])
+    assert replays <= 7  # log2(24) + 2
+
+
+def test_a_flipped_bit_is_found_in_its_array(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    step = Checkpoints(run / "checkpoints").steps()[-1]
+    name, _ = flip(copy, step, random.Random(3))
+    text = compared(side("A", run), side("B", copy), is_same=False)
+    assert (
+        f"B: its checkpoint of step {step} is not what its replay gives:\n  {name}: 1 of " in text
+    )
+
+
+def test_another_rate_differs_at_the_first_update(run, tmp_path):
+    text = compared(
+        side("A", run), side("B", other(tmp_path / "b", learning_rate=0.2)), is_same=False
+    )
+    assert text.startswith("config: learning_rate 0.1 (A) and 0.2 (B)\n")
+    assert "equal up to step 0, different after the next one" in text
+    assert "after the gradient" in text
+
+
+def test_another_seed_differs_from_the_beginning(run, tmp_path):
+    text = compared(side("A", run), side("B", other(tmp_path / "b", seed=1)), is_same=False)
+    assert "data: other bytes" in text or "data: the same" in text
+    assert "states: different from the beginning" in text
+    assert "params/Dense_0/kernel" in text
+
+
+def test_processes_answer_as_this_one_does(run, tmp_path, capsys):
+    b = other(tmp_path / "b", learning_rate=0.2)
+    here = compared(side("A", run), side("B", b), is_same=False)
+    with pytest.raises(SystemExit) as ended:
+        command(["diff", str(run), str(b)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == here
+
+
+def test_a_process_that_cannot_open_its_run_says_why(run, tmp_path):
+    with pytest.raises(UserError, match=r"B: .* is not a folder"):
+        diff.diff(diff.Place(run), diff.Place(tmp_path / "none"))
+    with pytest.raises(UserError, match="name a second run, or give --tree or --python"):
+        command(["diff", str(run)])
+    with pytest.raises(UserError, match="no_such_python cannot be started"):
+        command(["diff", str(run), "--python=no_such_python"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.float16, np.float64])
+def test_any_flipped_bit_gives_another_hash(dtype):
+    array = (np.random.default_rng(0).random(20) * 200).astype(dtype)
+    arrays = [array]
+    for bit in range(array.nbytes * 8):
+        other = array.copy()
+        other.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+        arrays.append(other)
+    with jax.enable_x64(dtype == np.float64):
+        hashes = jax.vmap(operations.hash_of_bits)(jnp.asarray(np.stack(arrays)))
+    assert len({tuple(one) for one in np.asarray(hashes).tolist()}) == len(arrays)
+
+
+def test_operations_inside_calls_have_their_layers_and_phases():
+    def loss(weights, x):
+        with jax.named_scope("first"):
+            return jax.nn.relu(x @ weights).sum()
+
+    def step(weights, x):
+        x = x * 2
+        return weights - jax.grad(loss)(weights, x)
+
+    arguments = jnp.ones((3, 2)), jnp.ones((4, 3))
+    listed = operations.operations(step, *arguments)
+    phases = [one.phase for one in listed]
+    assert phases[0] == "before the gradient"
+    assert phases[-1] == "after the gradient"
+    products = [one for one in listed if one.primitive == "dot_general"]
+    assert [(one.layer, one.phase) for one in products] == [
+        ("first", "forward"),
+        ("first", "backward"),
+    ]
+    number = listed.index(products[0])
+    np.testing.assert_array_equal(operations.result(step, number, *arguments), 6 * np.ones((4, 2)))
+    assert str(products[0]) == "first (dot_general, forward) float32[4,2]"
+
+
+def test_the_first_difference_of_lists_of_unequal_length():
+    def operation(digest, primitive="add"):
+        return operations.Operation("layer", primitive, "forward", "float32[]", digest)
+
+    a = [operation("1"), operation("2"), operation("3")]
+    b = [operation("1"), operation("9", "mul"), operation("2"), operation("4")]
+    assert diff.first_difference(a, b) == (2, 1)
+    assert diff.first_difference(a, a) is None
+    assert diff.first_difference(a, [*a[:2], operation("5")]) == (2, 2)
