@@ -23,7 +23,7 @@ def cache(tmp_path):
 
 def source(folder, number):
     path = folder / "answer.cc"
-    path.write_text(f'extern "C" int answer() {{ return {number}; }}\n')
+    path.write_text(f'extern "C" int answer() {{ return {number}; }}\n', encoding="utf-8")
     return Source(path, (), (), ("1",))
 
 
@@ -68,7 +68,7 @@ def test_an_error_of_the_compiler_is_one_line(tmp_path, cache):
 
 def test_a_compiler_that_hangs_is_given_up(tmp_path, cache, monkeypatch):
     slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     slow.chmod(0o755)
     monkeypatch.setattr(native, "COMPILERS", (str(slow),))
     monkeypatch.setattr(native, "SECONDS", 0.1)

@@ -86,7 +86,9 @@ def run(config: Config) -> dict[str, float]:
         paths = [str(Path(folder) / name) for name in ("in.npz", "out.npz")]
         np.savez(paths[0], allow_pickle=False, **given)
         script = str(Path(__file__).with_name("torch_attribution.py"))
-        done = subprocess.run([config.torch_python, script, *paths], capture_output=True, text=True)
+        done = subprocess.run(
+            [config.torch_python, script, *paths], capture_output=True, encoding="utf-8"
+        )
         if done.returncode:
             raise UserError(f"{config.torch_python}: {done.stderr.strip().splitlines()[-1]}")
         theirs = dict(np.load(paths[1], allow_pickle=False))

@@ -313,7 +313,7 @@ class Comparison:
             for side, number in zip(self._sides, numbers, strict=True):
                 path = self._folder / "result.npy"
                 side.ask("result", number=number, initial=initial, path=str(path))
-                pair.append(np.load(path))
+                pair.append(np.load(path, allow_pickle=False))
             print(f"first operation: {difference(printable(str(at[0])), *pair)}")
             return
         for side, one in zip(self._sides, at, strict=True):
@@ -334,7 +334,7 @@ class Comparison:
     def _array(self, side: Side, name: str, where: str, step: int = 0) -> np.ndarray:
         path = self._folder / "array.npy"
         side.ask("array", name=name, where=where, step=step, path=str(path))
-        array: np.ndarray = np.load(path)
+        array: np.ndarray = np.load(path, allow_pickle=False)
         return array
 
     def _go(self, step: int) -> list[Digests]:

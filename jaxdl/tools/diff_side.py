@@ -119,7 +119,9 @@ class Side:
     def result(self, number: int, initial: bool, path: str) -> None:
         """Writes the first result of one of the operations to a NumPy file."""
         function, *arguments = self._call(initial)
-        np.save(path, np.asarray(_operations().result(function, number, *arguments)))
+        np.save(
+            path, np.asarray(_operations().result(function, number, *arguments)), allow_pickle=False
+        )
 
     def array(self, name: str, where: str, step: int, path: str) -> None:
         """Writes one array to a NumPy file.
@@ -134,7 +136,7 @@ class Side:
             tree = self._feed.batch(self._kept[0])
         else:
             tree = (self._restored(step) if where == "stored" else self._carry).state
-        np.save(path, dict(_leaves(tree))[name])
+        np.save(path, dict(_leaves(tree))[name], allow_pickle=False)
 
     def _call(self, initial: bool) -> tuple[Any, ...]:
         """Returns the function of a step, or of the initial state, and its arguments."""

@@ -37,7 +37,10 @@ def lenet(trained, tmp_path):
 
 def analyzed(folder, *parts, options=FEW):
     analyze(run_folder.open_run(folder), parts, options)
-    return {part: json.loads((folder / "analysis" / f"{part}.json").read_text()) for part in parts}
+    return {
+        part: json.loads((folder / "analysis" / f"{part}.json").read_text("utf-8"))
+        for part in parts
+    }
 
 
 def refused(capsys, *arguments):
@@ -71,7 +74,7 @@ def test_predict_and_export_use_the_temperature(lenet, tmp_path, capsys):
     command(["predict", str(lenet), str(tmp_path / "x.npy"), "--calibrated", f"--output={output}"])
     np.testing.assert_allclose(np.load(output)["probabilities"], wanted, rtol=1e-4)
     command(["export", str(lenet), f"--output={tmp_path / 'e'}", "--calibrated", "--check"])
-    card = json.loads((tmp_path / "e" / "card.json").read_text())
+    card = json.loads((tmp_path / "e" / "card.json").read_text("utf-8"))
     assert card["checkpoint"]["temperature"] == t
     capsys.readouterr()
 
@@ -87,7 +90,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_temperature_of_a_stranger_is_refused(lenet, capsys, kind):
     (lenet / "analysis").mkdir()
-    (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]))
+    (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]), encoding="utf-8")
     line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
     assert ("another checkpoint" if kind == "another checkpoint" else "no temperature from") in line
     assert "jaxdl analyze" in line
@@ -226,7 +229,7 @@ def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
 
 
 def test_a_file_in_place_of_the_folder(lenet, capsys):
-    (lenet / "analysis").write_text("")
+    (lenet / "analysis").write_text("", encoding="utf-8")
     assert "cannot be written" in refused(capsys, "analyze", lenet, "errors")
 
 
