@@ -226,7 +226,7 @@ class Subject:
         Layers whose outputs are not one array with the examples first are left out.
 
         Raises:
-          UserError: the model is no Flax module.
+          UserError: the model is no Flax module, or has no such layer.
         """
         count = len(batch["index"])
         parts = []
@@ -235,7 +235,10 @@ class Subject:
             parts.append(
                 self._features({n: jnp.asarray(batch[n][rows]) for n in self.model.inputs})
             )
-        return {n: np.concatenate([np.asarray(p[n]) for p in parts]) for n in self._order if n}
+        names = [name for name in self._order if name]
+        if not names:
+            raise UserError("no layer has one output for each example")
+        return {n: np.concatenate([np.asarray(p[n]) for p in parts]) for n in names}
 
     @functools.cached_property
     def _order(self) -> list[str]:

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxdl.analysis import hessian, landscape
 from jaxdl.errors import UserError
 from jaxdl.tasks.supervised import TrainState, eval_variables, with_average
-from jaxdl.tools import analysis_pictures as pictures
+from jaxdl.tools import landscape_pictures as pictures
 from jaxdl.tools.analysis_subject import Result, Subject
 
 TOP = 5  # eigenvalues that are shown
