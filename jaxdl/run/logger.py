@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ class RunLog:
         fields = ("name", "version", "fingerprint", "source", "classes")
         dataset = {name: getattr(data, name) for name in fields}
         about = environment.describe() | {"dataset": dataset} | (more or {})
-        self._write_environment = partial(_write_environment, folder, about, config)
+        self._seat, self._about = config.seat, about
         self._write_environment()
         self._open(lines)
 
@@ -128,10 +127,17 @@ class RunLog:
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json` with its own SHA-256, so that published results can be verified."""
-        self._write_environment()  # a population may have chosen its map since
+        if self._seat:
+            self._write_environment()  # a population may have chosen its map since
         values = metrics_log.finite(values)
         text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
         files.write_text(self.folder / "summary.json", text)
+
+    def _write_environment(self) -> None:
+        """Writes `environment.json`, with the population that the run is a member of, if any."""
+        population = {"population": self._seat.describe()} if self._seat else {}
+        text = json.dumps(self._about | population, indent=2) + "\n"
+        files.write_text(self.folder / "environment.json", text)
 
     def close(self) -> None:
         """Closes all files; errors are ignored, because only `sync` promises data on disk."""
@@ -249,12 +255,6 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if problem and (folder / "summary.json").exists():
         say(f"{path} {problem}: its command, with --workdir={folder}, writes it again")
     return lines
-
-
-def _write_environment(folder: Path, about: dict[str, Any], config: RunConfig) -> None:
-    """Writes `environment.json`, with the population that the run is a member of, if any."""
-    population = {"population": config.seat.describe()} if config.seat else {}
-    files.write_text(folder / "environment.json", json.dumps(about | population, indent=2) + "\n")
 
 
 def _digest(values: dict[str, Any]) -> str:
