@@ -29,6 +29,7 @@ if QUICK not in FLAGS:  # those of the environment come last, and count
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
+MOST_MEMORY = 4 << 30  # bytes, after which a process forgets its programs
 LOOK_UP = socket.getaddrinfo
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -70,6 +71,16 @@ def _shared_programs(tmp_path_factory):
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """Frees all programs after a module of tests once they take gigabytes."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY:
+        train_step.clear_programs()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
