@@ -66,13 +66,16 @@ class Side:
         from jaxdl import saved_config
         from jaxdl.run import environment
 
-        config = self._run.config
+        config, size = self._run.config, self._spec.mesh.size
+        # An older checkout knows nothing of the libraries that compute convolutions.
+        convolves = getattr(self._program, "convolves", None)
+        more = {} if convolves is None else {"convolves": convolves}
+        here = environment.versions(size, **more)
         return {
             "config": saved_config.identity(config),
             "data": self._data.spec.fingerprint,
             "made_with": self._record.get("versions", {}),
-            "here": environment.versions(self._spec.mesh.size)
-            | {environment.SOURCE: environment.source_digest(config)},
+            "here": here | {environment.SOURCE: environment.source_digest(config)},
             "steps": self._checkpoints.steps(),
             "initial": bool(getattr(config, "init_from", "")),
             "detours": bool(self._record.get("detours")),
@@ -186,12 +189,14 @@ def _operations() -> ModuleType:
     return sys.modules[name]
 
 
-def use_devices(folder: str) -> None:
-    """Gives this process as many devices as a run had, if they are those of a CPU."""
+def set_up(folder: str) -> None:
+    """Sets this process up as that of a run, with as many devices if they are those of a CPU."""
     import jax
 
+    from jaxdl import cli
     from jaxdl.run.checkpoint import Checkpoints
 
+    cli.set_up_jax(False)
     record = Checkpoints(Path(folder) / "checkpoints").newest_record() or {}
     devices = re.match(r"(\d+) x cpu$", record.get("versions", {}).get("devices", ""))
     if devices:
@@ -207,7 +212,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             if side is None:
-                use_devices(request["folder"])
+                set_up(request["folder"])
                 side, answer = Side(**request), None
             else:
                 answer = getattr(side, request.pop("do"))(**request)
