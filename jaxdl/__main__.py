@@ -12,9 +12,8 @@ from typing import Any
 from jaxdl.cli import guard
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.tools.command_line import PREPARED, REPLACEMENTS, parser
-
-__all__ = ["PREPARED", "main", "parser", "run"]
+from jaxdl.tools.command import REPLACEMENTS
+from jaxdl.tools.command_line import parser
 
 
 def main() -> None:

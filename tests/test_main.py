@@ -25,16 +25,15 @@ def printed(arguments, capsys):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_says_what_it_does_and_has_an_example(name, capsys):
     text = printed([name, "--help"], capsys)
-    _, description, example = COMMANDS[name]
-    assert description in text
+    assert COMMANDS[name].description in text
     assert f"example:\n  jaxdl {name}" in text
-    assert example in text
+    assert COMMANDS[name].example in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_valid_command_lines(name):
-    words = [word for word in COMMANDS[name][2].split(" -- ")[0].split()[1:] if "*" not in word]
+    words = [word for word in COMMANDS[name].example.split(" -- ")[0].split()[1:] if "*" not in word]
     options, unknown = parser().parse_known_args([*words, "RUN"] if name == "report" else words)
     assert options.command == name
     assert not unknown or name == "sweep"
@@ -43,8 +42,8 @@ def test_examples_are_valid_command_lines(name):
 def test_help_lists_every_command_with_a_phrase(capsys):
     text = " ".join(printed(["--help"], capsys).split())
     assert COMMANDS.keys() == __main__.HANDLERS.keys()
-    for name, (phrase, *_) in COMMANDS.items():
-        assert f"{name} {phrase}" in text
+    for name, command in COMMANDS.items():
+        assert f"{name} {command.help}" in text
     assert "python -m experiments.NAME" in text
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdl.__main__ import PREPARED, run
+from jaxdl.__main__ import run
 from jaxdl.data import (
     archives,
     batches,
@@ -24,6 +24,7 @@ from jaxdl.data import (
 )
 from jaxdl.errors import UserError
 from jaxdl.text import characters, reviews
+from jaxdl.tools.study_commands import PREPARED
 from tests.data import official
 from tests.data.official import cifar_file, mnist_files, plays_file, reviews_file
 
