@@ -33,7 +33,9 @@ def test_help_of_a_command_says_what_it_does_and_has_an_example(name, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_valid_command_lines(name):
-    words = [word for word in COMMANDS[name].example.split(" -- ")[0].split()[1:] if "*" not in word]
+    words = [
+        word for word in COMMANDS[name].example.split(" -- ")[0].split()[1:] if "*" not in word
+    ]
     options, unknown = parser().parse_known_args([*words, "RUN"] if name == "report" else words)
     assert options.command == name
     assert not unknown or name == "sweep"

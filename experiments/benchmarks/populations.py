@@ -8,7 +8,6 @@ is the time of `alone` over that of a map in the same turn; above 1 the populati
 """
 
 import dataclasses
-import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments import cartpole_ppo, cifar_vgg, iris_mlp, mnist_lenet
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.console import say
@@ -30,18 +30,21 @@ from jaxdl.train.train_step import Epoch, LoopState, Program, compile_step
 
 
 class Case(NamedTuple):
-    """A population: flags of its experiment, members, and steps of a turn."""
+    """A population: its experiment with flags, members, and steps of a turn."""
 
+    module: Any
     flags: list[str]
     members: int
     steps: int
 
 
 CASES = {
-    "iris_mlp": Case([], 32, 2000),
-    "mnist_lenet": Case(["--dataset=embedded"], 8, 20),
-    "cartpole_ppo": Case([], 16, 10),
-    "cifar_vgg": Case(["--dataset=embedded", "--width_multiplier=0.25", "--batch_size=64"], 4, 3),
+    "iris_mlp": Case(iris_mlp, [], 32, 2000),
+    "mnist_lenet": Case(mnist_lenet, ["--dataset=embedded"], 8, 20),
+    "cartpole_ppo": Case(cartpole_ppo, [], 16, 10),
+    "cifar_vgg": Case(
+        cifar_vgg, ["--dataset=embedded", "--width_multiplier=0.25", "--batch_size=64"], 4, 3
+    ),
 }
 
 
@@ -71,7 +74,7 @@ class Member:
 
 def members(name: str, devices: list[jax.Device]) -> list[Member]:
     """Returns the members of a case at their first steps, spread over devices."""
-    module: Any = importlib.import_module(f"experiments.{name}")
+    module = CASES[name].module
     config = parse_flags(module.Config, CASES[name].flags)
     assert config is not None
     data = module.load(config)
