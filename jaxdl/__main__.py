@@ -246,7 +246,8 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _diff(options: argparse.Namespace) -> None:
-    from jaxdl.tools.diff import Place, diff
+    from jaxdl.tools.diff import diff
+    from jaxdl.tools.diff_process import Place
 
     if options.other is None and not (options.tree or options.python):
         raise UserError(

@@ -6,153 +6,20 @@ digests of the arrays, so that the first step after which the states differ is f
 Of this step the operations are compared one by one.
 """
 
-import contextlib
-import json
-import math
-import os
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxdl.errors import UserError, printable, shortened
+from jaxdl.errors import UserError, printable
+from jaxdl.tools.diff_process import Place, Side
+from jaxdl.tools.differences import difference, differing_entries, first_difference
 from jaxdl.train.operations import Operation
 
 Digests = dict[str, str]
 MOST_NAMES = 5  # names of arrays in a line
-SCRIPT = Path(__file__).with_name("diff_side.py")
-
-
-class Place(NamedTuple):
-    """Place where a run is opened.
-
-    Attributes:
-      folder: the run folder.
-      tree: folder of the checkout that opens it; empty for this one.
-      python: the interpreter; empty for this one.
-      data_dir: folder of its data; empty for that of its config.
-    """
-
-    folder: Path
-    tree: str = ""
-    python: str = ""
-    data_dir: str = ""
-
-
-class Side:
-    """The process that repeats the steps of one run."""
-
-    def __init__(self, name: str, place: Place):
-        """Starts the process, whose first answer tells that it has opened the run.
-
-        Args:
-          name: name of the side for messages: A or B.
-          place: where the run is opened.
-
-        Raises:
-          UserError: the process cannot be started.
-        """
-        self.name = name
-        tree = Path(place.tree or Path(__file__).parents[2]).absolute()
-        python = place.python or sys.executable
-        try:
-            self._process = subprocess.Popen(
-                [python, "-P", str(SCRIPT)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                encoding="utf-8",
-                env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), os.getcwd()))},
-            )
-        except OSError as error:
-            raise UserError(f"{python} cannot be started ({error.strerror})") from error
-        flags = {"data_dir": place.data_dir} if place.data_dir else {}
-        self._write({"folder": str(place.folder.absolute()), **flags})
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        """Calls a method of `diff_side.Side`, and returns its answer."""
-        self.send(do, **arguments)
-        return self.answer()
-
-    def send(self, do: str, **arguments: Any) -> None:
-        """Asks for a call of a method of `diff_side.Side`, without waiting for it."""
-        self._write({"do": do} | arguments)
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.wait()
-
-    def _write(self, request: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `answer` says so
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        """Returns the answer to what was sent.
-
-        Raises:
-          UserError: the process refuses the request, or has ended.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError(
-                f"the process of {self.name} has ended (status {self._process.wait()}): see the "
-                "lines above"
-            )
-        answer = json.loads(line)
-        if "error" in answer:
-            raise UserError(f"{self.name}: {answer['error']}")
-        return answer["answer"]
-
-
-class Difference(NamedTuple):
-    """Difference of two arrays.
-
-    Attributes:
-      name: the array.
-      differing: how many of the numbers differ.
-      size: number of numbers.
-      largest: largest absolute difference.
-      scale: largest absolute value of both.
-    """
-
-    name: str
-    differing: int
-    size: int
-    largest: float
-    scale: float
-
-    def __str__(self) -> str:
-        if math.isnan(self.largest):
-            return f"{self.name}: shapes or types differ"
-        return (
-            f"{self.name}: {self.differing} of {self.size} numbers differ, by up to "
-            f"{self.largest:.3g} (largest value {self.scale:.3g})"
-        )
-
-
-def difference(name: str, a: np.ndarray, b: np.ndarray) -> Difference:
-    """Measures how two arrays differ, bit by bit.
-
-    >>> str(difference("x", np.float32([1, 2]), np.float32([1, 2.5])))
-    'x: 1 of 2 numbers differ, by up to 0.5 (largest value 2.5)'
-    """
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return Difference(name, max(a.size, b.size), max(a.size, b.size), math.nan, math.nan)
-    width = max(a.dtype.itemsize, 1)
-    bits_a, bits_b = (np.frombuffer(x.tobytes(), np.uint8).reshape(x.size, width) for x in (a, b))
-    differing = (bits_a != bits_b).any(axis=1)
-    x, y = (v.astype(np.float64).ravel() for v in (a, b))
-    gap = np.abs(x - y)[differing]
-    values = np.abs(np.concatenate([x, y]))
-    largest = float(np.nanmax(gap, initial=0.0))
-    return Difference(name, int(differing.sum()), a.size, largest, float(values.max(initial=0.0)))
 
 
 def diff(a: Place, b: Place) -> bool:
@@ -222,12 +89,12 @@ class Comparison:
         a, b = self._about
         lines = []
         configs = ({n: str(v) for n, v in one["config"].items()} for one in (a, b))
-        lines.append(f"config: {_differing(next(configs), next(configs)) or 'the same'}")
+        lines.append(f"config: {differing_entries(next(configs), next(configs)) or 'the same'}")
         lines.append(f"data: {'the same' if a['data'] == b['data'] else 'other bytes'}")
-        here = _differing(a["here"], b["here"])
+        here = differing_entries(a["here"], b["here"])
         lines.append(f"environment: {here or 'the same'}")
         for side, about in zip(self._sides, self._about, strict=True):
-            if changed := _differing(about["made_with"], about["here"], "then", "now"):
+            if changed := differing_entries(about["made_with"], about["here"], "then", "now"):
                 lines.append(f"{side.name} was made in another environment: {changed}")
         return [printable(line) for line in lines]
 
@@ -345,41 +212,3 @@ class Comparison:
         for side in self._sides:  # both work at once
             side.send(do, **arguments)
         return [side.answer() for side in self._sides]
-
-
-def first_difference(
-    a: list[Operation], b: list[Operation]
-) -> tuple[int | None, int | None] | None:
-    """Finds the first operation of each list whose results the other one lacks.
-
-    If both lists have the same operations, they are compared in order.
-
-    Returns:
-      Their positions; None for a list that has no such operation, and for both if no results
-      differ.
-    """
-    if [one[:4] for one in a] == [one[:4] for one in b]:
-        pairs = enumerate(zip(a, b, strict=True))
-        number = next((n for n, (x, y) in pairs if x.digests != y.digests), None)
-        return None if number is None else (number, number)
-    results = [{digest for one in many for digest in one.digests.split()} for many in (a, b)]
-    first = next((n for n, one in enumerate(a) if set(one.digests.split()) - results[1]), None)
-    second = next((n for n, one in enumerate(b) if set(one.digests.split()) - results[0]), None)
-    return None if first is None and second is None else (first, second)
-
-
-def _differing(a: dict[str, str], b: dict[str, str], here: str = "A", there: str = "B") -> str:
-    """Text with the entries in which two dicts differ.
-
-    >>> _differing({"jax": "0.10.2", "numpy": "2.3"}, {"jax": "0.12.0", "numpy": "2.3"})
-    'jax 0.10.2 (A) and 0.12.0 (B)'
-    """
-    names = [name for name in dict.fromkeys((*a, *b)) if a.get(name) != b.get(name)]
-    return ", ".join(
-        f"{name} {_short(a.get(name))} ({here}) and {_short(b.get(name))} ({there})"
-        for name in names
-    )
-
-
-def _short(text: str | None) -> str:
-    return shortened(text[:12] if text and len(text) == 64 else text or "none")

@@ -77,7 +77,6 @@ class Side:
             "made_with": self._record.get("versions", {}),
             "here": here | {environment.SOURCE: environment.source_digest(config)},
             "steps": self._checkpoints.steps(),
-            "initial": bool(getattr(config, "init_from", "")),
             "detours": bool(self._record.get("detours")),
         }
 
@@ -101,6 +100,13 @@ class Side:
         """Goes to a checkpoint, or at step 0 to the initial state, and keeps it."""
         if step in self._checkpoints.steps():
             carry = self._restored(step)
+        elif "init_sha256" in self._record.get("identity", {}):
+            from jaxdl.errors import UserError
+
+            raise UserError(
+                "it began with the weights of --init_from, and its checkpoint of step 0 is gone: "
+                "only runs with a common checkpoint of equal states can be repeated from there"
+            )
         else:
             carry = self._program.start(self._numbers, self._key)
         self.step, self._carry = step, carry

@@ -20,10 +20,11 @@ from jaxdl.train.events import EventSchedule, Profiler
 from jaxdl.train.feed import open_feed
 from jaxdl.train.hooks import Best, Figures
 from jaxdl.train.initial import Source
+from jaxdl.train.run_parts import Parts
 from jaxdl.train.step_spec import StepSpec, build_task, device_operands
 from jaxdl.train.stopwatch import Stopwatch
 from jaxdl.train.train_step import LoopState, compile_step
-from jaxdl.train.trainer import Parts, Trainer
+from jaxdl.train.trainer import Trainer
 
 
 # Long: it creates each part of a run once, in the order in which the parts must be opened.

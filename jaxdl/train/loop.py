@@ -29,8 +29,8 @@ from jaxdl.train import averaging, initial
 from jaxdl.train.begin import begin_run
 from jaxdl.train.evaluate import metric_names
 from jaxdl.train.hooks import Best, Figures, FinalEval, no_figures, no_final_eval
+from jaxdl.train.run_parts import poll
 from jaxdl.train.step_spec import StepSpec, step_spec
-from jaxdl.train.trainer import poll
 
 
 def train(

@@ -9,58 +9,26 @@ the run. The work is done in neighbouring modules: `train_step` (the compiled st
 
 import functools
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdl import memory, metrics, saved_config, signals
-from jaxdl.config import RunConfig
-from jaxdl.console import Training, say
+from jaxdl.console import say
 from jaxdl.data import batches
-from jaxdl.data.batches import Dataset
 from jaxdl.distributed import collectives
 from jaxdl.errors import Paused
-from jaxdl.run import logger, pictures, workdir
-from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run import pictures, workdir
 from jaxdl.run.checkpoint_record import Saved
-from jaxdl.run.workdir import Claim
-from jaxdl.task import State, Task
+from jaxdl.task import State
 from jaxdl.train import averaging, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
-from jaxdl.train.events import EventSchedule, Profiler
-from jaxdl.train.feed import Feed
-from jaxdl.train.hooks import Best, Figures, FinalEval
+from jaxdl.train.events import EventSchedule
+from jaxdl.train.hooks import FinalEval
 from jaxdl.train.resume import LoopProgress
-from jaxdl.train.step_spec import Operands, StepSpec
-from jaxdl.train.stopwatch import Stopwatch
-from jaxdl.train.train_step import LoopState, Program
-
-
-class Parts(NamedTuple):
-    """The parts of a run that its steps do not change."""
-
-    config: RunConfig
-    spec: StepSpec
-    program: Program
-    operands: Operands
-    task: Task
-    start: Callable[[], LoopState]  # state at step 0
-    feed: Feed
-    data: Dataset
-    best: Best
-    figures: Figures
-    schedule: EventSchedule
-    identity: resume.Identity
-    claim: Claim
-    request: signals.Request
-    clock: Stopwatch
-    profiler: Profiler
-    checkpoints: Checkpoints
-    log: logger.RunLog
-    bar: Training
-    speed: Callable[[float], dict[str, float]]  # steps per second -> rates
+from jaxdl.train.run_parts import Parts, draw_figures, is_out_of_patience, poll
+from jaxdl.train.train_step import LoopState
 
 
 class Trainer:
@@ -157,7 +125,7 @@ class Trainer:
         ends = False
         if evaluates:
             self._evaluate_validation()
-            ends = _is_out_of_patience(parts, self.progress)
+            ends = is_out_of_patience(parts, self.progress)
         if pauses:
             self._last_saved = -1  # a checkpoint from before these events lacks their lines
         if saves or ends or pauses or self.progress.best.step == step:
@@ -279,7 +247,7 @@ class Trainer:
         sign, margin = 1.0 if better is max else -1.0, parts.config.min_improvement
         best = self.progress.best.update(step, values[name], sign, margin)
         self.progress = self.progress._replace(best=best)
-        _draw_figures(parts, step, state)
+        draw_figures(parts, step, state)
 
     def _save(self, soon: bool = False, logged: bool = False) -> None:
         """Saves a checkpoint of the current step unless there is one.
@@ -358,32 +326,3 @@ def _rewind(trainer: Trainer, bad: int) -> None:
     parts.clock.start_lap(trainer.progress.step)  # repeated steps count again
     parts.log.go_back(resume.kept_lines(saved))
     trainer.sync_folder(saved)
-
-
-def poll(request: signals.Request) -> None:
-    """Raises `signals.StopRequested` if a signal came; on all processes at the same step."""
-    if jax.process_count() == 1:
-        request.poll()
-        return
-    # Not stored in the request: a signal that comes meanwhile waits for the next poll.
-    number = collectives.all_max(request.number)
-    if number is not None:
-        raise signals.StopRequested(number)
-
-
-def _draw_figures(parts: Parts, step: int, state: State) -> None:
-    """Writes the experiment's figures of a state to plots/ and TensorBoard."""
-    for title, picture in parts.figures(parts.task, state).items():
-        path = parts.claim.folder / "plots" / title / f"{step:07}.png"
-        pictures.picture(picture._replace(caption=f"Step {step}: {picture.caption}"), path)
-        parts.log.picture(path, step, title)
-
-
-def _is_out_of_patience(parts: Parts, progress: LoopProgress) -> bool:
-    """Returns True after --patience evaluations without an improvement that counts."""
-    best, patience = progress.best, parts.config.patience
-    evaluations = (progress.step - best.since) // parts.schedule.eval_every
-    ends = 0 < patience <= evaluations
-    if ends:
-        say(f"--patience={patience}: no better {parts.best[0]} since step {best.step}")
-    return ends
