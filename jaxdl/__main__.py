@@ -143,7 +143,8 @@ def _analyze(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from jaxdl.tools.export_run import Options, export
+    from jaxdl.tools.export_parts import Options
+    from jaxdl.tools.export_run import export
 
     formats = tuple(filter(None, options.format.split(",")))
     names = ("dtype", "quantize", "calibrated", "check", "split")

@@ -14,8 +14,7 @@ from jaxdl.__main__ import run as command
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.export import card, folder
 from jaxdl.run import logger
-from jaxdl.tools import export_run as exporting
-from jaxdl.tools import latency, latency_side
+from jaxdl.tools import export_check, latency, latency_side
 from tests.export.models import train
 from tests.small import DESCRIBED
 from tests.small import Config as SmallConfig
@@ -79,7 +78,7 @@ def test_the_folder_must_be_new(run, exported):
 
 def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
     found = iter([0.0, 1e-3, 1e-3, 1e-5])  # of the weights, both batch sizes, and of the run itself
-    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
+    monkeypatch.setattr(export_check.check, "error", lambda outputs, expected: next(found))
     with pytest.raises(TrainingError, match="differs by more than 1e-05"):
         command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
     assert not list(tmp_path.iterdir())
@@ -87,7 +86,7 @@ def test_a_failed_check_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_an_export_may_be_as_inexact_as_the_run_itself(run, tmp_path, monkeypatch, capsys):
     found = iter([0.0, 1e-3, 0.0, 3e-4])
-    monkeypatch.setattr(exporting.check, "error", lambda outputs, expected: next(found))
+    monkeypatch.setattr(export_check.check, "error", lambda outputs, expected: next(found))
     command(["export", str(run), f"--output={tmp_path / 'it'}", "--check"])
     assert "the run itself, batch sizes (1, 77): largest relative error 3.0e-04" in (
         capsys.readouterr().out
@@ -117,9 +116,9 @@ def test_files_of_weights_are_read_back(run, tmp_path, monkeypatch, capsys, form
     words = ["export", str(run), f"--format={form}", "--check"]
     command([*words, f"--output={tmp_path / 'a'}"])
     assert f"{name}, read back: largest relative error 0.0e+00" in capsys.readouterr().out
-    read = exporting.tensor_file.read
+    read = export_check.tensor_file.read
     monkeypatch.setattr(
-        exporting.tensor_file, "read", lambda path: {n: 2 * a for n, a in read(path).items()}
+        export_check.tensor_file, "read", lambda path: {n: 2 * a for n, a in read(path).items()}
     )
     with pytest.raises(TrainingError, match=f"{name}, read back: .*error 1.0e.00, more than 1e-06"):
         command([*words, f"--output={tmp_path / 'b'}"])
