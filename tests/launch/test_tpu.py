@@ -1,173 +1,16 @@
-"""The shell scripts, against stand-ins for what a laptop has not: they check what they are told."""
+"""The script for a TPU slice, against stand-ins for gcloud and for the workers."""
 
-import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from jaxdl.run import logger
+from tests.launch.scripts import LAUNCH, launch
 
-ROOT = Path(__file__).parents[1]
-LAUNCH = ROOT / "launch"
-SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
-
-
-@pytest.fixture
-def stand_ins(tmp_path, monkeypatch):
-    """Writes programs that are found before all others; they log into `said` in their folder."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("STAND_INS", str(folder))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-    def write(**programs):
-        for name, text in programs.items():
-            path = folder / name.replace("_", "-")
-            path.write_text(f"#!/usr/bin/env bash\nset -eu\n{text}", encoding="utf-8")
-            path.chmod(0o755)
-        return folder
-
-    return write
-
-
-def launch(script, *arguments, **options):
-    command = ["bash", str(LAUNCH / script), *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, **options)
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_shellcheck(path):
-    found = subprocess.run(["shellcheck", str(path)], capture_output=True, encoding="utf-8")
-    assert found.returncode == 0, found.stdout
-    assert os.access(path, os.X_OK) or path.suffix == ".sbatch"
-
-
-def test_a_sweep_from_the_shell(stand_ins):
-    stand_ins()
-    found = launch("sweep.sh", "tests.quick", "--seed=0..1", "--workdir=/sweep", "--dry_run")
-    assert found.stdout.splitlines() == [
-        f"python -m tests.quick --seed={n} --workdir=/sweep/trials/seed={n}" for n in range(2)
-    ]
-
-
-GPUS = 'echo "GPU 0: A (UUID: a)"; echo "GPU 1: A (UUID: b)"'
-PYTHON = """
-if [ "$1" = -c ]; then exec {real} "$@"; fi
-echo "$CUDA_VISIBLE_DEVICES $*" >> "$STAND_INS/said"
-case "$*" in *--wait*) exec {real} "$STAND_INS/wait.py" ;; *--process_id=1*) exit 3 ;; esac
-"""
-WAIT = """
-import os, signal, time
-
-def stop(number, frame):
-    time.sleep(0.3)
-    with open(os.environ["STAND_INS"] + "/said", "a") as file:
-        file.write("checkpoint\\n")
-    os._exit(128 + number)
-
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, stop)
-with open(os.environ["STAND_INS"] + "/said", "a") as file:
-    file.write("waits\\n")
-time.sleep(60)
-"""
-
-
-def test_a_process_for_each_gpu(stand_ins):
-    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
-    found = launch("gpu.sh", "experiments.cifar_vgg", "--batch_size=64")
-    said = sorted((folder / "said").read_text(encoding="utf-8").splitlines())
-    port = said[0].partition("localhost:")[2].partition(" ")[0]
-    assert int(port) > 0
-    assert said == [
-        f"{n} -m experiments.cifar_vgg --batch_size=64 --coordinator=localhost:{port} "
-        f"--num_processes=2 --process_id={n}"
-        for n in range(2)
-    ]
-    assert found.returncode == 3
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_reaches_the_processes_of_all_gpus(number, stand_ins):
-    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi=GPUS)
-    (folder / "wait.py").write_text(WAIT, encoding="utf-8")
-    words = ["bash", str(LAUNCH / "gpu.sh"), "experiments.cifar_vgg", "--wait"]
-    process = subprocess.Popen(words, start_new_session=True)
-    while (
-        not (folder / "said").exists()
-        or (folder / "said").read_text(encoding="utf-8").count("waits") < 2
-    ):
-        time.sleep(0.02)
-    os.killpg(process.pid, number)  # as a terminal sends Ctrl-C, to all of its group
-    assert process.wait(timeout=60) == 128 + number
-    assert (folder / "said").read_text(encoding="utf-8").count("checkpoint") == 2
-
-
-def test_one_gpu_needs_no_other_process(stand_ins, monkeypatch):
-    folder = stand_ins(python=PYTHON.format(real=sys.executable), nvidia_smi="exit 9")
-    assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 2
-    for chosen in ("5", ""):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        assert launch("gpu.sh", "experiments.cifar_vgg").returncode == 0
-    said = (folder / "said").read_text(encoding="utf-8").splitlines()
-    assert said == ["5 -m experiments.cifar_vgg", " -m experiments.cifar_vgg"]
-
-
-SRUN = """
-test "$1" = --kill-on-bad-exit=0
-shift
-test "$SRUN_CPUS_PER_TASK" = 1
-pids=()
-trap 'kill -TERM "${pids[@]}"' TERM
-for n in 0 1; do
-  SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2 SLURM_PROCID=$n SLURM_LOCALID=$n \
-    SLURM_STEP_NODELIST=localhost "$@" &
-  pids+=($!)
-done
-worst=0
-for pid in "${pids[@]}"; do
-  while true; do
-    code=0; wait "$pid" || code=$?
-    kill -0 "$pid" 2> /dev/null || break
-  done
-  [ "$code" -le "$worst" ] || worst=$code
-done
-exit "$worst"
-"""
-FLAGS = ["--eval_every=30", "--checkpoint_every=20", "--log_every=10"]
-
-
-def test_slurm_runs_it_on_its_tasks_and_goes_on_after_its_time(stand_ins, tmp_path, monkeypatch):
-    folder = stand_ins(srun=SRUN, scontrol='echo "$*" >> "$STAND_INS/said"; exit 1')
-    # The number decides on the port on which processes meet.
-    monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    words = ["bash", str(LAUNCH / "slurm.sbatch"), "tests.small", *FLAGS]
-    run = tmp_path / "runs" / f"slurm-{os.getpid()}"
-    first = subprocess.Popen([*words, "--num_epochs=1000"], cwd=tmp_path, stderr=subprocess.PIPE)
-    while not logger.read_metrics(run):
-        assert first.poll() is None
-        time.sleep(0.05)
-    first.send_signal(signal.SIGUSR1)
-    said = first.communicate(timeout=120)[1].decode()
-    assert first.returncode == 143, said
-    assert (folder / "said").read_text(encoding="utf-8") == f"requeue {os.getpid()}\n"
-    assert "error: not queued again" in said
-    assert json.loads((run / "environment.json").read_text(encoding="utf-8"))["processes"] == 2
-    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["num_epochs"] == 1000
-    assert "checkpoint of step" in said
-
-
-def test_slurm_without_an_experiment():
-    assert launch("slurm.sbatch").returncode == 2
-
+# Scripts are killed by their arguments, so each process of tests has a bucket of its own.
+BUCKET = f"gs://b{os.getpid()}"
 
 # A slice of two workers, each with a home folder; it is taken away once, where `preempt` says so.
 GCLOUD = """
@@ -192,7 +35,7 @@ case "$*" in
       WAITING_FOR_RESOURCES) echo PROVISIONING > "$work/state" ;;
       PROVISIONING) echo ACTIVE > "$work/state" ;;
       ACTIVE) if [ -e "$work/preempt" ] && [ -e "$work/bucket/mine/step" ]; then
-        pkill -KILL -f 'tpu_worker.sh mine gs://b'; rm "$work/preempt"
+        pkill -KILL -f 'tpu_worker.sh mine @BUCKET@ '; rm "$work/preempt"
         echo SUSPENDED > "$work/state"; fi ;;
     esac ;;
   "compute tpus queued-resources delete mine --force --quiet --zone=z --project=p")
@@ -206,15 +49,15 @@ case "$*" in
     done ;;
   "compute tpus tpu-vm scp "*" mine:jaxdl.tgz --worker=all --zone=z --project=p")
     for n in 0 1; do cp "$5" "$work/home-$n/jaxdl.tgz"; done ;;
-  "storage ls gs://b/mine")
+  "storage ls @BUCKET@/mine")
     test -d "$work/bucket/mine" || {
       echo "ERROR: One or more URLs matched no objects." >&2; exit 1; } ;;
-  "storage rsync --recursive gs://b/mine runs/mine") cp -r "$work/bucket/mine/." runs/mine ;;
-  "storage rsync --recursive --delete-unmatched-destination-objects runs/mine gs://b/mine")
+  "storage rsync --recursive @BUCKET@/mine runs/mine") cp -r "$work/bucket/mine/." runs/mine ;;
+  "storage rsync --recursive --delete-unmatched-destination-objects runs/mine @BUCKET@/mine")
     mkdir -p "$work/bucket"; rm -rf "$work/bucket/mine"; cp -r runs/mine "$work/bucket/mine" ;;
   *) echo "gcloud: what is $*?" >&2; exit 1 ;;
 esac
-"""
+""".replace("@BUCKET@", BUCKET)
 CURL = """
 case "$*" in
   *" http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number")
@@ -257,7 +100,7 @@ SLEEP = """case "$1" in 600) exec /bin/sleep 5 ;; *) exec /bin/sleep 0.05 ;; esa
 def tpu(stand_ins, monkeypatch, tmp_path):
     folder = stand_ins(gcloud=GCLOUD, curl=CURL, python3=PYTHON3, sleep=SLEEP, pgrep=PGREP)
     about = {"ZONE": "z", "PROJECT": "p", "TYPE": "v4-16", "VERSION": "base", "SPOT": "1"}
-    for name, value in (about | {"BUCKET": "gs://b", "REVISION": "rsync"}).items():
+    for name, value in (about | {"BUCKET": BUCKET, "REVISION": "rsync"}).items():
         monkeypatch.setenv(name, value)
 
     def said():
@@ -336,7 +179,7 @@ def test_a_copy_that_fails_is_said(there, tmp_path):
     (tmp_path / "fail-storage-rsync---recursive---delete").write_text("always", encoding="utf-8")
     found = run_it()
     assert found.returncode == 1
-    assert "was not copied to gs://b/mine" in found.stdout
+    assert f"was not copied to {BUCKET}/mine" in found.stdout
 
 
 def pythons(said):
@@ -368,7 +211,7 @@ def test_a_second_call_waits_for_the_run_that_is_there(there, tmp_path):
 
 def test_a_worker_that_began_anew_is_started_again(there, tmp_path):
     process = begun(there, tmp_path)
-    subprocess.run(["pkill", "-KILL", "-f", "tpu_worker.sh mine gs://b"], check=True)
+    subprocess.run(["pkill", "-KILL", "-f", f"tpu_worker.sh mine {BUCKET} "], check=True)
     (tmp_path / "slow").unlink()
     assert process.wait(timeout=60) == 0
     assert pythons(there) == 4
