@@ -57,7 +57,10 @@ def report(folder: Path, picture: Path) -> None:
     done = [line for line in lines if line["value"] is not None]
     metrics = {line["metric"] for line in done}
     if len(metrics) > 1:
-        raise UserError(f"{folder} has trials of several metrics ({', '.join(sorted(metrics))})")
+        raise UserError(
+            f"{folder} has trials of several metrics ({', '.join(sorted(metrics))}): name those of "
+            "one metric, as runs in its trials/"
+        )
     metric, searches = next(iter(metrics), "validation"), searched.is_search(lines)
     largest = not done or done[0]["better"] == "max"
     names = _differing(lines)
