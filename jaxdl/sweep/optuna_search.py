@@ -27,7 +27,7 @@ from jaxdl.sweep.study import (
 )
 
 JOURNAL = "optuna.log"
-FILES = (JOURNAL, f"{JOURNAL}.lock")
+LOCK = f"{JOURNAL}.lock"  # how the names of Optuna's locks begin, which a kill leaves behind
 DRAWS = 10  # combinations that are drawn before the first is suggested
 
 
@@ -82,8 +82,8 @@ def _model(study: Study) -> Any:
     largest = is_larger_better(metrics, study.names)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the driver prints each trial itself
     folder = study.book.folder
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / JOURNAL, *folder.glob(f"{LOCK}*")):
+        path.unlink(missing_ok=True)
     return optuna.create_study(
         study_name=folder.name,
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),

@@ -120,6 +120,19 @@ def test_a_driver_that_was_killed_asks_for_the_same_trials(tmp_path, monkeypatch
     ]
 
 
+def test_locks_that_a_killed_driver_left_are_deleted(tmp_path):
+    """Optuna's lock is a link to the journal, which it renames before it deletes it."""
+    folder = tmp_path / "sweep"
+    search(folder, RANGE, "--random=12")
+    for name in ("optuna.log.lock", "optuna.log.lock4ec1.rename"):
+        (folder / name).symlink_to(folder / "optuna.log")
+    search(folder, RANGE, "--random=12")
+    assert [path.name for path in folder.glob("optuna*")] == ["optuna.log"]
+    (folder / "optuna.log.txt").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        search(folder, RANGE, "--random=12")
+
+
 def test_more_trials_go_on_from_fewer(tmp_path):
     search(tmp_path, RANGE, "--random=14")
     before = rates(tmp_path)
