@@ -109,7 +109,7 @@ def _plot(
 def _current(line: Line) -> Line:
     """Current state of a trial; the ledger may be out of date if its driver was killed."""
     state = line["state"]
-    if state == "done" or (state == "running" and not ledger.is_running(line)):
+    if state in ("done", "paused") or (state == "running" and not ledger.is_running(line)):
         state = "stopped"
     return outcome.result(line) or {"state": state, "value": None}
 
