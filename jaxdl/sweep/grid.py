@@ -195,7 +195,8 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
         if len(combinations) == draws:
             return combinations
     raise UserError(
-        f"--random={draws}: there are only {len(combinations)} combinations: leave it out"
+        f"there are only {len(combinations)} combinations to draw {draws} from: leave --random "
+        "out, and --search=optuna, to run them all"
     )
 
 

@@ -176,6 +176,12 @@ def test_no_trial_with_a_value_ends_the_search(tmp_path):
         (["--random=3", RANGE, "--min_steps=2"], "--min_steps has no meaning for --search=optuna"),
         (["--random=3", RANGE, "--engine=slurm"], "--engine=slurm ends when they are submitted"),
         (["--random=3", "--seed=0..2"], "no flag has values to draw from"),
+        (
+            ["--random=12", "--how=well,badly"],
+            "only 2 combinations to draw 10 from: leave",
+        ),
+        (["--random=1", RANGE, "--min_improvement=0..1.1e9"], "--min_improvement=11"),
+        (["--random=1", RANGE, "--how=well,oops"], "--how=oops: choose one of"),
     ],
 )
 def test_a_search_that_cannot_be_writes_nothing(tmp_path, flags, message):

@@ -357,6 +357,10 @@ def test_trials_that_were_never_evaluated_cannot_be_ranked(tmp_path, here):
             ["--search=pbt", "--min_steps=5", "--l2=1e-4..1:log", "--random=3", "--patience=2"],
             "leave --patience out",
         ),
+        (
+            ["--search=pbt", "--min_steps=5", "--min_improvement=1..1.1e9", "--random=2"],
+            "--min_improvement=11",
+        ),
         (["--search=guess", "--min_steps=5"], "invalid choice"),
     ],
 )
