@@ -167,6 +167,7 @@ def commands(experiment: str, flags: list[str], fixed: list[str], options: Optio
     folder = sweep_folder(experiment, flags, fixed, options)
     study = study_of(folder, experiment, flags, trials, options)
     search.check(study)
+    study.book.lines = {name: study.line(name) for name in study.names}  # without copies
     targets = next(search.rounds(study))
     for name, step in targets.items():
         study.book.pause(name, step)

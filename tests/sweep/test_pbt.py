@@ -113,6 +113,21 @@ def test_the_same_command_runs_nothing(done, here):
     assert {name: line["starts"] for name, line in lines(done).items()} == before
 
 
+def test_a_dry_run_copies_nothing(done, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    shutil.copytree(done, folder)
+    gone = folder / "trials" / copies(folder)[0]["trial"]
+    shutil.rmtree(gone)
+    part = gone.with_name(f".{gone.name}.part")  # another driver makes the copy
+    part.mkdir()
+    search(folder, *POPULATION, "--dry_run")
+    text = capsys.readouterr().out.splitlines()
+    assert len(text) == 4
+    assert all(" --pause_at=20 " in line for line in text)
+    assert part.exists()
+    assert not gone.exists()
+
+
 def states(folder):
     """Lineage, step, state and bits of each trial."""
     found = {}
