@@ -45,9 +45,9 @@ def pbt(study: Study) -> Rounds:
         copies = _copies(study, members, generation, step)
         if not copies:
             yield dict.fromkeys(members, step)
-            states = [study.line(name)["state"] for name in members]
-            if "paused" not in states:
-                if "done" not in states:
+            left = _left(study, members, step)
+            if all(study.line(members[n])["state"] == "failed" for n in left):
+                if len(left) == len(members):
                     raise none_left(members)
                 return
             copies = _choose(study, members, generation, step)
@@ -192,6 +192,12 @@ def _copies(study: Study, members: list[str], generation: int, step: int) -> lis
     return copies
 
 
+def _left(study: Study, members: list[str], step: int) -> list[int]:
+    """Returns the numbers of the members that do not end by a step, or have failed."""
+    lines = [study.line(name) for name in members]
+    return [n for n, line in enumerate(lines) if line["state"] != "done" or line["step"] > step]
+
+
 def _choose(study: Study, members: list[str], generation: int, step: int) -> list[Line]:
     """Returns the new trials of a generation, which all members have come to.
 
@@ -201,7 +207,7 @@ def _choose(study: Study, members: list[str], generation: int, step: int) -> lis
       generation: number of the generation, from 1 on.
       step: its step.
     """
-    left = [n for n, name in enumerate(members) if study.line(name)["state"] != "done"]
+    left = _left(study, members, step)
     curves = [study.curve(members[n], step) for n in left]
     largest = is_larger_better({(one.metric, one.better) for one in curves if one}, members)
     best, worst = selected([one.last(step) if one else None for one in curves], largest)

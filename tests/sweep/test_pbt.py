@@ -137,6 +137,16 @@ def states(folder):
     return found
 
 
+def test_a_ledger_that_is_gone_is_written_anew(done, tmp_path, here):
+    """Members that have come to their ends are compared at the steps where they once paused."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(done, folder)
+    (folder / "sweep.jsonl").unlink()
+    search(folder, *POPULATION)
+    assert states(folder) == states(done)
+    assert {line["starts"] for line in lines(folder).values()} == {0}
+
+
 def test_a_search_is_replayed_from_its_seed(done, tmp_path, here):
     search(tmp_path / "same", *POPULATION)
     assert states(tmp_path / "same") == states(done)
