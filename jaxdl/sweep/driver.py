@@ -112,10 +112,11 @@ def _check(folder: Path, options: Options) -> None:
     if options.engine == "ray":
         ray.check()
     own: tuple[str, ...] = (ledger.NAME, ledger.TRIALS, ledger.LOGS, ledger.PICTURE, slurm.FOLDER)
-    own += pbt.NAME, *optuna_search.FILES
+    own += pbt.NAME, optuna_search.JOURNAL
     files.check_no_links(folder, (*own, ".lock"), depth=1)  # trials check their own folders
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if any(name not in own and name[0] != "." for name in names):
+    others = [name for name in names if name not in own and name[0] != "."]
+    if not all(name.startswith(optuna_search.LOCK) for name in others):
         raise UserError(f"--workdir={folder} holds other files: give a new or empty folder")
 
 
@@ -166,6 +167,7 @@ def commands(experiment: str, flags: list[str], fixed: list[str], options: Optio
     folder = sweep_folder(experiment, flags, fixed, options)
     study = study_of(folder, experiment, flags, trials, options)
     search.check(study)
+    study.book.lines = {name: study.line(name) for name in study.names}  # without copies
     targets = next(search.rounds(study))
     for name, step in targets.items():
         study.book.pause(name, step)

@@ -8,11 +8,12 @@ uniformly).
 import dataclasses
 import hashlib
 import itertools
+import json
 import math
 import random
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jaxdl import saved_config
 from jaxdl.config import RunConfig
@@ -194,7 +195,8 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
         if len(combinations) == draws:
             return combinations
     raise UserError(
-        f"--random={draws}: there are only {len(combinations)} combinations: leave it out"
+        f"there are only {len(combinations)} combinations to draw {draws} from: leave --random "
+        "out, and --search=optuna, to run them all"
     )
 
 
@@ -208,15 +210,24 @@ def values_of(flags: Sequence[str]) -> dict[str, str]:
     return {match[1]: match[2] for match in map(FLAG.fullmatch, flags) if match}
 
 
-def name_of(flag: str) -> str:
-    """Name of a flag; empty if it has no value."""
-    match = FLAG.fullmatch(flag)
-    return match[1] if match else ""
+def with_values(flags: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """Flags with new values of some, which are last.
+
+    >>> with_values(["--seed=3", "--l2=0.1", "--nofsdp"], {"seed": "4"})
+    ['--l2=0.1', '--nofsdp', '--seed=4']
+    """
+    kept = [flag for flag in flags if values_of([flag]).keys().isdisjoint(values)]
+    return [*kept, *(f"--{name}={value}" for name, value in values.items())]
 
 
-def trial_of(varied: dict[str, str], common: list[str]) -> Trial:
+def setting_of(config: Mapping[str, Any]) -> str:
+    """Text of a config without its seed: equal for trials that differ only in the seed."""
+    return json.dumps({n: v for n, v in config.items() if n != SEED}, sort_keys=True)
+
+
+def trial_of(varied: dict[str, str], flags: list[str]) -> Trial:
     """Trial of the values of the flags that vary, and the flags of all trials."""
-    return Trial(trial_name(varied), [*common, *(f"--{n}={value}" for n, value in varied.items())])
+    return Trial(trial_name(varied), with_values(flags, varied))
 
 
 def trial_name(varied: dict[str, str]) -> str:

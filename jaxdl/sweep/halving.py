@@ -10,18 +10,21 @@ AISTATS 2016. Li et al. Hyperband: a novel bandit-based approach to hyperparamet
 JMLR 18, 2018.
 """
 
-import json
-import math
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxdl.console import say
 from jaxdl.errors import UserError
-from jaxdl.sweep.grid import SEED
-from jaxdl.sweep.study import Rounds, Study, is_larger_better, none_left
-
-Setting = list[str]  # names of the trials that differ only in the seed
+from jaxdl.sweep.study import (
+    Rounds,
+    Setting,
+    Study,
+    is_larger_better,
+    none_left,
+    setting_value,
+    settings,
+)
 
 
 class Bracket(NamedTuple):
@@ -126,15 +129,6 @@ def deal(count: int, weights: Sequence[int]) -> list[list[int]]:
     return [sorted(hand) for hand in hands]
 
 
-def settings(study: Study) -> list[Setting]:
-    """Groups trials that differ only in the seed, in the order of their first."""
-    groups: dict[str, Setting] = {}
-    for name in study.names:
-        config = {n: v for n, v in study.line(name)["config"].items() if n != SEED}
-        groups.setdefault(json.dumps(config, sort_keys=True), []).append(name)
-    return list(groups.values())
-
-
 def total_steps(study: Study) -> int:
     """Returns the number of steps of each trial, as far as the flags say it.
 
@@ -170,12 +164,11 @@ def _next(study: Study, bracket: Bracket) -> Bracket:
     rung, left = bracket
     names = [name for setting in left for name in setting]
     curves = {name: study.curve(name, rung) for name in names}
-    largest = is_larger_better(list(curves.values()), names)
-    values = []
-    for setting in left:
-        own = [one.best(rung) if (one := curves[name]) else None for name in setting]
-        numbers = [value for value in own if value is not None]
-        values.append(math.fsum(numbers) / len(own) if len(numbers) == len(own) else None)
+    largest = is_larger_better({(c.metric, c.better) for c in curves.values() if c}, names)
+    values = [
+        setting_value([one.best(rung) if (one := curves[name]) else None for name in setting])
+        for setting in left
+    ]
     kept = [left[n] for n in promoted(values, study.search.eta, largest)]
     if not kept:
         raise none_left(names)

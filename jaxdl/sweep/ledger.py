@@ -21,6 +21,7 @@ from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
+from jaxdl.run.metrics_log import LAST_STEP
 from jaxdl.sweep import outcome
 from jaxdl.sweep.grid import Trial
 
@@ -171,11 +172,16 @@ def _is_trial(line: Any) -> bool:
     name = line["trial"]
     if type(line.get("starts", 0)) is not int:
         return False
-    if not all(isinstance(line.get(key, kind()), kind) for key, kind in SEARCHED.items()):
+    if not all(_is_searched(line.get(key, kind()), kind) for key, kind in SEARCHED.items()):
         return False
     is_file_name = name == Path(name).name and name.isprintable() and name[:1] not in ("", ".")
     is_short = len(os.fsencode(name)) <= LONGEST
     return is_file_name and is_short and all(isinstance(flag, str) for flag in line["flags"])
+
+
+def _is_searched(value: Any, kind: type) -> bool:
+    """Returns True if a value is text or, for whole numbers, one that a step can be."""
+    return type(value) is kind and (type(value) is not int or 0 <= value <= LAST_STEP)
 
 
 def _digest(config: Line) -> str:

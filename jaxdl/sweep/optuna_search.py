@@ -11,33 +11,36 @@ Bergstra et al. Algorithms for hyper-parameter optimization. NeurIPS 2011.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdl import saved_config
-from jaxdl.errors import TrainingError, UserError
-from jaxdl.flags import parse_flags
-from jaxdl.sweep import grid, halving
+from jaxdl.errors import UserError
+from jaxdl.sweep import grid
 from jaxdl.sweep.grid import SEED, Axis, Range
-from jaxdl.sweep.halving import Setting
-from jaxdl.sweep.study import Rounds, Study, none_left
+from jaxdl.sweep.study import (
+    Rounds,
+    Setting,
+    Study,
+    is_larger_better,
+    setting_value,
+    settings,
+)
 
 JOURNAL = "optuna.log"
-FILES = (JOURNAL, f"{JOURNAL}.lock")
+LOCK = f"{JOURNAL}.lock"  # how the names of Optuna's locks begin, which a kill leaves behind
 DRAWS = 10  # combinations that are drawn before the first is suggested
 
 
 def optuna_search(study: Study) -> Rounds:
     """Yields the draws, then batches of suggestions, each to its end."""
     yield dict.fromkeys(study.names)
-    settings = halving.settings(study)
+    tried = settings(study)
     model = _model(study)
-    for setting in settings:
+    for setting in tried:
         model.add_trial(_ended(study, setting))
-    while len(settings) < study.search.trials:
-        count = min(study.search.trials - len(settings), study.search.batch)
-        model.sampler = _sampler(study.search.seed, len(settings))
+    while len(tried) < study.search.trials:
+        count = min(study.search.trials - len(tried), study.search.batch)
+        model.sampler = _sampler(study.search.seed, len(tried))
         asked = [model.ask(_distributions(study)) for _ in range(count)]
         batch = [_setting(study, trial.params) for trial in asked]
         study.book.write()
@@ -45,7 +48,7 @@ def optuna_search(study: Study) -> Rounds:
         for trial, setting in zip(asked, batch, strict=True):
             value = _value(study, setting)
             model.tell(trial, value, None if value is not None else _failed())
-        settings += batch
+        tried += batch
 
 
 def check(study: Study) -> None:
@@ -76,19 +79,15 @@ def _model(study: Study) -> Any:
 
     lines = [study.line(name) for name in study.names]
     metrics = {(one["metric"], one["better"]) for one in lines if one.get("value") is not None}
-    if not metrics:
-        raise none_left(study.names)
-    if len(metrics) > 1:
-        listed = ", ".join(sorted(f"{name} ({better})" for name, better in metrics))
-        raise TrainingError(f"the trials are evaluated by several metrics: {listed}")
+    largest = is_larger_better(metrics, study.names)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the driver prints each trial itself
     folder = study.book.folder
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / JOURNAL, *folder.glob(f"{LOCK}*")):
+        path.unlink(missing_ok=True)
     return optuna.create_study(
         study_name=folder.name,
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        direction="maximize" if metrics.pop()[1] == "max" else "minimize",
+        direction="maximize" if largest else "minimize",
     )
 
 
@@ -144,16 +143,11 @@ def _setting(study: Study, suggested: Mapping[str, Any]) -> Setting:
     }
     line, names = study.line(study.names[0]), []
     for seed in [{SEED: text} for text in study.seeds] or [{}]:
-        common = [flag for flag in line["flags"] if grid.name_of(flag) not in texts | seed]
-        trial = grid.trial_of(texts | seed, common)
-        config = parse_flags(study.config_class, trial.flags)
-        assert config is not None
-        names += study.book.add(line["experiment"], [(trial, saved_config.identity(config))])
+        trial = grid.trial_of(texts | seed, line["flags"])
+        names += study.book.add(line["experiment"], [(trial, study.identity(trial.flags))])
     return names
 
 
 def _value(study: Study, setting: Setting) -> float | None:
     """Mean over seeds of the best validation value; None if a trial has failed."""
-    values = [study.line(name).get("value") for name in setting]
-    numbers = [value for value in values if value is not None]
-    return math.fsum(numbers) / len(values) if len(numbers) == len(values) else None
+    return setting_value([study.line(name).get("value") for name in setting])

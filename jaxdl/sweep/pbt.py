@@ -22,10 +22,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdl import checksums, files, saved_config
+from jaxdl import checksums, files
 from jaxdl.console import say
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.flags import parse_flags
 from jaxdl.sweep import curve, grid, ledger, outcome
 from jaxdl.sweep.grid import Range
 from jaxdl.sweep.ledger import Line
@@ -34,6 +33,7 @@ from jaxdl.sweep.study import Rounds, Study, is_larger_better, none_left
 NAME = "search.json"
 FACTORS = (0.8, 1.25)
 CHECKPOINTS = "checkpoints"
+FORCE = {"resume": "force"}  # a flag of copies, whose checkpoints have their parents' configs
 DRAWS = 20  # of flags that no other trial has
 
 
@@ -45,9 +45,9 @@ def pbt(study: Study) -> Rounds:
         copies = _copies(study, members, generation, step)
         if not copies:
             yield dict.fromkeys(members, step)
-            states = [study.line(name)["state"] for name in members]
-            if "paused" not in states:
-                if "done" not in states:
+            left = _left(study, members, step)
+            if all(study.line(members[n])["state"] == "failed" for n in left):
+                if len(left) == len(members):
                     raise none_left(members)
                 return
             copies = _choose(study, members, generation, step)
@@ -192,6 +192,12 @@ def _copies(study: Study, members: list[str], generation: int, step: int) -> lis
     return copies
 
 
+def _left(study: Study, members: list[str], step: int) -> list[int]:
+    """Returns the numbers of the members that do not end by a step, or have failed."""
+    lines = [study.line(name) for name in members]
+    return [n for n, line in enumerate(lines) if line["state"] != "done" or line["step"] > step]
+
+
 def _choose(study: Study, members: list[str], generation: int, step: int) -> list[Line]:
     """Returns the new trials of a generation, which all members have come to.
 
@@ -201,9 +207,9 @@ def _choose(study: Study, members: list[str], generation: int, step: int) -> lis
       generation: number of the generation, from 1 on.
       step: its step.
     """
-    left = [n for n, name in enumerate(members) if study.line(name)["state"] != "done"]
+    left = _left(study, members, step)
     curves = [study.curve(members[n], step) for n in left]
-    largest = is_larger_better(curves, members)
+    largest = is_larger_better({(one.metric, one.better) for one in curves if one}, members)
     best, worst = selected([one.last(step) if one else None for one in curves], largest)
     if not best:
         raise none_left(members)
@@ -231,15 +237,11 @@ def _child(
       before: lines of the copies that earlier members of this generation make.
     """
     generator = random.Random(f"flags {study.search.seed} {generation} {member}")
-    force = "--resume=force"  # its checkpoints have the parent's config
     siblings = [line["config"] for line in before if line["parent"] == parent["trial"]]
     for _ in range(DRAWS):
         changed = perturbed(parent["flags"], perturbed_ranges(study), generator)
-        flags = [f"--{name}={value}" for name, value in changed.items()]
-        kept = [f for f in parent["flags"] if grid.name_of(f) not in changed and f != force]
-        config = parse_flags(study.config_class, [*kept, *flags])
-        assert config is not None
-        identity = saved_config.identity(config)
+        flags = grid.with_values(parent["flags"], changed | FORCE)
+        identity = study.identity(flags)
         if identity not in (parent["config"], *siblings):
             break
     place = {"generation": str(generation), "member": str(member)}
@@ -247,7 +249,7 @@ def _child(
         "trial": grid.trial_name(changed | place),
         "state": "waiting",
         "experiment": parent["experiment"],
-        "flags": [*kept, *flags, force],
+        "flags": flags,
         "config": identity,
         "parent": parent["trial"],
         "born": step,

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxdl.errors import UserError
-from jaxdl.sweep import halving, optuna_search, pbt
+from jaxdl.sweep import grid, halving, optuna_search, pbt
+from jaxdl.sweep.grid import Range
 from jaxdl.sweep.study import Rounds, Search, Study
 
 SEARCHES: dict[str, Callable[[Study], Rounds]] = {
@@ -96,12 +97,27 @@ def check(study: Study) -> None:
                 f"--min_steps={first} comes before the first evaluation, at step {every}: give "
                 f"--eval_every={first} or less, or more --min_steps"
             )
+    if study.search.method in ("pbt", "optuna"):
+        _check_values(study)
     if study.search.method == "pbt":
         pbt.check(study)
     elif study.search.method == "hyperband":
         halving.hyperband(study)
     elif study.search.method == "optuna":
         optuna_search.check(study)
+
+
+def _check_values(study: Study) -> None:
+    """Checks the values that a search may choose later: ends of ranges, and all of a list.
+
+    Raises:
+      UserError: the experiment refuses one of them.
+    """
+    flags = study.line(study.names[0])["flags"]
+    for name, axis in study.searched.items():
+        ends = [axis.text(axis.low), axis.text(axis.high)] if isinstance(axis, Range) else axis
+        for text in ends:
+            study.identity(grid.with_values(flags, {name: text}))
 
 
 def rounds(study: Study) -> Rounds:

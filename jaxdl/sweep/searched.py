@@ -1,14 +1,12 @@
 """Report of a search: the steps that it took, and the picture of what it tried."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from jaxdl.run.search_curves import Tried, search_curves
-from jaxdl.sweep import curve, outcome
+from jaxdl.sweep import curve, grid, outcome
 from jaxdl.sweep.curve import Curve
-from jaxdl.sweep.grid import SEED
 from jaxdl.sweep.ledger import Line
 
 
@@ -52,8 +50,7 @@ def _winners(lines: list[Line], largest: bool) -> list[int]:
     groups: dict[str, list[int]] = {}
     for number, line in enumerate(lines):
         if line["state"] == "done" and line["value"] is not None:
-            config = {n: v for n, v in line["config"].items() if n != SEED}
-            key = line["trial"] if "parent" in line else json.dumps(config, sort_keys=True)
+            key = line["trial"] if "parent" in line else grid.setting_of(line["config"])
             groups.setdefault(key, []).append(number)
 
     def mean(numbers: list[int]) -> float:

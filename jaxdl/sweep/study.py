@@ -6,13 +6,16 @@ when or where a trial ran. It decides by values in the trials' run folders alone
 was killed begins it anew, and its first rounds have nothing left to run.
 """
 
+import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from jaxdl import saved_config
 from jaxdl.config import RunConfig
 from jaxdl.errors import TrainingError
-from jaxdl.sweep import curve, outcome
+from jaxdl.flags import parse_flags
+from jaxdl.sweep import curve, grid, outcome
 from jaxdl.sweep.curve import Curve
 from jaxdl.sweep.grid import SEED, Axis, Range
 from jaxdl.sweep.ledger import Ledger, Line
@@ -20,6 +23,7 @@ from jaxdl.sweep.ledger import Ledger, Line
 # The step at which each trial of a round pauses; None: it goes to its end.
 Round = dict[str, int | None]
 Rounds = Iterator[Round]
+Setting = list[str]  # names of the trials that differ only in the seed
 TRIES, SECONDS = 50, 0.1  # for a run folder that a process of an earlier driver still writes
 
 
@@ -80,6 +84,16 @@ class Study(NamedTuple):
         """Returns a trial's line in the ledger."""
         return self.book.lines[name]
 
+    def identity(self, flags: list[str]) -> dict[str, Any]:
+        """Returns the fields of the config of some flags that determine the result.
+
+        Raises:
+          UserError: a flag is wrong.
+        """
+        config = parse_flags(self.config_class, flags)
+        assert config is not None
+        return saved_config.identity(config)
+
     def curve(self, name: str, step: int) -> Curve | None:
         """Returns the curve of a trial that was to come to a step; None if it has failed before.
 
@@ -110,23 +124,39 @@ class Study(NamedTuple):
         )
 
 
-def is_larger_better(curves: list[Curve | None], names: list[str]) -> bool:
+def settings(study: Study) -> list[Setting]:
+    """Groups trials that differ only in the seed, in the order of their first."""
+    groups: dict[str, Setting] = {}
+    for name in study.names:
+        groups.setdefault(grid.setting_of(study.line(name)["config"]), []).append(name)
+    return list(groups.values())
+
+
+def setting_value(values: Sequence[float | None]) -> float | None:
+    """Value of a setting: the mean over its seeds; None if one of them has none."""
+    numbers = [value for value in values if value is not None]
+    return math.fsum(numbers) / len(values) if len(numbers) == len(values) else None
+
+
+def is_larger_better(metrics: set[tuple[str, str]], names: list[str]) -> bool:
     """Returns True if the greatest value of the selection metric is the best.
 
     Args:
-      curves: curves of trials; None for one that has failed.
-      names: names of the trials, for the message.
+      metrics: name and better, max or min, of the metric of each trial that has not failed.
+      names: names of all trials, for the message.
 
     Raises:
       TrainingError: all have failed, or they are evaluated by several metrics.
     """
-    metrics = {(one.metric, one.better) for one in curves if one}
     if not metrics:
         raise none_left(names)
     if len(metrics) > 1:
         listed = ", ".join(sorted(f"{name} ({better})" for name, better in metrics))
-        raise TrainingError(f"the trials are evaluated by several metrics: {listed}")
-    return metrics.pop()[1] == "max"
+        raise TrainingError(
+            f"the trials are evaluated by several metrics ({listed}): search those of one metric, "
+            "in another folder"
+        )
+    return {better for _, better in metrics} == {"max"}
 
 
 def none_left(names: list[str]) -> TrainingError:

@@ -57,7 +57,10 @@ def report(folder: Path, picture: Path) -> None:
     done = [line for line in lines if line["value"] is not None]
     metrics = {line["metric"] for line in done}
     if len(metrics) > 1:
-        raise UserError(f"{folder} has trials of several metrics ({', '.join(sorted(metrics))})")
+        raise UserError(
+            f"{folder} has trials of several metrics ({', '.join(sorted(metrics))}): name those of "
+            "one metric, as runs in its trials/"
+        )
     metric, searches = next(iter(metrics), "validation"), searched.is_search(lines)
     largest = not done or done[0]["better"] == "max"
     names = _differing(lines)
@@ -106,7 +109,7 @@ def _plot(
 def _current(line: Line) -> Line:
     """Current state of a trial; the ledger may be out of date if its driver was killed."""
     state = line["state"]
-    if state == "done" or (state == "running" and not ledger.is_running(line)):
+    if state in ("done", "paused") or (state == "running" and not ledger.is_running(line)):
         state = "stopped"
     return outcome.result(line) or {"state": state, "value": None}
 

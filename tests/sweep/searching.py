@@ -13,6 +13,14 @@ from jaxdl.sweep import ledger, local, outcome
 from jaxdl.sweep.ledger import Ledger
 
 FLAGS = ["--num_steps=60", "--eval_every=5", "--log_every=20"]
+RATES = "--learning_rate=0.001,0.3,0.01,0.1"
+HALVING = ["--search=halving", "--eta=2", "--min_steps=10"]
+WANTED = {  # the step and the state of each trial of a halving of these rates
+    "learning_rate=0.001": (10, "paused"),
+    "learning_rate=0.3": (60, "done"),
+    "learning_rate=0.01": (10, "paused"),
+    "learning_rate=0.1": (20, "paused"),
+}
 
 
 class Crash(BaseException):
@@ -67,3 +75,13 @@ def alone(folder, *flags, fixed=FLAGS):
     """SHA-256 of the final state of a run that was never paused."""
     iris_mlp.run(parse_flags(iris_mlp.Config, [*fixed, *flags, f"--workdir={folder}"]))
     return digest(folder)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Folder of a halving that has ended, which no test changes."""
+    folder = tmp_path_factory.mktemp("search") / "sweep"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "run", run_here)
+        search(folder, RATES, *HALVING)
+    return folder

@@ -120,6 +120,19 @@ def test_a_driver_that_was_killed_asks_for_the_same_trials(tmp_path, monkeypatch
     ]
 
 
+def test_locks_that_a_killed_driver_left_are_deleted(tmp_path):
+    """Optuna's lock is a link to the journal, which it renames before it deletes it."""
+    folder = tmp_path / "sweep"
+    search(folder, RANGE, "--random=12")
+    for name in ("optuna.log.lock", "optuna.log.lock4ec1.rename"):
+        (folder / name).symlink_to(folder / "optuna.log")
+    search(folder, RANGE, "--random=12")
+    assert [path.name for path in folder.glob("optuna*")] == ["optuna.log"]
+    (folder / "optuna.log.txt").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        search(folder, RANGE, "--random=12")
+
+
 def test_more_trials_go_on_from_fewer(tmp_path):
     search(tmp_path, RANGE, "--random=14")
     before = rates(tmp_path)
@@ -163,6 +176,12 @@ def test_no_trial_with_a_value_ends_the_search(tmp_path):
         (["--random=3", RANGE, "--min_steps=2"], "--min_steps has no meaning for --search=optuna"),
         (["--random=3", RANGE, "--engine=slurm"], "--engine=slurm ends when they are submitted"),
         (["--random=3", "--seed=0..2"], "no flag has values to draw from"),
+        (
+            ["--random=12", "--how=well,badly"],
+            "only 2 combinations to draw 10 from: leave",
+        ),
+        (["--random=1", RANGE, "--min_improvement=0..1.1e9"], "--min_improvement=11"),
+        (["--random=1", RANGE, "--how=well,oops"], "--how=oops: choose one of"),
     ],
 )
 def test_a_search_that_cannot_be_writes_nothing(tmp_path, flags, message):

@@ -18,7 +18,9 @@ from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.sweep import local, pbt
+from jaxdl.sweep.curve import Curve
 from jaxdl.sweep.grid import Range
+from jaxdl.sweep.study import Study
 from tests.sweep.searching import FLAGS, Crash, alone, digest, here, lines, run_here, search, steps
 
 __all__ = ["here"]
@@ -83,6 +85,38 @@ def test_the_ledger_has_the_lineage(done):
     assert sorted(steps(done).values()) == [(20, "paused"), (40, "paused"), *[(60, "done")] * 4]
 
 
+def test_the_best_is_copied_in_place_of_the_worst(done):
+    book = lines(done)
+    for copy in copies(done):
+        losses = {
+            name: [
+                x["loss"]
+                for x in logger.read_metrics(done / "trials" / name)
+                if x["split"] == "validation" and x["step"] <= copy["born"]
+            ][-1]
+            for name, line in book.items()
+            if line.get("born", 0) < copy["born"] <= line["step"]
+        }
+        assert len(losses) == 4
+        assert copy["parent"] == min(losses, key=losses.get)
+        assert steps(done)[max(losses, key=losses.get)] == (copy["born"], "paused")
+
+
+def test_members_are_compared_by_their_last_evaluation(tmp_path, here, monkeypatch):
+    """The curves of these members cross."""
+    numbers = {}
+
+    def crossing(study, name, step):
+        number = numbers.setdefault(name, len(numbers))
+        return Curve("loss", "min", step, [(5, -float(number)), (step, float(number))], {})
+
+    monkeypatch.setattr(Study, "curve", crossing)
+    search(tmp_path / "sweep", *POPULATION, fixed=["--num_steps=40", "--eval_every=20"])
+    (copy,) = copies(tmp_path / "sweep")
+    assert copy["parent"] == next(iter(numbers))
+    assert copy["member"] == 3
+
+
 def test_a_copy_has_its_parents_past_and_a_future_of_its_own(done):
     line = copies(done)[0]
     own, parent = (
@@ -113,6 +147,21 @@ def test_the_same_command_runs_nothing(done, here):
     assert {name: line["starts"] for name, line in lines(done).items()} == before
 
 
+def test_a_dry_run_copies_nothing(done, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    shutil.copytree(done, folder)
+    gone = folder / "trials" / copies(folder)[0]["trial"]
+    shutil.rmtree(gone)
+    part = gone.with_name(f".{gone.name}.part")  # another driver makes the copy
+    part.mkdir()
+    search(folder, *POPULATION, "--dry_run")
+    text = capsys.readouterr().out.splitlines()
+    assert len(text) == 4
+    assert all(" --pause_at=20 " in line for line in text)
+    assert part.exists()
+    assert not gone.exists()
+
+
 def states(folder):
     """Lineage, step, state and bits of each trial."""
     found = {}
@@ -120,6 +169,16 @@ def states(folder):
         record = Checkpoints(folder / "trials" / name / "checkpoints").newest_record()
         found[name] = line.get("parent"), line["step"], line["state"], record["state_sha256"]
     return found
+
+
+def test_a_ledger_that_is_gone_is_written_anew(done, tmp_path, here):
+    """Members that have come to their ends are compared at the steps where they once paused."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(done, folder)
+    (folder / "sweep.jsonl").unlink()
+    search(folder, *POPULATION)
+    assert states(folder) == states(done)
+    assert {line["starts"] for line in lines(folder).values()} == {0}
 
 
 def test_a_search_is_replayed_from_its_seed(done, tmp_path, here):
@@ -157,19 +216,29 @@ def test_a_driver_that_ends_at_any_moment_goes_on(crash, done, tmp_path, monkeyp
     assert states(folder) == states(done)
 
 
-def test_a_torn_copy_is_made_anew(done, tmp_path, here):
-    folder, line = tmp_path / "sweep", copies(done)[-1]
-    shutil.copytree(done, folder)
-    part = folder / "trials" / f".{line['trial']}.part" / "checkpoints"
-    part.mkdir(parents=True)
-    (part / "40").touch()
-    shutil.rmtree(folder / "trials" / line["trial"])
-    parent = line["parent"]
-    if steps(folder)[parent] == (40, "paused"):
-        search(folder, *POPULATION)
-    else:  # the parent went on
-        with pytest.raises(TrainingError, match=r"is gone, and .* no checkpoint of step 40"):
+def test_a_torn_copy_is_made_anew(done, tmp_path, monkeypatch, here):
+    def torn(source, target, **_):
+        (target / "20").mkdir(parents=True)
+        raise Crash
+
+    folder = tmp_path / "sweep"
+    with monkeypatch.context() as patch:
+        patch.setattr(pbt.shutil, "copytree", torn)
+        with pytest.raises(Crash):
             search(folder, *POPULATION)
+    assert len(list(folder.glob("trials/.*.part"))) == 1
+    search(folder, *POPULATION)
+    assert states(folder) == states(done)
+    assert not list(folder.glob("trials/.*.part"))
+
+
+def test_a_copy_that_is_gone_cannot_be_made_from_a_parent_that_went_on(done, tmp_path, here):
+    folder, line = tmp_path / "sweep", copies(done)[-1]
+    assert steps(done)[line["parent"]] == (60, "done")
+    shutil.copytree(done, folder)
+    shutil.rmtree(folder / "trials" / line["trial"])
+    with pytest.raises(TrainingError, match=r"is gone, and .* no checkpoint of step 40"):
+        search(folder, *POPULATION)
 
 
 def test_the_report_shows_the_lineage(done, tmp_path, capsys):

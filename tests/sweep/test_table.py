@@ -145,6 +145,7 @@ def ledger_of(folder, **changes):
         {"trial": "../../x"}, {"trial": "/x"}, {"trial": ".."}, {"trial": ".x"}, {"trial": ""},
         {"trial": "a/b"}, {"trial": "a\nb"}, {"trial": "\x1b[2J"}, {"trial": 5}, {"flags": [5]},
         {"flags": "--seed=0"}, {"starts": "x"}, {"config": []}, {"experiment": None},
+        {"pause_at": -1}, {"pause_at": True}, {"born": 2**31}, {"generation": 1.0}, {"parent": 5},
     ],
     ids=str,
 )  # fmt: skip
@@ -190,6 +191,13 @@ def test_a_sweep_writes_through_no_link(name, tmp_path):
     with pytest.raises(UserError, match="is a symbolic link"):
         driver.sweep("tests.quick", ["--seed=0..1"], [], options)
     assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("changes", [{}, {"pause_at": 10}], ids=str)
+def test_a_paused_trial_whose_folder_is_gone_has_stopped(changes, tmp_path, capsys):
+    ledger_of(tmp_path, state="paused", **changes)
+    table.report(tmp_path, tmp_path / "it.png")
+    assert f"{tmp_path}: 1 stopped" in capsys.readouterr().out
 
 
 def test_markup_in_a_ledger_is_printed_as_it_is(tmp_path, capsys):
