@@ -47,11 +47,13 @@ class Result(NamedTuple):
       values: content of the part's JSON file.
       rows: measures and their values, for the table.
       pictures: by the name of a picture, a function that draws it into a file.
+      temperature: temperature of the logits to keep beside the run; None for none.
     """
 
     values: dict[str, Any]
     rows: list[tuple[str, Any]]
     pictures: Mapping[str, Callable[[Path], None]] = {}
+    temperature: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Subject:
 
     model: TrainedModel
     data: Dataset
-    digest: str = ""
-    options: Options = Options()
+    digest: str
+    options: Options
 
     @property
     def predict(self) -> Predict:

@@ -228,9 +228,10 @@ def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_file_in_place_of_the_folder(lenet, capsys):
+@pytest.mark.parametrize("part", ["errors", "calibration"])
+def test_a_file_in_place_of_the_folder(lenet, capsys, part):
     (lenet / "analysis").write_text("", encoding="utf-8")
-    assert "cannot be written" in refused(capsys, "analyze", lenet, "errors")
+    assert "cannot be written" in refused(capsys, "analyze", lenet, part)
 
 
 def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
