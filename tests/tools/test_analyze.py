@@ -128,7 +128,7 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     found = analyzed(lenet, "attacks", "corruptions", "curvature")
     for name, curve in found["attacks"]["attacks"].items():
         accuracy = [found["attacks"]["clean_accuracy"], *curve["accuracy"]]
-        assert accuracy[-1] <= accuracy[0], name
+        assert accuracy[-1] < accuracy[0], name
     error = found["corruptions"]["mean_corruption_error"]
     assert error == pytest.approx(
         1 - np.mean(found["corruptions"]["kinds"]["contrast"]["accuracy"])
@@ -137,6 +137,22 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     assert curvature["largest_eigenvalues"][0] > 0
     losses = np.array(curvature["plane"]["loss"])
     assert losses[1, 1] == pytest.approx(curvature["loss"], rel=1e-4)
+
+
+def test_dropout(tmp_path, lenet, capsys):
+    train("mnist_cnn", tmp_path / "cnn", "--image_size=12", "--num_steps=60")
+    found = analyzed(tmp_path / "cnn", "dropout", options=Options(examples=64))["dropout"]
+    assert (found["examples"], found["samples"]) == (64, 32)
+    assert found["with"]["nll"] != found["without"]["nll"]
+    model = jaxdl.open(tmp_path / "cnn")
+    test = mnist_lenet.load(model.config).test
+    rows = np.unique(np.linspace(0, len(test["label"]) - 1, 64).round().astype(int))
+    logits = model.outputs({"image": test["image"][rows]})
+    wanted = calibration.scores(logits, test["label"][rows], "logits")
+    assert found["without"] == pytest.approx(wanted)
+    assert abs(found["with"]["nll"] - wanted["nll"]) < 0.5 * wanted["nll"]
+    line = refused(capsys, "analyze", lenet, "dropout")
+    assert line == "error: dropout: the model has no dropout"
 
 
 def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
