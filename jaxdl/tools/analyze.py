@@ -61,7 +61,7 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
     if options.examples < 1:
         raise UserError(f"--examples={options.examples}: give at least 1")
     files.check_no_links(run.folder, [temperature.FOLDER])
-    subject = _subject(run, options)
+    subject = open_subject(run, options)
     rows: list[tuple[str, str, Any]] = []
     for part in dict.fromkeys(parts or PARTS):
         say(f"{part}: {PARTS[part][1]}")
@@ -81,8 +81,12 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
     return rows
 
 
-def _subject(run: Run, options: Options) -> Subject:
-    """Restores the model and loads its data.
+def open_subject(run: Run, options: Options) -> Subject:
+    """Restores the model of a run and loads its data.
+
+    Args:
+      run: an opened run.
+      options: options of the analysis.
 
     Raises:
       UserError: the data are not those of the run.

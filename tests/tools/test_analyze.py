@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,12 +12,12 @@ import jaxdl
 from experiments import mnist_lenet
 from jaxdl import cli
 from jaxdl.__main__ import run as command
-from jaxdl.analysis import calibration, corruptions
+from jaxdl.analysis import calibration, corruptions, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
 from jaxdl.tools import analyze_landscape, analyze_robustness, explained
 from jaxdl.tools.analysis_subject import Options
-from jaxdl.tools.analyze import PARTS, analyze
+from jaxdl.tools.analyze import PARTS, analyze, open_subject
 from tests.export.models import train
 
 FEW = Options(examples=32)
@@ -165,6 +166,23 @@ def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
     assert found["sanity_check"]["layers"][-1] == "ConvPool_0"
     assert abs(found["sanity_check"]["methods"]["gradient"][-1]) < 0.8
     Image.open(lenet / "analysis" / "attribution-maps.png").load()
+
+
+@pytest.mark.parametrize("flags", [[], ["--class_token"]])
+def test_a_transformer_of_images_that_are_not_square(tmp_path, monkeypatch, flags):
+    run = tmp_path / "run"
+    train("cifar_vit", run, "--image_height=8", "--image_width=12", *flags)
+    monkeypatch.setattr(explained, "METHODS", {})  # Grad-CAM and rollout remain
+    subject = open_subject(run_folder.open_run(run), Options(examples=4))
+    model = explained.explained(subject, 4)
+    state, predict = subject.state, subject.predict
+    (weights,) = layers.attentions(predict, state, model.inputs)
+    flow = np.mean(np.asarray(weights), axis=1) / 2 + np.eye(weights.shape[-1]) / 2
+    patches = flow[:, 0, 1:] if flags else flow.mean(axis=1)
+    wanted = jax.image.resize(patches.reshape(4, 2, 3), (4, 8, 12), "linear")
+    found, _ = model.maps(state)
+    np.testing.assert_allclose(found["rollout"], wanted, rtol=1e-4)
+    assert found["Grad-CAM"].shape == (4, 8, 12)
 
 
 @pytest.mark.parametrize(
