@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxdl.analysis import layers
 from jaxdl.data.batches import Dataset, read, size
+from jaxdl.data.source import LABELS
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE, ROW, TEXT
 from jaxdl.export.model import TrainedModel
 from jaxdl.run.run_folder import Run
 from jaxdl.task import Predict, State
 
-TARGETS = ("label", "y")  # names of the targets in a batch
 MOST = 50_000  # examples of a split that are predicted, at most
 
 
@@ -95,9 +95,9 @@ class Subject:
         Raises:
           UserError: there are none.
         """
-        name = next((name for name in TARGETS if name in self.data.test), None)
+        name = next((name for name in LABELS if name in self.data.test), None)
         if name is None:
-            raise UserError(f"the data have no {' or '.join(TARGETS)} to compare with")
+            raise UserError(f"the data have no {' or '.join(LABELS)} to compare with")
         return name
 
     @property

@@ -19,8 +19,8 @@ from jaxdl.tools.analysis_subject import Result, Subject
 
 MOST_LAYERS = 12
 FITTED = 1000  # training examples of probes and neighbours
-SHOWN = 24  # worst errors in the picture
-LISTED = 10  # pairs of classes and worst errors in the file
+SHOWN = 24  # worst errors in the picture and in the file
+LISTED = 10  # pairs of classes in the file
 
 
 def features(subject: Subject) -> Result:
@@ -105,8 +105,8 @@ def errors(subject: Subject) -> Result:
     K = log_p.shape[1]
     counts = np.zeros((K, K), int)
     np.add.at(counts, (targets, predicted), 1)
-    wrong = np.argsort(-losses * (predicted != targets), kind="stable")
-    wrong = wrong[predicted[wrong] != targets[wrong]]
+    wrong = np.flatnonzero(predicted != targets)
+    wrong = wrong[np.argsort(-losses[wrong], kind="stable")]
     index = subject.rows("test", len(targets))
     worst = [
         {
@@ -133,7 +133,7 @@ def errors(subject: Subject) -> Result:
         "worst": worst,
     }
     rows: list[tuple[str, Any]] = [("wrong", f"{len(wrong)} of {len(targets)}")]
-    rows += [(f"{p['true']} taken for {p['predicted']}", p["count"]) for p in confused[:LISTED]]
+    rows += [(f"{p['true']} taken for {p['predicted']}", p["count"]) for p in confused]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     title = "shares of the true classes, test split"
 

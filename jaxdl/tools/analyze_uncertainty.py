@@ -4,6 +4,7 @@ Shapes: N examples, K classes, S samples.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -63,13 +64,15 @@ def conformal_sets(subject: Subject) -> Result:
     found: dict[str, Any] = {}
     sizes: dict[str, np.ndarray] = {}
     splits = {name: subject.outputs(name) for name in ("validation", "test")}
-    for way in ("least_ambiguous", "adaptive"):
+    ways: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+        "least_ambiguous": lambda log_p, _: conformal.least_ambiguous(log_p),
+        "adaptive": conformal.adaptive,
+    }
+    for way, score in ways.items():
         scores = {}
         for name, (logits, _) in splits.items():
             log_p = ensemble.log_probabilities(logits, "logits")
-            uniform = random.uniform(size=len(log_p))
-            score = conformal.adaptive(log_p, uniform)
-            scores[name] = conformal.least_ambiguous(log_p) if way != "adaptive" else score
+            scores[name] = score(log_p, random.uniform(size=len(log_p)))
         limit = conformal.threshold(
             conformal.of_targets(scores["validation"], splits["validation"][1])
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 from scipy.spatial import distance
+from sklearn.metrics import roc_auc_score
 
 from jaxdl.analysis import monte_carlo, out_of_distribution
 from jaxdl.errors import UserError
@@ -120,3 +121,8 @@ def test_auroc_is_the_share_of_pairs():
     inside, outside = np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0])
     pairs = [(o > i) + 0.5 * (o == i) for i in inside for o in outside]
     assert out_of_distribution.auroc(inside, outside) == pytest.approx(np.mean(pairs))
+    random = np.random.default_rng(0)
+    inside, outside = random.normal(size=200), random.normal(size=100).round(1)
+    labels = np.repeat([0, 1], [200, 100])
+    wanted = roc_auc_score(labels, np.concatenate([inside, outside]))
+    assert out_of_distribution.auroc(inside, outside) == pytest.approx(wanted, rel=1e-12)
