@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdl.errors import UserError
 from jaxdl.task import Key
@@ -19,8 +20,9 @@ from jaxdl.task import Key
 Loss = Callable[[jax.Array], jax.Array]
 LEVELS = (0.0, 255.0)  # limits of pixels
 NORMS = ("inf", "2")
-# Fractions of the steps of a square attack after which the side of its squares falls by sqrt(2).
-HALVED = (0.001, 0.005, 0.02, 0.05, 0.2, 0.4, 0.6, 0.8)
+# Fractions of the steps of a square attack after which the area of its squares is halved, as in its
+# authors' code.
+HALVED = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 FIRST_AREA = 0.8  # of the first squares, as a share of the image
 
 
@@ -131,6 +133,20 @@ def keep_larger(best: Any, other: Any) -> Any:
     return images, jnp.where(is_better, other[1], best[1])
 
 
+def square_side(step: ArrayLike, steps: int, height: int, width: int) -> jax.Array:
+    """Side in pixels of the squares of a step of `square`, an int scalar.
+
+    Args:
+      step: number of the step, from 0 on; may be traced.
+      steps: number of all steps.
+      height: rows of the images.
+      width: columns of the images.
+    """
+    halvings = jnp.sum(step > jnp.asarray(HALVED) * steps)
+    side = jnp.round(jnp.sqrt(FIRST_AREA * 0.5**halvings * height * width))
+    return jnp.clip(side, 1, min(height, width)).astype(jnp.int32)
+
+
 def square(
     loss: Loss,
     x: jax.Array,
@@ -158,14 +174,9 @@ def square(
     """
     B, H, W, C = x.shape
 
-    def side(n: jax.Array) -> jax.Array:
-        halvings = jnp.sum(n > jnp.asarray(HALVED) * steps)
-        area = FIRST_AREA * 0.5**halvings
-        return jnp.clip(jnp.round(jnp.sqrt(area * H * W)), 1, min(H, W)).astype(jnp.int32)
-
     def step(n: jax.Array, best: Any) -> Any:
         place_key, sign_key = jax.random.split(jax.random.fold_in(key, n))
-        h = side(n)
+        h = square_side(n, steps, H, W)
         corner = jax.random.uniform(place_key, (B, 2)) * (jnp.asarray([[H, W]]) - h + 1)
         top, left = (corner[:, n].astype(jnp.int32)[:, None] for n in range(2))
         rows, columns = (jnp.arange(n)[None] for n in (H, W))

@@ -79,6 +79,15 @@ def rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return found
 
 
+def layer_of(path: tuple[Any, ...]) -> str:
+    """Path of the layer of a variable, such as `Block_0/Dense_1`.
+
+    Args:
+      path: path of the variable as JAX gives it: its collection, the layer, and its name.
+    """
+    return "/".join(str(getattr(part, "key", part)) for part in path[1:-1])
+
+
 def randomized(
     variables: Mapping[str, Any], fresh: Mapping[str, Any], layers: list[str]
 ) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def randomized(
     """
 
     def choose(path: tuple[Any, ...], trained: Any, random: Any) -> Any:
-        name = "/".join(str(getattr(part, "key", part)) for part in path[1:])
+        name = f"{layer_of(path)}/"
         return random if any(name.startswith(f"{layer}/") for layer in layers) else trained
 
     mixed: dict[str, Any] = jax.tree_util.tree_map_with_path(choose, dict(variables), dict(fresh))

@@ -116,3 +116,25 @@ def spatial(layers: dict[str, Any], layer: str = "") -> str:
     if not fitting:
         raise UserError("the model has no layer with positions")
     return layer or fitting[-1]
+
+
+def patch_grid(positions: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the square patches of an image, of which a model has all as positions.
+
+    Args:
+      positions: number of patches, or 1 more if a class token is before them.
+      height: H of the image.
+      width: W of the image.
+
+    Raises:
+      UserError: no side of a patch divides the image into so many.
+
+    >>> patch_grid(6, 8, 12), patch_grid(7, 8, 12)
+    ((2, 3), (2, 3))
+    """
+    for side in range(1, min(height, width) + 1):
+        rows, columns = height // side, width // side
+        is_divided = height % side == width % side == 0
+        if is_divided and positions - rows * columns in (0, 1):
+            return rows, columns
+    raise UserError(f"its {positions} positions are no square patches of {height}x{width} pixels")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdl import ranking
 from jaxdl.analysis import ensemble
 
 
@@ -75,11 +76,12 @@ def mahalanobis(gaussians: Gaussians, features: np.ndarray) -> np.ndarray:
 def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     """Probability that an example from outside has a larger score than one from inside.
 
+    A tie counts a half.
+
     Args:
       inside: scores of examples of the data, [N].
       outside: scores of other examples, [M].
     """
-    from sklearn.metrics import roc_auc_score
-
-    labels = np.repeat([0, 1], [len(inside), len(outside)])
-    return float(roc_auc_score(labels, np.concatenate([inside, outside])))
+    scores = np.concatenate([inside, outside])
+    is_outside = np.repeat([0, 1], [len(inside), len(outside)])
+    return float(ranking.roc_auc(scores[:, None], is_outside[:, None], np.ones(len(scores))))

@@ -30,21 +30,21 @@ def grid(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
     """Arranges images in a grid, with white borders and white in empty cells.
 
     Args:
-      pictures: [N, S, S, C], values from 0 to 255.
+      pictures: [N, H, W, C], values from 0 to 255.
       columns: images per row.
 
     Returns:
-      uint8 [H, W, C].
+      uint8 [rows (H + 2), columns (W + 2), C].
 
-    >>> grid(np.zeros((3, 28, 28, 1)), columns=2).shape
-    (60, 60, 1)
+    >>> grid(np.zeros((3, 28, 18, 1)), columns=2).shape
+    (60, 40, 1)
     """
-    N, S, _, C = pictures.shape
+    N, H, W, C = pictures.shape
     rows = -(-N // columns)
-    cells = np.full((rows * columns, S + 2, S + 2, C), 255, np.uint8)
+    cells = np.full((rows * columns, H + 2, W + 2, C), 255, np.uint8)
     cells[:N, 1:-1, 1:-1] = np.clip(np.round(pictures), 0, 255)
-    cells = cells.reshape(rows, columns, S + 2, S + 2, C).swapaxes(1, 2)
-    return cells.reshape(rows * (S + 2), columns * (S + 2), C)
+    cells = cells.reshape(rows, columns, H + 2, W + 2, C).swapaxes(1, 2)
+    return cells.reshape(rows * (H + 2), columns * (W + 2), C)
 
 
 def picture(shown: Picture, path: Path) -> None:

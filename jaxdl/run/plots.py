@@ -32,7 +32,7 @@ def confusion_matrix(values: np.ndarray, title: str, path: Path, names: Sequence
       names: names of the C classes. If there are not C of them, the axes show numbers.
     """
     classes = len(values)
-    labels = [word_label(shortened(name, LONGEST_CLASS)) for name in names]
+    labels = [class_label(name) for name in names]
     if len(labels) != classes or classes > MOST_LABELS:
         labels = []
     room = 0.075 * max(map(len, labels), default=0)  # inches for labels at the left and bottom
@@ -154,7 +154,7 @@ def series(
             positions = first + np.arange(len(values))
             axes.plot(positions, values[:, row], style, color=color, linewidth=width, label=label)
         if column == 0:
-            axes.set_ylabel(word_label(shortened(columns[row], LONGEST_CLASS)))
+            axes.set_ylabel(class_label(columns[row]))
         if row == len(columns) - 1:
             axes.set_xlabel("position")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -224,6 +224,11 @@ def new_figure(**options: Any) -> Any:
 def word_label(text: str) -> str:
     """Returns words as a label in characters that matplotlib's own font has."""
     return " ".join(map(_legible, text.split(" ")))
+
+
+def class_label(name: str) -> str:
+    """Returns the name of a class, a column or a layer as a short label."""
+    return word_label(shortened(name, LONGEST_CLASS))
 
 
 def plain_label(text: str) -> str:

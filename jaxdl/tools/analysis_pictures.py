@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.analysis.calibration import Reliability
-from jaxdl.errors import shortened
-from jaxdl.run.plots import LONGEST_CLASS, new_figure, save_figure, word_label
+from jaxdl.run.plots import class_label, new_figure, save_figure
 
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#E69F00", "black")
@@ -32,6 +31,31 @@ def finish(figure: Any, caption: str, path: Path, per_inch: int = 15) -> None:
     lines = textwrap.wrap(caption, int(figure.get_figwidth() * per_inch))
     figure.supxlabel("\n".join(lines), fontsize=8, x=0.02, ha="left")
     save_figure(figure, path)
+
+
+def line_style(number: int) -> dict[str, str]:
+    """Color and style of the lines of a picture, by their number."""
+    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number % len(STYLES)]}
+
+
+def show_image(axes: Any, image: np.ndarray) -> None:
+    """Draws an image of 0 to 255, [H, W, C] with one or three channels."""
+    image = image[..., 0] if image.shape[-1] == 1 else image
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+
+
+def _shares(
+    values: np.ndarray, size: tuple[float, float], label: str, digits: int
+) -> tuple[Any, Any]:
+    """Figure and axes with a table of numbers from 0 to 1, [N, M], as colours and as text."""
+    figure = new_figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label=label)
+    for (row, column), value in np.ndenumerate(values):
+        text, color = f"{value:.{digits}f}", "black" if value > 0.5 else "white"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    return figure, axes
 
 
 def reliability(tables: Mapping[str, Reliability], path: Path) -> None:
@@ -134,8 +158,7 @@ def score_histograms(
         groups = {"test split": values} | {name: s[score] for name, s in outside.items()}
         for number, (name, found) in enumerate(groups.items()):
             ranks = (np.arange(len(found)) + 1) / len(found)
-            style = {"color": COLORS[number], "linestyle": STYLES[number % len(STYLES)]}
-            axes.plot(np.sort(found), ranks, label=name, **style)
+            axes.plot(np.sort(found), ranks, label=name, **line_style(number))
         if score == "mahalanobis":
             axes.set_xscale("symlog")
         axes.set(
@@ -162,10 +185,8 @@ def attack_curves(found: Mapping[str, Mapping[str, Any]], clean: float, path: Pa
     sides = figure.subplots(1, 2, sharey=True)
     for number, (name, curve) in enumerate(found.items()):
         axes = sides[int("2-norm" in name)]
-        style = {"color": COLORS[number], "linestyle": STYLES[number % len(STYLES)]}
-        axes.plot(
-            curve["epsilon"], curve["accuracy"], marker="o", markersize=4, label=name, **style
-        )
+        style = {"marker": "o", "markersize": 4, "label": name, **line_style(number)}
+        axes.plot(curve["epsilon"], curve["accuracy"], **style)
     for axes, label in zip(sides, ("of a pixel, of 255", "in the 2-norm"), strict=True):
         axes.axhline(clean, color="black", linestyle=":", linewidth=1, label="no attack")
         axes.set_xscale("log", base=2)
@@ -190,16 +211,11 @@ def corruption_table(
       path: path of the PNG.
     """
     values = np.array([found["accuracy"] for found in table.values()])
-    figure = new_figure(figsize=(5.2, 0.3 * len(values) + 1.6), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    figure.colorbar(image, ax=axes, label="accuracy")
+    figure, axes = _shares(values, (5.2, 0.3 * len(values) + 1.6), "accuracy", 2)
+    axes.set_aspect("auto")
     axes.set_yticks(range(len(values)), [kind.replace("_", " ") for kind in table], fontsize=8)
     axes.set_xticks(range(5), range(1, 6))
     axes.set_xlabel("severity")
-    for (row, column), value in np.ndenumerate(values):
-        color = "black" if value > 0.5 else "white"
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=7)
     caption = f"Accuracy on corrupted test images; {clean:.3f} without corruption."
     finish(figure, caption, path)
 
@@ -217,15 +233,9 @@ def similarity(
       path: path of the PNG.
     """
     size = (0.45 * len(columns) + 2.6, 0.45 * len(rows) + 2.0)
-    figure = new_figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="CKA")
+    figure, axes = _shares(values, size, "CKA", 1)
     axes.set_yticks(range(len(rows)), [class_label(name) for name in rows], fontsize=7)
     axes.set_xticks(range(len(columns)), [class_label(n) for n in columns], rotation=90, fontsize=7)
-    for (row, column), value in np.ndenumerate(values):
-        color = "black" if value > 0.5 else "white"
-        axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=6)
     caption = f"Linear CKA of the layers (rows) with those of {class_label(other)} (columns)."
     finish(figure, caption, path)
 
@@ -245,16 +255,10 @@ def labelled_images(images: np.ndarray, labels: Sequence[str], path: Path) -> No
     for axes in grid:
         axes.set_axis_off()
     for axes, image, label in zip(grid, images, labels, strict=False):
-        image = image[..., 0] if image.shape[-1] == 1 else image
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        show_image(axes, image)
         axes.set_title("\n".join(map(class_label, label.split("\n"))), fontsize=7)
     caption = (
         "Misclassified test images with the largest loss: predicted class, its probability, and "
         "the true class."
     )
     finish(figure, caption, path)
-
-
-def class_label(name: str) -> str:
-    """Returns the name of a class as a short label."""
-    return word_label(shortened(name, LONGEST_CLASS))

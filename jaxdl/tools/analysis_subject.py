@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.analysis import layers
 from jaxdl.data.batches import Dataset, read, size
+from jaxdl.data.source import LABELS
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE, ROW, TEXT
 from jaxdl.export.model import TrainedModel
 from jaxdl.run.run_folder import Run
 from jaxdl.task import Predict, State
 
-TARGETS = ("label", "y")  # names of the targets in a batch
 MOST = 50_000  # examples of a split that are predicted, at most
 
 
@@ -47,11 +48,13 @@ class Result(NamedTuple):
       values: content of the part's JSON file.
       rows: measures and their values, for the table.
       pictures: by the name of a picture, a function that draws it into a file.
+      temperature: temperature of the logits to keep beside the run; None for none.
     """
 
     values: dict[str, Any]
     rows: list[tuple[str, Any]]
     pictures: Mapping[str, Callable[[Path], None]] = {}
+    temperature: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +70,8 @@ class Subject:
 
     model: TrainedModel
     data: Dataset
-    digest: str = ""
-    options: Options = Options()
+    digest: str
+    options: Options
 
     @property
     def predict(self) -> Predict:
@@ -92,9 +95,9 @@ class Subject:
         Raises:
           UserError: there are none.
         """
-        name = next((name for name in TARGETS if name in self.data.test), None)
+        name = next((name for name in LABELS if name in self.data.test), None)
         if name is None:
-            raise UserError(f"the data have no {' or '.join(TARGETS)} to compare with")
+            raise UserError(f"the data have no {' or '.join(LABELS)} to compare with")
         return name
 
     @property
@@ -207,6 +210,38 @@ class Subject:
         """True if the inputs are images, rows of a table or texts."""
         return self.form in (IMAGE, ROW, TEXT)
 
+    @functools.cached_property
+    def layers(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Layers with one output for each example, by path in the order of their calls.
+
+        They have the shapes [1, ...] and types of the outputs.
+
+        Raises:
+          UserError: the model is no Flax module, or has no such layer.
+        """
+        one, two = (self._shapes(count) for count in (1, 2))
+        found = {
+            name: x
+            for name, x in one.items()
+            if hasattr(x, "shape") and x.ndim > 1 and (x.shape[0], two[name].shape[0]) == (1, 2)
+        }
+        if not found:
+            raise UserError("no layer has one output for each example")
+        return found
+
+    def _shapes(self, count: int) -> dict[str, Any]:
+        batch = {
+            name: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
+            for name, x in self.model.inputs.items()
+        }
+        inputs = jax.eval_shape(self.predict.prepare, batch)
+        return layers.shapes(self.predict, self.state, inputs)
+
+    @property
+    def main_layers(self) -> list[str]:
+        """Paths of the layers without those of dropout, which repeat the layer before them."""
+        return [name for name in self.layers if "drop" not in name.lower()]
+
     def hidden(self, batch: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
         """Path and features [N, F] of the layer of --layer, or of the last before the output.
 
@@ -214,54 +249,34 @@ class Subject:
           UserError: the model has no such layer.
         """
         features = self.features(batch)
-        names = [n for n in features if "dropout" not in n.lower() and not n.endswith("drop")]
+        names = self.main_layers
         layer = self.options.layer or (names[-2] if len(names) > 1 else "")
         if layer not in features:
             raise UserError(f"no layer {layer!r} with features: name one of {', '.join(features)}")
         return layer, features[layer]
 
     def features(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs of the layers in the order of their calls, each flat: [N, F] by path.
-
-        Layers whose outputs are not one array with the examples first are left out.
+        """Outputs of `layers`, each flat: [N, F] by path.
 
         Raises:
-          UserError: the model is no Flax module, or has no such layer.
+          UserError: as in `layers`, or the data do not have what the model reads.
         """
-        count = len(batch["index"])
-        parts = []
-        for start in range(0, count, self.model.batch_size):
-            rows = np.arange(start, min(start + self.model.batch_size, count))
-            parts.append(
-                self._features({n: jnp.asarray(batch[n][rows]) for n in self.model.inputs})
-            )
-        names = [name for name in self._order if name]
-        if not names:
-            raise UserError("no layer has one output for each example")
+        inputs, step = self._read_by_model(batch), self.model.batch_size
+        names = list(self.layers)
+        parts = [
+            self._features({name: x[start : start + step] for name, x in inputs.items()})
+            for start in range(0, len(batch["index"]), step)
+        ]
         return {n: np.concatenate([np.asarray(p[n]) for p in parts]) for n in names}
-
-    @functools.cached_property
-    def _order(self) -> list[str]:
-        return []  # filled by tracing: jit sorts the entries of a dictionary
 
     @functools.cached_property
     def _features(self) -> Callable[[Any], dict[str, jax.Array]]:
         @jax.jit
         def features(batch: Any) -> dict[str, jax.Array]:
-            count = len(jax.tree.leaves(batch)[0])
-            layers = self.predict.features(self.state, self.predict.prepare(batch))
-            found = {
-                name: x.reshape(count, -1).astype(jnp.float32)
-                for name, x in layers.items()
-                if hasattr(x, "shape") and x.ndim > 1 and x.shape[0] == count
+            found = self.predict.features(self.state, self.predict.prepare(batch))
+            return {
+                name: found[name].reshape(len(found[name]), -1).astype(jnp.float32)
+                for name in self.layers
             }
-            self._order[:] = found
-            return found
 
-        def checked(batch: Any) -> dict[str, jax.Array]:
-            try:
-                return features(batch)
-            except TypeError as error:
-                raise UserError("it is for Flax modules") from error
-
-        return checked
+        return features

@@ -10,8 +10,8 @@ import numpy as np
 from jaxdl import files
 from jaxdl.console import number, say, show
 from jaxdl.errors import UserError, first_line
+from jaxdl.export import temperature
 from jaxdl.export.model import TrainedModel
-from jaxdl.export.temperature import FOLDER
 from jaxdl.run.restore import load_data, restore
 from jaxdl.run.run_folder import Run
 from jaxdl.tools import analyze_attribution as attribution
@@ -60,8 +60,8 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
         raise UserError(f"no part {unknown[0]!r}: give one or more of {', '.join(PARTS)}")
     if options.examples < 1:
         raise UserError(f"--examples={options.examples}: give at least 1")
-    files.check_no_links(run.folder, [FOLDER])
-    subject = _subject(run, options)
+    files.check_no_links(run.folder, [temperature.FOLDER])
+    subject = open_subject(run, options)
     rows: list[tuple[str, str, Any]] = []
     for part in dict.fromkeys(parts or PARTS):
         say(f"{part}: {PARTS[part][1]}")
@@ -81,8 +81,12 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
     return rows
 
 
-def _subject(run: Run, options: Options) -> Subject:
-    """Restores the model and loads its data.
+def open_subject(run: Run, options: Options) -> Subject:
+    """Restores the model of a run and loads its data.
+
+    Args:
+      run: an opened run.
+      options: options of the analysis.
 
     Raises:
       UserError: the data are not those of the run.
@@ -96,12 +100,12 @@ def _subject(run: Run, options: Options) -> Subject:
 
 
 def _write(subject: Subject, part: str, result: Result) -> None:
-    """Writes the JSON file and the pictures of a part.
+    """Writes the JSON file and the pictures of a part, and a temperature for `--calibrated`.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    folder = subject.folder / FOLDER
+    folder = subject.folder / temperature.FOLDER
     record = {"step": subject.model.step, **result.values}
     try:
         folder.mkdir(exist_ok=True)
@@ -113,6 +117,10 @@ def _write(subject: Subject, part: str, result: Result) -> None:
                 raise
             except Exception as error:  # an error of Matplotlib does not invalidate the measures
                 say(f"no picture {path}: {first_line(error)}")
+        if result.temperature is not None:
+            temperature.write(
+                subject.folder, result.temperature, subject.model.step, subject.digest
+            )
         text = json.dumps(_plain(record), indent=2) + "\n"
         files.write_text(folder / f"{part}.json", text)
     except OSError as error:

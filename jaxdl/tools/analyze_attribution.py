@@ -75,11 +75,9 @@ def _stages(subject: Subject, layers: list[str]) -> list[str]:
     """First random layer of each stage, at even distances from the last layer to the first one."""
     if not isinstance(subject.state, TrainState):
         return layers[:1]
-    paths = [
-        "/".join(str(getattr(part, "key", part)) for part in path[1:-1])
-        for path, _ in jax.tree_util.tree_leaves_with_path(eval_variables(subject.state))
-    ]
-    own = [name for name in reversed(layers) if name in paths]
+    variables = jax.tree_util.tree_leaves_with_path(eval_variables(subject.state))
+    with_weights = {checks.layer_of(path) for path, _ in variables}
+    own = [name for name in reversed(layers) if name in with_weights]
     return [own[n] for n in np.unique(np.linspace(0, len(own) - 1, STAGES).round().astype(int))]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from jaxdl.analysis import ensemble, linear_probe, representations
-from jaxdl.analysis import layers as layers_of
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE
 from jaxdl.export.model import restored
@@ -20,8 +19,8 @@ from jaxdl.tools.analysis_subject import Result, Subject
 
 MOST_LAYERS = 12
 FITTED = 1000  # training examples of probes and neighbours
-SHOWN = 24  # worst errors in the picture
-LISTED = 10  # pairs of classes and worst errors in the file
+SHOWN = 24  # worst errors in the picture and in the file
+LISTED = 10  # pairs of classes in the file
 
 
 def features(subject: Subject) -> Result:
@@ -36,7 +35,7 @@ def features(subject: Subject) -> Result:
         for name, x in found.items()
     }
     rows: list[tuple[str, Any]] = []
-    if subject.model.kind == "logits" and subject.is_classifier:
+    if subject.is_classifier:
         train = subject.batch("train", FITTED)
         own = {name: representations.pooled(x) for name, x in _layers(subject, train).items()}
         for name, x in own.items():
@@ -69,20 +68,14 @@ def features(subject: Subject) -> Result:
 
 def _layers(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs [N, P, C] of at most MOST_LAYERS layers, without those of dropout."""
-    shapes = layers_of.shapes(subject.predict, subject.state, subject.inputs(_first(batch)))
-    flat = subject.features(batch)
-    names = [name for name in flat if "drop" not in name.lower()]
+    flat, names = subject.features(batch), subject.main_layers
     if subject.options.layer and subject.options.layer not in flat:
         raise UserError(f"--layer={subject.options.layer}: name one of {', '.join(names)}")
     chosen = np.unique(np.linspace(0, len(names) - 1, min(MOST_LAYERS, len(names))).astype(int))
     return {
-        names[n]: flat[names[n]].reshape(len(batch["index"]), -1, shapes[names[n]].shape[-1])
-        for n in chosen
+        name: flat[name].reshape(len(flat[name]), -1, subject.layers[name].shape[-1])
+        for name in (names[n] for n in chosen)
     }
-
-
-def _first(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: x[:1] for name, x in batch.items()}
 
 
 def _other(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,8 +105,8 @@ def errors(subject: Subject) -> Result:
     K = log_p.shape[1]
     counts = np.zeros((K, K), int)
     np.add.at(counts, (targets, predicted), 1)
-    wrong = np.argsort(-losses * (predicted != targets), kind="stable")
-    wrong = wrong[predicted[wrong] != targets[wrong]]
+    wrong = np.flatnonzero(predicted != targets)
+    wrong = wrong[np.argsort(-losses[wrong], kind="stable")]
     index = subject.rows("test", len(targets))
     worst = [
         {
@@ -140,7 +133,7 @@ def errors(subject: Subject) -> Result:
         "worst": worst,
     }
     rows: list[tuple[str, Any]] = [("wrong", f"{len(wrong)} of {len(targets)}")]
-    rows += [(f"{p['true']} taken for {p['predicted']}", p["count"]) for p in confused[:LISTED]]
+    rows += [(f"{p['true']} taken for {p['predicted']}", p["count"]) for p in confused]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     title = "shares of the true classes, test split"
 

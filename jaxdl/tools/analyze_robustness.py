@@ -22,7 +22,7 @@ from jaxdl.tools.analysis_subject import Result, Subject
 EPSILONS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # largest changes of a pixel, in levels of 0 to 255
 RADII = (32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)  # of the Euclidean norm, in levels
 RESTARTS, STEPS, QUERIES = 2, 20, 200
-SHOWN = 4  # images of the pictures
+SHOWN, SHOWN_AT = 4, 3  # images of the pictures, and the position of their strength
 MIDDLE = 3  # severity of the pictures
 
 
@@ -51,7 +51,7 @@ def attacks(subject: Subject) -> Result:
         "square": (functools.partial(methods.square, key=key, steps=QUERIES), margin, EPSILONS),
         "PGD, 2-norm": (functools.partial(descent, norm="2"), entropy, RADII),
     }
-    clean = float(np.mean(_right(logits, x, labels)))
+    clean = float(np.mean(_right(logits, x, jnp.arange(len(x)), labels)))
     found: dict[str, dict[str, Any]] = {}
     examples = []
     for name, (attack, loss, strengths) in chosen.items():
@@ -59,7 +59,7 @@ def attacks(subject: Subject) -> Result:
         results = [program(x, epsilon, jnp.arange(len(x))) for epsilon in strengths]
         accuracy = [float(np.mean(right)) for _, right in results]
         found[name] = {"epsilon": strengths, "accuracy": accuracy}
-        examples.append(np.asarray(results[3][0][:SHOWN]))
+        examples.append(np.asarray(results[SHOWN_AT][0][:SHOWN]))
     values = {"examples": len(x), "clean_accuracy": clean, "attacks": found}
     rows: list[tuple[str, Any]] = [("accuracy without", clean)]
     rows += [
@@ -70,7 +70,7 @@ def attacks(subject: Subject) -> Result:
     shown = np.concatenate([np.asarray(x[:SHOWN]), *examples])
     caption = (
         f"Rows: test images, and the same after {', '.join(chosen)}, with changes of at most "
-        f"{EPSILONS[3]:g} of 255 in a pixel, or {RADII[3]:g} in the 2-norm."
+        f"{EPSILONS[SHOWN_AT]:g} of 255 in a pixel, or {RADII[SHOWN_AT]:g} in the 2-norm."
     )
     picture = grids.Picture(grids.grid(shown, SHOWN), caption)
     draw = {
@@ -80,8 +80,9 @@ def attacks(subject: Subject) -> Result:
     return Result(values, rows, draw)
 
 
-def _right(logits: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.argmax(logits(x, jnp.arange(len(x))), axis=1) == labels
+def _right(logits: Any, x: jax.Array, n: jax.Array, labels: jax.Array) -> jax.Array:
+    """True for each image [B, H, W, C] that is classified right, with the row numbers n [B]."""
+    return jnp.argmax(logits(x, n), axis=1) == labels[n]
 
 
 def _attack(attack: Any, loss: Any, logits: Any, labels: jax.Array) -> Any:
@@ -89,7 +90,7 @@ def _attack(attack: Any, loss: Any, logits: Any, labels: jax.Array) -> Any:
 
     def call(x: jax.Array, epsilon: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = attack(lambda x: loss(x, n), x, epsilon)
-        return found, jnp.argmax(logits(found, n), axis=1) == labels[n]
+        return found, _right(logits, found, n, labels)
 
     return call
 

@@ -4,6 +4,7 @@ Shapes: N examples, K classes, S samples.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ import numpy as np
 from jaxdl.analysis import calibration as measures
 from jaxdl.analysis import conformal, ensemble, monte_carlo, out_of_distribution
 from jaxdl.errors import UserError
-from jaxdl.export import temperature
 from jaxdl.export.inputs import IMAGE
 from jaxdl.tools import analysis_pictures as pictures
 from jaxdl.tools.analysis_subject import Result, Subject
@@ -23,10 +23,7 @@ SAMPLES = 32  # draws of Monte Carlo dropout
 
 
 def calibration(subject: Subject) -> Result:
-    """Scores of the test split, and a temperature that is fitted on validation.
-
-    The temperature is written beside the run, for `predict` and `export`.
-    """
+    """Scores of the test split, and a temperature that is fitted on validation."""
     subject.need("logits", "labels")
     kind = subject.model.kind
     logits, targets = subject.outputs("test")
@@ -34,6 +31,7 @@ def calibration(subject: Subject) -> Result:
     values: dict[str, Any] = {"split": "test", "examples": len(targets), **before}
     rows: list[tuple[str, Any]] = list(before.items())
     tables = {"as trained": _reliability(logits, targets, kind)}
+    t = None
     try:
         t = measures.fit_temperature(*subject.outputs("validation"), kind)
     except UserError as error:
@@ -46,10 +44,9 @@ def calibration(subject: Subject) -> Result:
         values |= {"temperature": t, "with_temperature": after}
         rows += [("temperature", t)]
         rows += [(f"{name} with it", after[name]) for name in ("nll", "brier", "ece")]
-        (subject.folder / temperature.FOLDER).mkdir(exist_ok=True)
-        temperature.write(subject.folder, t, subject.model.step, subject.digest)
     values["reliability"] = {name: table._asdict() for name, table in tables.items()}
-    return Result(values, rows, {"reliability": lambda path: pictures.reliability(tables, path)})
+    draw = {"reliability": lambda path: pictures.reliability(tables, path)}
+    return Result(values, rows, draw, t)
 
 
 def _reliability(logits: np.ndarray, targets: np.ndarray, kind: str) -> measures.Reliability:
@@ -67,13 +64,15 @@ def conformal_sets(subject: Subject) -> Result:
     found: dict[str, Any] = {}
     sizes: dict[str, np.ndarray] = {}
     splits = {name: subject.outputs(name) for name in ("validation", "test")}
-    for way in ("least_ambiguous", "adaptive"):
+    ways: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+        "least_ambiguous": lambda log_p, _: conformal.least_ambiguous(log_p),
+        "adaptive": conformal.adaptive,
+    }
+    for way, score in ways.items():
         scores = {}
         for name, (logits, _) in splits.items():
             log_p = ensemble.log_probabilities(logits, "logits")
-            uniform = random.uniform(size=len(log_p))
-            score = conformal.adaptive(log_p, uniform)
-            scores[name] = conformal.least_ambiguous(log_p) if way != "adaptive" else score
+            scores[name] = score(log_p, random.uniform(size=len(log_p)))
         limit = conformal.threshold(
             conformal.of_targets(scores["validation"], splits["validation"][1])
         )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.run.plots import new_figure
-from jaxdl.tools.analysis_pictures import BLUE, COLORS, ORANGE, STYLES, class_label, finish
+from jaxdl.run.plots import class_label, new_figure
+from jaxdl.tools.analysis_pictures import BLUE, COLORS, ORANGE, finish, line_style, show_image
 
 SIGNED = "PuOr_r"  # orange for, violet against; the colour-blind can tell them apart
 MOST_BARS = 12
@@ -29,10 +29,7 @@ def maps(
     grid = figure.subplots(len(titles), columns, squeeze=False)
     for row, title in enumerate(titles):
         first, *others = grid[row]
-        image = images[row]
-        first.imshow(
-            image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255
-        )
+        show_image(first, images[row])
         first.set_ylabel(class_label(title), fontsize=7)
         for axes, (name, values) in zip(others, found.items(), strict=True):
             limit = np.max(np.abs(values[row])) or 1
@@ -115,8 +112,8 @@ def sanity(methods: Mapping[str, Sequence[float]], layers: Sequence[str], path: 
     figure = new_figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(methods.items()):
-        style = {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number % len(STYLES)]}
-        axes.plot(range(len(values)), values, marker="o", markersize=3, label=name, **style)
+        style = {"marker": "o", "markersize": 3, "label": name, **line_style(number)}
+        axes.plot(range(len(values)), values, **style)
     axes.set_xticks(range(len(layers)), [class_label(n) for n in layers], fontsize=7, rotation=20)
     axes.set(xlabel="first random layer", ylabel="rank correlation", ylim=(-0.6, 1.05))
     axes.axhline(0, color="black", linewidth=0.6)

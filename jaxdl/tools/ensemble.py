@@ -12,6 +12,7 @@ from jaxdl import class_metrics
 from jaxdl.analysis import ensemble
 from jaxdl.console import say
 from jaxdl.data.batches import padded_batches
+from jaxdl.data.source import LABELS
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
 from jaxdl.run.finished import finished_runs
@@ -21,7 +22,6 @@ from jaxdl.task import Predict
 from jaxdl.tools.evaluate import check_data
 
 KINDS = ("logits", "labels", "numbers")  # kinds of outputs that have a mean
-TARGETS = ("label", "y")  # names of the targets in a batch
 
 
 class Member(NamedTuple):
@@ -125,9 +125,9 @@ def _outputs(
     Raises:
       UserError: the split has no targets.
     """
-    target = next((name for name in TARGETS if name in split), None)
+    target = next((name for name in LABELS if name in split), None)
     if target is None:
-        raise UserError(f"{run.folder} has data without {' or '.join(TARGETS)} to compare with")
+        raise UserError(f"{run.folder} has data without {' or '.join(LABELS)} to compare with")
     names = predict.inputs(spec.example())
     program = jax.jit(predict)
     digest = hashlib.sha256()

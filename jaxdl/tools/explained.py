@@ -230,21 +230,23 @@ class Explained:
         """Attention rollout from the patches of an image to the class token or to all of them.
 
         Raises:
-          UserError: the model is not of images, or no Transformer.
+          UserError: the model is not of images, or no Transformer of their patches.
         """
         if self.subject.form != IMAGE:
             raise UserError("rollout is for vision Transformers")
         predict = self.subject.predict
         flow = attribution.rollout(layers.attentions(predict, state, self.inputs))
-        has_class = int(np.sqrt(flow.shape[-1])) ** 2 != flow.shape[-1]
+        rows, columns = layers.patch_grid(flow.shape[-1], *self.inputs.shape[1:3])
+        has_class = rows * columns < flow.shape[-1]
         return self._enlarged(np.asarray(flow[:, 0] if has_class else jnp.mean(flow, axis=1)))
 
     def _enlarged(self, found: np.ndarray) -> np.ndarray:
         """Maps of positions [B, h, w], or of patches [B, N] in rows, in the size of the images."""
+        size = self.inputs.shape[1:3]
         if found.ndim == 2:
-            side = int(np.sqrt(found.shape[1]))
-            found = found[:, -side * side :].reshape(-1, side, side)
-        shape = (len(found), *self.inputs.shape[1:3])
+            rows, columns = layers.patch_grid(found.shape[1], *size)
+            found = found[:, -rows * columns :].reshape(-1, rows, columns)
+        shape = (len(found), *size)
         return np.asarray(jax.image.resize(found, shape, "linear"))
 
     def curves(self, ranking: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,13 +8,12 @@ import pytest
 from jaxdl.analysis import attribution, attribution_checks, layers
 from jaxdl.analysis.guided import guided
 from jaxdl.errors import UserError
-from jaxdl.models import airbench, resnet, vgg
 from jaxdl.models.cnn import CNN
 from jaxdl.models.lenet import LeNet5
 from jaxdl.models.vit import ViT
 from jaxdl.nn.pooling import POOLS
 from jaxdl.task import Predict
-from tests.models.zoo import CASES, OF_TOKENS, built, inputs, told
+from tests.models.zoo import CASES, OF_TOKENS, built, inputs, make_shallow, told
 
 W = jnp.asarray(np.random.RandomState(0).normal(size=(4, 3)), jnp.float32)
 X = jnp.asarray(np.random.RandomState(1).normal(size=(5, 4, 3)), jnp.float32)
@@ -224,12 +223,7 @@ def test_layers_at_random():
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """Deep networks of as many layers as differ: their derivatives take seconds to compile."""
-    monkeypatch.setattr(vgg, "WIDTHS", (64, 128))
-    monkeypatch.setitem(vgg.CONVOLUTIONS, 11, (1, 1))
-    monkeypatch.setattr(resnet, "WIDTHS", (64, 128))
-    monkeypatch.setitem(resnet.BLOCKS, 18, (0, 1))
-    monkeypatch.setattr(airbench, "WIDTHS", (64,))
+    make_shallow(monkeypatch)
 
 
 @pytest.mark.usefixtures("shallow")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 from scipy.spatial import distance
+from sklearn.metrics import roc_auc_score
 
 from jaxdl.analysis import monte_carlo, out_of_distribution
 from jaxdl.errors import UserError
@@ -43,11 +44,11 @@ def test_dropout_of_rate_zero_changes_nothing():
 
 
 def test_normalisation_stays_in_evaluation_mode():
-    predict, state, x = predictor(0.5, "batch")
-    found = monte_carlo.samples(predict, state, x, jax.random.key(1), 3)
-    alone = monte_carlo.samples(predict, state, x[:1], jax.random.key(1), 3)
-    assert np.all(np.isfinite(found))
-    assert alone.shape == (3, 1, 3)
+    predict, state, x = predictor(0.3, "batch")
+    running = jax.tree.map(lambda leaf: leaf + 0.5, state["batch_stats"])
+    state = {**state, "batch_stats": running}
+    found = monte_carlo.samples(predict, state, x, jax.random.key(1), 4000)
+    np.testing.assert_allclose(found.mean(axis=0), predict.of_inputs(state, x), atol=0.05)
 
 
 def test_outside_of_the_context_nothing_has_changed():
@@ -120,3 +121,8 @@ def test_auroc_is_the_share_of_pairs():
     inside, outside = np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0])
     pairs = [(o > i) + 0.5 * (o == i) for i in inside for o in outside]
     assert out_of_distribution.auroc(inside, outside) == pytest.approx(np.mean(pairs))
+    random = np.random.default_rng(0)
+    inside, outside = random.normal(size=200), random.normal(size=100).round(1)
+    labels = np.repeat([0, 1], [200, 100])
+    wanted = roc_auc_score(labels, np.concatenate([inside, outside]))
+    assert out_of_distribution.auroc(inside, outside) == pytest.approx(wanted, rel=1e-12)

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.models import airbench, resnet, vgg
 from jaxdl.nn.dense import dot_general
 from jaxdl.nn.recurrent import Recurrent
-from tests.models.zoo import CASES, built, inputs, told
+from tests.models.zoo import CASES, built, inputs, make_shallow, told
 
 # Of Hessian-vector products beside each other, of a slope beside the gradient, and of both beside
 # differences or float32: in the norm, as a share of the size.
@@ -21,12 +20,7 @@ LAYERS = ("mlp", "cnn", "vit", "classifier_rnn", "classifier_lstm", "classifier_
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
-    """Deep networks of as many layers as differ: a second derivative takes seconds to compile."""
-    monkeypatch.setattr(vgg, "WIDTHS", (64, 128))
-    monkeypatch.setitem(vgg.CONVOLUTIONS, 11, (1, 1))
-    monkeypatch.setattr(resnet, "WIDTHS", (64, 128))
-    monkeypatch.setitem(resnet.BLOCKS, 18, (0, 1))
-    monkeypatch.setattr(airbench, "WIDTHS", (64,))
+    make_shallow(monkeypatch)
 
 
 def inner(a, b):

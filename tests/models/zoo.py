@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.models import airbench, resnet, vgg
 from jaxdl.models.actor_critic import ActorCritic
 from jaxdl.models.airbench import Airbench, whiten
 from jaxdl.models.cnn import CNN
@@ -151,3 +152,12 @@ def built(name: str, dtype: str) -> tuple[Any, dict[str, Any]]:
 def told(case: Case) -> dict[str, bool]:
     """Returns the options of a call besides its inputs."""
     return {} if case.model is ActorCritic else {"train": False}
+
+
+def make_shallow(monkeypatch: Any) -> None:
+    """Cuts deep networks to as many layers as differ: their derivatives take seconds to compile."""
+    monkeypatch.setattr(vgg, "WIDTHS", (64, 128))
+    monkeypatch.setitem(vgg.CONVOLUTIONS, 11, (1, 1))
+    monkeypatch.setattr(resnet, "WIDTHS", (64, 128))
+    monkeypatch.setitem(resnet.BLOCKS, 18, (0, 1))
+    monkeypatch.setattr(airbench, "WIDTHS", (64,))

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,12 +12,12 @@ import jaxdl
 from experiments import mnist_lenet
 from jaxdl import cli
 from jaxdl.__main__ import run as command
-from jaxdl.analysis import calibration, corruptions
+from jaxdl.analysis import calibration, corruptions, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
 from jaxdl.tools import analyze_landscape, analyze_robustness, explained
 from jaxdl.tools.analysis_subject import Options
-from jaxdl.tools.analyze import PARTS, analyze
+from jaxdl.tools.analyze import PARTS, analyze, open_subject
 from tests.export.models import train
 
 FEW = Options(examples=32)
@@ -128,7 +129,7 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     found = analyzed(lenet, "attacks", "corruptions", "curvature")
     for name, curve in found["attacks"]["attacks"].items():
         accuracy = [found["attacks"]["clean_accuracy"], *curve["accuracy"]]
-        assert accuracy[-1] <= accuracy[0], name
+        assert accuracy[-1] < accuracy[0], name
     error = found["corruptions"]["mean_corruption_error"]
     assert error == pytest.approx(
         1 - np.mean(found["corruptions"]["kinds"]["contrast"]["accuracy"])
@@ -137,6 +138,22 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     assert curvature["largest_eigenvalues"][0] > 0
     losses = np.array(curvature["plane"]["loss"])
     assert losses[1, 1] == pytest.approx(curvature["loss"], rel=1e-4)
+
+
+def test_dropout(tmp_path, lenet, capsys):
+    train("mnist_cnn", tmp_path / "cnn", "--image_size=12", "--num_steps=60")
+    found = analyzed(tmp_path / "cnn", "dropout", options=Options(examples=64))["dropout"]
+    assert (found["examples"], found["samples"]) == (64, 32)
+    assert found["with"]["nll"] != found["without"]["nll"]
+    model = jaxdl.open(tmp_path / "cnn")
+    test = mnist_lenet.load(model.config).test
+    rows = np.unique(np.linspace(0, len(test["label"]) - 1, 64).round().astype(int))
+    logits = model.outputs({"image": test["image"][rows]})
+    wanted = calibration.scores(logits, test["label"][rows], "logits")
+    assert found["without"] == pytest.approx(wanted)
+    assert abs(found["with"]["nll"] - wanted["nll"]) < 0.5 * wanted["nll"]
+    line = refused(capsys, "analyze", lenet, "dropout")
+    assert line == "error: dropout: the model has no dropout"
 
 
 def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
@@ -149,6 +166,23 @@ def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
     assert found["sanity_check"]["layers"][-1] == "ConvPool_0"
     assert abs(found["sanity_check"]["methods"]["gradient"][-1]) < 0.8
     Image.open(lenet / "analysis" / "attribution-maps.png").load()
+
+
+@pytest.mark.parametrize("flags", [[], ["--class_token"]])
+def test_a_transformer_of_images_that_are_not_square(tmp_path, monkeypatch, flags):
+    run = tmp_path / "run"
+    train("cifar_vit", run, "--image_height=8", "--image_width=12", *flags)
+    monkeypatch.setattr(explained, "METHODS", {})  # Grad-CAM and rollout remain
+    subject = open_subject(run_folder.open_run(run), Options(examples=4))
+    model = explained.explained(subject, 4)
+    state, predict = subject.state, subject.predict
+    (weights,) = layers.attentions(predict, state, model.inputs)
+    flow = np.mean(np.asarray(weights), axis=1) / 2 + np.eye(weights.shape[-1]) / 2
+    patches = flow[:, 0, 1:] if flags else flow.mean(axis=1)
+    wanted = jax.image.resize(patches.reshape(4, 2, 3), (4, 8, 12), "linear")
+    found, _ = model.maps(state)
+    np.testing.assert_allclose(found["rollout"], wanted, rtol=1e-4)
+    assert found["Grad-CAM"].shape == (4, 8, 12)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +262,10 @@ def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_file_in_place_of_the_folder(lenet, capsys):
+@pytest.mark.parametrize("part", ["errors", "calibration"])
+def test_a_file_in_place_of_the_folder(lenet, capsys, part):
     (lenet / "analysis").write_text("", encoding="utf-8")
-    assert "cannot be written" in refused(capsys, "analyze", lenet, "errors")
+    assert "cannot be written" in refused(capsys, "analyze", lenet, part)
 
 
 def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
