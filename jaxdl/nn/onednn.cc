@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -275,7 +276,10 @@ struct Parts {
     small.B = images;
     large.B = images + 1;
     of_small = Cache::instance().find(small);
-    if (more) of_large = Cache::instance().find(large);
+    if (!more) return;
+    of_large = Cache::instance().find(large);
+    // The kernel, or the sum of kernels, is in one layout for all parts.
+    if (of_large->packed != of_small->packed) throw std::runtime_error("two layouts of the kernel");
   }
 
   void compute(int64_t n, const char* x, const char* kernel, const char* y) const {
@@ -295,7 +299,6 @@ void map_images(ffi::ThreadPool& pool, const Parts& parts, const char* x, const 
     kernel = packing.get(c.packed.get_size());
     reorder(c, as(c.kernel, w), as(c.packed, kernel));
   }
-  // A larger part may want another layout, which its primitive then gets for itself.
   parallel(pool, parts.count, [&](int64_t n) { parts.compute(n, x, kernel, y); });
 }
 
@@ -379,20 +382,19 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxdlConvolution, run,
                                   .Attr<ffi::Span<const int64_t>>("strides")
                                   .Attr<ffi::Span<const int64_t>>("pads"));
 
-// Writes the names of the implementations that oneDNN has for the parts of a geometry, or a text
-// that begins with "error: "; at most `size` bytes.
+// Writes the name of the implementation that oneDNN has for the parts of a geometry, or a text that
+// begins with "error: "; at most `size` bytes.
 extern "C" void jaxdl_implementation(const int64_t* numbers, char* text, int64_t size) {
-  std::string names;
+  std::string name;
   try {
     Geometry g;
     std::memcpy(&g, numbers, sizeof(g));
     Parts parts(g);
-    names = parts.of_small->implementation;
-    if (parts.more && parts.of_large->packed != parts.of_small->packed) names = "error: two layouts";
+    name = parts.of_small->implementation;
   } catch (const std::exception& thrown) {
-    names = std::string("error: ") + thrown.what();
+    name = std::string("error: ") + thrown.what();
   }
-  std::strncpy(text, names.c_str(), size - 1);
+  std::strncpy(text, name.c_str(), size - 1);
   text[size - 1] = 0;
 }
 
