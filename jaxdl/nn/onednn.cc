@@ -94,7 +94,7 @@ const dnnl::engine& engine() {
 struct Convolution {
   dnnl::primitive compute, reorder;
   // `kernel` is the caller's, and `packed` the layout that oneDNN wants.
-  dnnl::memory::desc images, result, kernel, packed, scratch;
+  dnnl::memory::desc images, result, kernel, packed, scratch, reorder_scratch;
   bool packs = false;  // they differ
   std::string implementation;
 
@@ -108,6 +108,7 @@ struct Convolution {
     dnnl::memory::desc any(kernel_shape, type, Tag::any);
     Dims strides{g.down, g.right}, before{g.top, g.left}, after{g.bottom, g.after};
     dnnl::primitive_attr attributes;
+    // A scratchpad of the library's belongs to the thread that makes the primitive.
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);  // whatever the environment says
     auto direct = dnnl::algorithm::convolution_direct;
@@ -136,7 +137,9 @@ struct Convolution {
     if (packs) {
       const auto& from = g.map == kToKernel ? packed : kernel;
       const auto& to = g.map == kToKernel ? kernel : packed;
-      reorder = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
+      dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);
+      reorder_scratch = d.scratchpad_desc();
+      reorder = dnnl::reorder(d);
     }
   }
 };
@@ -199,29 +202,29 @@ dnnl::memory as(const dnnl::memory::desc& description, const void* data) {
   return dnnl::memory(description, engine(), const_cast<void*>(data));
 }
 
-void execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& operands) {
+void execute(const dnnl::primitive& primitive, const dnnl::memory::desc& space,
+             std::unordered_map<int, dnnl::memory> operands) {
   thread_local dnnl::stream stream(engine());
+  if (size_t bytes = space.get_size()) {
+    operands[DNNL_ARG_SCRATCHPAD] = as(space, scratch.get(bytes));
+  }
   OneThread one;
   primitive.execute(stream, operands);
   stream.wait();
 }
 
 void reorder(const Convolution& c, const dnnl::memory& from, const dnnl::memory& to) {
-  execute(c.reorder, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  execute(c.reorder, c.reorder_scratch, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
 // One part. `images` and `result` are its first, and `kernel` is packed.
 void compute(const Geometry& g, const Convolution& c, const void* images, const void* kernel,
              const void* result) {
   bool by_images = g.map == kToImages, by_kernel = g.map == kToKernel;
-  std::unordered_map<int, dnnl::memory> operands{
-      {by_images ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, as(c.images, images)},
-      {by_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, as(c.packed, kernel)},
-      {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}};
-  if (size_t bytes = c.scratch.get_size()) {
-    operands[DNNL_ARG_SCRATCHPAD] = as(c.scratch, scratch.get(bytes));
-  }
-  execute(c.compute, operands);
+  execute(c.compute, c.scratch,
+          {{by_images ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, as(c.images, images)},
+           {by_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, as(c.packed, kernel)},
+           {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}});
 }
 
 // Work on numbers 0, 1, ... that several threads take one by one.
