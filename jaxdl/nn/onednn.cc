@@ -78,10 +78,11 @@ struct Geometry {
   size_t kernel() const { return k * l * I * O * bytes(); }
 
   int64_t parts() const {
-    int64_t pixels = B * P * Q, sum = map == kToKernel;
+    int64_t pixels = B * P * Q, entries = k * l * I * O, sum = map == kToKernel;
+    if (!pixels || !entries) throw std::invalid_argument("a size of 0");
     int64_t most = std::min({B, sum ? kPartsOfSum : kParts, pixels / (sum ? kPixelsOfSum : kPixels),
-                             2 * pixels * k * l * I * O / kOperations});
-    if (sum) most = std::min(most, kSums / (4 * k * l * I * O));
+                             2 * pixels * entries / kOperations});
+    if (sum) most = std::min(most, kSums / (4 * entries));
     return std::max<int64_t>(1, most);
   }
 };

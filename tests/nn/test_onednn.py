@@ -189,6 +189,8 @@ def test_errors_are_errors(engine):
         onednn.convolve(engine, "forward", x, w, (1, 2, 8, 8, 5), window)
     with pytest.raises(jax.errors.JaxRuntimeError, match="oneDNN: could not create"):
         onednn.convolve(engine, "forward", x, jnp.ones((1, 3, 3, 3, 5)), (1, 2, 9, 9, 5), window)
+    for name in onednn.MAPS:
+        assert onednn.implementation(engine, name, jnp.float32, (2, 0, 4), window) == ""
 
 
 def layer(x, w):
