@@ -111,6 +111,23 @@ def test_one_seed_proves_nothing_but_bits(published, work, tmp_path, capsys):
     assert content["verdict"] == "not decided"
 
 
+def test_one_seed_is_equal_if_all_its_figures_are(published, work, tmp_path, capsys):
+    record = tampered(published, tmp_path, shifted(0.0))
+    status, out, _, content = answer(record, work, "--seeds=1", capsys=capsys)
+    assert (status, content["verdict"]) == (0, "equal")
+    assert "answer: equal: each seed has the same test/" in out
+
+    def change(run):  # of a metric that is not among the figures of the test split
+        run["summary"][SHA256] = "0" * 64
+        run["summary"]["best/validation/loss"] += 0.5
+
+    record = tampered(published, tmp_path, change)
+    words = ["--seeds=1", "--metric=best/validation/loss"]
+    status, _, err, content = answer(record, work, *words, capsys=capsys)
+    assert (status, content["verdict"]) == (1, "not decided")
+    assert "one seed has no spread" in err
+
+
 def test_a_record_without_bits(published, work, tmp_path, capsys):
     record = tampered(published, tmp_path, lambda run: run["summary"].pop(SHA256))
     status, out, _, content = answer(record, work, capsys=capsys)
