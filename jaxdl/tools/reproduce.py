@@ -196,12 +196,12 @@ def _read_trials(folder: Path, experiment: str, trials: Trials) -> dict[int, Ent
     book = Ledger.read(folder)
     folders = [Path(book.lines[name]["workdir"]) for name in book.add(experiment, trials)]
     repeated = {run.seed: run for run in map(records.read_run, folders)}
-    here = environment.facts({"git": environment.git()}).get("commit", "")
+    here = environment.facts({"git": environment.git()})["commit"]
     older = {n: run for n, run in repeated.items() if run.facts.get("commit", here) != here}
     if older:
         commits = ", ".join(sorted({run.facts["commit"] for run in older.values()}))
         say(
             f"seeds {shortened(', '.join(map(str, older)))} were trained by commit {commits}, and "
-            f"here is {here or 'no commit'}: give another --workdir to train them again"
+            f"here is {here}: give another --workdir to train them again"
         )
     return repeated

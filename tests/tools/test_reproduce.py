@@ -159,6 +159,16 @@ def test_a_kill_of_everything_and_the_same_command_goes_on(published, tmp_path):
     assert (first / "environment.json").stat().st_mtime_ns == before  # not trained again
 
 
+def test_runs_of_another_commit_are_named(published, work, capsys):
+    path = work / "sweep" / "trials" / "seed=1" / "environment.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    described["git"] = {"commit": "decade", "dirty": False}
+    path.write_text(json.dumps(described), encoding="utf-8")
+    status, _, err, _ = answer(published, work, capsys=capsys)
+    assert status == 0
+    assert "seeds 1 were trained by commit decade, and here is " in err
+
+
 def test_a_run_that_fails_is_an_error_of_training(published, tmp_path, capsys, monkeypatch):
     def fails(*_):
         raise TrainingError("1 of 3 trials failed")
