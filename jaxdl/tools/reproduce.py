@@ -22,6 +22,7 @@ from jaxdl.sweep.driver import Trials
 from jaxdl.sweep.ledger import Ledger
 from jaxdl.tools import records, reproduced, reproduced_flags
 from jaxdl.tools.records import Entry, Record, Row
+from jaxdl.tools.run_groups import metric_of
 
 SWEEP = "sweep"  # subfolder with the runs
 
@@ -85,7 +86,7 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     chosen = _choose(argument, flags, options.row)
     experiment, entries = chosen.record.experiment, chosen.entries
     trials = _plan(chosen, options.seeds)
-    metric = reproduced.choose_metric(entries.values(), options.metric)
+    metric = metric_of([entry.summary for entry in entries.values()], options.metric)
     folder = _folder(experiment, chosen.flags, options.workdir)
     _check_data(chosen.module, trials, entries)
     sweep = driver.Options("local", options.jobs, 0, 2, 0, 0, str(folder / SWEEP))

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxdl import console
@@ -13,7 +13,6 @@ from jaxdl.console import decimals, number
 from jaxdl.errors import TrainingError, printable
 from jaxdl.run import environment, metrics_log
 from jaxdl.tools.records import Entry
-from jaxdl.tools.run_groups import Result, metric_of
 
 NAME = "reproduction.json"
 SAME = "the same bits"
@@ -76,19 +75,6 @@ class Reproduction(NamedTuple):
             "differences": {n: {"then": a, "now": b} for n, (a, b) in self.differences.items()},
             "unknown": self.unknown,
         }
-
-
-def choose_metric(entries: Iterable[Entry], wanted: str) -> str:
-    """Chooses the metric that is compared, see `run_groups.metric_of`.
-
-    Args:
-      entries: runs of the record.
-      wanted: name of the metric; empty: that which selected the best state, on the test split.
-
-    Raises:
-      UserError: not all runs have it.
-    """
-    return metric_of([Result(r.where, r.seed, {}, r.summary, "", "") for r in entries], wanted)
 
 
 def compare(
