@@ -89,7 +89,15 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     metric = metric_of([entry.summary for entry in entries.values()], options.metric)
     folder = _folder(experiment, chosen.flags, options.workdir)
     _check_data(chosen.module, trials, entries)
-    sweep = driver.Options("local", options.jobs, 0, 2, 0, 0, str(folder / SWEEP))
+    sweep = driver.Options(
+        engine="local",
+        jobs=options.jobs,
+        draws=0,
+        retries=2,
+        cpus=0,
+        gpus=0,
+        workdir=str(folder / SWEEP),
+    )
     driver.sweep(experiment, _seed_flags(chosen, options.seeds), chosen.flags, sweep)
     repeated = _read_trials(folder / SWEEP, experiment, trials)
     result = reproduced.compare(entries, repeated, metric, options.margin)

@@ -26,8 +26,6 @@ class Reproduction(NamedTuple):
     """Comparison of repeated runs with their record.
 
     Attributes:
-      answer: the answer, as a phrase.
-      is_reproduced: whether the bits are the same, or the results are equal.
       metric: name of the compared metric.
       then: values of the record by seed.
       now: values of the repeated runs by seed.
@@ -37,8 +35,6 @@ class Reproduction(NamedTuple):
       unknown: names of those that the record lacks.
     """
 
-    answer: str
-    is_reproduced: bool
     metric: str
     then: dict[int, float]
     now: dict[int, float]
@@ -46,6 +42,16 @@ class Reproduction(NamedTuple):
     agreement: Agreement
     differences: dict[str, tuple[str, str]]
     unknown: list[str]
+
+    @property
+    def is_reproduced(self) -> bool:
+        """Returns True if the bits are the same, or the results are equal."""
+        return all(self.bits.values()) or self.agreement.verdict == EQUAL
+
+    @property
+    def answer(self) -> str:
+        """Answer as a phrase."""
+        return _answer(self.bits, self.agreement, self.metric)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -104,12 +110,8 @@ def compare(
     # One seed, of which there is no test: all its figures have to be the same.
     if then == now and all(_same_figures(*pair) for pair in pairs.values()):
         judged = judged._replace(verdict=EQUAL)
-    answer = _answer(bits, judged, metric)
     differences, unknown = _differences(list(pairs.values()))
-    is_reproduced = all(bits.values()) or judged.verdict == EQUAL
-    return Reproduction(
-        answer, is_reproduced, metric, then, now, bits, judged, differences, unknown
-    )
+    return Reproduction(metric, then, now, bits, judged, differences, unknown)
 
 
 def _same_bits(then: Entry, now: Entry) -> bool | None:
@@ -149,9 +151,9 @@ def _answer(bits: Mapping[int, bool | None], judged: Agreement, metric: str) -> 
     )
 
 
-def count(number: int, name: str) -> str:
+def count(n: int, name: str) -> str:
     """Formats a number of things, such as `1 seed` and `3 seeds`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
+    return f"{n} {name}{'' if n == 1 else 's'}"
 
 
 def _differences(
