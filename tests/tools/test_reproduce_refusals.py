@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -89,6 +90,25 @@ def test_large_and_broken_files(tmp_path, capsys):
     path.unlink()
     os.mkfifo(path)
     refused(["reproduce", str(path)], tmp_path, capsys)
+
+
+def test_runs_that_differ_in_more_than_the_seed(runs, published, tmp_path, capsys):
+    def change(run):
+        run["config"]["hidden"] += run["seed"] == 2
+
+    none = f"--workdir={tmp_path / 'none'}"
+    record = tampered(published, tmp_path, change)
+    text = refused(["reproduce", str(record), none, "--", *FLAGS], tmp_path, capsys)
+    assert "seed 0 and " in text
+    assert "seed 2 differ in hidden: name one run" in text
+    folder = tmp_path / "runs"
+    for name in ("seed=0", "seed=1"):
+        shutil.copytree(runs / "trials" / name, folder / name)
+    path = folder / "seed=1" / "config.json"
+    path.write_text(path.read_text("utf-8").replace('"hidden": 8', '"hidden": 9'), "utf-8")
+    shutil.rmtree(folder / "seed=1" / "checkpoints")  # whose config would count
+    text = refused(["reproduce", str(folder), none], tmp_path, capsys)
+    assert "differ in hidden: name one run" in text
 
 
 def test_choices_that_do_not_exist(published, work, tmp_path, capsys):
