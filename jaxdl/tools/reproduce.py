@@ -131,7 +131,7 @@ def _choose(argument: str, flags: Sequence[str], number: int) -> Chosen:
     own, naming = reproduced_flags.split(module.Config, flags)
     ignored = [reproduced_flags.replaced(module.Config, row, own) for row in record.rows]
     row = records.choose(record, naming, set().union(*ignored), number)
-    recorded = reproduced_flags.recorded(module.Config, row, own, str(record.where))
+    recorded = reproduced_flags.recorded(module.Config, record, row, own)
     parts = " ".join(row.flags), row.about, reproduced.count(len(row.entries), "seed")
     say(f"record: {record.where}: {shortened(', '.join(filter(None, parts)), 600)}")
     if recorded.gone:

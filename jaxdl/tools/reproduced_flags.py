@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl import config as configs
@@ -10,7 +11,7 @@ from jaxdl import saved_config
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, shortened
 from jaxdl.saved_config import flag_text
-from jaxdl.tools.records import SEED, Row
+from jaxdl.tools.records import SEED, Record, Row
 
 FLAG = re.compile(r"--(\w{1,100})=(.*)", re.DOTALL)
 INIT = "init_from"
@@ -52,7 +53,9 @@ def split(config_class: type[RunConfig], flags: Sequence[str]) -> tuple[list[str
     return own, naming
 
 
-def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where: str) -> Recorded:
+def recorded(
+    config_class: type[RunConfig], record: Record, row: Row, own: Sequence[str]
+) -> Recorded:
     """Makes the flags of new runs from those of a row.
 
     If the record has whole configs, all their fields become flags, so that a default that has
@@ -60,14 +63,14 @@ def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where:
 
     Args:
       config_class: the experiment's Config.
-      row: the row.
+      record: the record.
+      row: one of its rows.
       own: flags of the user that replace those of the record.
-      where: name of the record, for messages.
 
     Raises:
       UserError: a flag is one that a record may not decide, or its value is refused.
     """
-    runtime = saved_config.runtime_fields(config_class)
+    runtime, where = saved_config.runtime_fields(config_class), record.where
     others = {flag.partition("=")[0].removeprefix("--") for flag in own}
     fields = {field.name: field.default for field in dataclasses.fields(config_class)}
     written = _written(row.flags, where)
@@ -93,15 +96,17 @@ def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where:
     flags = [*(f"--{name}={text}" for name, text in texts.items()), *own]
     if not has_config:
         return Recorded(flags, [], ["config: the record has only flags; defaults are today's"])
-    return Recorded(flags, [], [*_notes(fields, values, written, runtime)])
+    # The config of a run folder does not tell which values were defaults.
+    given = values if where.is_dir() else written
+    return Recorded(flags, [], [*_notes(fields, values, given, runtime)])
 
 
 def _notes(
-    fields: dict[str, Any], values: dict[str, Any], written: dict[str, str], runtime: set[str]
+    fields: dict[str, Any], values: dict[str, Any], given: Collection[str], runtime: set[str]
 ) -> Iterable[str]:
     """Yields a phrase for each default that has changed, and one for all flags that are new."""
     for name, value in values.items():
-        if written and name not in written and flag_text(value) != flag_text(fields[name]):
+        if name not in given and flag_text(value) != flag_text(fields[name]):
             then, now = shortened(flag_text(value)), shortened(flag_text(fields[name]))
             yield f"default of --{name}: {then} then, which is used; {now} now"
     new = [name for name in fields if name not in (*values, *runtime, SEED)]
@@ -120,7 +125,7 @@ def replaced(config_class: type[RunConfig], row: Row, own: Sequence[str]) -> set
     }
 
 
-def _written(flags: Sequence[str], where: str) -> dict[str, str]:
+def _written(flags: Sequence[str], where: Path) -> dict[str, str]:
     """Flags of a published row by name.
 
     Raises:

@@ -35,7 +35,9 @@ def test_the_same_bits_on_the_same_machine(repeated):
 def test_a_folder_of_runs_is_a_record(runs, work, capsys):
     status = cli.guard(lambda: command(["reproduce", str(runs), f"--workdir={work}"]))
     assert status == 0
-    assert "the same bits, of 3 seeds" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the same bits, of 3 seeds" in out
+    assert "default of" not in out
 
 
 def test_a_run_folder_is_a_record_of_one_seed(runs, work, capsys):

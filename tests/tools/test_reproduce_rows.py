@@ -13,9 +13,12 @@ from jaxdl.tools import records, reproduced_flags
 from tests.tools.reproductions import FLAGS, SHA256, answer, refused, tampered
 
 
-def test_a_changed_default_is_named_and_the_old_value_used(published, work, tmp_path, capsys):
+@pytest.mark.parametrize("flags", ["--num_steps=60", ""])
+def test_a_changed_default_is_named_and_the_old_value_used(
+    flags, published, work, tmp_path, capsys
+):
     def change(run):  # as if 8 had been the default
-        run["flags"] = "--num_steps=60"
+        run["flags"] = flags
 
     record = tampered(published, tmp_path, change)
     words = ["reproduce", str(record), f"--workdir={work}"]
@@ -63,14 +66,15 @@ def test_several_rows_of_the_same_flags(published, work, tmp_path, capsys):
 
 def test_paths_of_the_user_replace_those_of_the_record():
     row = records.Row(("--dataset=/theirs", "--hidden=8"), "", [])
+    record = records.Record(Path("record"), "", [row])
     own, naming = reproduced_flags.split(
         iris_mlp.Config, ["--dataset=/mine", "--hidden=8", "--data_dir=/data"]
     )
     assert (own, naming) == (["--dataset=/mine", "--data_dir=/data"], ["--hidden=8"])
     assert reproduced_flags.replaced(iris_mlp.Config, row, own) == {"--dataset=/theirs"}
     with pytest.raises(UserError, match="which a record may not decide"):
-        reproduced_flags.recorded(iris_mlp.Config, row, [], "record")
-    assert reproduced_flags.recorded(iris_mlp.Config, row, own, "record").flags == [
+        reproduced_flags.recorded(iris_mlp.Config, record, row, [])
+    assert reproduced_flags.recorded(iris_mlp.Config, record, row, own).flags == [
         "--hidden=8", *own
     ]  # fmt: skip
 
