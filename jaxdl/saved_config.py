@@ -56,7 +56,7 @@ def to_flags(config: RunConfig) -> str:
     process, which goes to its end.
     """
     lines = [
-        f"--{field.name}={_text(getattr(config, field.name))}"
+        f"--{field.name}={flag_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
         if field.name not in ("workdir", "resume", "pause_at", *SINGLE_PROCESS)
     ]
@@ -119,5 +119,6 @@ def is_moved(here: dict[str, Any], there: dict[str, Any]) -> bool:
     return all(str(values.get("dataset", "")).startswith("/") for values in (here, there))
 
 
-def _text(value: Any) -> str:
+def flag_text(value: Any) -> str:
+    """Returns the value of a field as a flag's."""
     return str(value).lower() if isinstance(value, bool) else str(value)

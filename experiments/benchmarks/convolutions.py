@@ -58,6 +58,7 @@ SHAPES = [
     "8x32x64x64x3x1",
     "4x56x64x64x3x1",
 ]
+DTYPES = ("float32", "bfloat16")
 FORMS = (conv_kernels.cpu_forward, conv_kernels.cpu_to_images, conv_kernels.cpu_to_kernel)
 
 
@@ -66,7 +67,7 @@ class Config(RunConfig):
     """Shapes, dtypes and the number of turns."""
 
     only: str = flag("", "comma-separated prefixes of shapes; empty: all shapes")
-    dtypes: str = flag("float32,bfloat16", "comma-separated dtypes")
+    dtypes: str = flag(",".join(DTYPES), "comma-separated dtypes")
     turns: int = flag(15, "number of times that each form is timed", low=2)
 
 
@@ -116,19 +117,24 @@ def run(config: Config) -> dict[str, Any]:
     """Prints a line for each shape.
 
     Raises:
-      UserError: oneDNN cannot be used.
+      UserError: there is no such shape or dtype, or oneDNN cannot be used.
     """
+    shapes = [shape for shape in SHAPES if shape.startswith(tuple(config.only.split(",")))]
+    if not shapes:
+        raise UserError(f"--only={config.only}: no shape begins so, of {', '.join(SHAPES)}")
+    dtypes = config.dtypes.split(",")
+    if not {*dtypes} <= {*DTYPES}:
+        raise UserError(f"--dtypes={config.dtypes}: choose from {','.join(DTYPES)}")
     engine = onednn.current()
     if not isinstance(engine, onednn.Engine):
         raise UserError(f"there is nothing to compare: {engine or 'the cache is turned off'}")
     print(f"{onednn.describe()}: images x side x channels in x out x kernel x stride")
     heads = (f"{name:>18}" for name in onednn.MAPS)
     print(f"{'':30}{' '.join(heads)} (others, oneDNN, ratio)")
-    for dtype in config.dtypes.split(","):
-        for shape in SHAPES:
-            if shape.startswith(tuple(config.only.split(","))):
-                entries = compare(engine, shape, dtype, config.turns)
-                print(f"{dtype:9}{shape:21}{' '.join(entries)}", flush=True)
+    for dtype in dtypes:
+        for shape in shapes:
+            entries = compare(engine, shape, dtype, config.turns)
+            print(f"{dtype:9}{shape:21}{' '.join(entries)}", flush=True)
     return {}
 
 

@@ -29,10 +29,10 @@ VALUES: dict[str, tuple[Draw, Draw]] = {
     "returns, of which a fifth of the runs fails": 2
     * (lambda rng, s: np.where(rng.random(s) < 0.2, 100, 500) + 10 * rng.normal(size=s),),
 }
-# Numbers of runs of both groups, and whether they are pairs.
 SEEDS = (3, 5, 10)  # of reproductions
 # True differences in deviations of a run, and correlations of runs with equal seeds.
 SHIFTS = ((0.0, 0.0), (0.0, 0.9), (1.0, 0.0), (2.0, 0.0), (2.0, 0.9), (4.0, 0.0))
+# Numbers of runs of both groups, and whether they are pairs.
 RUNS = (
     *((3, 3, True), (5, 5, True), (10, 10, True)),
     *((3, 3, False), (5, 5, False), (10, 10, False), (3, 10, False)),

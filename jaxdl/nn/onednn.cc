@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -77,10 +78,11 @@ struct Geometry {
   size_t kernel() const { return k * l * I * O * bytes(); }
 
   int64_t parts() const {
-    int64_t pixels = B * P * Q, sum = map == kToKernel;
+    int64_t pixels = B * P * Q, entries = k * l * I * O, sum = map == kToKernel;
+    if (!pixels || !entries) throw std::invalid_argument("a size of 0");
     int64_t most = std::min({B, sum ? kPartsOfSum : kParts, pixels / (sum ? kPixelsOfSum : kPixels),
-                             2 * pixels * k * l * I * O / kOperations});
-    if (sum) most = std::min(most, kSums / (4 * k * l * I * O));
+                             2 * pixels * entries / kOperations});
+    if (sum) most = std::min(most, kSums / (4 * entries));
     return std::max<int64_t>(1, most);
   }
 };
@@ -93,7 +95,7 @@ const dnnl::engine& engine() {
 struct Convolution {
   dnnl::primitive compute, reorder;
   // `kernel` is the caller's, and `packed` the layout that oneDNN wants.
-  dnnl::memory::desc images, result, kernel, packed, scratch;
+  dnnl::memory::desc images, result, kernel, packed, scratch, reorder_scratch;
   bool packs = false;  // they differ
   std::string implementation;
 
@@ -107,6 +109,7 @@ struct Convolution {
     dnnl::memory::desc any(kernel_shape, type, Tag::any);
     Dims strides{g.down, g.right}, before{g.top, g.left}, after{g.bottom, g.after};
     dnnl::primitive_attr attributes;
+    // A scratchpad of the library's belongs to the thread that makes the primitive.
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);  // whatever the environment says
     auto direct = dnnl::algorithm::convolution_direct;
@@ -135,7 +138,9 @@ struct Convolution {
     if (packs) {
       const auto& from = g.map == kToKernel ? packed : kernel;
       const auto& to = g.map == kToKernel ? kernel : packed;
-      reorder = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
+      dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);
+      reorder_scratch = d.scratchpad_desc();
+      reorder = dnnl::reorder(d);
     }
   }
 };
@@ -198,29 +203,29 @@ dnnl::memory as(const dnnl::memory::desc& description, const void* data) {
   return dnnl::memory(description, engine(), const_cast<void*>(data));
 }
 
-void execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& operands) {
+void execute(const dnnl::primitive& primitive, const dnnl::memory::desc& space,
+             std::unordered_map<int, dnnl::memory> operands) {
   thread_local dnnl::stream stream(engine());
+  if (size_t bytes = space.get_size()) {
+    operands[DNNL_ARG_SCRATCHPAD] = as(space, scratch.get(bytes));
+  }
   OneThread one;
   primitive.execute(stream, operands);
   stream.wait();
 }
 
 void reorder(const Convolution& c, const dnnl::memory& from, const dnnl::memory& to) {
-  execute(c.reorder, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  execute(c.reorder, c.reorder_scratch, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
 // One part. `images` and `result` are its first, and `kernel` is packed.
 void compute(const Geometry& g, const Convolution& c, const void* images, const void* kernel,
              const void* result) {
   bool by_images = g.map == kToImages, by_kernel = g.map == kToKernel;
-  std::unordered_map<int, dnnl::memory> operands{
-      {by_images ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, as(c.images, images)},
-      {by_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, as(c.packed, kernel)},
-      {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}};
-  if (size_t bytes = c.scratch.get_size()) {
-    operands[DNNL_ARG_SCRATCHPAD] = as(c.scratch, scratch.get(bytes));
-  }
-  execute(c.compute, operands);
+  execute(c.compute, c.scratch,
+          {{by_images ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, as(c.images, images)},
+           {by_kernel ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, as(c.packed, kernel)},
+           {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}});
 }
 
 // Work on numbers 0, 1, ... that several threads take one by one.
@@ -275,7 +280,10 @@ struct Parts {
     small.B = images;
     large.B = images + 1;
     of_small = Cache::instance().find(small);
-    if (more) of_large = Cache::instance().find(large);
+    if (!more) return;
+    of_large = Cache::instance().find(large);
+    // The kernel, or the sum of kernels, is in one layout for all parts.
+    if (of_large->packed != of_small->packed) throw std::runtime_error("two layouts of the kernel");
   }
 
   void compute(int64_t n, const char* x, const char* kernel, const char* y) const {
@@ -295,7 +303,6 @@ void map_images(ffi::ThreadPool& pool, const Parts& parts, const char* x, const 
     kernel = packing.get(c.packed.get_size());
     reorder(c, as(c.kernel, w), as(c.packed, kernel));
   }
-  // A larger part may want another layout, which its primitive then gets for itself.
   parallel(pool, parts.count, [&](int64_t n) { parts.compute(n, x, kernel, y); });
 }
 
@@ -379,20 +386,19 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxdlConvolution, run,
                                   .Attr<ffi::Span<const int64_t>>("strides")
                                   .Attr<ffi::Span<const int64_t>>("pads"));
 
-// Writes the names of the implementations that oneDNN has for the parts of a geometry, or a text
-// that begins with "error: "; at most `size` bytes.
+// Writes the name of the implementation that oneDNN has for the parts of a geometry, or a text that
+// begins with "error: "; at most `size` bytes.
 extern "C" void jaxdl_implementation(const int64_t* numbers, char* text, int64_t size) {
-  std::string names;
+  std::string name;
   try {
     Geometry g;
     std::memcpy(&g, numbers, sizeof(g));
     Parts parts(g);
-    names = parts.of_small->implementation;
-    if (parts.more && parts.of_large->packed != parts.of_small->packed) names = "error: two layouts";
+    name = parts.of_small->implementation;
   } catch (const std::exception& thrown) {
-    names = std::string("error: ") + thrown.what();
+    name = std::string("error: ") + thrown.what();
   }
-  std::strncpy(text, names.c_str(), size - 1);
+  std::strncpy(text, name.c_str(), size - 1);
   text[size - 1] = 0;
 }
 

@@ -6,7 +6,8 @@ programs; `jaxdl.native` builds the handler at the first convolution. Without th
 compiler, and in programs for export, convolutions take the forms of `jaxdl.nn.conv_kernels`.
 
 The bits of a result depend on oneDNN's version and on the processor's instruction set, which
-`describe` has for the records of a run. They do not depend on the number of threads.
+`describe` has for the records of a run. The sizes of its caches, by which oneDNN cuts its loops,
+may count as well. The number of threads does not.
 """
 
 import ctypes
@@ -58,7 +59,7 @@ def enable(directory: str) -> None:
 
 
 def describe() -> str:
-    """Names the library that computes convolutions on a CPU, with all that its bits depend on."""
+    """Names the library that computes convolutions on a CPU, its version and instruction set."""
     loaded = current()
     if isinstance(loaded, Engine):
         return f"oneDNN {loaded.version}, instruction set {loaded.isa:#x}"
@@ -143,7 +144,7 @@ def load(directory: str) -> Engine:
     Raises:
       native.NativeError: a part is missing or fails.
     """
-    (library,), (header,) = _files(LIBRARY, "libdnnl.so.3"), _files(HEADERS, "oneapi/dnnl/dnnl.hpp")
+    library, header = _file(LIBRARY, "libdnnl.so.3"), _file(HEADERS, "oneapi/dnnl/dnnl.hpp")
     source = native.Source(
         Path(__file__).with_suffix(".cc"),
         (Path(jax.ffi.include_dir()), header.parents[2]),
@@ -156,16 +157,16 @@ def load(directory: str) -> Engine:
     except OSError as error:
         raise native.NativeError(str(error)) from error
     handle = native.load(source, cache)
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handle.JaxdlConvolution), platform="cpu")
     numbers = (ctypes.c_int64 * 4)()
     handle.jaxdl_version(numbers)
     if numbers[3] & AVX512 != AVX512:
         raise native.NativeError("this processor lacks AVX-512")
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handle.JaxdlConvolution), platform="cpu")
     return Engine(handle, ".".join(map(str, numbers[:3])), numbers[3])
 
 
-def _files(package: str, name: str) -> list[Path]:
-    """Path of the one file of a package whose path ends with `name`.
+def _file(package: str, name: str) -> Path:
+    """Path of the first file of a package whose path ends with `name`.
 
     Raises:
       native.NativeError: there is none.
@@ -174,10 +175,10 @@ def _files(package: str, name: str) -> list[Path]:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
         files = []
-    paths = [Path(str(file.locate())).resolve() for file in files if str(file).endswith(f"/{name}")]
-    if not paths:
-        raise native.NativeError("oneDNN is not installed: pip install 'jaxdl[onednn]'")
-    return paths[:1]
+    for file in files:
+        if str(file).endswith(f"/{name}"):
+            return Path(str(file.locate())).resolve()
+    raise native.NativeError("oneDNN is not installed: pip install 'jaxdl[onednn]'")
 
 
 def convolve(

@@ -75,11 +75,15 @@ def facts(described: Mapping[str, Any]) -> dict[str, str]:
     """
     parts = {name: described.get(name) for name in ("packages", "jax", "git")}
     packages, settings, state = (p if isinstance(p, dict) else {} for p in parts.values())
-    values = {name: described.get(name) for name in ("python", "platform", "isa", "xla_flags")}
+    names = ("python", "platform", "isa", "xla_flags", CONVOLUTIONS)
+    values = {name: described.get(name) for name in names}
     values |= {name: packages.get(name) for name in NUMERIC}
     values |= {name: settings.get(name) for name in SETTINGS}
     dirty = " with changed files" if state.get("dirty") else ""
-    values["commit"] = f"{state['commit']}{dirty}" if state.get("commit") else None
+    if state.get("commit"):
+        values["commit"] = f"{state['commit']}{dirty}"
+    elif "git" in described and described["git"] is None:
+        values["commit"] = "no commit"
     with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError):
         values["hardware"] = hardware(dict(described))
     return {name: str(value) for name, value in values.items() if value is not None}

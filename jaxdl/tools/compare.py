@@ -69,7 +69,7 @@ def compare(arguments: Sequence[str], options: Options) -> None:
             f"{shortened(' '.join(arguments))} has {len(groups)} combinations of flags, without "
             f"the seed: name 2 to {MOST_GROUPS} to compare"
         )
-    metric = metric_of([run for group in groups for run in group.runs], options.metric)
+    metric = metric_of([run.summary for group in groups for run in group.runs], options.metric)
     sides = _sides(groups, metric)
     _check_data(sides)
     _show_groups(sides, metric)

@@ -4,21 +4,20 @@ A record is a file of published rows, a run folder, or a folder of runs. It may 
 sizes are limited, nothing in it is imported, and no path in it is followed.
 """
 
-import dataclasses
 import importlib.util
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.config import RunConfig
 from jaxdl.console import say
 from jaxdl.errors import UserError, shortened
 from jaxdl.run import environment, logger, workdir
 from jaxdl.run.finished import finished_runs
 
-RUNTIME_FIELDS = {f.name for f in dataclasses.fields(RunConfig) if f.metadata["runtime"]}
+RUNTIME_FIELDS = saved_config.runtime_fields(RunConfig)
 SEED = "seed"
 LARGEST = 1 << 24  # bytes of a file of published rows
 MOST_RUNS = 1000  # of a record
@@ -106,12 +105,12 @@ def published_file(name: str) -> Path | None:
     Args:
       name: experiment, such as iris_mlp or experiments.iris_mlp, or path of a JSON file.
     """
-    path = Path(name) if name.endswith(".json") else _published().get(_short(name))
+    path = (
+        Path(name)
+        if name.endswith(".json")
+        else _published().get(name.removeprefix("experiments."))
+    )
     return path if path is not None and os.path.exists(path) else None
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("experiments.")
 
 
 def _published() -> dict[str, Path]:
@@ -179,10 +178,10 @@ def checked_seed(value: Any, where: Path) -> int:
 
 
 def _read_folder(folder: Path) -> Record:
-    """Reads a run folder, or a folder of runs that differ only in the seed.
+    """Reads a run folder, or a folder of runs.
 
     Raises:
-      UserError: the runs differ in more, or one cannot be read.
+      UserError: there are too many runs, or one cannot be read.
     """
     runs = finished_runs(folder)
     if len(runs) > MOST_RUNS:
@@ -191,15 +190,6 @@ def _read_folder(folder: Path) -> Record:
         )
     entries = [read_run(run) for run in runs]
     first = entries[0]
-    for other in entries[1:]:
-        names = first.config.keys() | other.config.keys()
-        unlike = [n for n in sorted(names) if first.config.get(n) != other.config.get(n)]
-        unlike = [n for n in unlike if n not in (SEED, *RUNTIME_FIELDS)]
-        if unlike:
-            raise UserError(
-                f"{first.where} and {other.where} differ in {shortened(', '.join(unlike))}: name "
-                "one run, or a folder of runs that differ only in the seed"
-            )
     about = ", ".join(filter(None, (first.data["name"], first.facts.get("hardware"))))
     return Record(folder, str(first.config.get("experiment")), [Row((), about, entries)])
 

@@ -90,7 +90,7 @@ def _show_groups(configs: dict[Path, dict[str, Any]], finished: dict[Path, dict[
         ]
         if max(map(len, groups), default=0) < 2:
             return
-        metric = metric_of(results, "")
+        metric = metric_of([run.summary for run in results], "")
     except UserError as error:
         say(f"{error}: no means over seeds")
         return

@@ -22,6 +22,7 @@ from jaxdl.sweep.driver import Trials
 from jaxdl.sweep.ledger import Ledger
 from jaxdl.tools import records, reproduced, reproduced_flags
 from jaxdl.tools.records import Entry, Record, Row
+from jaxdl.tools.run_groups import metric_of
 
 SWEEP = "sweep"  # subfolder with the runs
 
@@ -85,10 +86,18 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
     chosen = _choose(argument, flags, options.row)
     experiment, entries = chosen.record.experiment, chosen.entries
     trials = _plan(chosen, options.seeds)
-    metric = reproduced.choose_metric(entries.values(), options.metric)
+    metric = metric_of([entry.summary for entry in entries.values()], options.metric)
     folder = _folder(experiment, chosen.flags, options.workdir)
     _check_data(chosen.module, trials, entries)
-    sweep = driver.Options("local", options.jobs, 0, 2, 0, 0, str(folder / SWEEP))
+    sweep = driver.Options(
+        engine="local",
+        jobs=options.jobs,
+        draws=0,
+        retries=2,
+        cpus=0,
+        gpus=0,
+        workdir=str(folder / SWEEP),
+    )
     driver.sweep(experiment, _seed_flags(chosen, options.seeds), chosen.flags, sweep)
     repeated = _read_trials(folder / SWEEP, experiment, trials)
     result = reproduced.compare(entries, repeated, metric, options.margin)
@@ -122,7 +131,7 @@ def _choose(argument: str, flags: Sequence[str], number: int) -> Chosen:
     own, naming = reproduced_flags.split(module.Config, flags)
     ignored = [reproduced_flags.replaced(module.Config, row, own) for row in record.rows]
     row = records.choose(record, naming, set().union(*ignored), number)
-    recorded = reproduced_flags.recorded(module.Config, row, own, str(record.where))
+    recorded = reproduced_flags.recorded(module.Config, record, row, own)
     parts = " ".join(row.flags), row.about, reproduced.count(len(row.entries), "seed")
     say(f"record: {record.where}: {shortened(', '.join(filter(None, parts)), 600)}")
     if recorded.gone:
@@ -196,12 +205,12 @@ def _read_trials(folder: Path, experiment: str, trials: Trials) -> dict[int, Ent
     book = Ledger.read(folder)
     folders = [Path(book.lines[name]["workdir"]) for name in book.add(experiment, trials)]
     repeated = {run.seed: run for run in map(records.read_run, folders)}
-    here = environment.facts({"git": environment.git()}).get("commit", "")
+    here = environment.facts({"git": environment.git()})["commit"]
     older = {n: run for n, run in repeated.items() if run.facts.get("commit", here) != here}
     if older:
         commits = ", ".join(sorted({run.facts["commit"] for run in older.values()}))
         say(
             f"seeds {shortened(', '.join(map(str, older)))} were trained by commit {commits}, and "
-            f"here is {here or 'no commit'}: give another --workdir to train them again"
+            f"here is {here}: give another --workdir to train them again"
         )
     return repeated

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxdl import console
@@ -13,7 +13,6 @@ from jaxdl.console import decimals, number
 from jaxdl.errors import TrainingError, printable
 from jaxdl.run import environment, metrics_log
 from jaxdl.tools.records import Entry
-from jaxdl.tools.run_groups import Result, metric_of
 
 NAME = "reproduction.json"
 SAME = "the same bits"
@@ -27,8 +26,6 @@ class Reproduction(NamedTuple):
     """Comparison of repeated runs with their record.
 
     Attributes:
-      answer: the answer, as a phrase.
-      is_reproduced: whether the bits are the same, or the results are equal.
       metric: name of the compared metric.
       then: values of the record by seed.
       now: values of the repeated runs by seed.
@@ -38,8 +35,6 @@ class Reproduction(NamedTuple):
       unknown: names of those that the record lacks.
     """
 
-    answer: str
-    is_reproduced: bool
     metric: str
     then: dict[int, float]
     now: dict[int, float]
@@ -47,6 +42,16 @@ class Reproduction(NamedTuple):
     agreement: Agreement
     differences: dict[str, tuple[str, str]]
     unknown: list[str]
+
+    @property
+    def is_reproduced(self) -> bool:
+        """Returns True if the bits are the same, or the results are equal."""
+        return all(self.bits.values()) or self.agreement.verdict == EQUAL
+
+    @property
+    def answer(self) -> str:
+        """Answer as a phrase."""
+        return _answer(self.bits, self.agreement, self.metric)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -78,19 +83,6 @@ class Reproduction(NamedTuple):
         }
 
 
-def choose_metric(entries: Iterable[Entry], wanted: str) -> str:
-    """Chooses the metric that is compared, see `run_groups.metric_of`.
-
-    Args:
-      entries: runs of the record.
-      wanted: name of the metric; empty: that which selected the best state, on the test split.
-
-    Raises:
-      UserError: not all runs have it.
-    """
-    return metric_of([Result(r.where, r.seed, {}, r.summary, "", "") for r in entries], wanted)
-
-
 def compare(
     entries: Mapping[int, Entry], repeated: Mapping[int, Entry], metric: str, margin: float
 ) -> Reproduction:
@@ -115,14 +107,11 @@ def compare(
     bits = {seed: _same_bits(*pair) for seed, pair in pairs.items()}
     margin = agreement.default_margin(all_then) if math.isnan(margin) else margin
     judged = agreement.judge(then, now, margin)
-    if judged.verdict != EQUAL and all(_same_figures(*pair) for pair in pairs.values()):
+    # One seed, of which there is no test: all its figures have to be the same.
+    if then == now and all(_same_figures(*pair) for pair in pairs.values()):
         judged = judged._replace(verdict=EQUAL)
-    answer = _answer(bits, judged, metric)
     differences, unknown = _differences(list(pairs.values()))
-    is_reproduced = all(bits.values()) or judged.verdict == EQUAL
-    return Reproduction(
-        answer, is_reproduced, metric, then, now, bits, judged, differences, unknown
-    )
+    return Reproduction(metric, then, now, bits, judged, differences, unknown)
 
 
 def _same_bits(then: Entry, now: Entry) -> bool | None:
@@ -162,9 +151,9 @@ def _answer(bits: Mapping[int, bool | None], judged: Agreement, metric: str) -> 
     )
 
 
-def count(number: int, name: str) -> str:
+def count(n: int, name: str) -> str:
     """Formats a number of things, such as `1 seed` and `3 seeds`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
+    return f"{n} {name}{'' if n == 1 else 's'}"
 
 
 def _differences(

@@ -2,14 +2,16 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl import config as configs
 from jaxdl import saved_config
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, shortened
-from jaxdl.tools.records import SEED, Row
+from jaxdl.saved_config import flag_text
+from jaxdl.tools.records import SEED, Record, Row
 
 FLAG = re.compile(r"--(\w{1,100})=(.*)", re.DOTALL)
 INIT = "init_from"
@@ -51,7 +53,9 @@ def split(config_class: type[RunConfig], flags: Sequence[str]) -> tuple[list[str
     return own, naming
 
 
-def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where: str) -> Recorded:
+def recorded(
+    config_class: type[RunConfig], record: Record, row: Row, own: Sequence[str]
+) -> Recorded:
     """Makes the flags of new runs from those of a row.
 
     If the record has whole configs, all their fields become flags, so that a default that has
@@ -59,18 +63,18 @@ def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where:
 
     Args:
       config_class: the experiment's Config.
-      row: the row.
+      record: the record.
+      row: one of its rows.
       own: flags of the user that replace those of the record.
-      where: name of the record, for messages.
 
     Raises:
       UserError: a flag is one that a record may not decide, or its value is refused.
     """
-    runtime = saved_config.runtime_fields(config_class)
+    runtime, where = saved_config.runtime_fields(config_class), record.where
     others = {flag.partition("=")[0].removeprefix("--") for flag in own}
     fields = {field.name: field.default for field in dataclasses.fields(config_class)}
     written = _written(row.flags, where)
-    values = _common_config(row, where) or written
+    values = _common_config(row, runtime) or written
     has_config = values is not written
     if has_config:  # an empty --init_from is like none; one with a path changes the result
         left_out = {*runtime, "experiment", SEED} - ({INIT} if values.get(INIT) else set())
@@ -88,20 +92,22 @@ def recorded(config_class: type[RunConfig], row: Row, own: Sequence[str], where:
         return Recorded([], gone, [])
     if has_config:
         saved_config.from_dict(config_class, values)  # checks the types
-    texts = {name: _text(value) for name, value in values.items()}
+    texts = {name: flag_text(value) for name, value in values.items()}
     flags = [*(f"--{name}={text}" for name, text in texts.items()), *own]
     if not has_config:
         return Recorded(flags, [], ["config: the record has only flags; defaults are today's"])
-    return Recorded(flags, [], [*_notes(fields, values, written, runtime)])
+    # The config of a run folder does not tell which values were defaults.
+    given = values if where.is_dir() else written
+    return Recorded(flags, [], [*_notes(fields, values, given, runtime)])
 
 
 def _notes(
-    fields: dict[str, Any], values: dict[str, Any], written: dict[str, str], runtime: set[str]
+    fields: dict[str, Any], values: dict[str, Any], given: Collection[str], runtime: set[str]
 ) -> Iterable[str]:
     """Yields a phrase for each default that has changed, and one for all flags that are new."""
     for name, value in values.items():
-        if written and name not in written and _text(value) != _text(fields[name]):
-            then, now = shortened(_text(value)), shortened(_text(fields[name]))
+        if name not in given and flag_text(value) != flag_text(fields[name]):
+            then, now = shortened(flag_text(value)), shortened(flag_text(fields[name]))
             yield f"default of --{name}: {then} then, which is used; {now} now"
     new = [name for name in fields if name not in (*values, *runtime, SEED)]
     if new:
@@ -119,7 +125,7 @@ def replaced(config_class: type[RunConfig], row: Row, own: Sequence[str]) -> set
     }
 
 
-def _written(flags: Sequence[str], where: str) -> dict[str, str]:
+def _written(flags: Sequence[str], where: Path) -> dict[str, str]:
     """Flags of a published row by name.
 
     Raises:
@@ -134,21 +140,26 @@ def _written(flags: Sequence[str], where: str) -> dict[str, str]:
     return values
 
 
-def _common_config(row: Row, where: str) -> dict[str, Any]:
-    """Config of all runs of a row, without the seed; empty if it is not recorded.
+def _common_config(row: Row, runtime: Collection[str]) -> dict[str, Any]:
+    """Config of the first run of a row; empty if none is recorded.
+
+    Args:
+      row: the row.
+      runtime: names of the runtime fields.
 
     Raises:
-      UserError: the runs have different ones.
+      UserError: another run has another config, apart from the seed and the runtime fields.
     """
-    first, *others = [{**entry.config, SEED: 0} for entry in row.entries if entry.config] or [{}]
-    runtime = {field.name for field in dataclasses.fields(RunConfig) if field.metadata["runtime"]}
-    for other in others:
-        names = {n for n in first.keys() | other.keys() if first.get(n) != other.get(n)} - runtime
-        if names:
+    known = [entry for entry in row.entries if entry.config]
+    for other in known[1:]:
+        a, b = known[0].config, other.config
+        names = (a.keys() | b.keys()) - {SEED, *runtime}
+        if unlike := sorted(name for name in names if a.get(name) != b.get(name)):
             raise UserError(
-                f"{where} has runs of one row that differ in {shortened(', '.join(sorted(names)))}"
+                f"{known[0].where} and {other.where} differ in {shortened(', '.join(unlike))}: "
+                "name one run, or runs that differ only in the seed"
             )
-    return first
+    return known[0].config if known else {}
 
 
 def is_place(config_class: type[RunConfig], name: str, value: str) -> bool:
@@ -161,7 +172,3 @@ def is_place(config_class: type[RunConfig], name: str, value: str) -> bool:
         except UserError:
             return True
     return configs.is_path(value)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -180,18 +180,17 @@ def _read_rows(path: Path, flags: str) -> list[Result]:
     return rows[wanted]
 
 
-def metric_of(runs: Sequence[Result], wanted: str) -> str:
+def metric_of(summaries: Sequence[Mapping[str, Any]], wanted: str) -> str:
     """Chooses the entry of the summaries that is compared.
 
     Args:
-      runs: all runs.
+      summaries: summaries of all runs.
       wanted: name of an entry, such as best/test/accuracy, or of a metric of the test split, such
         as accuracy; empty: the metric that selected the best state, else the first one.
 
     Raises:
       UserError: not all runs have it.
     """
-    summaries = [run.summary for run in runs]
     names = [
         n for n in summaries[0] if all(metrics_log.is_result(other.get(n)) for other in summaries)
     ]

@@ -151,8 +151,11 @@ def test_bits_do_not_depend_on_the_number_of_threads(tmp_path):
 
 @pytest.mark.usefixtures("engine")
 def test_a_processor_without_the_instructions_takes_the_other_forms():
-    code = "import sys; from jaxdl.nn import onednn; onednn.enable(sys.argv[1]); "
-    code += "print(onednn.describe(), onednn.reason())"
+    code = "import sys, jax; from jaxdl.nn import onednn; jax.devices()\n"
+    code += (
+        "for folder in (sys.argv[1], sys.argv[1] + '/.'):  # refused again, with the same words\n"
+    )
+    code += "    onednn.enable(folder); print(onednn.describe(), onednn.reason())"
     result = subprocess.run(
         [sys.executable, "-c", code, onednn._directories[0]],
         cwd=ROOT,
@@ -161,7 +164,7 @@ def test_a_processor_without_the_instructions_takes_the_other_forms():
         encoding="utf-8",
         check=True,
     )
-    assert result.stdout == "XLA this processor lacks AVX-512\n"
+    assert result.stdout == 2 * "XLA this processor lacks AVX-512\n"
 
 
 def test_threads_of_the_host_may_call_at_the_same_time(engine):
@@ -189,6 +192,8 @@ def test_errors_are_errors(engine):
         onednn.convolve(engine, "forward", x, w, (1, 2, 8, 8, 5), window)
     with pytest.raises(jax.errors.JaxRuntimeError, match="oneDNN: could not create"):
         onednn.convolve(engine, "forward", x, jnp.ones((1, 3, 3, 3, 5)), (1, 2, 9, 9, 5), window)
+    for name in onednn.MAPS:
+        assert onednn.implementation(engine, name, jnp.float32, (2, 0, 4), window) == ""
 
 
 def layer(x, w):
