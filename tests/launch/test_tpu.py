@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -190,7 +191,7 @@ def begun(there, tmp_path):
     """A run that goes on until there is no file `slow`."""
     (tmp_path / "slow").touch()
     words = ["bash", str(LAUNCH / "tpu_vm.sh"), "run", "mine", "experiments.cifar_vgg"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
     while pythons(there) < 2:
         time.sleep(0.02)
     return process
@@ -198,7 +199,7 @@ def begun(there, tmp_path):
 
 def test_a_second_call_waits_for_the_run_that_is_there(there, tmp_path):
     first = begun(there, tmp_path)
-    first.kill()
+    os.killpg(first.pid, signal.SIGKILL)  # with a call of gcloud that it may be in
     first.wait()
     seen = len(there())
     second = subprocess.Popen(first.args, stdout=subprocess.DEVNULL)

@@ -119,7 +119,7 @@ def test_a_signal_ends_the_trial_and_its_share(queue, tmp_path):
     words = [sys.executable, "-m", "jaxdl.sweep.slurm", str(folder / "slurm" / "0.jsonl"), "0"]
     task = subprocess.Popen(words, stderr=subprocess.PIPE, encoding="utf-8")
     log = folder / "logs" / "seed=0.log"
-    while not log.exists() or "waits\n" not in log.read_text(encoding="utf-8"):
+    while not log.exists() or "\nwaits\n" not in log.read_text(encoding="utf-8"):
         assert task.poll() is None
         time.sleep(0.01)
     task.terminate()
