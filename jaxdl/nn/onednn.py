@@ -2,9 +2,9 @@
 
 oneDNN generates machine code for each shape of a convolution, as PyTorch does on a CPU. Its library
 comes with the extra `jaxdl[onednn]`. Handlers in C++ call it from inside XLA's programs;
-`jaxdl.native` builds them when the first is needed. Without the extra or a compiler, and in programs
-for export, convolutions take the forms of `jaxdl.nn.conv_kernels`. `jaxdl.nn.onednn_lstm` has the
-handlers of LSTM layers.
+`jaxdl.native` builds them when the first is needed. Without the extra or a compiler, and in
+programs for export, convolutions take the forms of `jaxdl.nn.conv_kernels`. `jaxdl.nn.onednn_lstm`
+calls the handlers of LSTM layers.
 
 The bits of a result depend on oneDNN's version and on the processor's instruction set, which
 `describe` has for the records of a run. The sizes of its caches, by which oneDNN cuts its loops,
