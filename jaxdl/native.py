@@ -19,7 +19,9 @@ from typing import NamedTuple
 from jaxdl.compilation_cache import VerifiedCache
 
 COMPILERS = ("g++", "c++", "clang++")
-OPTIONS = ("-O3", "-std=c++17", "-w", "-shared", "-fPIC")
+# No product and sum become one operation but where the source says so: all compilers give the same
+# bits.
+OPTIONS = ("-O3", "-std=c++17", "-ffp-contract=off", "-w", "-shared", "-fPIC")
 SECONDS = 300  # allowed for a build, which takes some 4
 
 
@@ -31,13 +33,13 @@ class Source(NamedTuple):
     """Everything that a library is built from.
 
     Attributes:
-      path: the C++ file.
+      paths: the C++ files, and headers of their own.
       headers: folders of headers.
       libraries: shared libraries that it is linked to.
       versions: versions of the headers and libraries, which enter its hash.
     """
 
-    path: Path
+    paths: Sequence[Path]
     headers: Sequence[Path]
     libraries: Sequence[Path]
     versions: Sequence[str]
@@ -57,14 +59,14 @@ def load(source: Source, cache: VerifiedCache) -> ctypes.CDLL:
     if compiler is None:
         raise NativeError("there is no C++ compiler: install g++")
     try:
-        key = f"{source.path.stem}-{_digest(source, compiler)}"
+        key = f"{source.paths[0].stem}-{_digest(source, compiler)}"
         binary = cache.get(key)
         if binary is None:
             binary = _build(source, compiler)
             cache.put(key, binary)
-        return _load(source.path.stem, binary)
+        return _load(source.paths[0].stem, binary)
     except OSError as error:
-        name = error.filename or source.path.name
+        name = error.filename or source.paths[0].name
         raise NativeError(f"{name}: {error.strerror or error}") from error
 
 
@@ -74,7 +76,8 @@ def _digest(source: Source, compiler: str) -> str:
     status = os.stat(real)
     facts = [*source.versions, *OPTIONS, real, str(status.st_size), str(status.st_mtime_ns)]
     digest = hashlib.sha256("\0".join(facts).encode())
-    digest.update(source.path.read_bytes())
+    for path in source.paths:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -84,7 +87,8 @@ def _build(source: Source, compiler: str) -> bytes:
         built = Path(folder) / "built.so"
         headers = [f"-I{path}" for path in source.headers]
         libraries = [str(path) for path in source.libraries]
-        command = [compiler, *OPTIONS, *headers, str(source.path), *libraries, "-o", str(built)]
+        files = [str(path) for path in source.paths if path.suffix == ".cc"]
+        command = [compiler, *OPTIONS, *headers, *files, *libraries, "-o", str(built)]
         try:
             result = subprocess.run(
                 command,

@@ -24,7 +24,7 @@ def cache(tmp_path):
 def source(folder, number):
     path = folder / "answer.cc"
     path.write_text(f'extern "C" int answer() {{ return {number}; }}\n', encoding="utf-8")
-    return Source(path, (), (), ("1",))
+    return Source([path], (), (), ("1",))
 
 
 def names(folder):
@@ -87,13 +87,13 @@ import sys
 from pathlib import Path
 from jaxdl.compilation_cache import VerifiedCache
 from jaxdl.native import Source, load
-source = Source(Path(sys.argv[1]), (), (), ("1",))
+source = Source([Path(sys.argv[1])], (), (), ("1",))
 print(load(source, VerifiedCache(Path(sys.argv[2]))).answer())
 """
 
 
 def test_processes_may_build_at_the_same_time(tmp_path, cache):
-    path = source(tmp_path, 6).path
+    (path,) = source(tmp_path, 6).paths
     command = [sys.executable, "-c", BUILDER, str(path), str(tmp_path / "cache")]
     builders = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")

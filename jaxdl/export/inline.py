@@ -1,6 +1,6 @@
 """Inlining of a traced function for jax2onnx, which reads its jaxpr.
 
-The bilinear primitives of `jaxdl.nn` become their default forms, and of the forms for different
+The primitives of `jaxdl.nn` become their default forms, and of the forms for different
 platforms (`jax.lax.platform_dependent`) the default one stays. Operations that jax2onnx 0.17 or
 ONNX Runtime lack become others of the same result: a scan from the last position to the first, a
 choice between booleans, the maximum over windows of two axes of four, and running extremes.
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
-from jaxdl.nn import bilinear
+from jaxdl.nn import lowering
 
 # Primitives that call a function, and the names of the parameter that holds it.
 CALLS = {
@@ -62,8 +62,9 @@ def _apply(equation: Any, operands: list[Any]) -> list[Any]:
     name = primitive.name
     if name == "platform_index":  # read only by the `cond` that chooses a platform
         return [0]
-    if primitive in bilinear.DEFAULTS:
-        return [bilinear.DEFAULTS[primitive](*operands, **parameters)]
+    if primitive in lowering.DEFAULTS:
+        default = functools.partial(lowering.DEFAULTS[primitive], **parameters)
+        return inlined(default, *operands)(*operands)
     if name == "cond":
         return _cond(parameters, operands)
     if name == "scan":

@@ -13,14 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax._src import sharding_impls  # there is no public interface
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import batching
+
+from jaxdl.nn import lowering
 
 Map = Callable[..., jax.Array]
-# The default form of each primitive, for exporters that know only JAX's own primitives.
-DEFAULTS: dict[Primitive, Map] = {}
 
 
 def primitive(
@@ -48,10 +47,8 @@ def primitive(
       The primitive, with rules for evaluation, `jit` and `vmap`.
     """
     bilinear = Primitive(name)
-    mlir.register_lowering(bilinear, _lowering(on_cpu, here or on_cpu), platform="cpu")
-    mlir.register_lowering(bilinear, mlir.lower_fun(default, multiple_results=False))
+    lowering.register(bilinear, default, on_cpu, here or on_cpu)
     bilinear.def_abstract_eval(result)
-    DEFAULTS[bilinear] = default
 
     @functools.cache
     def compiled(**parameters: Any) -> Map:
@@ -83,39 +80,6 @@ def primitive(
 
     batching.primitive_batchers[bilinear] = batch
     return bilinear
-
-
-def _lowering(on_cpu: Map, here: Map) -> Callable[..., Any]:
-    """Lowering rule that uses `here` in programs that stay in this process."""
-    anywhere, local = (mlir.lower_fun(form, multiple_results=False) for form in (on_cpu, here))
-
-    def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
-        rule = local if _stays_here(context) else anywhere
-        return rule(context, *operands, **parameters)
-
-    return lower
-
-
-def _stays_here(context: Any) -> bool:
-    """Checks that a call may be lowered to one that only this process understands.
-
-    A program for export must run elsewhere. Where XLA itself divides the arrays among devices, it
-    would gather those of a call that it does not understand.
-
-    Args:
-      context: the context of the lowering, `mlir.LoweringRuleContext`.
-    """
-    module = context.module_context
-    if module.lowering_parameters.for_export:
-        return False
-    if not all(isinstance(size, int) for aval in context.avals_in for size in aval.shape):
-        return False
-    axes = module.axis_context
-    if isinstance(axes, sharding_impls.ShardingContext):
-        return axes.num_devices == 1
-    if isinstance(axes, sharding_impls.SPMDAxisContext):  # a shard_map over all axes of the mesh
-        return set(axes.manual_axes) == set(axes.mesh.axis_names)
-    return False
 
 
 def _merge(a: jax.Array, batch: int, axis: int) -> jax.Array:

@@ -3,7 +3,7 @@
 Elman (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
 A cell is one time step, elementwise except for the matrix product with h, which the layer in
-`jaxdl.nn.recurrent` computes. The step saves the values of the activations. Derivatives are
+`jaxdl.nn.recurrence` computes. The step saves the values of the activations. Derivatives are
 computed from these values, so nothing expensive is computed twice.
 
 Names: `x` is the contribution of the input to the gates, `inner` that of h; `by` is the gradient of
@@ -30,9 +30,9 @@ class Cell(NamedTuple):
       gates: G, number of gates, each with F columns of the kernels.
       states: number of arrays in a state.
       step: (x [B, G * F], inner [B, G * F], state) -> (next state, saved values).
-      back: (saved values, state, gradient of the next state) -> (gradient of the gates, gradient of
-        the state apart from that through `inner`). A gate whose gradients by `x` and by `inner` are
-        equal has one for both.
+      back: (saved values, state, next state, gradient of the next state) -> (gradient of the gates,
+        gradient of the state apart from that through `inner`). A gate whose gradients by `x` and by
+        `inner` are equal has one for both.
       part: gradient of the gates -> gradients of `x` and of `inner`.
       inner_bias: whether the last gate has a bias of its own in `inner`.
     """
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
     gates: int
     states: int
     step: Callable[[jax.Array, jax.Array, State], tuple[State, State]]
-    back: Callable[[State, State, State], tuple[jax.Array, State]]
+    back: Callable[[State, State, State, State], tuple[jax.Array, State]]
     part: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = lambda a: (a, a)
     inner_bias: bool = False
 
@@ -69,24 +69,23 @@ def _columns(like: jax.Array, kinds: str, sigmoid: float, tanh: float) -> jax.Ar
 
 def _elman(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     del state
-    h = jnp.tanh(x + inner)
-    return (h,), (h,)
+    return (jnp.tanh(x + inner),), ()
 
 
-def _elman_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
-    return by[0] * (1 - saved[0] ** 2), (jnp.zeros_like(state[0]),)
+def _elman_back(saved: State, state: State, new: State, by: State) -> tuple[jax.Array, State]:
+    del saved
+    return by[0] * (1 - new[0] ** 2), (jnp.zeros_like(state[0]),)
 
 
 def _lstm(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     gates = _activate(x + inner, "ssts")
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = f * state[1] + i * g
-    tanh_c = jnp.tanh(c)
-    return (o * tanh_c, c), (gates, tanh_c)
+    return (o * jnp.tanh(c), c), (gates,)
 
 
-def _lstm_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
-    gates, tanh_c = saved
+def _lstm_back(saved: State, state: State, new: State, by: State) -> tuple[jax.Array, State]:
+    (gates,), tanh_c = saved, jnp.tanh(new[1])
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     by_c = by[1] + by[0] * o * (1 - tanh_c**2)
     # Each gate's gradient: that of its product, times the other factor, times its own slope.
@@ -104,7 +103,8 @@ def _gru(x: jax.Array, inner: jax.Array, state: State) -> tuple[State, State]:
     return (n + z * (state[0] - n),), (gates, n, m)
 
 
-def _gru_back(saved: State, state: State, by: State) -> tuple[jax.Array, State]:
+def _gru_back(saved: State, state: State, new: State, by: State) -> tuple[jax.Array, State]:
+    del new
     gates, n, m = saved
     r, z = jnp.split(gates, 2, axis=-1)
     by_n = by[0] * (1 - z) * (1 - n * n)

@@ -1,9 +1,10 @@
 """Convolutions on a CPU by oneDNN, where its library and a C++ compiler are installed.
 
 oneDNN generates machine code for each shape of a convolution, as PyTorch does on a CPU. Its library
-comes with the extra `jaxdl[onednn]`. A handler in C++ (onednn.cc) calls it from inside XLA's
-programs; `jaxdl.native` builds the handler at the first convolution. Without the extra or a
-compiler, and in programs for export, convolutions take the forms of `jaxdl.nn.conv_kernels`.
+comes with the extra `jaxdl[onednn]`. Handlers in C++ call it from inside XLA's programs;
+`jaxdl.native` builds them when the first is needed. Without the extra or a compiler, and in
+programs for export, convolutions take the forms of `jaxdl.nn.conv_kernels`. `jaxdl.nn.onednn_lstm`
+calls the handlers of LSTM layers.
 
 The bits of a result depend on oneDNN's version and on the processor's instruction set, which
 `describe` has for the records of a run. The sizes of its caches, by which oneDNN cuts its loops,
@@ -25,7 +26,17 @@ from jaxdl.nn.conv_window import Window
 
 LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"  # packages
 TARGET = "jaxdl_convolution"  # name of the handler in XLA's programs
-MAPS = ("forward", "to_images", "to_kernel")  # in the order of their numbers in onednn.cc
+SOURCES = ("onednn_convolution.cc", "onednn_lstm.cc", "onednn.h")
+HANDLERS = {  # all handlers, and the functions of the built library
+    TARGET: "JaxdlConvolution",
+    "jaxdl_lstm": "JaxdlLstm",
+    "jaxdl_lstm_backward": "JaxdlLstmBackward",
+}
+MAPS = (
+    "forward",
+    "to_images",
+    "to_kernel",
+)  # in the order of their numbers in onednn_convolution.cc
 AVX512, WITH_BFLOAT16 = 0x27, 0xE7  # instruction sets, bits of `dnnl_cpu_isa_t`
 
 # The cache directory that `enable` was called with, if any, and what came of loading from it. They
@@ -47,6 +58,11 @@ class Engine(NamedTuple):
     handle: ctypes.CDLL
     version: str
     isa: int
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the processor has products of bfloat16."""
+        return self.isa & WITH_BFLOAT16 == WITH_BFLOAT16
 
 
 def enable(directory: str) -> None:
@@ -88,7 +104,7 @@ def engine_for(name: str, a: Any, b: Any, result: Any, window: Window) -> Engine
     x, w = {"forward": (a, b), "to_images": (result, b), "to_kernel": (a, result)}[name]
     sizes = x.shape[1], *w.shape[3:]
     is_empty = 0 in (*a.shape, *b.shape, *result.shape)
-    lacks = a.dtype == jnp.bfloat16 and loaded.isa & WITH_BFLOAT16 != WITH_BFLOAT16
+    lacks = a.dtype == jnp.bfloat16 and not loaded.has_bfloat16
     if is_empty or lacks or not prefers(name, a.dtype, sizes, window):
         return None
     return loaded if implementation(loaded, name, a.dtype, sizes, window) else None
@@ -146,7 +162,7 @@ def load(directory: str) -> Engine:
     """
     library, header = _file(LIBRARY, "libdnnl.so.3"), _file(HEADERS, "oneapi/dnnl/dnnl.hpp")
     source = native.Source(
-        Path(__file__).with_suffix(".cc"),
+        [Path(__file__).parent / name for name in SOURCES],
         (Path(jax.ffi.include_dir()), header.parents[2]),
         (library,),
         [f"{name} {metadata.version(name)}" for name in ("jaxlib", LIBRARY, HEADERS)],
@@ -161,7 +177,9 @@ def load(directory: str) -> Engine:
     handle.jaxdl_version(numbers)
     if numbers[3] & AVX512 != AVX512:
         raise native.NativeError("this processor lacks AVX-512")
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handle.JaxdlConvolution), platform="cpu")
+    for name, function in HANDLERS.items():
+        capsule = jax.ffi.pycapsule(getattr(handle, function))
+        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return Engine(handle, ".".join(map(str, numbers[:3])), numbers[3])
 
 

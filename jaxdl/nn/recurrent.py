@@ -1,28 +1,22 @@
 """Recurrent networks: Elman (1990), LSTM (Gers et al., 2000) and GRU (Cho et al., 2014).
 
-Only the product of the state with the recurrent kernel is computed position by position, in a scan.
-The inputs of all positions enter by one product before the scan. The gradient with respect to the
-recurrent kernel is one product after the backward scan. JAX's own gradient of a scan would
-accumulate it step by step, so `run` has a hand-written gradient.
+The inputs of all positions enter by one product. `jaxdl.nn.recurrence` computes the rest, position
+by position.
 
 Shapes: B examples of T positions with D input features; F features of a state; G gates of a cell.
 """
 
-import functools
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 
 from jaxdl.errors import UserError
-from jaxdl.nn import custom_jvp
 from jaxdl.nn.cells import CELLS, State
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.padding import inside
+from jaxdl.nn.recurrence import run
 
 
 class Layer(nn.Module):
@@ -148,94 +142,3 @@ def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.fl
     initializer = nn.initializers.orthogonal()
     gates = [initializer(k, (features, features), dtype) for k in keys]
     return jnp.concatenate(gates, axis=1)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def run(
-    name: str,
-    backwards: bool,
-    projected: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    state: State,
-    valid: jax.Array,
-) -> tuple[jax.Array, State]:
-    """Scans one layer over all positions, differentiable to all orders.
-
-    Args:
-      name: name of the cell, one of `CELLS`.
-      backwards: whether to run from the last position to the first.
-      projected: contribution of the inputs to the gates, with its bias, [T, B, G * F].
-      kernel: recurrent kernel [F, G * F].
-      bias: bias of the contribution of h to the gates, [G * F].
-      state: initial state, [B, F] each.
-      valid: bool [T, B, 1]; where False, the state stays unchanged.
-
-    Returns:
-      h after each position, float32 [T, B, F], and the last state.
-    """
-    return _forward(name, backwards, projected, kernel, bias, state, valid, keep=False)[0]
-
-
-def _forward(
-    name: str,
-    backwards: bool,
-    projected: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    state: State,
-    valid: jax.Array,
-    keep: bool = True,
-) -> tuple[Any, Any]:
-    """Result of `run`, and the values that `_backward` needs, saved at each position if `keep`."""
-    cell = CELLS[name]
-
-    def position(state: State, inputs: Any) -> tuple[State, Any]:
-        projected, valid = inputs
-        inner = _product(state[0].astype(kernel.dtype), kernel) + bias[None]
-        new, saved = cell.step(projected.astype(jnp.float32), inner, state)
-        new = tuple(jnp.where(valid, a, b) for a, b in zip(new, state, strict=True))
-        return new, (new[0], (saved, state) if keep else None)
-
-    last, (h, saved) = lax.scan(position, state, (projected, valid), reverse=backwards)
-    return (h, last), (saved, kernel, valid)
-
-
-def _backward(name: str, backwards: bool, saved: Any, gradient: Any) -> Any:
-    """Gradient of `run`: a scan in the other direction, then one product for the kernel.
-
-    `by_a` is the gradient of the loss with respect to `a`.
-    """
-    (saved_values, states), kernel, valid = saved
-    by_h, by_last = gradient
-    cell, transposed = CELLS[name], kernel.T
-
-    def position(by: State, inputs: Any) -> tuple[State, jax.Array]:
-        by_h, saved_values, state, valid = inputs
-        by = (by[0] + by_h, *by[1:])
-        by_new = tuple(jnp.where(valid, a, 0) for a in by)
-        by_gates, by_state = cell.back(saved_values, state, by_new)
-        by = tuple(jnp.where(valid, a, b) for a, b in zip(by_state, by, strict=True))
-        by_inner = cell.part(by_gates)[1].astype(kernel.dtype)
-        return (by[0] + _product(by_inner, transposed), *by[1:]), by_gates
-
-    inputs = by_h, saved_values, states, valid
-    by_state, by_gates = lax.scan(position, by_last, inputs, reverse=not backwards)
-    by_projected, by_inner = cell.part(by_gates)
-    by_kernel = jnp.tensordot(states[0], by_inner, ((0, 1), (0, 1)))
-    by_bias = jnp.sum(by_inner, axis=(0, 1))
-    return (
-        by_projected.astype(kernel.dtype),
-        by_kernel.astype(kernel.dtype),
-        by_bias,
-        by_state,
-        None,
-    )
-
-
-run.defjvp(custom_jvp.jvp(_forward, _backward))
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[M, K] @ [K, L], accumulated and returned in float32."""
-    return lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)

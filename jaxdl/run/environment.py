@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import jax
 
 from jaxdl.config import RunConfig
 from jaxdl.errors import UserError, shortened
-from jaxdl.nn import onednn
+from jaxdl.nn import convolution, onednn, recurrence
 
 PACKAGES = """jaxdl jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy
 scikit-learn pillow""".split()  # noqa: SIM905
@@ -31,7 +31,8 @@ DECISIVE = """jax_enable_x64 jax_default_prng_impl jax_threefry_partitionable
 jax_random_seed_offset jax_numpy_dtype_promotion""".split()  # noqa: SIM905
 SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
 INSTRUCTIONS = "avx512f avx2 avx sse4_2 asimd".split()  # noqa: SIM905, widest first
-CONVOLUTIONS = "convolutions"  # entry of the library that computes them
+# Operations that oneDNN may compute on a CPU, and their primitives. Entries of these names say it.
+NATIVE = {"convolutions": convolution.forward.name, "LSTM layers": recurrence.lstm.name}
 SOURCE = "experiment"  # entry of the versions: SHA-256 of the experiment's file
 
 
@@ -75,7 +76,7 @@ def facts(described: Mapping[str, Any]) -> dict[str, str]:
     """
     parts = {name: described.get(name) for name in ("packages", "jax", "git")}
     packages, settings, state = (p if isinstance(p, dict) else {} for p in parts.values())
-    names = ("python", "platform", "isa", "xla_flags", CONVOLUTIONS)
+    names = ("python", "platform", "isa", "xla_flags", *NATIVE)
     values = {name: described.get(name) for name in names}
     values |= {name: packages.get(name) for name in NUMERIC}
     values |= {name: settings.get(name) for name in SETTINGS}
@@ -89,19 +90,19 @@ def facts(described: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def versions(devices: int, convolves: bool = False) -> dict[str, str]:
+def versions(devices: int, native: Sequence[str] = ()) -> dict[str, str]:
     """Returns everything beside the config that may change the last bits of a result.
 
     Args:
       devices: number of devices.
-      convolves: whether the program has convolutions on a CPU.
+      native: those of `NATIVE` that the program has, on a CPU.
 
     Returns:
       Versions of packages, settings of JAX and the devices, by name.
     """
     kind = f"{devices} x {jax.devices()[0].device_kind}"
     settings = {name: str(jax.config.values[name]) for name in SETTINGS}
-    own = {"devices": kind} | ({CONVOLUTIONS: onednn.describe()} if convolves else {})
+    own = {"devices": kind} | {name: onednn.describe() for name in native}
     return {name: str(_version(name)) for name in NUMERIC} | settings | own
 
 

@@ -67,9 +67,9 @@ class Side:
         from jaxdl.run import environment
 
         config, size = self._run.config, self._spec.mesh.size
-        # An older checkout knows nothing of the libraries that compute convolutions.
-        convolves = getattr(self._program, "convolves", None)
-        more = {} if convolves is None else {"convolves": convolves}
+        # An older checkout knows of the library that computes convolutions alone, or of none.
+        names = [name for name in ("native", "convolves") if hasattr(self._program, name)]
+        more = {name: getattr(self._program, name) for name in names}
         here = environment.versions(size, **more)
         return {
             "config": saved_config.identity(config),

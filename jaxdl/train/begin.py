@@ -73,7 +73,7 @@ def begin_run(
     resources.callback(feed.close)
     identity = resume.Identity(
         saved_config.identity(config) | {DATA: data.spec.fingerprint} | _weights(source),
-        environment.versions(mesh.size, program.convolves)
+        environment.versions(mesh.size, program.native)
         | {SOURCE: environment.source_digest(config)},
         data.spec.to_json(),
     )
@@ -92,7 +92,7 @@ def begin_run(
     progress = resume.progress(saved, detours)
     if saved:
         clock.resume(saved.record["seconds"], progress.timed)
-    library = {n: v for n, v in identity.versions.items() if n == environment.CONVOLUTIONS}
+    library = {n: v for n, v in identity.versions.items() if n in environment.NATIVE}
     log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved), library)
     resources.callback(log.close)
     resume.announce(program, data, mesh.size, total, progress.step, claim.folder)

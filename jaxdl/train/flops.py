@@ -5,6 +5,7 @@ The compilers' own analyses count a loop's body once, and count a convolution by
 `train_step` counts the step, `trainer` derives rates from it, and `dry_run` prints it by layer.
 """
 
+import functools
 import math
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend import core
+
+from jaxdl.nn import local_form, lowering
 
 # Peak FLOP/s of one device on dense bfloat16 matrices, from the vendors' data sheets, by the
 # beginning of the device's name.
@@ -113,7 +116,10 @@ def _names(jaxpr: Any) -> Iterator[str]:
 
 
 def _inner_jaxprs(equation: Any) -> list[Any]:
-    """Returns the jaxprs that an equation calls."""
+    """Returns the jaxprs that an equation calls, or that its default form is."""
+    if equation.primitive in local_form.PRIMITIVES:
+        default = functools.partial(lowering.DEFAULTS[equation.primitive], **equation.params)
+        return [jax.make_jaxpr(default)(*(v.aval for v in equation.invars)).jaxpr]
     leaves = jax.tree.leaves(
         list(equation.params.values()),
         is_leaf=lambda p: isinstance(p, core.ClosedJaxpr | core.Jaxpr),

@@ -256,9 +256,9 @@ def announce(
     kind = jax.devices()[0].device_kind
     parameters = tree.count(tree.trained(program.state_shapes.state))
     say(f"{parameters:,} parameters, {total:,} steps on {devices} x {kind}")
-    if program.convolves:
+    if program.native:
         why = f" ({onednn.reason()})" if onednn.reason() else ""
-        say(f"convolutions by {onednn.describe()}{why}")
+        say(f"{' and '.join(program.native)} by {onednn.describe()}{why}")
     if program.branches > 2:
         say(
             f"compiling a step of {program.branches} branches, such as one for each of --widths; "

@@ -17,7 +17,7 @@ import numpy as np
 from jaxdl import metrics, ranking, tree
 from jaxdl.data import batches
 from jaxdl.distributed import sharding
-from jaxdl.nn import convolution
+from jaxdl.run import environment
 from jaxdl.task import Batch, Key, Metrics, State
 from jaxdl.train import flops, nonfinite
 from jaxdl.train.step_spec import (
@@ -82,7 +82,7 @@ class Program(NamedTuple):
       flops: floating-point operations of one step by scope.
       branches: number of alternative forms of the step, of which each step executes one.
       loops: whether the steps of a call are a loop inside XLA.
-      convolves: whether it has convolutions of `jaxdl.nn.convolution`, on a CPU.
+      native: those of `environment.NATIVE` that it has, on a CPU.
     """
 
     start: Callable[[Operands, Key], LoopState]
@@ -100,7 +100,7 @@ class Program(NamedTuple):
     flops: Counter[str]
     branches: int
     loops: bool
-    convolves: bool
+    native: tuple[str, ...]
 
 
 # Long: each function of a program is defined or named here once.
@@ -197,7 +197,9 @@ def compile_step(spec: StepSpec) -> Program:
         flops=flops.count(jaxpr),
         branches=flops.branches(jaxpr),
         loops=loops,
-        convolves=on_cpu and convolution.forward.name in primitives,
+        native=tuple(
+            name for name, own in environment.NATIVE.items() if on_cpu and own in primitives
+        ),
     )
 
 

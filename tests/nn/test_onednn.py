@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxdl import native
 from jaxdl.nn import convolution, onednn
 from jaxdl.nn.conv_window import Window
+from jaxdl.nn.recurrent import Recurrent
 from jaxdl.run import environment
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ print(digest(), onednn.describe())
 
 
 def digest():
-    """SHA-256 of a layer's gradients."""
+    """SHA-256 of the gradients of a convolution and of an LSTM."""
 
     def loss(x, w):
         y = convolution.convolve(x, w, (1, 1), SAME)
@@ -129,7 +130,17 @@ def digest():
     sha = hashlib.sha256()
     for dtype in ("float32", "bfloat16"):
         x, w = normal(0, 13, 16, 16, 32, dtype=dtype), normal(1, 3, 3, 32, 32, dtype=dtype)
-        for gradient in jax.jit(jax.grad(loss, (0, 1)))(x, 0.1 * w):
+        lstm = Recurrent("lstm", 16, bidirectional=True, dtype=dtype)
+        rows, lengths = normal(2, 53, 7, 8, dtype=dtype), jnp.arange(53) % 8
+        variables = lstm.init(jax.random.key(0), rows, lengths, train=False)
+
+        def sequences(variables, lstm=lstm, rows=rows, lengths=lengths):
+            y, _ = lstm.apply(variables, rows, lengths, train=False)
+            return jnp.sum(jnp.sin(y.astype(jnp.float32)))
+
+        gradients = jax.jit(jax.grad(loss, (0, 1)))(x, 0.1 * w)
+        gradients = *gradients, *jax.tree.leaves(jax.jit(jax.grad(sequences))(variables))
+        for gradient in gradients:
             sha.update(np.asarray(gradient.astype(jnp.float32)).tobytes())
     return sha.hexdigest()
 

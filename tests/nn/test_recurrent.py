@@ -228,9 +228,10 @@ def test_half_precision_is_near(cell):
         assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b) + 0.02
 
 
-def test_the_gradient_by_the_kernel_is_one_product():
+@pytest.mark.parametrize("cell", ["rnn", "gru"])  # an LSTM's scans are primitives
+def test_the_gradient_by_the_kernel_is_one_product(cell):
     x, lengths = normal(0, 2, 7, 3), jnp.array([7, 7])
-    model = Recurrent("lstm", 4)
+    model = Recurrent(cell, 4)
     variables = filled(model, x, lengths)
     program = jax.make_jaxpr(
         jax.grad(lambda v: jnp.sum(model.apply(v, x, lengths, train=False)[0]))

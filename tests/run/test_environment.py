@@ -28,7 +28,7 @@ def test_the_widest_vector_instructions(text, isa, monkeypatch):
 
 def test_facts_are_texts_of_all_that_may_change_bits():
     described = environment.describe() | {"git": {"commit": "c0ffee", "dirty": True}}
-    described[environment.CONVOLUTIONS] = "oneDNN 0.1"
+    described["convolutions"] = "oneDNN 0.1"
     facts = environment.facts(described)
     assert facts["convolutions"] == "oneDNN 0.1"
     assert environment.facts({"git": None}) == {"commit": "no commit"}

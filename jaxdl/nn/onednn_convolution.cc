@@ -3,45 +3,18 @@
 // jaxdl/nn/onednn.py builds and loads this file and calls it; jaxdl/nn/convolution.py explains the
 // maps. All operands have a leading axis of N members, each a convolution of its own.
 //
-// oneDNN would use threads of OpenMP, which spin beside XLA's own threads and wait for each other in
-// the midst of a convolution: on a machine with other work that costs a multiple of the time. So
-// each call of oneDNN has one thread here. A convolution is cut into parts, some images each, which
-// XLA's threads compute. The parts depend on the shapes alone, and sums over parts are made in their
-// order. So the bits of a result do not depend on the number of threads.
+// A convolution is cut into parts, some images each. The parts depend on the shapes alone, and sums
+// over parts are made in their order. So the bits of a result do not depend on the number of threads.
 
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <cstdint>
 #include <cstring>
-#include <functional>
-#include <list>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <stdexcept>
-#include <string>
-#include <unordered_map>
-#include <vector>
 
-#include "oneapi/dnnl/dnnl.hpp"
-#include "xla/ffi/api/ffi.h"
-
-// Of libgomp, which libdnnl is linked to; omp.h is not in every compiler.
-extern "C" void omp_set_num_threads(int);
-extern "C" int omp_get_max_threads(void);
-
-namespace ffi = xla::ffi;
+#include "onednn.h"
 
 namespace {
 
-using Dims = dnnl::memory::dims;
-using Tag = dnnl::memory::format_tag;
-using Type = dnnl::memory::data_type;
+using namespace jaxdl;
 
 constexpr int kForward = 0, kToImages = 1, kToKernel = 2;
-constexpr size_t kPrimitives = 512;  // kept; the least recently used are dropped
-constexpr size_t kAlignment = 64;
 // A part has at least so many pixels of the result, for each use of the kernel from the cache, and
 // so many operations, for the cost of starting it. The gradient by the kernel adds up one kernel
 // for each part.
@@ -49,16 +22,6 @@ constexpr int64_t kPixels = 256, kPixelsOfSum = 512, kOperations = 4'000'000;
 constexpr int64_t kParts = 64, kPartsOfSum = 16;
 constexpr int64_t kSums = 64 << 20;  // bytes of the kernels that are added up
 constexpr int64_t kChunk = 1 << 15;  // entries of a kernel that are added up at a time
-
-// Restores the number of OpenMP's threads, which is that of the calling thread alone.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-
- private:
-  int before_;
-};
 
 // The numbers that a primitive depends on, in the order in which Python gives them.
 struct Geometry {
@@ -87,11 +50,6 @@ struct Geometry {
   }
 };
 
-const dnnl::engine& engine() {
-  static const dnnl::engine* made = new dnnl::engine(dnnl::engine::kind::cpu, 0);
-  return *made;
-}
-
 struct Convolution {
   dnnl::primitive compute, reorder;
   // `kernel` is the caller's, and `packed` the layout that oneDNN wants.
@@ -108,14 +66,10 @@ struct Convolution {
     kernel = {kernel_shape, type, Tag::hwio};
     dnnl::memory::desc any(kernel_shape, type, Tag::any);
     Dims strides{g.down, g.right}, before{g.top, g.left}, after{g.bottom, g.after};
-    dnnl::primitive_attr attributes;
-    // A scratchpad of the library's belongs to the thread that makes the primitive.
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);  // whatever the environment says
     auto direct = dnnl::algorithm::convolution_direct;
     dnnl::convolution_forward::primitive_desc forward(engine(), dnnl::prop_kind::forward_training,
                                                       direct, images, any, result, strides, before,
-                                                      after, attributes);
+                                                      after, attributes());
     auto keep = [&](const auto& description, auto layout, auto primitive) {
       packed = layout;
       scratch = description.scratchpad_desc();
@@ -126,93 +80,28 @@ struct Convolution {
       keep(forward, forward.weights_desc(), dnnl::convolution_forward(forward));
     } else if (g.map == kToImages) {
       dnnl::convolution_backward_data::primitive_desc d(engine(), direct, images, any, result,
-                                                        strides, before, after, forward, attributes);
+                                                        strides, before, after, forward, attributes());
       keep(d, d.weights_desc(), dnnl::convolution_backward_data(d));
     } else {  // sums are in float32
       dnnl::memory::desc sums(kernel_shape, Type::f32, Tag::any);
       dnnl::convolution_backward_weights::primitive_desc d(
-          engine(), direct, images, sums, result, strides, before, after, forward, attributes);
+          engine(), direct, images, sums, result, strides, before, after, forward, attributes());
       keep(d, d.diff_weights_desc(), dnnl::convolution_backward_weights(d));
     }
     packs = packed != kernel;
     if (packs) {
       const auto& from = g.map == kToKernel ? packed : kernel;
       const auto& to = g.map == kToKernel ? kernel : packed;
-      dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);
+      dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes());
       reorder_scratch = d.scratchpad_desc();
       reorder = dnnl::reorder(d);
     }
   }
 };
 
-// The primitives of the geometries that were used last, for all threads.
-class Cache {
- public:
-  std::shared_ptr<const Convolution> find(const Geometry& g) {
-    auto key = g.key();
-    std::lock_guard<std::mutex> lock(mutex_);
-    auto found = index_.find(key);
-    if (found != index_.end()) {
-      recent_.splice(recent_.begin(), recent_, found->second);
-      return found->second->second;
-    }
-    auto made = std::make_shared<const Convolution>(g);
-    recent_.emplace_front(key, made);
-    index_[key] = recent_.begin();
-    if (recent_.size() > kPrimitives) {
-      index_.erase(recent_.back().first);
-      recent_.pop_back();
-    }
-    return made;
-  }
+using Convolutions = Cache<Geometry, Convolution>;
 
-  static Cache& instance() {  // never destroyed: threads may use it while the process exits
-    static Cache* cache = new Cache();
-    return *cache;
-  }
-
- private:
-  using Entry = std::pair<std::vector<int64_t>, std::shared_ptr<const Convolution>>;
-  std::mutex mutex_;
-  std::list<Entry> recent_;
-  std::map<std::vector<int64_t>, std::list<Entry>::iterator> index_;
-};
-
-// Memory that grows and is kept from call to call.
-class Buffer {
- public:
-  char* get(size_t bytes) {
-    if (bytes > bytes_) {
-      bytes_ = 0;
-      memory_.reset();
-      memory_.reset(new char[bytes + kAlignment]);
-      bytes_ = bytes;
-    }
-    auto address = reinterpret_cast<uintptr_t>(memory_.get());
-    return reinterpret_cast<char*>((address + kAlignment - 1) / kAlignment * kAlignment);
-  }
-
- private:
-  std::unique_ptr<char[]> memory_;
-  size_t bytes_ = 0;
-};
-
-thread_local Buffer scratch, packing, sums;
-
-dnnl::memory as(const dnnl::memory::desc& description, const void* data) {
-  return dnnl::memory(description, engine(), const_cast<void*>(data));
-}
-
-void execute(const dnnl::primitive& primitive, const dnnl::memory::desc& space,
-             std::unordered_map<int, dnnl::memory> operands) {
-  thread_local dnnl::stream stream(engine());
-  if (size_t bytes = space.get_size()) {
-    operands[DNNL_ARG_SCRATCHPAD] = as(space, scratch.get(bytes));
-  }
-  OneThread one;
-  primitive.execute(stream, operands);
-  stream.wait();
-}
+thread_local Buffer packing, sums;
 
 void reorder(const Convolution& c, const dnnl::memory& from, const dnnl::memory& to) {
   execute(c.reorder, c.reorder_scratch, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
@@ -228,47 +117,6 @@ void compute(const Geometry& g, const Convolution& c, const void* images, const 
            {g.map == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, as(c.result, result)}});
 }
 
-// Work on numbers 0, 1, ... that several threads take one by one.
-struct Work {
-  std::function<void(int64_t)> function;
-  int64_t total;
-  std::atomic<int64_t> next{0};
-  std::mutex mutex;
-  std::condition_variable all_done;
-  int64_t done = 0;
-  std::string error;
-
-  void help() {
-    for (int64_t n; (n = next.fetch_add(1)) < total;) {
-      std::string failure;
-      try {
-        function(n);
-      } catch (const std::exception& thrown) {  // dnnl::error is one, and so is std::bad_alloc
-        failure = thrown.what();
-        if (failure.empty()) failure = "unknown error";
-      }
-      std::lock_guard<std::mutex> lock(mutex);
-      if (error.empty()) error = failure;
-      if (++done == total) all_done.notify_all();
-    }
-  }
-};
-
-// Calls the function for each of the numbers below `total`, by this thread and those of the pool.
-// This thread takes numbers until none is left, and waits only for those that others are at: so it
-// cannot wait for a thread that waits as well.
-void parallel(ffi::ThreadPool& pool, int64_t total, std::function<void(int64_t)> function) {
-  auto work = std::make_shared<Work>();
-  work->function = std::move(function);
-  work->total = total;
-  int64_t helpers = std::min(total, pool.num_threads()) - 1;
-  for (int64_t n = 0; n < helpers; ++n) pool.Schedule([work] { work->help(); });
-  work->help();
-  std::unique_lock<std::mutex> lock(work->mutex);
-  work->all_done.wait(lock, [&] { return work->done == work->total; });
-  if (!work->error.empty()) throw std::runtime_error(work->error);
-}
-
 // A member cut into parts: the first `more` have one image more than the others.
 struct Parts {
   int64_t count, images, more;
@@ -279,9 +127,9 @@ struct Parts {
     small = large = g;
     small.B = images;
     large.B = images + 1;
-    of_small = Cache::instance().find(small);
+    of_small = Convolutions::instance().find(small);
     if (!more) return;
-    of_large = Cache::instance().find(large);
+    of_large = Convolutions::instance().find(large);
     // The kernel, or the sum of kernels, is in one layout for all parts.
     if (of_large->packed != of_small->packed) throw std::runtime_error("two layouts of the kernel");
   }
