@@ -24,7 +24,7 @@ FLOORS = [
             "task",
         ),
         *("losses", "metrics", "class_metrics", "ranking"),
-        *("optim", "schedules", "regularizers", "augment"),
+        *("optim", "schedules", "regularizers", "augment", "attacks"),
     },
     {"nn"},
     {"models", "data", "text", "distributed"},

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import losses
-from jaxdl.analysis import attacks
+from jaxdl import attacks, losses
 from jaxdl.errors import UserError
 
 RANDOM = np.random.RandomState(0)
