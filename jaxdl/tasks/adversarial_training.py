@@ -14,6 +14,7 @@ Shapes: B images of H by W pixels with C channels.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,13 +86,16 @@ def attack(config: AdversarialTrainingConfig) -> Attack | None:
         return None
     epsilon, steps = config.epsilon, 1
     length: Any = FAST_LENGTH * epsilon
+    # The start of `fgsm` may leave the range. If it did not, black pixels would become 0 or epsilon
+    # and nothing between, which a network soon learns to recognise.
+    limits = (-math.inf, math.inf)
     if config.adversarial == "pgd":
-        steps = config.attack_steps or PGD_STEPS
+        steps, limits = config.attack_steps or PGD_STEPS, attacks.LEVELS
         length = attacks.step_length(epsilon, steps)
 
     def attacked(key: Key, x: jax.Array, loss: Callable[[jax.Array], jax.Array]) -> jax.Array:
         x = jnp.clip(x.astype(jnp.float32), *attacks.LEVELS)
-        start = attacks.random_start(key, x, epsilon)
+        start = attacks.random_start(key, x, epsilon, limits=limits)
         return attacks.ascend(loss, x, start, epsilon, length, steps=steps)
 
     return attacked
