@@ -29,7 +29,7 @@ from jaxdl.nn.pooling import POOLS
 
 SIDE, EXAMPLES, CLASSES = 12, 256, 5
 EPSILON, LENGTH, STEPS = 16.0, 2.0, 10  # levels
-ITERATIONS = 60  # of Lanczos
+ITERATIONS, OF_HESSIAN = 60, 64  # steps of Lanczos, and examples of the Hessian's loss
 TOLERANCES = {
     **{"logits": 1e-5, "ece": 1e-5, "fgsm": 1e-5, "pgd": 1e-5, "pgd_2": 1e-5},
     **{"hessian": 1e-4, "dense_hessian": 1e-4},
@@ -55,7 +55,8 @@ def ours(model: CNN, variables: Any, x: jax.Array, labels: jax.Array) -> dict[st
         return losses.cross_entropy(logits_of(variables, x), labels)
 
     def mean_loss(params: Any) -> jax.Array:
-        return jnp.mean(losses.cross_entropy(logits_of({"params": params}, x), labels))
+        logits = logits_of({"params": params}, x[:OF_HESSIAN])
+        return jnp.mean(losses.cross_entropy(logits, labels[:OF_HESSIAN]))
 
     @partial(jax.jit, static_argnums=1)
     def descent(x: jax.Array, norm: str) -> jax.Array:
@@ -91,7 +92,8 @@ def theirs(python: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
         script = str(Path(__file__).with_name("torch_analysis.py"))
         done = subprocess.run([python, script, *paths], capture_output=True, encoding="utf-8")
         if done.returncode:
-            raise UserError(f"{python}: {done.stderr.strip().splitlines()[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
+            raise UserError(f"{python}: {lines[-1]}")
         with np.load(paths[1], allow_pickle=False) as file:
             return dict(file)
 
@@ -116,10 +118,11 @@ def run(config: Config) -> dict[str, float]:
         lambda a: a + 0.2 * random.normal(size=a.shape).astype(np.float32), variables
     )
     tensors = torch_weights.to_torch(torch_weights.flatten(variables))
-    numbers = {"epsilon": EPSILON, "length": LENGTH, "steps": STEPS, "iterations": ITERATIONS}
-    other = theirs(
-        config.torch_python, {"x": np.moveaxis(x, -1, 1), "labels": labels, **numbers, **tensors}
-    )
+    given = {
+        **{"x": np.moveaxis(x, -1, 1), "labels": labels, "epsilon": EPSILON, "length": LENGTH},
+        **{"steps": STEPS, "iterations": ITERATIONS, "of_hessian": OF_HESSIAN, **tensors},
+    }
+    other = theirs(config.torch_python, given)
     found = ours(model, variables, jnp.asarray(x), jnp.asarray(labels))
     differences = {}
     for name, value in other.items():

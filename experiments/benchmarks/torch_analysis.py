@@ -3,8 +3,8 @@
     python torch_analysis.py IN.npz OUT.npz
 
 IN has pixels `x` [B, 1, S, S] in levels of 0 to 255, classes `labels` [B], the numbers `epsilon`,
-`length`, `steps` and `iterations`, and weights; OUT gets what the libraries find. This module
-imports nothing from jaxdl, so any Python with PyTorch and these libraries runs it.
+`length`, `steps`, `iterations` and `of_hessian`, and weights; OUT gets what the libraries find.
+This module imports nothing from jaxdl, so any Python with PyTorch and these libraries runs it.
 """
 
 import sys
@@ -74,7 +74,7 @@ def eigenvalues(net: nn.Module, x: torch.Tensor, labels: torch.Tensor, steps: in
         return functional.cross_entropy(torch.func.functional_call(net, params, (x,)), labels)
 
     vector = torch.cat([leaf.detach().reshape(-1) for leaf in leaves])
-    dense = torch.autograd.functional.hessian(of_vector, vector)
+    dense = torch.func.hessian(of_vector)(vector)
     largest = torch.linalg.eigvalsh(dense.double()).flip(0)[:LARGEST]
     return {"hessian": np.asarray(found.eigenvalues), "dense_hessian": largest.numpy()}
 
@@ -87,5 +87,6 @@ if __name__ == "__main__":
         p = torch.softmax(net(x).double(), dim=1).numpy()
     found = {"logits": net(x).detach().numpy(), "ece": ECE(BINS).measure(p, given["labels"])}
     found |= attacked(net, x, labels, given)
-    found |= eigenvalues(net, x, labels, int(given["iterations"]))
+    count = int(given["of_hessian"])
+    found |= eigenvalues(net, x[:count], labels[:count], int(given["iterations"]))
     np.savez(sys.argv[2], allow_pickle=False, **found)
