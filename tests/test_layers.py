@@ -24,7 +24,7 @@ FLOORS = [
             "task",
         ),
         *("losses", "metrics", "class_metrics", "ranking"),
-        *("optim", "schedules", "regularizers", "augment"),
+        *("optim", "schedules", "regularizers", "augment", "attacks"),
     },
     {"nn"},
     {"models", "data", "text", "distributed"},
@@ -47,9 +47,15 @@ ROOMS = {
     "grain": {"jaxdl/data/pipeline.py"},
     "torch": {
         f"experiments/benchmarks/torch_{name}.py"
-        for name in ("side", "models", "agent", "speedrun", "latency", "reference", "attribution")
+        for name in (
+            *("side", "models", "agent", "speedrun", "latency", "reference"),
+            *("attribution", "analysis"),
+        )
     },
     "torchvision": {"experiments/benchmarks/torch_reference.py"},
+    "foolbox": {"experiments/benchmarks/torch_analysis.py"},
+    "netcal": {"experiments/benchmarks/torch_analysis.py"},
+    "hessian_eigenthings": {"experiments/benchmarks/torch_analysis.py"},
     "captum": {"experiments/benchmarks/torch_attribution.py"},
     "gymnasium": {"experiments/benchmarks/torch_agent.py"},
     "ray": {"jaxdl/sweep/ray.py"},

@@ -21,6 +21,7 @@ from jaxdl.nn.norm import frozen_statistics
 from jaxdl.parameter_groups import ONE_GROUP, Groups
 from jaxdl.task import Batch, Key, Outputs, Predict, Task
 from jaxdl.tasks.accumulation import accumulate_gradients
+from jaxdl.tasks.adversarial_training import Attack, attacked_gradient
 
 
 class TrainState(NamedTuple):
@@ -85,6 +86,7 @@ def supervised(
     finish: Callable[[Any], Outputs] = lambda outputs: outputs,
     kind: str = "array",
     augment: Callable[[Key, Batch], Batch] = lambda key, batch: batch,
+    attack: Attack | None = None,
     train_metrics_fn: Callable[[Any, Batch], Metrics] | None = None,
     inputs: str = "image",
     penalty: Callable[[optax.Params], jax.Array] = lambda params: jnp.zeros(()),
@@ -110,6 +112,8 @@ def supervised(
       finish: the model's outputs -> the outputs of `predict`.
       kind: meaning of the outputs of `predict`, see `task.KINDS`.
       augment: (key, batch) -> batch, applied before `preprocess`, in training only.
+      attack: attack on the inputs, applied after `augment` and before `preprocess` in training, so
+        the training metrics are those of attacked inputs; see `adversarial_training`.
       train_metrics_fn: like `metrics_fn`, for training; None: the same metrics.
       inputs: name of the batch entry that is the model's input.
       penalty: params -> scalar, added to the loss in the gradient only; the logged loss is without
@@ -191,14 +195,17 @@ def supervised(
         rest = dict(model_state), frozen
         return total / examples + penalty(trained) * share, (rest, values)
 
-    differentiate = jax.grad(objective, has_aux=True)
+    differentiate, prepare_step = jax.grad(objective, has_aux=True), preprocess
+    if attack:  # preprocesses what it has attacked
+        differentiate = attacked_gradient(objective, attack, preprocess, inputs)
+        prepare_step = lambda batch: batch  # noqa: E731
     if accumulate > 1:
         differentiate = accumulate_gradients(differentiate, accumulate)
     differentiate = reduce_gradient(differentiate)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = preprocess(augment(augment_key, batch))
+        batch = prepare_step(augment(augment_key, batch))
         examples = jnp.sum(batch["mask"])
 
         trained, frozen = groups.split(state.params)

@@ -236,8 +236,8 @@ def supervised_from_config(
       spec: description of the data.
       loss: (outputs, batch) -> loss per example, see `supervised`.
       metrics_fn: (outputs, batch) -> metrics of evaluation, see `supervised`.
-      options: `preprocess`, `prepare`, `finish`, `kind`, `augment`, `train_metrics_fn` and `inputs`
-        of `supervised`.
+      options: `preprocess`, `prepare`, `finish`, `kind`, `augment`, `attack`,
+        `train_metrics_fn` and `inputs` of `supervised`.
 
     Returns:
       A task with a `TrainState`.

@@ -20,6 +20,7 @@ from jaxdl.errors import UserError
 from jaxdl.nn.norm import NORMS, Norm, cross_device_batch
 from jaxdl.task import Batch, Key, Task
 from jaxdl.tasks import targets
+from jaxdl.tasks.adversarial_training import AdversarialTrainingConfig, attack
 from jaxdl.tasks.classification import (
     ClassificationConfig,
     classification_from_config,
@@ -82,7 +83,7 @@ class ImageConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierConfig(ImageConfig, ClassificationConfig):
+class ClassifierConfig(ImageConfig, ClassificationConfig, AdversarialTrainingConfig):
     """Image classification: augmentation and loss."""
 
     loss: str = flag("cross_entropy", "loss of the logits", choices=tuple(losses.CLASSIFICATION))
@@ -203,8 +204,8 @@ def latents(index: jax.Array, size: int, draw: jax.Array | int = 0) -> jax.Array
 def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
     """Builds the image classification task, or that of other labels; see `targets`.
 
-    In training, images are augmented by crops, flips, cutout, noise and mixup, as the flags say.
-    Then, as in evaluation, each channel is normalised to mean 0 and standard deviation 1.
+    In training, images are augmented by crops, flips, cutout, noise and mixup, and then attacked.
+    As in evaluation, each channel is then normalised to mean 0 and standard deviation 1.
 
     Args:
       config: the run's config.
@@ -258,6 +259,7 @@ def classify(config: ClassifierConfig, model: Model, spec: DataSpec) -> Task:
         **options,
         preprocess=preprocess,
         augment=augment_batch,
+        attack=attack(config),
     )
 
 

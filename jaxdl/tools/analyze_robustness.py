@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl import attacks as methods
 from jaxdl import losses
-from jaxdl.analysis import attacks as methods
 from jaxdl.analysis import calibration
 from jaxdl.analysis import corruptions as kinds
 from jaxdl.run import pictures as grids

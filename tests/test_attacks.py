@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import losses
-from jaxdl.analysis import attacks
+from jaxdl import attacks, losses
 from jaxdl.errors import UserError
 
 RANDOM = np.random.RandomState(0)
@@ -107,3 +106,25 @@ def test_the_margin_is_that_of_a_loop():
 def test_an_unknown_norm_is_refused():
     with pytest.raises(UserError, match="choose one of inf, 2"):
         attacks.pgd(linear, X, 1.0, jax.random.key(0), norm="1")
+
+
+def test_ascent_ends_at_its_last_step():
+    """Three steps of a concave loss from the image itself, the last past the maximum."""
+    away = lambda x: -jnp.sum(jnp.abs(x - X - 5), axis=(1, 2, 3))  # noqa: E731
+    found = attacks.ascend(away, X, X, 9.0, 4.0, steps=3)
+    np.testing.assert_allclose(found, X + 4, rtol=1e-6)
+    best = attacks.pgd(away, X, 9.0, jax.random.key(0), steps=3, length=4.0)
+    assert np.all(away(best) >= away(X))
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_random_starts_are_uniform_in_their_balls(norm):
+    x = jnp.full((4000, 2, 2, 1), 100.0)
+    change = np.asarray(attacks.random_start(jax.random.key(0), x, 10.0, norm)) - 100
+    flat = change.reshape(4000, 4)
+    radius = np.abs(flat).max(axis=1) if norm == "inf" else np.linalg.norm(flat, axis=1)
+    assert radius.max() <= 10 + 1e-4
+    np.testing.assert_allclose(np.mean((radius / 10) ** 4), 0.5, atol=0.02)  # uniform in [0, 1]
+    np.testing.assert_allclose(flat.mean(axis=0), 0, atol=0.5)
+    start = attacks.random_start(jax.random.key(0), x, 10.0, norm, (97.0, 103.0))
+    np.testing.assert_allclose(start, np.clip(change + 100, 97, 103), rtol=1e-6)

@@ -53,6 +53,66 @@ def fgsm(
     return jnp.clip(x + epsilon * step, *limits)
 
 
+def ascend(
+    loss: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    start: jax.Array,
+    epsilon: float | jax.Array,
+    length: float | jax.Array,
+    *,
+    norm: str = "inf",
+    steps: int = 1,
+    limits: tuple[float, float] = LEVELS,
+) -> jax.Array:
+    """Projected gradient ascent: steps of one length, each followed by a projection.
+
+    Args:
+      loss: loss to maximise, of each image [B] or summed over them; only its gradient is used.
+      x: images [B, H, W, C], floating.
+      start: images [B, H, W, C] to start at.
+      epsilon: radius of the ball around each image.
+      length: length of a step, in the units of `epsilon`.
+      norm: `inf` for the largest change of a pixel, `2` for the Euclidean norm of all changes.
+      steps: number of steps.
+      limits: least and largest value of a pixel.
+
+    Returns:
+      The images after the last step, [B, H, W, C].
+    """
+    slope = jax.grad(lambda x: jnp.sum(loss(x)))
+
+    def step(_: jax.Array, here: jax.Array) -> jax.Array:
+        return _move(x, here, slope(here), epsilon, length, norm, limits)
+
+    return jax.lax.fori_loop(0, steps, step, start)
+
+
+def random_start(
+    key: Key,
+    x: jax.Array,
+    epsilon: float | jax.Array,
+    norm: str = "inf",
+    limits: tuple[float, float] = LEVELS,
+) -> jax.Array:
+    """Images drawn uniformly from the balls around x [B, H, W, C], and then clipped to `limits`.
+
+    Args:
+      key: PRNG key.
+      x: images [B, H, W, C], floating.
+      epsilon: radius of the balls.
+      norm: norm of the balls, `inf` or `2`.
+      limits: least and largest value of a pixel.
+    """
+    if norm == "inf":
+        noise = jax.random.uniform(key, x.shape, x.dtype, -1, 1)
+    else:  # a normal direction and a root of a uniform radius
+        direction_key, radius_key = jax.random.split(key)
+        noise = jax.random.normal(direction_key, x.shape, x.dtype)
+        radius = jax.random.uniform(radius_key, (len(x), 1, 1, 1), x.dtype)
+        noise = noise / _length(noise) * radius ** (1 / x[0].size)
+    return jnp.clip(x + epsilon * noise, *limits)
+
+
 def pgd(
     loss: Loss,
     x: jax.Array,
@@ -62,11 +122,10 @@ def pgd(
     norm: str = "inf",
     steps: int = 20,
     restarts: int = 1,
+    length: float | jax.Array | None = None,
     limits: tuple[float, float] = LEVELS,
 ) -> jax.Array:
     """Projected gradient descent (Madry et al., 2018) from random starts.
-
-    A step is 2.5 epsilon / steps long, as in the paper, so that the edge is reached from anywhere.
 
     Args:
       loss: loss to maximise.
@@ -76,6 +135,7 @@ def pgd(
       norm: `inf` for the largest change of a pixel, `2` for the Euclidean norm of all changes.
       steps: steps after each start.
       restarts: number of starts.
+      length: length of a step; None: `step_length`.
       limits: least and largest value of a pixel.
 
     Returns:
@@ -86,32 +146,40 @@ def pgd(
     """
     if norm not in NORMS:
         raise UserError(f"norm={norm!r}: choose one of {', '.join(NORMS)}")
+    length = step_length(epsilon, steps) if length is None else length
     slope = jax.value_and_grad(lambda x: (jnp.sum(values := loss(x)), values), has_aux=True)
-    best = x, loss(x)
-
-    def move(start: jax.Array, direction: jax.Array) -> jax.Array:
-        length = 2.5 * epsilon / steps
-        change = start + length * direction - x
-        return jnp.clip(x + project(change, epsilon, norm), *limits)
 
     def step(_: jax.Array, carry: Any) -> Any:
         here, best = carry
         (_, values), gradient = slope(here)
-        ascent = jnp.sign(gradient) if norm == "inf" else gradient / _length(gradient)
-        return move(here, ascent), keep_larger(best, (here, values))
+        moved = _move(x, here, gradient, epsilon, length, norm, limits)
+        return moved, keep_larger(best, (here, values))
 
     def restart(best: Any, key: Key) -> tuple[Any, None]:
-        noise = jax.random.uniform(key, x.shape, x.dtype, -1, 1)
-        if norm == "2":  # uniform in the ball: a normal direction and a root of a uniform radius
-            direction_key, radius_key = jax.random.split(key)
-            noise = jax.random.normal(direction_key, x.shape, x.dtype)
-            radius = jax.random.uniform(radius_key, (len(x), 1, 1, 1), x.dtype)
-            noise = noise / _length(noise) * radius ** (1 / x[0].size)
-        start = jnp.clip(x + epsilon * noise, *limits)
+        start = random_start(key, x, epsilon, norm, limits)
         end, best = jax.lax.fori_loop(0, steps, step, (start, best))
         return keep_larger(best, (end, loss(end))), None
 
-    return jax.lax.scan(restart, best, jax.random.split(key, restarts))[0][0]
+    return jax.lax.scan(restart, (x, loss(x)), jax.random.split(key, restarts))[0][0]
+
+
+def step_length(epsilon: float | jax.Array, steps: int) -> float | jax.Array:
+    """Length 2.5 epsilon / steps of a step of PGD, so that the edge is reached from anywhere."""
+    return 2.5 * epsilon / steps
+
+
+def _move(
+    x: jax.Array,
+    here: jax.Array,
+    gradient: jax.Array,
+    epsilon: float | jax.Array,
+    length: float | jax.Array,
+    norm: str,
+    limits: tuple[float, float],
+) -> jax.Array:
+    """One step from `here` in the direction of the gradient, within the ball and the limits."""
+    ascent = jnp.sign(gradient) if norm == "inf" else gradient / _length(gradient)
+    return jnp.clip(x + project(here + length * ascent - x, epsilon, norm), *limits)
 
 
 def project(change: jax.Array, epsilon: float | jax.Array, norm: str) -> jax.Array:
