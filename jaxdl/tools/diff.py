@@ -20,6 +20,7 @@ from jaxdl.train.operations import Operation
 
 Digests = dict[str, str]
 MOST_NAMES = 5  # names of arrays in a line
+PARTS = 16  # of the first replay, after each of which the states are compared
 
 
 def diff(a: Place, b: Place) -> bool:
@@ -82,7 +83,7 @@ class Comparison:
             self._print_arrays(start, "state", "initial state")
             self._print_operation(initial=True)
             return True
-        return self._bisect(equal or 0, end)
+        return self._find(equal or 0, end)
 
     def _descriptions(self) -> list[str]:
         """Lines on the config, data and versions of the two runs."""
@@ -116,10 +117,9 @@ class Comparison:
             equal = step
         return equal, None if equal == newest else newest
 
-    def _bisect(self, low: int, high: int) -> bool:
+    def _find(self, low: int, high: int) -> bool:
         """Finds the step after which states differ, from `low`, where they are equal and kept."""
-        states = self._go(high)
-        is_stored = self._check_stored(high, states)
+        low, high, states, is_stored = self._walk(low, high)
         if states[0] == states[1]:
             if is_stored:
                 print(f"states: equal up to step {high} ({self.replays} replays)")
@@ -142,6 +142,29 @@ class Comparison:
         self._print_operation(initial=False)
         self._print_arrays(states, "state", "state after the step")
         return True
+
+    def _walk(self, low: int, high: int) -> tuple[int, int, list[Digests], bool]:
+        """Repeats the steps from `low` to `high` in parts, until states differ after one.
+
+        Returns:
+          The step at which the last part began, where states are equal and kept; the step at which
+          it ended; the states there; and whether each checkpoint on the way is what its replay
+          gives.
+        """
+        self.replays += 1
+        parts = min(PARTS, high - low)
+        stops = {low + (high - low) * n // parts for n in range(1, parts + 1)}
+        stops |= {step for about in self._about for step in about["steps"] if low < step < high}
+        is_stored = True
+        for step in sorted(stops):
+            states = self._both("go", step=step)
+            is_stored = is_stored and self._check_stored(step, states)
+            if states[0] != states[1]:
+                break
+            if step < high:
+                self._both("keep")
+                low = step
+        return low, step, states, is_stored
 
     def _check_stored(self, step: int, states: list[Digests]) -> bool:
         """Prints which side's checkpoint of a step is not what its replay gives, if one is not."""

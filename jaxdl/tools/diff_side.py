@@ -7,7 +7,6 @@ it is a request: its `do` is the name of a method of `Side`, the rest are the ar
 is a line of JSON. The modules of the project may be those of another checkout.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -128,9 +127,7 @@ class Side:
     def result(self, number: int, initial: bool, path: str) -> None:
         """Writes the first result of one of the operations to a NumPy file."""
         function, *arguments = self._call(initial)
-        np.save(
-            path, np.asarray(_operations().result(function, number, *arguments)), allow_pickle=False
-        )
+        np.save(path, _operations().result(function, number, *arguments), allow_pickle=False)
 
     def array(self, name: str, where: str, step: int, path: str) -> None:
         """Writes one array to a NumPy file.
@@ -158,11 +155,7 @@ class Side:
         return self._checkpoints.restore(step, self._program.state_shapes).state
 
     def _digests(self, tree: Any) -> Digests:
-        digests = {}
-        for name, array in _leaves(tree):
-            about = f"{array.dtype}{array.shape}".encode()
-            digests[name] = hashlib.sha256(about + array.tobytes()).hexdigest()[:16]
-        return digests
+        return {name: _operations().digest(array) for name, array in _leaves(tree)}
 
 
 def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
@@ -171,15 +164,9 @@ def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), _array(x)) for path, x in leaves
+        (jax.tree_util.keystr(path, simple=True, separator="/"), _operations().to_numpy(x))
+        for path, x in leaves
     ]
-
-
-def _array(x: Any) -> np.ndarray:
-    import jax
-
-    is_key = hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(x) if is_key else x)
 
 
 def _operations() -> ModuleType:

@@ -4,12 +4,14 @@ Calls within the function are looked into; loops and branches inside XLA are one
 This module imports JAX alone, so that `jaxdl diff` can look into another version of the project.
 """
 
+import hashlib
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 # Transformations around a layer's name in a name stack.
@@ -26,7 +28,8 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
-Visit = Callable[[str, Any, list[Any]], None]
+# Path of scopes, equation and results of an operation.
+Evaluated = tuple[str, Any, list[Any]]
 
 
 class Operation(NamedTuple):
@@ -37,7 +40,7 @@ class Operation(NamedTuple):
       primitive: name of JAX's primitive.
       phase: forward, backward, or outside of the gradient: before or after.
       type: type and shape of its first result, such as `float32[64,10]`.
-      digests: hashes of the bits of its results, separated by spaces.
+      digests: digests of the bits of its results, separated by spaces.
     """
 
     layer: str
@@ -56,42 +59,28 @@ def layer_of(scope: str) -> str:
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]:
-    """Lists the operations of a function in order, with a hash of what each computes.
+    """Lists the operations of a function in order, with a digest of what each computes.
+
+    Each operation is compiled by itself, so no change elsewhere in the function changes its bits.
 
     Args:
       function: function from arrays to a pytree of arrays.
       *arguments: pytrees of arrays.
     """
-    program, leaves = _program(function, arguments)
-    found: list[tuple[str, Any]] = []
-
-    def hashes(leaves: list[Any]) -> list[list[jax.Array]]:
-        found.clear()
-        digests: list[list[jax.Array]] = []
-
-        def visit(scope: str, equation: Any, results: list[Any]) -> None:
-            found.append((scope, equation))
-            digests.append([hash_of_bits(x) for x in results])
-
-        _evaluate(program, leaves, "", visit)
-        return digests
-
-    digests = jax.device_get(jax.jit(hashes)(leaves))
     listed = []
     has_gradient = False
-    for (scope, equation), results in zip(found, digests, strict=True):
+    for scope, equation, results in _evaluated(function, arguments):
         is_backward = "transpose(" in scope
         has_gradient |= is_backward
         inside = "backward" if is_backward else "forward" if "jvp(" in scope else ""
         phase = inside or ("after the gradient" if has_gradient else "before the gradient")
         type_ = equation.outvars[0].aval.str_short() if equation.outvars else "nothing"
-        name = equation.primitive.name
-        texts = " ".join(f"{first:08x}{second:08x}" for first, second in results)
-        listed.append(Operation(layer_of(scope), name, phase, type_, texts))
+        digests = " ".join(digest(to_numpy(x)) for x in results)
+        listed.append(Operation(layer_of(scope), equation.primitive.name, phase, type_, digests))
     return listed
 
 
-def result(function: Callable[..., Any], number: int, *arguments: Any) -> Any:
+def result(function: Callable[..., Any], number: int, *arguments: Any) -> np.ndarray:
     """Computes the first result of one operation of a function.
 
     Args:
@@ -99,14 +88,8 @@ def result(function: Callable[..., Any], number: int, *arguments: Any) -> Any:
       number: position of the operation in `operations`.
       *arguments: pytrees of arrays.
     """
-    program, leaves = _program(function, arguments)
-
-    def wanted(leaves: list[Any]) -> Any:
-        results: list[Any] = []
-        _evaluate(program, leaves, "", lambda *v: results.append(v[2][0]))
-        return _data(results[number])
-
-    return jax.device_get(jax.jit(wanted)(leaves))
+    _, _, results = next(itertools.islice(_evaluated(function, arguments), number, None))
+    return to_numpy(results[0])
 
 
 def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
@@ -119,45 +102,53 @@ def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJ
     return jax.make_jaxpr(flat)(leaves), leaves
 
 
-def _evaluate(program: core.ClosedJaxpr, arguments: list[Any], scope: str, visit: Visit) -> None:
-    """Evaluates a jaxpr, and calls `visit` with the results of each operation."""
-    equations = program.jaxpr.eqns
-    atoms = [atom for e in equations for atom in (*e.invars, *e.outvars)]
-    variables = list(dict.fromkeys(a for a in atoms if not isinstance(a, core.Literal)))
-    every = program.replace(jaxpr=program.jaxpr.replace(outvars=variables))
-    values = dict(zip(variables, core.jaxpr_as_fun(every)(*arguments), strict=True))
-    for equation in equations:
+def _evaluated(function: Callable[..., Any], arguments: Any) -> Iterator[Evaluated]:
+    """Evaluates a function operation by operation; yields each with its results."""
+    program, leaves = _program(function, arguments)
+    return _evaluate(program, leaves, "")
+
+
+def _evaluate(
+    program: core.ClosedJaxpr, arguments: list[Any], scope: str
+) -> Generator[Evaluated, None, list[Any]]:
+    """Evaluates a jaxpr as `_evaluated` does; returns its results."""
+    jaxpr = program.jaxpr
+    values = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    values |= zip(jaxpr.invars, arguments, strict=True)
+    last = {a: n for n, e in enumerate(jaxpr.eqns) for a in e.invars if _is_variable(a)}
+    last |= dict.fromkeys(filter(_is_variable, jaxpr.outvars), len(jaxpr.eqns))
+    for number, equation in enumerate(jaxpr.eqns):
         name = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+        inputs = [values[a] if _is_variable(a) else a.val for a in equation.invars]
         inner = equation.params.get(CALLS.get(equation.primitive.name, ""))
         if inner is None:
-            visit(name, equation, [values[variable] for variable in equation.outvars])
-            continue
-        closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
-        inputs = [a.val if isinstance(a, core.Literal) else values[a] for a in equation.invars]
-        _evaluate(closed, inputs, name, visit)
+            variables = [a for a in equation.invars if _is_variable(a)]
+            alone = jaxpr.replace(
+                constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation]
+            )
+            results = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*map(values.get, variables))
+            yield name, equation, results
+        else:
+            closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+            results = yield from _evaluate(closed, inputs, name)
+        values |= zip(equation.outvars, results, strict=True)
+        for atom in (*equation.invars, *equation.outvars):
+            if _is_variable(atom) and last.get(atom, 0) <= number:
+                values.pop(atom, None)  # frees its memory
+    return [values[a] if _is_variable(a) else a.val for a in jaxpr.outvars]
 
 
-def _data(array: Any) -> jax.Array:
-    """Returns an array; of an array of keys, its numbers."""
-    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(array) if is_key else jnp.asarray(array)
+def _is_variable(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal)
 
 
-def hash_of_bits(array: Any) -> jax.Array:
-    """Returns a hash of the bits of an array, uint32 [2].
+def to_numpy(array: Any) -> np.ndarray:
+    """Returns an array as one of NumPy; of an array of keys, its numbers."""
+    is_key = hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(array) if is_key else array)
 
-    An odd factor for each position makes sure that any single bit changes the first sum.
-    """
-    array = _data(array)
-    if array.dtype == bool:
-        array = array.astype(jnp.uint8)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        array = jnp.stack([array.real, array.imag])
-    width = jnp.uint8 if array.dtype.itemsize == 1 else jnp.uint16
-    bits = jnp.uint32 if array.dtype.itemsize >= 4 else width
-    words = jax.lax.bitcast_convert_type(array, bits).astype(jnp.uint32).ravel()
-    position = jnp.arange(words.size, dtype=jnp.uint32)
-    factor = position * jnp.uint32(2654435761) * 2 + 1
-    mixed = (words ^ (words >> 15)) * jnp.uint32(2246822519) ^ position
-    sums = (words * factor).sum(dtype=jnp.uint32), (mixed * factor).sum(dtype=jnp.uint32)
-    return jnp.stack(sums)
+
+def digest(array: np.ndarray) -> str:
+    """Returns a digest of type, shape and bits of an array."""
+    about = f"{array.dtype}{array.shape}".encode()
+    return hashlib.sha256(about + array.tobytes()).hexdigest()[:16]

@@ -111,16 +111,14 @@ def test_a_process_that_cannot_open_its_run_says_why(run, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.float16, np.float64])
-def test_any_flipped_bit_gives_another_hash(dtype):
+def test_any_flipped_bit_gives_another_digest(dtype):
     array = (np.random.default_rng(0).random(20) * 200).astype(dtype)
-    arrays = [array]
+    digests = {operations.digest(array)}
     for bit in range(array.nbytes * 8):
-        other = array.copy()
-        other.view(np.uint8)[bit // 8] ^= 1 << bit % 8
-        arrays.append(other)
-    with jax.enable_x64(dtype == np.float64):
-        hashes = jax.vmap(operations.hash_of_bits)(jnp.asarray(np.stack(arrays)))
-    assert len({tuple(one) for one in np.asarray(hashes).tolist()}) == len(arrays)
+        flipped = array.copy()
+        flipped.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+        digests.add(operations.digest(flipped))
+    assert len(digests) == 1 + array.nbytes * 8
 
 
 def test_operations_inside_calls_have_their_layers_and_phases():
