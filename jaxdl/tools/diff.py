@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import UserError, printable
+from jaxdl.tools.diff_operation import FirstOperation
 from jaxdl.tools.diff_process import Place, Side
-from jaxdl.tools.differences import difference, differing_entries, first_difference
-from jaxdl.train.operations import Operation
+from jaxdl.tools.differences import difference, differing_entries
 
 Digests = dict[str, str]
 MOST_NAMES = 5  # names of arrays in a line
@@ -81,7 +81,7 @@ class Comparison:
         if start[0] != start[1]:
             print("states: different from the beginning")
             self._print_arrays(start, "state", "initial state")
-            self._print_operation(initial=True)
+            FirstOperation(self._sides, self._folder, initial=True).show()
             return True
         return self._find(equal or 0, end)
 
@@ -139,7 +139,7 @@ class Comparison:
         batches = self._both("batch")
         if batches[0] != batches[1]:
             self._print_arrays(batches, "batch", "batch")
-        self._print_operation(initial=False)
+        FirstOperation(self._sides, self._folder, initial=False).show()
         self._print_arrays(states, "state", "state after the step")
         return True
 
@@ -184,30 +184,6 @@ class Comparison:
             if names[MOST_NAMES:]:
                 print(f"  and {len(names) - MOST_NAMES} more arrays")
         return is_stored
-
-    def _print_operation(self, initial: bool) -> None:
-        """Prints the first operation whose results differ."""
-        a, b = (
-            [Operation(*one) for one in many] for many in self._both("operations", initial=initial)
-        )
-        numbers = first_difference(a, b)
-        if numbers is None:
-            print(
-                "operations: one by one all give the same bits; they differ as XLA compiles them "
-                "together"
-            )
-            return
-        at = [ops[n] if n is not None else None for ops, n in zip((a, b), numbers, strict=True)]
-        if at[0] and at[1] and at[0][:4] == at[1][:4]:
-            pair = []
-            for side, number in zip(self._sides, numbers, strict=True):
-                path = self._folder / "result.npy"
-                side.ask("result", number=number, initial=initial, path=str(path))
-                pair.append(np.load(path, allow_pickle=False))
-            print(f"first operation: {difference(printable(str(at[0])), *pair)}")
-            return
-        for side, one in zip(self._sides, at, strict=True):
-            print(f"first operation of {side.name} alone: {printable(str(one or 'none'))}")
 
     def _print_arrays(self, digests: list[Digests], where: str, what: str) -> None:
         """Prints how the arrays of both sides differ."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 Digests = dict[str, str]
+LoopPath = list[tuple[int, int]]  # as `operations.Path`
 MOST_DEVICES = 64
 
 
@@ -120,14 +121,22 @@ class Side:
         """Returns a digest of each array in the batch of the step that was kept."""
         return self._digests(self._feed.batch(self._kept[0]))
 
-    def operations(self, initial: bool) -> list[list[str]]:
+    def operations(self, initial: bool, path: LoopPath) -> list[list[str]]:
         """Returns the operations of the step that was kept, or of the initial state."""
-        return [list(one) for one in _operations().operations(*self._call(initial))]
+        function, *arguments = self._call(initial)
+        return [list(one) for one in _operations().operations(function, path, *arguments)]
 
-    def result(self, number: int, initial: bool, path: str) -> None:
+    def iterations(self, initial: bool, path: LoopPath, number: int) -> list[str]:
+        """Returns digests of the results of each iteration of a loop."""
+        function, *arguments = self._call(initial)
+        digests: list[str] = _operations().iterations(function, path, number, *arguments)
+        return digests
+
+    def result(self, number: int, initial: bool, path: LoopPath, file: str) -> None:
         """Writes the first result of one of the operations to a NumPy file."""
         function, *arguments = self._call(initial)
-        np.save(path, _operations().result(function, number, *arguments), allow_pickle=False)
+        array = _operations().result(function, path, number, *arguments)
+        np.save(file, array, allow_pickle=False)
 
     def array(self, name: str, where: str, step: int, path: str) -> None:
         """Writes one array to a NumPy file.

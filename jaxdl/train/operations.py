@@ -1,13 +1,14 @@
 """Operations of a function, one by one: which they are, and what each of them computes.
 
-Calls within the function are looked into; loops and branches inside XLA are one operation each.
-This module imports JAX alone, so that `jaxdl diff` can look into another version of the project.
+Calls within the function are looked into. Loops and branches inside XLA are one operation each;
+those of one of their iterations can be listed in turn. This module imports JAX alone, so that
+`jaxdl diff` can look into another version of the project.
 """
 
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,8 +29,12 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
-# Path of scopes, equation and results of an operation.
-Evaluated = tuple[str, Any, list[Any]]
+OUTSIDE = "outside every layer"
+LOOPS = ("scan", "while", "cond")  # primitives that have iterations; a branch is one iteration
+# Path of scopes, equation, arguments and results of an operation.
+Evaluated = tuple[str, Any, list[Any], list[Any]]
+# Position of a loop among the operations of a function or of an iteration, and an iteration of it.
+Path = Sequence[tuple[int, int]]
 
 
 class Operation(NamedTuple):
@@ -55,41 +60,64 @@ class Operation(NamedTuple):
 
 def layer_of(scope: str) -> str:
     """Returns the path of layers in a name stack."""
-    return WRAPPERS.sub("", scope).strip("/") or "outside every layer"
+    return WRAPPERS.sub("", scope).strip("/") or OUTSIDE
 
 
-def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]:
+def operations(function: Callable[..., Any], path: Path, *arguments: Any) -> list[Operation]:
     """Lists the operations of a function in order, with a digest of what each computes.
 
     Each operation is compiled by itself, so no change elsewhere in the function changes its bits.
 
     Args:
       function: function from arrays to a pytree of arrays.
+      path: loops to look into, from the outside in; empty for the function itself.
       *arguments: pytrees of arrays.
     """
     listed = []
     has_gradient = False
-    for scope, equation, results in _evaluated(function, arguments):
+    for scope, equation, _, results in _evaluated(function, path, arguments):
         is_backward = "transpose(" in scope
         has_gradient |= is_backward
         inside = "backward" if is_backward else "forward" if "jvp(" in scope else ""
         phase = inside or ("after the gradient" if has_gradient else "before the gradient")
         type_ = equation.outvars[0].aval.str_short() if equation.outvars else "nothing"
-        digests = " ".join(digest(to_numpy(x)) for x in results)
-        listed.append(Operation(layer_of(scope), equation.primitive.name, phase, type_, digests))
+        listed.append(
+            Operation(layer_of(scope), equation.primitive.name, phase, type_, _digests(results))
+        )
     return listed
 
 
-def result(function: Callable[..., Any], number: int, *arguments: Any) -> np.ndarray:
-    """Computes the first result of one operation of a function.
+def result(function: Callable[..., Any], path: Path, number: int, *arguments: Any) -> np.ndarray:
+    """Computes the first result of one operation.
 
     Args:
       function: function from arrays to a pytree of arrays.
+      path: as for `operations`.
       number: position of the operation in `operations`.
       *arguments: pytrees of arrays.
     """
-    _, _, results = next(itertools.islice(_evaluated(function, arguments), number, None))
-    return to_numpy(results[0])
+    return to_numpy(_nth(_evaluated(function, path, arguments), number)[3][0])
+
+
+def iterations(function: Callable[..., Any], path: Path, number: int, *arguments: Any) -> list[str]:
+    """Returns digests of the results of each iteration of a loop, separated by spaces.
+
+    Args:
+      function: function from arrays to a pytree of arrays.
+      path: as for `operations`.
+      number: position of the loop in `operations`.
+      *arguments: pytrees of arrays.
+    """
+    _, loop, inputs, _ = _nth(_evaluated(function, path, arguments), number)
+    return [_digests(results) for _, _, results in _iterations(loop, inputs)]
+
+
+def _digests(results: list[Any]) -> str:
+    return " ".join(digest(to_numpy(x)) for x in results)
+
+
+def _nth(iterator: Iterator[Any], number: int) -> Any:
+    return next(itertools.islice(iterator, number, None))
 
 
 def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
@@ -102,10 +130,44 @@ def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJ
     return jax.make_jaxpr(flat)(leaves), leaves
 
 
-def _evaluated(function: Callable[..., Any], arguments: Any) -> Iterator[Evaluated]:
-    """Evaluates a function operation by operation; yields each with its results."""
-    program, leaves = _program(function, arguments)
-    return _evaluate(program, leaves, "")
+def _evaluated(function: Callable[..., Any], path: Path, arguments: Any) -> Iterator[Evaluated]:
+    """Evaluates a function, or an iteration of a loop in it, operation by operation."""
+    evaluated = _evaluate(*_program(function, arguments), "")
+    for number, iteration in path:
+        scope, loop, inputs, _ = _nth(evaluated, number)
+        body, values, _ = _nth(_iterations(loop, inputs), iteration)
+        evaluated = _evaluate(body, values, scope)
+    return evaluated
+
+
+def _iterations(
+    loop: Any, inputs: list[Any]
+) -> Iterator[tuple[core.ClosedJaxpr, list[Any], list[Any]]]:
+    """Yields the jaxpr, the arguments and the results of each iteration of a loop or branch."""
+    params = loop.params
+    if loop.primitive.name == "cond":
+        branches = params["branches"]
+        body = branches[min(max(int(inputs[0]), 0), len(branches) - 1)]
+        yield body, inputs[1:], core.jaxpr_as_fun(body)(*inputs[1:])
+    elif loop.primitive.name == "while":
+        ends = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        tested, fixed, carry = inputs[: ends[0]], inputs[ends[0] : ends[1]], inputs[ends[1] :]
+        body, test = params["body_jaxpr"], jax.jit(core.jaxpr_as_fun(params["cond_jaxpr"]))
+        run = jax.jit(core.jaxpr_as_fun(body))
+        while bool(test(*tested, *carry)[0]):
+            values, carry = [*fixed, *carry], run(*fixed, *carry)
+            yield body, values, carry
+    else:
+        body, fixed_end = params["jaxpr"], params["num_consts"]
+        end = fixed_end + params["num_carry"]
+        fixed, carry, rows = inputs[:fixed_end], inputs[fixed_end:end], inputs[end:]
+        run = jax.jit(core.jaxpr_as_fun(body))
+        order = range(params["length"])
+        for number in reversed(order) if params["reverse"] else order:
+            values = [*fixed, *carry, *(row[number] for row in rows)]
+            results = run(*values)
+            carry = results[: params["num_carry"]]
+            yield body, values, results
 
 
 def _evaluate(
@@ -127,7 +189,7 @@ def _evaluate(
                 constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation]
             )
             results = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*map(values.get, variables))
-            yield name, equation, results
+            yield name, equation, inputs, results
         else:
             closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
             results = yield from _evaluate(closed, inputs, name)
