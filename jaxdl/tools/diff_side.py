@@ -138,6 +138,12 @@ class Side:
         array = _operations().result(function, path, number, *arguments)
         np.save(file, array, allow_pickle=False)
 
+    def losses(self) -> list[list[Any]]:
+        """Returns the loss of precision of each operation of the step that was kept."""
+        from jaxdl.train import precision
+
+        return [list(one) for one in precision.losses(*self._call(initial=False))]
+
     def array(self, name: str, where: str, step: int, path: str) -> None:
         """Writes one array to a NumPy file.
 

@@ -73,8 +73,8 @@ def differing_operations(a: list[Operation], b: list[Operation]) -> tuple[list[i
 
 def unmatched_operations(a: list[Operation], b: list[Operation]) -> tuple[list[int], list[int]]:
     """Aligns two lists of operations without their results; returns positions without a partner."""
-    texts = ([one[:4] for one in many] for many in (a, b))
-    codes = difflib.SequenceMatcher(None, *texts, autojunk=False).get_opcodes()
+    first, second = ([one[:4] for one in many] for many in (a, b))
+    codes = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
     ranges = [code[1:] for code in codes if code[0] != "equal"]
     return (
         [n for start, end, _, _ in ranges for n in range(start, end)],

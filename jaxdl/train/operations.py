@@ -29,6 +29,7 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
+BACKWARD = "backward"
 OUTSIDE = "outside every layer"
 LOOPS = ("scan", "while", "cond")  # primitives that have iterations; a branch is one iteration
 # Path of scopes, equation, arguments and results of an operation.
@@ -63,6 +64,20 @@ def layer_of(scope: str) -> str:
     return WRAPPERS.sub("", scope).strip("/") or OUTSIDE
 
 
+def phase_of(scope: str, has_gradient: bool) -> str:
+    """Returns the phase of an operation: forward, backward, before or after the gradient.
+
+    Args:
+      scope: name stack of the operation.
+      has_gradient: whether an earlier operation is of the backward pass.
+    """
+    if "transpose(" in scope:
+        return BACKWARD
+    if "jvp(" in scope:
+        return "forward"
+    return "after the gradient" if has_gradient else "before the gradient"
+
+
 def operations(function: Callable[..., Any], path: Path, *arguments: Any) -> list[Operation]:
     """Lists the operations of a function in order, with a digest of what each computes.
 
@@ -76,10 +91,8 @@ def operations(function: Callable[..., Any], path: Path, *arguments: Any) -> lis
     listed = []
     has_gradient = False
     for scope, equation, _, results in _evaluated(function, path, arguments):
-        is_backward = "transpose(" in scope
-        has_gradient |= is_backward
-        inside = "backward" if is_backward else "forward" if "jvp(" in scope else ""
-        phase = inside or ("after the gradient" if has_gradient else "before the gradient")
+        phase = phase_of(scope, has_gradient)
+        has_gradient |= phase == BACKWARD
         type_ = equation.outvars[0].aval.str_short() if equation.outvars else "nothing"
         listed.append(
             Operation(layer_of(scope), equation.primitive.name, phase, type_, _digests(results))
@@ -120,7 +133,7 @@ def _nth(iterator: Iterator[Any], number: int) -> Any:
     return next(itertools.islice(iterator, number, None))
 
 
-def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
+def to_jaxpr(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
     """Returns the jaxpr of a function of the leaves of its arguments, and these leaves."""
     leaves, structure = jax.tree.flatten(arguments)
 
@@ -132,7 +145,7 @@ def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJ
 
 def _evaluated(function: Callable[..., Any], path: Path, arguments: Any) -> Iterator[Evaluated]:
     """Evaluates a function, or an iteration of a loop in it, operation by operation."""
-    evaluated = _evaluate(*_program(function, arguments), "")
+    evaluated = _evaluate(*to_jaxpr(function, arguments), "")
     for number, iteration in path:
         scope, loop, inputs, _ = _nth(evaluated, number)
         body, values, _ = _nth(_iterations(loop, inputs), iteration)
