@@ -97,7 +97,7 @@ def _compare(
     def read(atom: Any) -> Pair:
         if not isinstance(atom, core.Literal):
             return values[atom]
-        value = np.asarray(atom.val, atom.aval.dtype)
+        value = np.asarray(atom.val, _dtype(atom))
         return Pair(jnp.asarray(value), _widened(value))
 
     for equation in jaxpr.eqns:
@@ -158,7 +158,7 @@ def _wide_program(program: core.ClosedJaxpr, arguments: list[Any]) -> list[Any]:
 
     def read(atom: Any) -> Any:
         if isinstance(atom, core.Literal):
-            return _widened(np.asarray(atom.val, atom.aval.dtype))
+            return _widened(np.asarray(atom.val, _dtype(atom)))
         return values[atom]
 
     for equation in jaxpr.eqns:
@@ -222,3 +222,8 @@ def _widened(x: Any) -> Any:
         return x
     with jax.enable_x64(True):
         return jnp.asarray(x, jnp.float64)
+
+
+def _dtype(literal: Any) -> Any:
+    """Returns the type of a literal, which may be a number of Python."""
+    return literal.aval.dtype
