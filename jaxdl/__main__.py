@@ -250,9 +250,19 @@ def _diff(options: argparse.Namespace) -> None:
     from jaxdl.tools.diff import diff
     from jaxdl.tools.diff_process import Place
 
+    if options.dtype:
+        from jaxdl.tools.diff_precision import print_losses
+
+        if options.other or options.tree or options.python:
+            raise UserError("--dtype compares one run with itself: leave the second side out")
+        print_losses(Place(options.run, data_dir=options.data_dir), options.step)
+        return
+    if options.step:
+        raise UserError("--step is for --dtype=float64: the step of two runs is found by itself")
     if options.other is None and not (options.tree or options.python):
         raise UserError(
-            "name a second run, or give --tree or --python to repeat the first one elsewhere"
+            "name a second run, or give --tree or --python to repeat the first one elsewhere, or "
+            "--dtype=float64"
         )
     other = Place(options.other or options.run, options.tree, options.python, options.data_dir)
     if diff(Place(options.run, data_dir=options.data_dir), other):

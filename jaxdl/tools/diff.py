@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import UserError, printable
+from jaxdl.tools.diff_operation import FirstOperation
 from jaxdl.tools.diff_process import Place, Side
-from jaxdl.tools.differences import difference, differing_entries, first_difference
-from jaxdl.train.operations import Operation
+from jaxdl.tools.differences import difference, differing_entries
 
 Digests = dict[str, str]
 MOST_NAMES = 5  # names of arrays in a line
+PARTS = 16  # of the first replay, after each of which the states are compared
 
 
 def diff(a: Place, b: Place) -> bool:
@@ -80,9 +81,9 @@ class Comparison:
         if start[0] != start[1]:
             print("states: different from the beginning")
             self._print_arrays(start, "state", "initial state")
-            self._print_operation(initial=True)
+            FirstOperation(self._sides, self._folder, initial=True).show()
             return True
-        return self._bisect(equal or 0, end)
+        return self._find(equal or 0, end)
 
     def _descriptions(self) -> list[str]:
         """Lines on the config, data and versions of the two runs."""
@@ -116,10 +117,9 @@ class Comparison:
             equal = step
         return equal, None if equal == newest else newest
 
-    def _bisect(self, low: int, high: int) -> bool:
+    def _find(self, low: int, high: int) -> bool:
         """Finds the step after which states differ, from `low`, where they are equal and kept."""
-        states = self._go(high)
-        is_stored = self._check_stored(high, states)
+        low, high, states, is_stored = self._walk(low, high)
         if states[0] == states[1]:
             if is_stored:
                 print(f"states: equal up to step {high} ({self.replays} replays)")
@@ -139,9 +139,32 @@ class Comparison:
         batches = self._both("batch")
         if batches[0] != batches[1]:
             self._print_arrays(batches, "batch", "batch")
-        self._print_operation(initial=False)
+        FirstOperation(self._sides, self._folder, initial=False).show()
         self._print_arrays(states, "state", "state after the step")
         return True
+
+    def _walk(self, low: int, high: int) -> tuple[int, int, list[Digests], bool]:
+        """Repeats the steps from `low` to `high` in parts, until states differ after one.
+
+        Returns:
+          The step at which the last part began, where states are equal and kept; the step at which
+          it ended; the states there; and whether each checkpoint on the way is what its replay
+          gives.
+        """
+        self.replays += 1
+        parts = min(PARTS, high - low)
+        stops = {low + (high - low) * n // parts for n in range(1, parts + 1)}
+        stops |= {step for about in self._about for step in about["steps"] if low < step < high}
+        is_stored = True
+        for step in sorted(stops):
+            states = self._both("go", step=step)
+            is_stored = is_stored and self._check_stored(step, states)
+            if states[0] != states[1]:
+                break
+            if step < high:
+                self._both("keep")
+                low = step
+        return low, step, states, is_stored
 
     def _check_stored(self, step: int, states: list[Digests]) -> bool:
         """Prints which side's checkpoint of a step is not what its replay gives, if one is not."""
@@ -161,30 +184,6 @@ class Comparison:
             if names[MOST_NAMES:]:
                 print(f"  and {len(names) - MOST_NAMES} more arrays")
         return is_stored
-
-    def _print_operation(self, initial: bool) -> None:
-        """Prints the first operation whose results differ."""
-        a, b = (
-            [Operation(*one) for one in many] for many in self._both("operations", initial=initial)
-        )
-        numbers = first_difference(a, b)
-        if numbers is None:
-            print(
-                "operations: one by one all give the same bits; they differ as XLA compiles them "
-                "together"
-            )
-            return
-        at = [ops[n] if n is not None else None for ops, n in zip((a, b), numbers, strict=True)]
-        if at[0] and at[1] and at[0][:4] == at[1][:4]:
-            pair = []
-            for side, number in zip(self._sides, numbers, strict=True):
-                path = self._folder / "result.npy"
-                side.ask("result", number=number, initial=initial, path=str(path))
-                pair.append(np.load(path, allow_pickle=False))
-            print(f"first operation: {difference(printable(str(at[0])), *pair)}")
-            return
-        for side, one in zip(self._sides, at, strict=True):
-            print(f"first operation of {side.name} alone: {printable(str(one or 'none'))}")
 
     def _print_arrays(self, digests: list[Digests], where: str, what: str) -> None:
         """Prints how the arrays of both sides differ."""

@@ -7,7 +7,6 @@ it is a request: its `do` is the name of a method of `Side`, the rest are the ar
 is a line of JSON. The modules of the project may be those of another checkout.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 Digests = dict[str, str]
+LoopPath = list[tuple[int, int]]  # as `operations.Path`
 MOST_DEVICES = 64
 
 
@@ -121,16 +121,28 @@ class Side:
         """Returns a digest of each array in the batch of the step that was kept."""
         return self._digests(self._feed.batch(self._kept[0]))
 
-    def operations(self, initial: bool) -> list[list[str]]:
+    def operations(self, initial: bool, path: LoopPath) -> list[list[str]]:
         """Returns the operations of the step that was kept, or of the initial state."""
-        return [list(one) for one in _operations().operations(*self._call(initial))]
+        function, *arguments = self._call(initial)
+        return [list(one) for one in _operations().operations(function, path, *arguments)]
 
-    def result(self, number: int, initial: bool, path: str) -> None:
+    def iterations(self, initial: bool, path: LoopPath, number: int) -> list[str]:
+        """Returns digests of the results of each iteration of a loop."""
+        function, *arguments = self._call(initial)
+        digests: list[str] = _operations().iterations(function, path, number, *arguments)
+        return digests
+
+    def result(self, number: int, initial: bool, path: LoopPath, file: str) -> None:
         """Writes the first result of one of the operations to a NumPy file."""
         function, *arguments = self._call(initial)
-        np.save(
-            path, np.asarray(_operations().result(function, number, *arguments)), allow_pickle=False
-        )
+        array = _operations().result(function, path, number, *arguments)
+        np.save(file, array, allow_pickle=False)
+
+    def losses(self) -> list[list[Any]]:
+        """Returns the loss of precision of each operation of the step that was kept."""
+        from jaxdl.train import precision
+
+        return [list(one) for one in precision.losses(*self._call(initial=False))]
 
     def array(self, name: str, where: str, step: int, path: str) -> None:
         """Writes one array to a NumPy file.
@@ -158,11 +170,7 @@ class Side:
         return self._checkpoints.restore(step, self._program.state_shapes).state
 
     def _digests(self, tree: Any) -> Digests:
-        digests = {}
-        for name, array in _leaves(tree):
-            about = f"{array.dtype}{array.shape}".encode()
-            digests[name] = hashlib.sha256(about + array.tobytes()).hexdigest()[:16]
-        return digests
+        return {name: _operations().digest(array) for name, array in _leaves(tree)}
 
 
 def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
@@ -171,15 +179,9 @@ def _leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), _array(x)) for path, x in leaves
+        (jax.tree_util.keystr(path, simple=True, separator="/"), _operations().to_numpy(x))
+        for path, x in leaves
     ]
-
-
-def _array(x: Any) -> np.ndarray:
-    import jax
-
-    is_key = hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(x) if is_key else x)
 
 
 def _operations() -> ModuleType:

@@ -1,5 +1,6 @@
 """Differences of arrays, of lists of operations and of dicts, in numbers and in words."""
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -54,25 +55,35 @@ def difference(name: str, a: np.ndarray, b: np.ndarray) -> Difference:
     return Difference(name, int(differing.sum()), a.size, largest, float(values.max(initial=0.0)))
 
 
-def first_difference(
-    a: list[Operation], b: list[Operation]
-) -> tuple[int | None, int | None] | None:
-    """Finds the first operation of each list whose results the other one lacks.
+def differing_operations(a: list[Operation], b: list[Operation]) -> tuple[list[int], list[int]]:
+    """Finds the operations of each list whose results the other one lacks.
 
     If both lists have the same operations, they are compared in order.
 
     Returns:
-      Their positions; None for a list that has no such operation, and for both if no results
-      differ.
+      Their positions in each list.
     """
     if [one[:4] for one in a] == [one[:4] for one in b]:
         pairs = enumerate(zip(a, b, strict=True))
-        number = next((n for n, (x, y) in pairs if x.digests != y.digests), None)
-        return None if number is None else (number, number)
+        numbers = [n for n, (x, y) in pairs if x.digests != y.digests]
+        return numbers, numbers
     results = [{digest for one in many for digest in one.digests.split()} for many in (a, b)]
-    first = next((n for n, one in enumerate(a) if set(one.digests.split()) - results[1]), None)
-    second = next((n for n, one in enumerate(b) if set(one.digests.split()) - results[0]), None)
-    return None if first is None and second is None else (first, second)
+    return _lacking(a, results[1]), _lacking(b, results[0])
+
+
+def unmatched_operations(a: list[Operation], b: list[Operation]) -> tuple[list[int], list[int]]:
+    """Aligns two lists of operations without their results; returns positions without a partner."""
+    first, second = ([one[:4] for one in many] for many in (a, b))
+    codes = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+    ranges = [code[1:] for code in codes if code[0] != "equal"]
+    return (
+        [n for start, end, _, _ in ranges for n in range(start, end)],
+        [n for _, _, start, end in ranges for n in range(start, end)],
+    )
+
+
+def _lacking(operations: list[Operation], results: set[str]) -> list[int]:
+    return [n for n, one in enumerate(operations) if set(one.digests.split()) - results]
 
 
 def differing_entries(

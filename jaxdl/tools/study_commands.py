@@ -122,6 +122,16 @@ def _diff(command: ArgumentParser) -> None:
         help="interpreter of the environment that repeats the second run (default: this one)",
     )
     command.add_argument(
+        "--dtype",
+        default="",
+        choices=("float64",),
+        help="compute one step of the run in float64 beside float32, and list the operations that "
+        "lose precision",
+    )
+    command.add_argument(
+        "--step", type=int, default=0, help="the step for --dtype (default: the first, 0)"
+    )
+    command.add_argument(
         "--data_dir", default="", help="TFDS folder to read instead of the runs' own"
     )
 
@@ -207,7 +217,8 @@ RUNS = {  # of several runs
         "Opens two runs, repeats their steps from their checkpoints, and finds by bisection the\n"
         "first step after which their states differ. Of this step it compares all operations.\n"
         "The second run may have another checkout of the project and another environment; without\n"
-        "a second run the first one is repeated there. The exit status is 1 if the states differ.",
+        "a second run the first one is repeated there. The exit status is 1 if the states differ.\n"
+        "With --dtype=float64 the operations of one step that lose precision are listed instead.",
         "jaxdl diff runs/before runs/after --tree=../after --python=../after/env/bin/python",
         add=_diff,
     ),

@@ -1,15 +1,18 @@
 """Operations of a function, one by one: which they are, and what each of them computes.
 
-Calls within the function are looked into; loops and branches inside XLA are one operation each.
-This module imports JAX alone, so that `jaxdl diff` can look into another version of the project.
+Calls within the function are looked into. Loops and branches inside XLA are one operation each;
+those of one of their iterations can be listed in turn. This module imports JAX alone, so that
+`jaxdl diff` can look into another version of the project.
 """
 
+import hashlib
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 # Transformations around a layer's name in a name stack.
@@ -26,7 +29,13 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
-Visit = Callable[[str, Any, list[Any]], None]
+BACKWARD = "backward"
+OUTSIDE = "outside every layer"
+LOOPS = ("scan", "while", "cond")  # primitives that have iterations; a branch is one iteration
+# Path of scopes, equation, arguments and results of an operation.
+Evaluated = tuple[str, Any, list[Any], list[Any]]
+# Position of a loop among the operations of a function or of an iteration, and an iteration of it.
+Path = Sequence[tuple[int, int]]
 
 
 class Operation(NamedTuple):
@@ -37,7 +46,7 @@ class Operation(NamedTuple):
       primitive: name of JAX's primitive.
       phase: forward, backward, or outside of the gradient: before or after.
       type: type and shape of its first result, such as `float32[64,10]`.
-      digests: hashes of the bits of its results, separated by spaces.
+      digests: digests of the bits of its results, separated by spaces.
     """
 
     layer: str
@@ -52,64 +61,79 @@ class Operation(NamedTuple):
 
 def layer_of(scope: str) -> str:
     """Returns the path of layers in a name stack."""
-    return WRAPPERS.sub("", scope).strip("/") or "outside every layer"
+    return WRAPPERS.sub("", scope).strip("/") or OUTSIDE
 
 
-def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]:
-    """Lists the operations of a function in order, with a hash of what each computes.
+def phase_of(scope: str, has_gradient: bool) -> str:
+    """Returns the phase of an operation: forward, backward, before or after the gradient.
+
+    Args:
+      scope: name stack of the operation.
+      has_gradient: whether an earlier operation is of the backward pass.
+    """
+    if "transpose(" in scope:
+        return BACKWARD
+    if "jvp(" in scope:
+        return "forward"
+    return "after the gradient" if has_gradient else "before the gradient"
+
+
+def operations(function: Callable[..., Any], path: Path, *arguments: Any) -> list[Operation]:
+    """Lists the operations of a function in order, with a digest of what each computes.
+
+    Each operation is compiled by itself, so no change elsewhere in the function changes its bits.
 
     Args:
       function: function from arrays to a pytree of arrays.
+      path: loops to look into, from the outside in; empty for the function itself.
       *arguments: pytrees of arrays.
     """
-    program, leaves = _program(function, arguments)
-    found: list[tuple[str, Any]] = []
-
-    def hashes(leaves: list[Any]) -> list[list[jax.Array]]:
-        found.clear()
-        digests: list[list[jax.Array]] = []
-
-        def visit(scope: str, equation: Any, results: list[Any]) -> None:
-            found.append((scope, equation))
-            digests.append([hash_of_bits(x) for x in results])
-
-        _evaluate(program, leaves, "", visit)
-        return digests
-
-    digests = jax.device_get(jax.jit(hashes)(leaves))
     listed = []
     has_gradient = False
-    for (scope, equation), results in zip(found, digests, strict=True):
-        is_backward = "transpose(" in scope
-        has_gradient |= is_backward
-        inside = "backward" if is_backward else "forward" if "jvp(" in scope else ""
-        phase = inside or ("after the gradient" if has_gradient else "before the gradient")
+    for scope, equation, _, results in _evaluated(function, path, arguments):
+        phase = phase_of(scope, has_gradient)
+        has_gradient |= phase == BACKWARD
         type_ = equation.outvars[0].aval.str_short() if equation.outvars else "nothing"
-        name = equation.primitive.name
-        texts = " ".join(f"{first:08x}{second:08x}" for first, second in results)
-        listed.append(Operation(layer_of(scope), name, phase, type_, texts))
+        listed.append(
+            Operation(layer_of(scope), equation.primitive.name, phase, type_, _digests(results))
+        )
     return listed
 
 
-def result(function: Callable[..., Any], number: int, *arguments: Any) -> Any:
-    """Computes the first result of one operation of a function.
+def result(function: Callable[..., Any], path: Path, number: int, *arguments: Any) -> np.ndarray:
+    """Computes the first result of one operation.
 
     Args:
       function: function from arrays to a pytree of arrays.
+      path: as for `operations`.
       number: position of the operation in `operations`.
       *arguments: pytrees of arrays.
     """
-    program, leaves = _program(function, arguments)
-
-    def wanted(leaves: list[Any]) -> Any:
-        results: list[Any] = []
-        _evaluate(program, leaves, "", lambda *v: results.append(v[2][0]))
-        return _data(results[number])
-
-    return jax.device_get(jax.jit(wanted)(leaves))
+    return to_numpy(_nth(_evaluated(function, path, arguments), number)[3][0])
 
 
-def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
+def iterations(function: Callable[..., Any], path: Path, number: int, *arguments: Any) -> list[str]:
+    """Returns digests of the results of each iteration of a loop, separated by spaces.
+
+    Args:
+      function: function from arrays to a pytree of arrays.
+      path: as for `operations`.
+      number: position of the loop in `operations`.
+      *arguments: pytrees of arrays.
+    """
+    _, loop, inputs, _ = _nth(_evaluated(function, path, arguments), number)
+    return [_digests(results) for _, _, results in _iterations(loop, inputs)]
+
+
+def _digests(results: list[Any]) -> str:
+    return " ".join(digest(to_numpy(x)) for x in results)
+
+
+def _nth(iterator: Iterator[Any], number: int) -> Any:
+    return next(itertools.islice(iterator, number, None))
+
+
+def to_jaxpr(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJaxpr, list[Any]]:
     """Returns the jaxpr of a function of the leaves of its arguments, and these leaves."""
     leaves, structure = jax.tree.flatten(arguments)
 
@@ -119,45 +143,87 @@ def _program(function: Callable[..., Any], arguments: Any) -> tuple[core.ClosedJ
     return jax.make_jaxpr(flat)(leaves), leaves
 
 
-def _evaluate(program: core.ClosedJaxpr, arguments: list[Any], scope: str, visit: Visit) -> None:
-    """Evaluates a jaxpr, and calls `visit` with the results of each operation."""
-    equations = program.jaxpr.eqns
-    atoms = [atom for e in equations for atom in (*e.invars, *e.outvars)]
-    variables = list(dict.fromkeys(a for a in atoms if not isinstance(a, core.Literal)))
-    every = program.replace(jaxpr=program.jaxpr.replace(outvars=variables))
-    values = dict(zip(variables, core.jaxpr_as_fun(every)(*arguments), strict=True))
-    for equation in equations:
+def _evaluated(function: Callable[..., Any], path: Path, arguments: Any) -> Iterator[Evaluated]:
+    """Evaluates a function, or an iteration of a loop in it, operation by operation."""
+    evaluated = _evaluate(*to_jaxpr(function, arguments), "")
+    for number, iteration in path:
+        scope, loop, inputs, _ = _nth(evaluated, number)
+        body, values, _ = _nth(_iterations(loop, inputs), iteration)
+        evaluated = _evaluate(body, values, scope)
+    return evaluated
+
+
+def _iterations(
+    loop: Any, inputs: list[Any]
+) -> Iterator[tuple[core.ClosedJaxpr, list[Any], list[Any]]]:
+    """Yields the jaxpr, the arguments and the results of each iteration of a loop or branch."""
+    params = loop.params
+    if loop.primitive.name == "cond":
+        branches = params["branches"]
+        body = branches[min(max(int(inputs[0]), 0), len(branches) - 1)]
+        yield body, inputs[1:], core.jaxpr_as_fun(body)(*inputs[1:])
+    elif loop.primitive.name == "while":
+        ends = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        tested, fixed, carry = inputs[: ends[0]], inputs[ends[0] : ends[1]], inputs[ends[1] :]
+        body, test = params["body_jaxpr"], jax.jit(core.jaxpr_as_fun(params["cond_jaxpr"]))
+        run = jax.jit(core.jaxpr_as_fun(body))
+        while bool(test(*tested, *carry)[0]):
+            values, carry = [*fixed, *carry], run(*fixed, *carry)
+            yield body, values, carry
+    else:
+        body, fixed_end = params["jaxpr"], params["num_consts"]
+        end = fixed_end + params["num_carry"]
+        fixed, carry, rows = inputs[:fixed_end], inputs[fixed_end:end], inputs[end:]
+        run = jax.jit(core.jaxpr_as_fun(body))
+        order = range(params["length"])
+        for number in reversed(order) if params["reverse"] else order:
+            values = [*fixed, *carry, *(row[number] for row in rows)]
+            results = run(*values)
+            carry = results[: params["num_carry"]]
+            yield body, values, results
+
+
+def _evaluate(
+    program: core.ClosedJaxpr, arguments: list[Any], scope: str
+) -> Generator[Evaluated, None, list[Any]]:
+    """Evaluates a jaxpr as `_evaluated` does; returns its results."""
+    jaxpr = program.jaxpr
+    values = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    values |= zip(jaxpr.invars, arguments, strict=True)
+    last = {a: n for n, e in enumerate(jaxpr.eqns) for a in e.invars if _is_variable(a)}
+    last |= dict.fromkeys(filter(_is_variable, jaxpr.outvars), len(jaxpr.eqns))
+    for number, equation in enumerate(jaxpr.eqns):
         name = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+        inputs = [values[a] if _is_variable(a) else a.val for a in equation.invars]
         inner = equation.params.get(CALLS.get(equation.primitive.name, ""))
         if inner is None:
-            visit(name, equation, [values[variable] for variable in equation.outvars])
-            continue
-        closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
-        inputs = [a.val if isinstance(a, core.Literal) else values[a] for a in equation.invars]
-        _evaluate(closed, inputs, name, visit)
+            variables = [a for a in equation.invars if _is_variable(a)]
+            alone = jaxpr.replace(
+                constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation]
+            )
+            results = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*map(values.get, variables))
+            yield name, equation, inputs, results
+        else:
+            closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+            results = yield from _evaluate(closed, inputs, name)
+        values |= zip(equation.outvars, results, strict=True)
+        for atom in (*equation.invars, *equation.outvars):
+            if _is_variable(atom) and last.get(atom, 0) <= number:
+                values.pop(atom, None)  # frees its memory
+    return [values[a] if _is_variable(a) else a.val for a in jaxpr.outvars]
 
 
-def _data(array: Any) -> jax.Array:
-    """Returns an array; of an array of keys, its numbers."""
-    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(array) if is_key else jnp.asarray(array)
+def _is_variable(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal)
 
 
-def hash_of_bits(array: Any) -> jax.Array:
-    """Returns a hash of the bits of an array, uint32 [2].
+def to_numpy(array: Any) -> np.ndarray:
+    """Returns an array as one of NumPy; of an array of keys, its numbers."""
+    is_key = hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(array) if is_key else array)
 
-    An odd factor for each position makes sure that any single bit changes the first sum.
-    """
-    array = _data(array)
-    if array.dtype == bool:
-        array = array.astype(jnp.uint8)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        array = jnp.stack([array.real, array.imag])
-    width = jnp.uint8 if array.dtype.itemsize == 1 else jnp.uint16
-    bits = jnp.uint32 if array.dtype.itemsize >= 4 else width
-    words = jax.lax.bitcast_convert_type(array, bits).astype(jnp.uint32).ravel()
-    position = jnp.arange(words.size, dtype=jnp.uint32)
-    factor = position * jnp.uint32(2654435761) * 2 + 1
-    mixed = (words ^ (words >> 15)) * jnp.uint32(2246822519) ^ position
-    sums = (words * factor).sum(dtype=jnp.uint32), (mixed * factor).sum(dtype=jnp.uint32)
-    return jnp.stack(sums)
+
+def digest(array: np.ndarray) -> str:
+    """Returns a digest of type, shape and bits of an array."""
+    about = f"{array.dtype}{array.shape}".encode()
+    return hashlib.sha256(about + array.tobytes()).hexdigest()[:16]

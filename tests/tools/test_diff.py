@@ -16,7 +16,7 @@ from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.tools import diff
 from jaxdl.tools.diff_process import Place
-from jaxdl.tools.differences import first_difference
+from jaxdl.tools.differences import differing_operations, unmatched_operations
 from jaxdl.train import operations
 
 CONFIG = iris_mlp.Config(num_steps=24, log_every=8, eval_every=8, checkpoint_every=8)
@@ -53,10 +53,12 @@ def test_equal_runs_are_equal(run, tmp_path):
         ("forward", 23, "/Dense_1 (dot_general, forward)"),
         ("backward", 13, "/Dense_1 ("),
         ("update", 7, "params/Dense_1/bias: 1 of 1 numbers differ"),
+        ("bit", 7, "params/Dense_1/bias: 1 of 1 numbers differ"),
     ],
 )
 def test_changed_code_is_found_at_its_step_and_layer(run, kind, first, expected):
-    b = side("B", run, changed(iris_mlp.build, kind, "Dense_1", first))
+    place = "params/Dense_1/bias" if kind in ("update", "bit") else "Dense_1"
+    b = side("B", run, changed(iris_mlp.build, kind, place, first))
     comparison = compared(side("A", run), b, is_same=True)
     assert f"equal up to step {first}, different after the next one" in comparison
     assert expected in comparison
@@ -69,7 +71,7 @@ def test_a_flipped_bit_is_found_in_its_array(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     step = Checkpoints(run / "checkpoints").steps()[-1]
-    name, _ = flip(copy, step, random.Random(3))
+    name = flip(copy, step, random.Random(3))
     text = compared(side("A", run), side("B", copy), is_same=False)
     assert (
         f"B: its checkpoint of step {step} is not what its replay gives:\n  {name}: 1 of " in text
@@ -111,16 +113,14 @@ def test_a_process_that_cannot_open_its_run_says_why(run, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.float16, np.float64])
-def test_any_flipped_bit_gives_another_hash(dtype):
+def test_any_flipped_bit_gives_another_digest(dtype):
     array = (np.random.default_rng(0).random(20) * 200).astype(dtype)
-    arrays = [array]
+    digests = {operations.digest(array)}
     for bit in range(array.nbytes * 8):
-        other = array.copy()
-        other.view(np.uint8)[bit // 8] ^= 1 << bit % 8
-        arrays.append(other)
-    with jax.enable_x64(dtype == np.float64):
-        hashes = jax.vmap(operations.hash_of_bits)(jnp.asarray(np.stack(arrays)))
-    assert len({tuple(one) for one in np.asarray(hashes).tolist()}) == len(arrays)
+        flipped = array.copy()
+        flipped.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+        digests.add(operations.digest(flipped))
+    assert len(digests) == 1 + array.nbytes * 8
 
 
 def test_operations_inside_calls_have_their_layers_and_phases():
@@ -133,7 +133,7 @@ def test_operations_inside_calls_have_their_layers_and_phases():
         return weights - jax.grad(loss)(weights, x)
 
     arguments = jnp.ones((3, 2)), jnp.ones((4, 3))
-    listed = operations.operations(step, *arguments)
+    listed = operations.operations(step, (), *arguments)
     phases = [one.phase for one in listed]
     assert phases[0] == "before the gradient"
     assert phases[-1] == "after the gradient"
@@ -143,19 +143,51 @@ def test_operations_inside_calls_have_their_layers_and_phases():
         ("first", "backward"),
     ]
     number = listed.index(products[0])
-    np.testing.assert_array_equal(operations.result(step, number, *arguments), 6 * np.ones((4, 2)))
+    np.testing.assert_array_equal(
+        operations.result(step, (), number, *arguments), 6 * np.ones((4, 2))
+    )
     assert str(products[0]) == "first (dot_general, forward) float32[4,2]"
 
 
-def test_the_first_difference_of_lists_of_unequal_length():
+def test_the_differences_of_lists_of_unequal_length():
     def operation(digest, primitive="add"):
         return operations.Operation("layer", primitive, "forward", "float32[]", digest)
 
     a = [operation("1"), operation("2"), operation("3")]
     b = [operation("1"), operation("9", "mul"), operation("2"), operation("4")]
-    assert first_difference(a, b) == (2, 1)
-    assert first_difference(a, a) is None
-    assert first_difference(a, [*a[:2], operation("5")]) == (2, 2)
+    assert differing_operations(a, b) == ([2], [1, 3])
+    assert differing_operations(a, a) == ([], [])
+    assert differing_operations(a, [*a[:2], operation("5")]) == ([2], [2])
+    assert unmatched_operations(a[:1], b[:2]) == ([], [1])
+
+
+@pytest.mark.parametrize("kind", ["scan", "reverse", "while", "cond"])
+def test_loops_are_looked_into(kind):
+    """The iterations of each kind of loop give its results, and their operations are listed."""
+
+    def function(x):
+        def body(carry, row):
+            return carry * row + 1, carry
+
+        if kind == "while":
+            return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 2), (0, x[0]))
+        if kind == "cond":
+            return jax.lax.cond(x[0] > 0, lambda x: x * 3, lambda x: x, x)
+        return jax.lax.scan(body, 1.0, x, reverse=kind == "reverse")
+
+    x = jnp.float32([2, 3, 5])
+    listed = operations.operations(function, (), x)
+    number = next(n for n, one in enumerate(listed) if one.primitive in operations.LOOPS)
+    digests = operations.iterations(function, (), number, x)
+    assert len(digests) == (1 if kind == "cond" else 3)
+    last = listed[number].digests.split()
+    assert digests[-1].split()[0 if kind != "while" else 1] in last
+    inside = operations.operations(function, [(number, len(digests) - 1)], x)
+    assert "mul" in [one.primitive for one in inside]
+    product = next(n for n, one in enumerate(inside) if one.primitive == "mul")
+    value = operations.result(function, [(number, len(digests) - 1)], product, x)
+    expected = {"scan": 50, "reverse": 38, "while": 16, "cond": [6, 9, 15]}[kind]
+    np.testing.assert_array_equal(value, expected)
 
 
 def test_a_run_that_lost_its_first_weights_is_not_repeated_from_others(run, tmp_path):

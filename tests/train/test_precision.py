@@ -1,0 +1,73 @@
+"""Loss of precision is named at the operation that causes it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl.nn.convolution import convolve
+from jaxdl.train import precision
+
+
+def test_the_error_of_a_cancellation_is_that_of_closed_form():
+    def function(x):
+        with jax.named_scope("layer"):
+            return (x + 1e6) - 1e6
+
+    x = np.float32(0.3)
+    one, two = precision.losses(function, x)
+    assert (two.layer, two.primitive, two.type) == ("layer", "sub", "float32[]")
+    # Near 1e6, numbers of float32 are 1/16 apart: 0.3 becomes 0.3125.
+    assert two.error == pytest.approx(0.3125 / float(x) - 1, rel=1e-6)
+    assert one.error == pytest.approx((0.3125 - float(x)) / (1e6 + float(x)), rel=1e-6)
+    assert two.before == one.error
+    assert one.before == 0
+
+
+def test_a_variance_of_squares_less_the_square_of_the_mean_is_named():
+    x = np.random.default_rng(0).normal(1000, 1, 512).astype(np.float32)
+
+    def variance(x):
+        with jax.named_scope("norm"):
+            return jnp.sqrt((x**2).mean() - x.mean() ** 2)
+
+    worst = max(precision.losses(variance, x), key=lambda one: one.error - one.before)
+    assert (worst.layer, worst.primitive) == ("norm", "sub")
+    assert worst.error > 1e-3
+    assert worst.before < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["scan", "while", "cond"])
+def test_loops_are_computed_in_float64(kind):
+    """The errors are those of float32 against NumPy's float64."""
+
+    def function(x):
+        if kind == "scan":
+            return jax.lax.scan(lambda c, row: (c * row + 0.1, None), jnp.float32(1), x)[0]
+        if kind == "while":
+            count = jax.lax.while_loop(
+                lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] / 3), (0, x[0])
+            )
+            return count[1]
+        return jax.lax.cond(x[0] > 0, lambda x: x[0] / 3, lambda x: x[0], x)
+
+    x = np.float32([1.1, 1.3, 1.7])
+    a, b, c = x.astype(np.float64)
+    tenth = float(np.float32(0.1))
+    exact = {"scan": ((a + tenth) * b + tenth) * c + tenth, "while": a / 27, "cond": a / 3}[kind]
+    last = [one for one in precision.losses(function, x) if one.primitive == kind][-1]
+    assert last.error == pytest.approx(abs(float(function(x)) / exact - 1), rel=1e-3, abs=1e-12)
+
+
+def test_convolutions_and_gradients_are_compared():
+    generator = np.random.default_rng(0)
+    x, w = (generator.random(shape, np.float32) for shape in ((2, 6, 6, 3), (3, 3, 3, 4)))
+
+    def loss(w, x):
+        with jax.named_scope("conv"):
+            return jnp.sin(convolve(x, w, (1, 1), ((0, 0), (0, 0)))).sum()
+
+    listed = precision.losses(jax.value_and_grad(loss), w, x)
+    convolutions = [one for one in listed if one.primitive.startswith("convolution")]
+    assert [one.phase for one in convolutions] == ["forward", "backward"]
+    assert all(0 < one.error < 1e-6 for one in convolutions)
