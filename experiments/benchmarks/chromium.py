@@ -171,7 +171,7 @@ class Chromium:
                 thrown = details.get("exception", {}).get("description", details["text"])
                 found.append(thrown[:1000])
             elif event.get("method") == "Runtime.consoleAPICalled":
-                if event["params"]["type"] in ("error", "warning"):
+                if event["params"]["type"] == "error":
                     found.append(json.dumps(event["params"]["args"])[:1000])
             elif event.get("method") == "Log.entryAdded":
                 found.append(json.dumps(event["params"]["entry"])[:1000])

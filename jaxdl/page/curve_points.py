@@ -29,21 +29,31 @@ def from_lines(lines: Iterable[metrics_log.Line]) -> dict[str, Points]:
     >>> from_lines([{"step": 5, "split": "train", "loss": 0.5}])["train/loss"].values
     array([0.5])
     """
-    steps: dict[str, list[int]] = {}
-    values: dict[str, list[float]] = {}
+    curves: dict[str, tuple[list[int], list[Any]]] = {}
+    known: dict[tuple[str, ...], list[tuple[str, list[int], list[Any]]]] = {}
     for line in lines:
-        split, step = line["split"], line["step"]
-        for metric, value in line.items():
-            if metric in metrics_log.NON_METRICS:
-                continue
-            name = f"{split}/{metric}"
-            if name not in steps:
-                if len(steps) >= MOST_CURVES:
-                    continue
-                steps[name], values[name] = [], []
-            steps[name].append(step)
-            values[name].append(value if metrics_log.is_result(value) else np.nan)
-    return {name: Points(np.array(steps[name]), np.array(values[name], float)) for name in steps}
+        kind = line["split"], *line  # most lines have the same fields as one before
+        if kind not in known:
+            for metric in metrics_log.metric_names(line):
+                if len(curves) < MOST_CURVES:
+                    curves.setdefault(f"{line['split']}/{metric}", ([], []))
+            names = {
+                metric: f"{line['split']}/{metric}" for metric in metrics_log.metric_names(line)
+            }
+            known[kind] = [(m, *curves[name]) for m, name in names.items() if name in curves]
+        for metric, steps, values in known[kind]:
+            steps.append(line["step"])
+            values.append(line[metric])
+    return {name: _points(*both) for name, both in curves.items()}
+
+
+def _points(steps: list[int], values: list[float | None]) -> Points:
+    """Points of a curve; a value whose mean cannot be computed is NaN."""
+    numbers = np.array(values, float)
+    return Points(
+        np.array(steps, np.int64),
+        np.where(np.abs(numbers) <= metrics_log.LARGEST, numbers, np.nan),
+    )
 
 
 def reduced(points: Points, most: int) -> dict[str, list[Any]]:

@@ -31,7 +31,13 @@ function format(value) {
 const seedOf = (run) => run.config.seed;
 const baseOf = (name) => name.slice(name.lastIndexOf("/") + 1);
 const sign = () => (view.data.better === "max" ? -1 : 1);
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+const colorValues = new Map(); // of the style's variables; emptied when the colour scheme changes
+
+function color(name) {
+  if (!colorValues.has(name)) colorValues.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colorValues.get(name);
+}
 
 // The filter: every word must be in the row, or be a comparison with one of its fields.
 function fieldOf(run, name) {

@@ -50,7 +50,8 @@ function newFigure({ logX = false, logY = false, height = 260, tools = "box_zoom
 }
 
 // Draws layers in a place: each has a kind, data by column, and a function that adds its glyph.
-function chart(place, settings, layers, finish = () => {}) {
+function chart(place, settings, all, finish = () => {}) {
+  const layers = all.filter((layer) => Object.values(layer.data)[0].length);
   const signature = JSON.stringify([settings, layers.map((layer) => layer.kind)]);
   const old = charts.get(place);
   if (old && old.signature === signature) {

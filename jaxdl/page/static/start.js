@@ -45,6 +45,7 @@ function listen() {
   choose("run-a", "a", drawDetail);
   choose("run-b", "b", drawDetail);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    colorValues.clear();
     for (const made of charts.values()) made.signature = "";
     draw();
   });
