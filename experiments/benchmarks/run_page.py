@@ -50,8 +50,8 @@ LOOK = """window.addEventListener('DOMContentLoaded', () => {
   const look = () => {
     const now = performance.now();
     if (!window.tableAt && document.querySelector('#table tbody tr')) window.tableAt = now;
-    const chart = document.querySelector('#panels .plot > div');
-    if (!window.chartAt && chart?.shadowRoot?.querySelector('.bk-CanvasPanel, .bk-Canvas, div')) window.chartAt = now;
+    const chart = document.querySelector('#panels .plot > div')?.shadowRoot;
+    if (!window.chartAt && chart?.querySelector('div')) window.chartAt = now;
     if (!window.chartAt) setTimeout(look, 5);
   };
   look();
@@ -112,7 +112,7 @@ def make_hostile(folder: Path) -> None:
         plots.mkdir()
         (plots / f"{attack[:60].replace('/', '-')}.png").write_bytes(picture(n))
         (plots / "svg.png").write_text("<svg onload='window.hit=1'/>", encoding="utf-8")
-        (plots / "link.png").symlink_to("/etc/passwd")
+    (plots / "link.png").symlink_to("/etc/passwd")  # in the last one, which cannot be read then
 
 
 def picture(seed: int) -> bytes:

@@ -30,6 +30,7 @@ FIRST = ("step", "seconds")  # columns that a table begins with, after the resul
 ORDER = ("best/validation/", "best/test/", "test/", "validation/", "train/")
 
 
+# Long: the docstring names all entries.
 def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
     """Content of a page.
 
@@ -63,21 +64,28 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
     runs = [run_record.read(place, kept) for place in found]
     names, root = _names(runs, folders)
     configs = [dict(fields(run.config)) for run in runs]
-    facts = [{text_of(n, 80): text_of(v) for n, v in run.facts.items()} for run in runs]
     common, differing = _common(configs)
-    same_facts, other_facts = _common(facts)
     results = [_results(run.summary) for run in runs]
     metric, better = _main_metric(runs, results)
     for run, one in zip(runs, results, strict=True):
         _add_best(run, one, metric, better)
     metrics = _ordered({name for one in results for name in one}, metric)
-    flags = [n for n in differing if n not in (*RUNTIME_FIELDS, SEED, "experiment")]
-    flags = ["experiment"] * ("experiment" in differing) + flags
-    groups = seed_groups.members(runs, configs)
-    seeds = [config.get(SEED) for config in configs]
-    means = seed_groups.summarized(groups, runs, seeds, results, metrics)
-    letters, note = seed_groups.letters(groups, runs, seeds, results, metric, better)
-    content = {
+    flags = [n for n in differing if n not in (*RUNTIME_FIELDS, SEED)]
+    groups, note = _groups(runs, configs, results, flags, metrics, better)
+    facts = [{text_of(n, 80): text_of(v) for n, v in run.facts.items()} for run in runs]
+    same_facts, other_facts = _common(facts)
+    curves, steps = _curves(runs)
+    columns: dict[str, Sequence[Any]] = {
+        "name": names,
+        "group": _numbers(groups, len(runs)),
+        "config": [{n: one[n] for n in differing if n in one} for one in configs],
+        "results": results,
+        "curves": curves,
+        "facts": [{n: one[n] for n in other_facts if n in one} for one in facts],
+        "lineage": _lineage(runs),
+        "pictures": _pictures(runs, [one.get(metric) for one in results], better, kept),
+    }
+    return {
         "version": VERSION,
         "name": text_of(root.name or str(root), 200),
         "folder": text_of(root, 1000),
@@ -88,30 +96,42 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         "metric": metric,
         "better": better,
         "quantiles": _quantiles(),
+        "runs": [
+            _entry(run) | {key: column[n] for key, column in columns.items()}
+            for n, run in enumerate(runs)
+        ],
+        "groups": groups,
+        "note": note,
+        "steps": steps,
     }
-    curves, steps = _curves(runs)
-    pictures = _pictures(runs, [one.get(metric) for one in results], better, kept)
-    number = {n: i for i, one in enumerate(groups) for n in one}
-    lineage = _lineage(runs)
-    content["runs"] = [
-        {
-            "name": names[n],
-            "state": run.state,
-            "notes": [text_of(text, 400) for text in run.notes],
-            "group": number[n],
-            "config": {name: configs[n][name] for name in differing if name in configs[n]},
-            "results": results[n],
-            "curves": curves[n],
-            "facts": {name: facts[n][name] for name in other_facts if name in facts[n]},
-            "data": list(run.data),
-            "digests": dict(run.digests),
-            "command": run_record.command(run.config),
-            "lineage": lineage[n],
-            "pictures": pictures[n],
-        }
-        for n, run in enumerate(runs)
-    ]
-    content["groups"] = [
+
+
+def _entry(run: Run) -> dict[str, Any]:
+    """Entries of a run that do not depend on the others."""
+    return {
+        "state": run.state,
+        "notes": [text_of(text, 400) for text in run.notes],
+        "data": list(run.data),
+        "digests": dict(run.digests),
+        "command": run_record.command(run.config),
+    }
+
+
+def _groups(
+    runs: Sequence[Run],
+    configs: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, float]],
+    flags: Sequence[str],
+    metrics: Sequence[str],
+    better: str,
+) -> tuple[list[dict[str, Any]], str]:
+    """Groups of runs that differ only in the seed, and a line on their differences."""
+    groups = seed_groups.members(runs, configs)
+    seeds = [config.get(SEED) for config in configs]
+    means = seed_groups.summarized(groups, runs, seeds, results, metrics)
+    metric = metrics[0] if metrics else ""
+    letters, note = seed_groups.letters(groups, runs, seeds, results, metric, better)
+    entries = [
         {
             "flags": {n: configs[one[0]][n] for n in flags if n in configs[one[0]]},
             "runs": one,
@@ -120,7 +140,16 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         }
         for n, one in enumerate(groups)
     ]
-    return content | {"note": note, "steps": steps}
+    return entries, note
+
+
+def _numbers(groups: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Number of the group of each run."""
+    numbers = [0] * count
+    for number, group in enumerate(groups):
+        for n in group["runs"]:
+            numbers[n] = number
+    return numbers
 
 
 def to_json(content: dict[str, Any]) -> str:
@@ -235,7 +264,7 @@ def _pictures(
     best = sorted(range(len(runs)), key=lambda n: (values[n] is None, sign * (values[n] or 0), n))
     chosen: list[dict[str, str]] = [{} for _ in runs]
     count, size = 0, 0
-    for number in best:
+    for number in [n for n in best if runs[n].state != "unreadable"]:
         for name, path in run_images.names(runs[number].place.folder).items():
             image = run_record.kept_content(kept, path, run_images.encoded) or ""
             if count >= PICTURES or size + len(image) > PICTURE_BYTES:

@@ -73,7 +73,7 @@ def read(place: Place, kept: Kept) -> Run:
         if not folder.is_dir():
             return Run(place, _state(place), config=place.trial.get("config", {}))
         files.check_no_links(folder, workdir.WRITTEN, depth=1)
-        config, notice = _config(folder, kept)
+        config, notice = _config(place, kept)
         notes += [notice] if notice else []
         summary = kept_content(kept, folder / SUMMARY, _summary) or {}
         about = kept_content(kept, folder / "environment.json", files.read_json) or {}
@@ -103,10 +103,15 @@ def read(place: Place, kept: Kept) -> Run:
     )
 
 
-def _config(folder: Path, kept: Kept) -> tuple[dict[str, Any], str]:
-    """Config of a run, and a notice if config.json differs from its checkpoints."""
-    path = folder / workdir.CONFIG
-    signature = _signature(path), _signature(folder / CHECKPOINTS)
+def _config(place: Place, kept: Kept) -> tuple[dict[str, Any], str]:
+    """Config of a run, and a notice if config.json differs from its checkpoints.
+
+    A trial that has begun but not written its config yet has that of the ledger.
+    """
+    folder = place.folder
+    signature = _signature(folder / workdir.CONFIG), _signature(folder / CHECKPOINTS)
+    if signature == (None, None) and place.trial:
+        return place.trial["config"], ""
     known = kept.get(("config", folder))
     if known is None or known[0] != signature:
         checkpointed = workdir.config_in_checkpoints(folder)

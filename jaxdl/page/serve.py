@@ -10,11 +10,14 @@ import hashlib
 import hmac
 import json
 import secrets
+import socketserver
+import sys
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jaxdl.errors import UserError, printable
@@ -85,6 +88,16 @@ class Server(ThreadingHTTPServer):
         self.page = html.page("jaxdl", None, html.read_library())
         super().__init__((HOST, port), Handler)
         self.address = f"http://{HOST}:{self.server_port}/?token={self.token}"
+
+    def server_bind(self) -> None:
+        """Binds the socket; the library's own method would look up the name of the host."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.socket.getsockname()[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Reports an error of an answer, unless the client has gone away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -14,10 +14,23 @@ function element(tag, properties = {}, ...children) {
 }
 
 const view = {
-  data: null, words: "", hidden: new Set(), marked: new Set(), mode: "runs",
-  sort: null, columns: null, all: false, lines: "runs", splits: null, scales: new Set(),
-  smoothing: 0, panels: null, flagMetric: null, kind: null, a: null, b: null,
+  data: null, words: "", hidden: new Set(), marked: new Set(), mode: "runs", all: false,
+  scales: new Set(), smoothing: 0,
+  // What the reader has chosen; null: not yet, so that it follows from the content.
+  sort: null, columns: null, lines: null, splits: null, panels: null, flagMetric: null,
+  kind: null, a: null, b: null,
 };
+
+// Chosen names, and a function that adds or removes one.
+function choice(key, fallback, then) {
+  const names = view[key] ?? new Set(fallback);
+  const toggle = (name) => {
+    view[key] = new Set(names);
+    toggled(view[key], name);
+    then();
+  };
+  return [names, toggle];
+}
 
 function format(value) {
   if (typeof value !== "number") return value === undefined || value === null ? "–" : String(value);

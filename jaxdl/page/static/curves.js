@@ -193,18 +193,19 @@ function drawCurves(shown) {
   const splits = splitNames();
   byId("curves").hidden = !metrics.length;
   if (!metrics.length) return;
-  view.panels ??= new Set(metrics.slice(0, FEW_PANELS));
-  view.splits ??= new Set(splits);
   const again = () => drawCurves(shownRuns());
-  chips("lines", hasGroups() ? [["runs", "each run"], ["seeds", "mean over seeds"]] : [], (key) => view.lines === key,
+  const [panels, togglePanel] = choice("panels", metrics.slice(0, FEW_PANELS), again);
+  const [shownSplits, toggleSplit] = choice("splits", splits, again);
+  const lines = hasGroups() ? view.lines ?? "seeds" : "runs";
+  chips("lines", hasGroups() ? [["runs", "each run"], ["seeds", "mean over seeds"]] : [], (key) => lines === key,
     (key) => { view.lines = key; again(); });
-  chips("splits", splits.map((name) => [name, name]), (key) => view.splits.has(key), (key) => { toggled(view.splits, key); again(); });
+  chips("splits", splits.map((name) => [name, name]), (key) => shownSplits.has(key), toggleSplit);
   chips("scales", [["y", "log y"], ["x", "log step"]], (key) => view.scales.has(key), (key) => { toggled(view.scales, key); again(); });
-  boxes("metrics", metrics, (name) => view.panels.has(name), (name) => { toggled(view.panels, name); again(); });
+  boxes("metrics", metrics, (name) => panels.has(name), togglePanel);
   const colors = colorNames(shown);
-  drawLegend(shown, colors, splits);
+  drawLegend(shown, colors, splits.filter((split) => shownSplits.has(split)), lines);
   const place = byId("panels");
-  const wanted = metrics.filter((name) => view.panels.has(name));
+  const wanted = metrics.filter((name) => panels.has(name));
   for (const panel of [...place.children]) if (!wanted.includes(panel.name)) forget(panel);
   for (const metric of wanted) {
     let panel = [...place.children].find((one) => one.name === metric);
@@ -213,9 +214,9 @@ function drawCurves(shown) {
       panel.name = metric;
       place.append(panel);
     }
-    const names = splits.filter((split) => view.splits.has(split)).map((split) => `${split}/${metric}`);
+    const names = splits.filter((split) => shownSplits.has(split)).map((split) => `${split}/${metric}`);
     lazily(panel.lastChild, () => {
-      const layers = (view.lines === "seeds" ? seedLayers : runLayers)(names, shown, colors);
+      const layers = (lines === "seeds" ? seedLayers : runLayers)(names, shown, colors);
       const settings = { logX: view.scales.has("x"), logY: view.scales.has("y") };
       panel.lastChild.setAttribute("role", "img");
       panel.lastChild.setAttribute("aria-label", `${metric} over steps, ${shown.length} runs`);
@@ -227,8 +228,8 @@ function drawCurves(shown) {
   }
 }
 
-function drawLegend(shown, colors, splits) {
-  const isOneMean = view.lines === "seeds" && !colors.byGroup;
+function drawLegend(shown, colors, splits, lines) {
+  const isOneMean = lines === "seeds" && !colors.byGroup;
   const items = (isOneMean ? [0] : colors.chosen).map((key, n) => {
     const line = element("i");
     line.style.background = `var(--c${n})`;
@@ -240,7 +241,7 @@ function drawLegend(shown, colors, splits) {
     line.style.background = "var(--pale)";
     items.push(element("li", {}, line, `${format(others)} others`));
   }
-  const styles = splits.filter((split) => view.splits.has(split)).map((split) => SPLIT_NAMES[split] ?? split);
+  const styles = splits.map((split) => SPLIT_NAMES[split] ?? split);
   items.push(element("li", { className: "muted" }, styles.join(", ")));
   byId("legend").replaceChildren(...items);
 }

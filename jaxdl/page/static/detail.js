@@ -9,15 +9,16 @@ function drawPictures(shown) {
   byId("pictures").hidden = !kinds.length;
   if (!kinds.length) return;
   const all = shown.length <= 2;
-  if (view.kind !== "" && !kinds.includes(view.kind)) view.kind = all ? "" : kinds.find((kind) => kind.includes("confusion")) ?? kinds[0];
-  options(byId("picture-kind"), [["", "all"], ...kinds.map((kind) => [kind, kind])], view.kind);
+  const first = all ? "" : kinds.find((kind) => kind.includes("confusion")) ?? kinds[0];
+  const chosen = view.kind === "" || kinds.includes(view.kind) ? view.kind : first;
+  options(byId("picture-kind"), [["", "all"], ...kinds.map((kind) => [kind, kind])], chosen);
   const figures = [];
   for (const n of ranked(shown)) {
     for (const [kind, address] of Object.entries(runs[n].pictures)) {
-      if (view.kind && kind !== view.kind) continue;
+      if (chosen && kind !== chosen) continue;
       if (!/^data:image\/webp;base64,[A-Za-z0-9+/=]+$/.test(address)) continue;
       const value = runs[n].results[metric];
-      const caption = `${runs[n].name}${view.kind ? "" : `, ${kind}`}${value === undefined ? "" : `, ${metric} ${format(value)}`}`;
+      const caption = `${runs[n].name}${chosen ? "" : `, ${kind}`}${value === undefined ? "" : `, ${metric} ${format(value)}`}`;
       figures.push(element("figure", {}, element("img", { src: address, alt: `${kind} of ${runs[n].name}`, loading: "lazy" }),
         element("figcaption", {}, caption)));
     }
@@ -81,13 +82,14 @@ function drawDetail() {
   const { data } = view;
   const names = data.runs.map((run) => run.name);
   const best = ranked(names.map((_, n) => n));
-  if (!names.includes(view.a)) view.a = names[best[0]];
-  if (view.b !== "" && !names.includes(view.b)) view.b = best.length > 1 ? names[best[1]] : "";
-  options(byId("run-a"), names.map((name) => [name, name]), view.a);
-  options(byId("run-b"), [["", "none"], ...names.map((name) => [name, name])], view.b);
+  const first = names.includes(view.a) ? view.a : names[best[0]];
+  const others = best.map((n) => names[n]).filter((name) => name !== first);
+  const second = view.b === "" || names.includes(view.b) ? view.b : others[0] ?? "";
+  options(byId("run-a"), names.map((name) => [name, name]), first);
+  options(byId("run-b"), [["", "none"], ...names.map((name) => [name, name])], second);
   byId("run-b").parentElement.hidden = names.length < 2;
-  const a = data.runs[names.indexOf(view.a)];
-  const b = view.b === "" ? null : data.runs[names.indexOf(view.b)];
+  const a = data.runs[names.indexOf(first)];
+  const b = second === "" ? null : data.runs[names.indexOf(second)];
   byId("cards").replaceChildren(card(a), ...(b ? [card(b)] : []));
   const tables = [];
   if (b) {

@@ -33,8 +33,7 @@ function mixed(weight) {
 function drawFlags(shown) {
   const { data } = view;
   const flags = data.flags.slice(0, MOST_FLAGS);
-  if (!data.metrics.includes(view.flagMetric)) view.flagMetric = data.metric;
-  const metric = view.flagMetric;
+  const metric = data.metrics.includes(view.flagMetric) ? view.flagMetric : data.metric;
   const numbers = shown.filter((n) => data.runs[n].results[metric] !== undefined);
   byId("flags").hidden = !flags.length;
   if (!flags.length) return;

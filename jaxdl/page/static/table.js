@@ -52,14 +52,14 @@ function drawTiles() {
 }
 
 // Columns of the table: a key, a label, the value to sort by and the cell's content.
-function columnsOf(isGroups) {
+function columnsOf(isGroups, shownColumns) {
   const { data } = view;
   const flags = [...data.flags, ...(!isGroups && data.runs.some((run) => seedOf(run) !== undefined) ? ["seed"] : [])];
   const flagColumns = flags.map((name) => ({
     key: `flag ${name}`, label: name, better: 1,
     value: (row) => (isGroups ? row.flags : row.config)[name],
   }));
-  const metrics = data.metrics.filter((name) => view.columns.has(name));
+  const metrics = data.metrics.filter((name) => shownColumns.has(name));
   const result = (row, name) => (isGroups ? row.results[name]?.[2] : row.results[name]);
   const metricColumns = metrics.map((name) => ({
     key: `result ${name}`, label: name, value: (row) => result(row, name), better: name === data.metric ? sign() : 1,
@@ -84,29 +84,25 @@ function groupText(result) {
 function drawTable(shown) {
   const { data } = view;
   const isGroups = view.mode === "groups";
-  if (!view.columns) view.columns = new Set(data.metrics.slice(0, FEW_COLUMNS));
+  const [shownColumns, toggle] = choice("columns", data.metrics.slice(0, FEW_COLUMNS), () => drawTable(shownRuns()));
   chips("modes", hasGroups() ? [["runs", "runs"], ["groups", "means over seeds"]] : [],
     (key) => key === view.mode, (key) => { view.mode = key; view.sort = null; drawTable(shownRuns()); });
-  boxes("columns", data.metrics, (name) => view.columns.has(name), (name) => {
-    toggled(view.columns, name);
-    drawTable(shownRuns());
-  });
-  const columns = columnsOf(isGroups);
+  boxes("columns", data.metrics, (name) => shownColumns.has(name), toggle);
+  const columns = columnsOf(isGroups, shownColumns);
   view.rows = isGroups
     ? [...new Set(shown.map((n) => data.runs[n].group))].map((n) => ({ ...data.groups[n], number: n, name: `${n + 1}` }))
     : shown.map((n) => ({ ...data.runs[n], number: n }));
-  if (!view.sort || !columns.some((column) => column.key === view.sort.key)) {
-    const main = columns.find((column) => column.key === `result ${data.metric}`);
-    view.sort = { key: (main ?? columns[0]).key, down: main ? main.better < 0 : false };
-  }
+  const main = columns.find((column) => column.key === `result ${data.metric}`) ?? columns[0];
+  if (!columns.some((column) => column.key === view.sort?.key)) view.sort = null;
+  view.firstSort = { key: main.key, down: main.better === -1 };
   for (const column of columns) column.isNumber = !column.state && !column.text && view.rows.some((row) => typeof column.value(row) === "number");
   view.columnList = columns;
   view.colors = colorNames(shown);
   const head = element("tr", {}, ...columns.map((column) => {
     const button = element("button", { type: "button", title: column.label }, column.label);
     button.addEventListener("click", () => {
-      const same = view.sort.key === column.key;
-      view.sort = { key: column.key, down: same ? !view.sort.down : column.better === -1 };
+      const before = view.sort ?? view.firstSort;
+      view.sort = { key: column.key, down: before.key === column.key ? !before.down : column.better === -1 };
       sortTable();
     });
     return element("th", { scope: "col" }, button);
@@ -114,11 +110,22 @@ function drawTable(shown) {
   byId("table").replaceChildren(element("thead", {}, head), element("tbody"));
   view.cells = new Map();
   sortTable();
+  fixWidths();
+}
+
+// Keeps the widths of the columns, so that sorting needs no new layout of all cells.
+function fixWidths() {
+  const table = byId("table");
+  const cells = [...table.tHead.rows[0].cells];
+  Object.assign(table.style, { tableLayout: "auto", minWidth: "0" });
+  const widths = cells.map((cell) => Math.ceil(cell.getBoundingClientRect().width) + 2);
+  cells.forEach((cell, n) => { cell.style.width = `${widths[n]}px`; });
+  Object.assign(table.style, { tableLayout: "fixed", minWidth: `${widths.reduce((sum, width) => sum + width, 0)}px` });
 }
 
 // Sorts the rows, and shows the first of them; rows are made once.
 function sortTable() {
-  const { key, down } = view.sort;
+  const { key, down } = view.sort ?? view.firstSort;
   const column = view.columnList.find((one) => one.key === key);
   const keyed = view.rows.map((row) => [column.value(row), row]);
   const isMissing = (value) => value === undefined || value === null || value === "";
