@@ -38,7 +38,7 @@ function format(value) {
   const size = Math.abs(value);
   if (size < 1e-3) return String(Number(value.toPrecision(3)));
   if (size >= 1e6) return value.toPrecision(3);
-  return size < 100 ? String(Number(value.toFixed(4))) : value.toLocaleString("en-US", { maximumFractionDigits: 1 });
+  return size < 100 ? String(Number(value.toFixed(4))) : value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
 }
 
 const seedOf = (run) => run.config.seed;

@@ -4,7 +4,10 @@
 const MOST_FLAGS = 12;
 const LABEL = 16; // letters of a label in a chart
 
-const short = (text, most = LABEL) => plain(text.length > most ? `${text.slice(0, most - 1)}…` : text);
+function short(text, most = LABEL) {
+  const name = text.replace(/^experiments\./, "");
+  return plain(name.length > most ? `${name.slice(0, most - 1)}…` : name);
+}
 
 // Positions of a flag's values on an axis: numbers as they are, other values side by side.
 function scaleOf(values) {
@@ -32,14 +35,14 @@ function mixed(weight) {
 
 function drawFlags(shown) {
   const { data } = view;
-  const flags = data.flags.slice(0, MOST_FLAGS);
   const metric = data.metrics.includes(view.flagMetric) ? view.flagMetric : data.metric;
   const numbers = shown.filter((n) => data.runs[n].results[metric] !== undefined);
-  byId("flags").hidden = !flags.length;
-  if (!flags.length) return;
+  const flags = data.flags.filter((name) => new Set(numbers.map((n) => data.runs[n].config[name])).size > 1).slice(0, MOST_FLAGS);
+  byId("flags").hidden = !data.flags.length;
   options(byId("flag-metric"), data.metrics.map((name) => [name, name]), metric);
   const parallel = byId("parallel");
   parallel.hidden = flags.length < 2;
+  byId("flag-note").textContent = flags.length ? "" : "The runs with this metric have the same flags.";
   if (flags.length > 1) {
     if (!parallel.firstChild) parallel.append(element("div", { className: "plot" }));
     parallel.firstChild.style.minWidth = `${110 * (flags.length + 1)}px`;
@@ -62,7 +65,7 @@ function drawFlags(shown) {
 
 function drawScatter(place, numbers, flag, metric, colors) {
   const { runs } = view.data;
-  const scale = scaleOf(view.data.runs.map((run) => run.config[flag]));
+  const scale = scaleOf(numbers.map((n) => runs[n].config[flag]));
   const data = { x: [], y: [], color: [], name: [], value: [] };
   for (const n of numbers) {
     data.x.push(scale.position(runs[n].config[flag]));
