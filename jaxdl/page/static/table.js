@@ -118,7 +118,7 @@ function fixWidths() {
   const table = byId("table");
   const cells = [...table.tHead.rows[0].cells];
   Object.assign(table.style, { tableLayout: "auto", minWidth: "0" });
-  const widths = cells.map((cell) => Math.ceil(cell.getBoundingClientRect().width) + 2);
+  const widths = cells.map((cell) => cell.getBoundingClientRect().width);
   cells.forEach((cell, n) => { cell.style.width = `${widths[n]}px`; });
   Object.assign(table.style, { tableLayout: "fixed", minWidth: `${widths.reduce((sum, width) => sum + width, 0)}px` });
 }
