@@ -3,7 +3,7 @@
 
 const STATES = ["done", "running", "paused", "waiting", "killed", "failed", "unreadable"];
 const MARKS = { done: "●", running: "◐", paused: "◍", waiting: "○", killed: "⊘", failed: "✕", unreadable: "?" };
-const FEW_ROWS = 200;
+const FEW_ROWS = 100;
 const FEW_COLUMNS = 4; // results that a table begins with
 
 function drawHeader() {
