@@ -278,6 +278,11 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    if options.page is not None:
+        from jaxdl.page import html
+
+        html.write(options.runs, options.page)
+        return
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
 
@@ -289,6 +294,12 @@ def _report(options: argparse.Namespace) -> None:
         table.report(sweeps[0], options.output)
     else:
         report.report(options.runs, options.output)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from jaxdl.page.serve import watch
+
+    watch(options.runs, options.port)
 
 
 HANDLERS = {
@@ -308,6 +319,7 @@ HANDLERS = {
     "diff": _diff,
     "reproduce": _reproduce,
     "report": _report,
+    "watch": _watch,
 }
 
 if __name__ == "__main__":

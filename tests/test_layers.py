@@ -32,7 +32,7 @@ FLOORS = [
     {"tasks", "analysis", "export"},
     {"train"},
     {"rl"},
-    {"cli", "sweep", "tools"},
+    {"cli", "page", "sweep", "tools"},
     {"__main__", "experiments"},
 ]
 ROOMS = {

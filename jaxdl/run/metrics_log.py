@@ -42,9 +42,10 @@ def parse(text: str) -> tuple[list[Line], bool]:
     ([{'step': 1, 'split': 'train', 'loss': 0.5}], False)
     """
     lines: list[Line] = []
+    decode = json.JSONDecoder().decode
     for row in text.splitlines():
         try:
-            line = json.loads(row)
+            line = decode(row)
         except (ValueError, RecursionError):
             return lines, False
         if not _is_line(line):
@@ -73,16 +74,16 @@ def is_result(value: Any) -> bool:
 
 def _is_line(line: Any) -> bool:
     """Returns True if a JSON value is a line of a log."""
-    if not isinstance(line, dict) or not isinstance(line.get("split"), str):
+    if not isinstance(line, dict) or not isinstance(split := line.get("split"), str):
         return False
-    if not all(text.isprintable() for text in (*line, line["split"])):  # such as a lone surrogate
+    if not "".join((*line, split)).isprintable():  # such as a lone surrogate
         return False
     step = line.get("step")
     if type(step) is not int or not 0 <= step <= LAST_STEP:
         return False
-    return all(_is_number(value) for name, value in line.items() if name != "split")
-
-
-def _is_number(value: Any) -> bool:
-    """Returns True for None, floats and integers of up to 64 bits."""
-    return value is None or type(value) is float or (type(value) is int and abs(value) <= 2**63)
+    for name, value in line.items():
+        if type(value) is float or value is None or name == "split":
+            continue
+        if type(value) is not int or abs(value) > 2**63:
+            return False
+    return True

@@ -199,7 +199,7 @@ def read_config(
         return written, ""
     if saved_config.is_moved(checkpointed, written):  # its bytes have a fingerprint
         runtime_fields = {*runtime_fields, "dataset"}
-    merged = checkpointed | {name: written[name] for name in runtime_fields if name in written}
+    merged = checkpointed | {n: written[n] for n in sorted(runtime_fields) if n in written}
     differing = saved_config.differences(
         checkpointed, {n: v for n, v in written.items() if n in checkpointed}
     )

@@ -167,9 +167,29 @@ def _reproduce(command: ArgumentParser) -> None:
 
 def _report(command: ArgumentParser) -> None:
     command.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run folders, or the folder of one sweep"
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folders, or the folder of one sweep; with --page also folders that hold such",
     )
     command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
+    command.add_argument(
+        "--page", type=Path, help="HTML page to write instead of the table and the PNG"
+    )
+
+
+def _watch(command: ArgumentParser) -> None:
+    command.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUNS",
+        help="run folders, folders of sweeps, or folders that hold such; runs may begin and end",
+    )
+    command.add_argument(
+        "--port", type=count, default=0, help="port to listen on; 0: a free one (0)"
+    )
 
 
 BEFORE = {  # before there is a run
@@ -233,8 +253,17 @@ RUNS = {  # of several runs
     ),
     "report": Command(
         "show runs or a sweep: a table and a picture",
-        "Prints a table of runs and draws their curves; of a sweep, one row per combination.",
-        "jaxdl report runs/cifar_vgg/* --output=curves.png",
+        "Prints a table of runs and draws their curves; of a sweep, one row per combination.\n"
+        "With --page it writes one HTML file instead, which opens without a network: tables,\n"
+        "curves, flags, lineage, pictures, differences, and the commands that make runs again.",
+        "jaxdl report runs/cifar_vgg/* --page=report.html",
         add=_report,
+    ),
+    "watch": Command(
+        "show runs in a browser while they train",
+        "Serves the page of `jaxdl report --page` on this machine, and reads the folders again\n"
+        "every two seconds. The address has a secret token. Nothing is written. Ctrl-C ends it.",
+        "jaxdl watch runs/cifar_vgg",
+        add=_watch,
     ),
 }

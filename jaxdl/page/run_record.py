@@ -1,0 +1,230 @@
+"""One run as a page shows it, read from its folder, which may be a stranger's or change meanwhile.
+
+Texts are made printable and short, numbers are finite. What cannot be read is a note of the run.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from jaxdl import files, saved_config
+from jaxdl.config import SINGLE_PROCESS
+from jaxdl.data import spec
+from jaxdl.errors import UserError, first_line, printable, shortened
+from jaxdl.lock import check_free
+from jaxdl.page import curve_points
+from jaxdl.page.curve_points import Points
+from jaxdl.page.discovery import Place
+from jaxdl.run import environment, logger, metrics_log, workdir
+from jaxdl.run.finished import SUMMARY
+from jaxdl.run.run_folder import CHECKPOINTS, NONFINITE
+from jaxdl.sweep.ledger import KILLED
+from jaxdl.tools.records import RUNTIME_FIELDS
+
+LARGEST_LOG = 1 << 28  # bytes of a log whose curves are drawn
+MOST_FIELDS = 500  # of a config
+NAME, VALUE = 80, 300  # longest name and value, in characters
+LARGEST_NUMBER = 2.0**53  # up to which JavaScript has every whole number
+EXPERIMENT = re.compile(r"experiments(\.[A-Za-z_]\w{0,99}){1,9}", re.ASCII)
+NO_FLAGS = ("experiment", "workdir", "resume", "pause_at", *SINGLE_PROCESS)
+
+Value = TypeVar("Value")
+Kept = dict[tuple[str, Path], tuple[Any, Any]]  # what was read of a file, with its signature
+
+
+class Run(NamedTuple):
+    """A run.
+
+    Attributes:
+      place: where it is.
+      state: done, running, paused, waiting, failed, killed or unreadable.
+      notes: remarks on what could not be read, or differs from what the run wrote.
+      config: fields of the config.
+      summary: content of its summary; of its log's last lines before there is one.
+      curves: curves by name.
+      facts: versions, hardware, settings and commit.
+      data: name and fingerprint of the data set.
+      digests: digests by name.
+    """
+
+    place: Place
+    state: str
+    notes: tuple[str, ...] = ()
+    config: Mapping[str, Any] = {}
+    summary: Mapping[str, Any] = {}
+    curves: Mapping[str, Points] = {}
+    facts: Mapping[str, str] = {}
+    data: tuple[str, str] = ("", "")
+    digests: Mapping[str, str] = {}
+
+
+def read(place: Place, kept: Kept) -> Run:
+    """Reads a run; its files are read again only if they have changed.
+
+    Args:
+      place: where it is.
+      kept: what earlier calls have read, which this call adds to.
+    """
+    folder = place.folder
+    notes: list[str] = []
+    try:
+        if not folder.is_dir():
+            return Run(place, _state(place), config=place.trial.get("config", {}))
+        files.check_no_links(folder, workdir.WRITTEN, depth=1)
+        config, notice = _config(place, kept)
+        notes += [notice] if notice else []
+        summary = kept_content(kept, folder / SUMMARY, _summary) or {}
+        about = kept_content(kept, folder / "environment.json", files.read_json) or {}
+        data = kept_content(kept, folder / spec.NAME, files.read_json) or {}
+        log = folder / "metrics.jsonl"
+        is_large = (_signature(log) or (0, 0))[1] > LARGEST_LOG
+        curves = {} if is_large else kept_content(kept, log, _curves) or {}
+    except (UserError, OSError) as error:  # damaged, or deleted meanwhile
+        return Run(place, "unreadable", (first_line(error),), place.trial.get("config", {}))
+    if is_large:
+        notes.append(f"its log has more than {LARGEST_LOG >> 20} MiB: no curves")
+    digests = {
+        "state": summary.get("state_sha256"),
+        "summary": summary.get("sha256"),
+        "data": data.get("fingerprint"),
+    }
+    return Run(
+        place,
+        _state(place),
+        tuple(notes),
+        config,
+        summary or _latest(curves),
+        curves,
+        environment.facts(about),
+        (text_of(data.get("name", "")), text_of(data.get("fingerprint", ""))),
+        {name: text_of(value) for name, value in digests.items() if value},
+    )
+
+
+def _config(place: Place, kept: Kept) -> tuple[dict[str, Any], str]:
+    """Config of a run, and a notice if config.json differs from its checkpoints.
+
+    A trial that has begun but not written its config yet has that of the ledger.
+    """
+    folder = place.folder
+    signature = _signature(folder / workdir.CONFIG), _signature(folder / CHECKPOINTS)
+    if signature == (None, None) and place.trial:
+        return place.trial["config"], ""
+    known = kept.get(("config", folder))
+    if known is None or known[0] != signature:
+        checkpointed = workdir.config_in_checkpoints(folder)
+        known = signature, workdir.read_config(folder, checkpointed, RUNTIME_FIELDS)
+        kept["config", folder] = known
+    return known[1]
+
+
+def kept_content(kept: Kept, path: Path, read: Callable[[Path], Value]) -> Value | None:
+    """Content of a file, read only if its size or time has changed; None if there is no file.
+
+    Args:
+      kept: what was read before.
+      path: the file.
+      read: function that reads it.
+    """
+    signature = _signature(path)
+    if signature is None:
+        return None
+    known = kept.get(("file", path))
+    if known is None or known[0] != signature:
+        known = signature, read(path)
+        kept["file", path] = known
+    content: Value = known[1]
+    return content
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """Identity, size and time of a file; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """Summary of a run, with its digest."""
+    return logger.read_summary(path.parent) | {"sha256": files.read_json(path).get("sha256")}
+
+
+def _curves(path: Path) -> dict[str, Points]:
+    """Curves of a run's log."""
+    return curve_points.from_lines(logger.read_metrics(path.parent))
+
+
+def _latest(curves: Mapping[str, Points]) -> dict[str, Any]:
+    """Last values of a log, named as in a summary."""
+    if not curves:
+        return {}
+    values = {name: float(points.values[-1]) for name, points in curves.items()}
+    return values | {"step": max(int(points.steps[-1]) for points in curves.values())}
+
+
+def _state(place: Place) -> str:
+    """State of a run, from its files, its locks and the ledger of its sweep."""
+    folder, line = place
+    if (folder / SUMMARY).exists():
+        return "done"
+    if not _is_free(folder / workdir.LOCK) or (line and not _is_free(Path(line["log"]))):
+        return "running"
+    state = line.get("state", "")
+    if state in ("paused", "waiting"):
+        return str(state)
+    status = line.get("status")
+    if state == "failed" and (type(status) is not int or (status > 0 and status not in KILLED)):
+        return "failed"
+    return "failed" if (folder / NONFINITE).is_dir() else "killed"
+
+
+def _is_free(path: Path) -> bool:
+    """Returns True if no process holds the lock of a file."""
+    try:
+        check_free(path)
+    except UserError:
+        return False
+    return True
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """Command that makes a run again in a new folder; empty if there is none that is safe to copy.
+
+    Args:
+      config: the run's config. A value may be a stranger's, so that one with characters that are
+        not printable, which a terminal may obey, gives no command.
+    """
+    experiment = config.get("experiment")
+    if not isinstance(experiment, str) or not EXPERIMENT.fullmatch(experiment):
+        return ""
+    words = ["python", "-m", experiment]
+    for name, value in list(config.items())[:MOST_FIELDS]:
+        if name not in NO_FLAGS:
+            words.append(f"--{name}={saved_config.flag_text(value)}")
+    text = " ".join(map(shlex.quote, words))
+    return text if text.isprintable() and len(text) <= 20_000 else ""
+
+
+def scalar(value: Any) -> str | float | bool:
+    """Value of a config or summary as JSON: a finite number, a truth value or a short text."""
+    if isinstance(value, bool):
+        return value
+    if metrics_log.is_result(value) and abs(value) <= LARGEST_NUMBER:
+        return float(value) if isinstance(value, float) else int(value)
+    return text_of(value)
+
+
+def text_of(value: Any, most: int = VALUE) -> str:
+    """Short printable text of a value."""
+    return printable(shortened(value, most))
+
+
+def fields(values: Mapping[str, Any]) -> dict[str, str | float | bool]:
+    """Entries of a config or a summary with short printable names and values."""
+    return {
+        text_of(name, NAME): scalar(value) for name, value in list(values.items())[:MOST_FIELDS]
+    }
