@@ -157,6 +157,8 @@ class Task(NamedTuple):
       with_variables: (initial state, leaves of the model's variables by path) -> the initial state
         with these leaves, such as pretrained weights. A path is `params/Dense_0/kernel`. None if
         the task cannot start from other weights.
+      gradient: (state, batch) -> gradient of the step with respect to the parameters, as a nested
+        dictionary, for --histograms. None if they are to show parameters only.
     """
 
     init: Callable[[Key], State]
@@ -164,3 +166,4 @@ class Task(NamedTuple):
     evaluate: Callable[[State, Batch], Metrics]
     predict: Predict = NO_OUTPUTS
     with_variables: Callable[[State, Mapping[str, jax.Array]], State] | None = None
+    gradient: Callable[[State, Batch], Any] | None = None

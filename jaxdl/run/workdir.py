@@ -32,10 +32,11 @@ LOCK = ".lock"
 FILES = (
     *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
     *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
+    "tracker_id.txt",
 )
 FOLDERS = (
     *("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile"),
-    "analysis",
+    *("analysis", "wandb", "mlflow"),
 )
 WRITTEN = (*FILES, *FOLDERS)
 
