@@ -17,8 +17,8 @@ from jaxdl.trackers import names
 from jaxdl.trackers.tracker import Histogram, Line, RunInfo
 
 PATIENCE = 60.0  # seconds without an answer after which a tracker hangs
-STOP_PATIENCE = 5.0  # the same for a run that a signal stops, which has little time
-LONGEST_END = 300.0  # seconds that the end of a run waits for one tracker
+END_SECONDS = 300.0  # that the end of a run waits for one tracker
+STOP_SECONDS = 5.0  # the same for a run that a signal or an error stops, which has little time
 MOST_WAITING = 100_000  # messages that a slow tracker may leave unread
 PARTS = 1000  # lines in a message
 
@@ -79,13 +79,14 @@ class Process:
           TrackerError: the tracker failed, or it takes too long.
         """
         self._send("end", summary)
-        patience, longest = (PATIENCE, LONGEST_END) if summary else (STOP_PATIENCE, STOP_PATIENCE)
+        longest = STOP_SECONDS if summary is None else END_SECONDS
         deadline = time.monotonic() + longest
         with self._news:
             while self._done < self._sent and not self._problem:
-                self._check_hangs(patience)
+                if summary is not None:
+                    self._check_hangs()
                 if time.monotonic() > deadline:
-                    raise TrackerError(f"it was not done {longest:.0f} s after the end of the run")
+                    raise TrackerError(f"it was not done {longest:g} s after the end of the run")
                 self._news.wait(0.2)
         self._check()
 
@@ -118,11 +119,11 @@ class Process:
                 raise TrackerError(self._problem)
             if self._sent - self._done > MOST_WAITING:
                 raise TrackerError(f"it is {MOST_WAITING:,} messages behind")
-            self._check_hangs(PATIENCE)
+            self._check_hangs()
 
-    def _check_hangs(self, patience: float) -> None:
-        if self._done < self._sent and time.monotonic() - self._heard > patience:
-            raise TrackerError(f"it hangs: no answer for {patience:.0f} s")
+    def _check_hangs(self) -> None:
+        if self._done < self._sent and time.monotonic() - self._heard > PATIENCE:
+            raise TrackerError(f"it hangs: no answer for {PATIENCE:g} s")
 
     def _write(self) -> None:
         """Writes the messages of the outbox, in a thread."""

@@ -4,7 +4,6 @@ Its files go into wandb/ of the run folder. Each start of a run writes all lines
 same id. The environment of the user decides the rest: WANDB_MODE=offline, WANDB_PROJECT, and so on.
 """
 
-import contextlib
 import os
 import shutil
 import time
@@ -63,8 +62,7 @@ class WandbTracker(Tracker):
         """Ends the run; one without a summary has failed."""
         if summary is not None:
             self._run.summary.update(summary)
-        with contextlib.suppress(BrokenPipeError):
-            self._run.finish(exit_code=0 if summary is not None else 1)
+        self._run.finish(exit_code=0 if summary is not None else 1)
 
     def _log(self, row: dict[str, Any]) -> None:
         self._run.log(row, step=self._rows)

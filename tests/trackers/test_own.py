@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jaxdl import cli, saved_config
+from jaxdl import saved_config
 from jaxdl.console import Training
 from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
@@ -27,8 +27,8 @@ FAILURES = {
     "RaisesAtEnd": "KeyboardInterrupt",
     "Exits": "SystemExit: 3",
     "Dies": "its process ended",
-    "Hangs": "it hangs: no answer for 0 s",
-    "HangsAtEnd": "it hangs: no answer for 0 s",
+    "Hangs": "it hangs: no answer for 0.4 s",
+    "HangsAtEnd": "it hangs: no answer for 0.4 s",
 }
 
 
@@ -63,25 +63,21 @@ def test_it_receives_all_of_a_run_once_after_a_crash(whole, small, tmp_path, mon
     assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
     assert ["figure", "curves", True, 12] in events
     steps = {event[2] for event in events if event[0] == "histogram"}
-    assert steps == {6, 12} - {6}  # of the evaluations since the start
+    assert steps == {6, 12}  # of the evaluations since the start
     assert end == ["end", 12]
-    assert (
-        not list((tmp_path / "run" / "tensorboard").glob("*"))
-        if (tmp_path / "run" / "tensorboard").exists()
-        else True
-    )
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_no_failure_reaches_the_run(name, whole, small, tmp_path, monkeypatch, capsys):
-    for limit in ("PATIENCE", "STOP_PATIENCE"):
-        monkeypatch.setattr(process, limit, 0.4 if "Hangs" in name else 60)
+    if "Hangs" in name:
+        monkeypatch.setattr(process, "PATIENCE", 0.4)
     flags = {"workdir": str(tmp_path / "run"), "trackers": f"{OWN}:{name},{OWN}:Lines"}
     if name == "Hangs":  # a start of the other process may take longer than this patience
         flags["trackers"] = f"{OWN}:{name}"
     assert train(small, **flags, **FLAGS)["state_sha256"] == whole[1]["state_sha256"]
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tracker ")]
-    assert len(told) == (1 if "Hangs" not in name else len(told)), told
+    assert len(told) == 1 or "Hangs" in name  # the one that works may start slower than 0.4 s
     assert f"tracker {OWN}:{name} is off" in told[0]
     assert FAILURES[name] in told[0]
     assert without_seconds(tmp_path / "run") == without_seconds(whole[0])
@@ -201,7 +197,6 @@ def test_the_page_has_a_tracker_that_works(small, tmp_path, monkeypatch):
         f"{line['step']},{line['split']},{line['loss']}"
         for line in logger.read_metrics(tmp_path / "run")
     ]
-    assert cli  # the page's commands are checked by tests/test_docs.py
 
 
 def test_an_id_is_random_and_kept(tmp_path):
