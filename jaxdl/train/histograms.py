@@ -3,7 +3,6 @@
 The gradient is computed once more, by a program of its own, so the step and its bits stay the same.
 """
 
-import re
 from typing import Any
 
 import jax
@@ -28,10 +27,12 @@ def compute(task: Task, state: State, batch: Batch) -> dict[str, Histogram]:
       The histograms by path, such as `parameters/Dense_0/kernel` and `gradients/Dense_0/kernel`. A
       task without `gradient` has those of its parameters only.
     """
-    arrays = {f"parameters{_name(path)}": x for path, x in tree.trained(state).items()}
+    arrays = {
+        f"parameters/{tree.parameter_name(path)}": x for path, x in tree.trained(state).items()
+    }
     if task.gradient is not None:
         gradient = tree.flatten(jax.jit(task.gradient)(state, batch))
-        arrays |= {f"gradients{_name(path)}": x for path, x in gradient.items()}
+        arrays |= {f"gradients/{tree.parameter_name(path)}": x for path, x in gradient.items()}
     return {name: histogram(values) for name, values in jax.device_get(arrays).items()}
 
 
@@ -43,14 +44,3 @@ def histogram(values: Any) -> Histogram:
     return Histogram(
         edges.tolist(), counts.tolist(), float(flat.sum()), float(np.square(flat).sum())
     )
-
-
-def _name(path: str) -> str:
-    """Returns a path of `tree.flatten` as one with slashes.
-
-    >>> _name(".params['Dense_0']['kernel']"), _name(".generator.params['Dense_0']['bias']")
-    ('/Dense_0/kernel', '/generator/Dense_0/bias')
-    """
-    parts = re.findall(r"\.(\w+)|\['?([^'\]]*)'?\]", path)
-    names = [field or key for field, key in parts]
-    return "".join(f"/{name}" for name in names if name != "params")
