@@ -89,7 +89,7 @@ def boundary(
     probabilities = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
     figure = new_figure(figsize=(5.4, 4.5))
     # A fixed layout: measuring the labels takes as long as drawing.
-    axes = figure.add_axes((0.11, 0.19, 0.69, 0.73))
+    axes = figure.add_axes((0.14, 0.19, 0.66, 0.73))
     levels = np.linspace(0, 1, 11)
     contours = axes.contourf(*sides, probabilities, levels=levels, cmap="RdBu", alpha=0.6)
     bar = figure.add_axes((0.84, 0.19, 0.04, 0.73))

@@ -16,7 +16,8 @@ from jaxdl.run import curves, logger, metrics_log, workdir
 from jaxdl.run.finished import SUMMARY, run_folders
 
 MOST_RUNS = 500  # rows of a table
-MOST_CURVES = 20  # runs in a picture
+MOST_CURVES = 20  # curves in a panel
+SEED = "seed"
 
 
 class RunRecord(NamedTuple):
@@ -60,29 +61,42 @@ class RunList(tuple[RunRecord, ...]):
     """Runs, which show themselves as a table and their curves."""
 
     def _repr_html_(self) -> str:
-        """Shows the runs in a notebook; flags in which they differ are columns."""
-        shown, names = self[:MOST_RUNS], _names(self)
-        configs = [one.config for one in shown]
-        runtime = saved_config.runtime_fields(RunConfig)
-        flags = [
-            name
-            for name in dict.fromkeys(name for config in configs for name in config)
-            if name not in runtime and len({repr(config.get(name)) for config in configs}) > 1
-        ]
-        results = [one.results() for one in shown]
+        """Shows the runs in a notebook; runs that differ only in the seed have one curve."""
+        shown = self[:MOST_RUNS]
+        names = curves.run_names([str(one.folder) for one in shown])
+        flags, results = self._differing_flags(), [one.results() for one in shown]
         metrics = dict.fromkeys(name for values in results for name in values)
         rows = []
-        for name, one, values in zip(names, shown, results, strict=False):
+        for name, one, values in zip(names, shown, results, strict=True):
             cells = [one.config.get(flag, "") for flag in flags]
             cells += [number(values[metric]) if metric in values else "" for metric in metrics]
             rows.append((name, _state(one), f"{one.step():,}", *cells))
         text = markup.table(("run", "state", "step", *flags, *metrics), rows)
         if len(self) > len(shown):
             text += markup.line(f"and {len(self) - len(shown):,} more runs")
-        if len(self) > MOST_CURVES:
-            text += markup.line(f"curves of the first {MOST_CURVES} runs")
-        pairs = zip(names[:MOST_CURVES], self, strict=False)
-        return text + _curves({name: one.lines for name, one in pairs})
+        groups = self._groups(names, [flag for flag in flags if flag != SEED])
+        kept = list(dict.fromkeys(groups.values()))[:MOST_CURVES]
+        if len(kept) < len(set(groups.values())):
+            text += markup.line(f"the first {MOST_CURVES} curves")
+        pairs = zip(names, shown, strict=True)
+        return text + _curves({n: one.lines for n, one in pairs if groups[n] in kept}, groups)
+
+    def _differing_flags(self) -> list[str]:
+        """Returns the fields in which the configs differ, without runtime fields."""
+        configs, runtime = [one.config for one in self], saved_config.runtime_fields(RunConfig)
+        return [
+            name
+            for name in dict.fromkeys(name for config in configs for name in config)
+            if name not in runtime and len({repr(config.get(name)) for config in configs}) > 1
+        ]
+
+    def _groups(self, names: list[str], flags: list[str]) -> dict[str, str]:
+        """Returns the group of each run: its flags, or its name if the others differ in flags."""
+        keys = [" ".join(f"{flag}={one.config.get(flag)}" for flag in flags) for one in self]
+        return {
+            name: key if keys.count(key) > 1 else name
+            for name, key in zip(names, keys, strict=False)
+        }
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -115,19 +129,14 @@ def read_runs(folders: Iterable[Path]) -> RunList:
     return runs
 
 
-def _names(runs: tuple[RunRecord, ...]) -> list[str]:
-    """Returns the paths of runs, relative to the folder that holds all of them."""
-    return curves.run_names([str(one.folder) for one in runs])
-
-
 def _state(run: RunRecord) -> str:
     return "finished" if run.summary is not None else "not finished"
 
 
-def _curves(runs: dict[str, list[dict[str, Any]]]) -> str:
+def _curves(runs: dict[str, list[dict[str, Any]]], groups: dict[str, str] | None = None) -> str:
     """Returns the learning curves as a picture; nothing for empty logs."""
     if not any(runs.values()):
         return ""
     file = io.BytesIO()
-    curves.draw(runs).savefig(file, format="png", dpi=110)
+    curves.draw(runs, groups).savefig(file, format="png", dpi=110)
     return markup.picture(file.getvalue(), "learning curves")
