@@ -11,9 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-
 from jaxdl.trackers.tracker import Line, RunInfo, Tracker, time_of, values
 
 URI = "MLFLOW_TRACKING_URI"
@@ -26,6 +23,9 @@ class MlflowTracker(Tracker):
 
     def on_start(self, run: RunInfo) -> None:
         """Begins a run in place of that of an earlier start."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Param, RunTag
+
         uri = os.environ.get(URI)
         if not uri:
             folder = Path(run.folder) / "mlflow"
@@ -52,9 +52,8 @@ class MlflowTracker(Tracker):
 
     def on_log(self, line: Line) -> None:
         """Logs the numbers of a line."""
-        when = round(1000 * time_of(self._info, line, time.time()))
-        metrics = [Metric(name, v, when, line["step"]) for name, v in values(line).items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        when = time_of(self._info, line, time.time())
+        self._log(values(line), when, line["step"])
 
     def on_figure(self, name: str, path: Path, step: int) -> None:
         """Logs a figure as an artifact."""
@@ -64,8 +63,12 @@ class MlflowTracker(Tracker):
         """Ends the run; one without a summary was stopped."""
         if summary is not None:
             numbers = {n: v for n, v in summary.items() if isinstance(v, int | float)}
-            last = summary.get("step", 0)
-            now = round(1000 * time.time())
-            metrics = [Metric(f"summary/{n}", v, now, last) for n, v in numbers.items()]
-            self._client.log_batch(self._id, metrics=metrics)
+            named = {f"summary/{name}": value for name, value in numbers.items()}
+            self._log(named, time.time(), summary.get("step", 0))
         self._client.set_terminated(self._id, "FINISHED" if summary is not None else "KILLED")
+
+    def _log(self, numbers: dict[str, float], when: float, step: int) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, v, round(1000 * when), step) for name, v in numbers.items()]
+        self._client.log_batch(self._id, metrics=metrics)

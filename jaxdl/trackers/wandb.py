@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from jaxdl.trackers.tracker import Histogram, Line, RunInfo, Tracker, time_of, values
 
 # What would print, watch the machine, copy the user's code or make links in the run folder.
@@ -30,6 +28,8 @@ class WandbTracker(Tracker):
 
     def on_start(self, run: RunInfo) -> None:
         """Begins the run, without the folders of earlier starts."""
+        import wandb
+
         shutil.rmtree(Path(run.folder) / "wandb", ignore_errors=True)
         project = os.environ.get("WANDB_PROJECT") or run.experiment.rpartition(".")[2]
         self._info, self._rows = run, 0
@@ -51,10 +51,14 @@ class WandbTracker(Tracker):
 
     def on_figure(self, name: str, path: Path, step: int) -> None:
         """Logs a figure."""
+        import wandb
+
         self._log({"step": step, f"figures/{name}": wandb.Image(str(path))})
 
     def on_histogram(self, name: str, histogram: Histogram, step: int) -> None:
         """Logs a histogram."""
+        import wandb
+
         pair = histogram.counts, histogram.edges
         self._log({"step": step, name: wandb.Histogram(np_histogram=pair)})
 
