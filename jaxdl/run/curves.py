@@ -207,9 +207,11 @@ def _is_steep(values: list[float], name: str) -> bool:
 
 def run_names(names: list[str]) -> list[str]:
     """Returns the paths of runs, relative to the folder that holds all of them."""
-    common = os.path.commonpath(names) if len(names) > 1 and "" not in names else ""
-    with contextlib.suppress(ValueError):  # paths on different drives
-        names = [os.path.relpath(name, common) if common else name for name in names]
+    if len(names) < 2 or "" in names:
+        return names
+    with contextlib.suppress(ValueError):  # paths on different drives, absolute and relative ones
+        common = os.path.commonpath(names) or "."
+        names = [os.path.relpath(name, common) for name in names]
     return names
 
 
