@@ -76,7 +76,7 @@ def draw(runs: dict[str, Lines], groups: Mapping[str, str] | None = None) -> Any
     several, has_bands = len(by_group) > 1, any(len(group) > 1 for group in by_group.values())
     width = PANEL[0] * columns
     caption = textwrap.wrap(CAPTION + BANDS * has_bands, int(width / LETTER))
-    labels = _labels(list(by_group), int((width - 0.8) / LETTER)) if several else []
+    labels = _labels(list(by_group), int((width - 0.5) / LETTER)) if several else []
     longest = max(map(len, labels), default=0)
     legend_columns = max(1, int(width / (LETTER * longest + 0.6)))
     below = LINE * len(caption) + 0.1
@@ -225,7 +225,7 @@ def _line_color(number: int) -> dict[str, Any]:
     with no_backend():
         from matplotlib.colors import to_rgb
 
-    shade = 0.55 * (number // len(COLORS) % 3) / 2
+    shade = 0.2 * (number // len(COLORS) % 4)
     red, green, blue = to_rgb(COLORS[number % len(COLORS)])
     return {"color": tuple(c + (1 - c) * shade for c in (red, green, blue))}
 
