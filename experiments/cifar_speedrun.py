@@ -138,7 +138,7 @@ def build(config: Config, spec: DataSpec) -> Task:
     def evaluate(state: supervised.TrainState, batch: Batch) -> Metrics:
         return jax.lax.cond(state.step < total, plain.evaluate, final.evaluate, state, batch)
 
-    return Task(plain.init, step, evaluate, final.predict)
+    return Task(plain.init, step, evaluate, final.predict, gradient=plain.gradient)
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def run(config: Config) -> dict[str, Any]:
 
     def figures(task: Task, state: AdversarialState) -> dict[str, pictures.Picture]:
         pixels = pictures.grid(np.asarray(draw(task.predict, state)))
-        return {"samples": pictures.Picture(pixels, "the same latents at every step")}
+        return {"samples": pictures.Picture(pixels, "samples, from the same latents at every step")}
 
     best: Any = ("frechet", min) if config.classifier else ("fooled", max)
     return loop.train(config, build, data, best=best, figures=figures)

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxdl.export.model import TrainedModel
+    from jaxdl.run.run_list import RunList
 
 
 def open(run: "str | Path", checkpoint: str = "best", **changes: Any) -> "TrainedModel":
@@ -26,3 +27,22 @@ def open(run: "str | Path", checkpoint: str = "best", **changes: Any) -> "Traine
     from jaxdl.export.model import open_model
 
     return open_model(run, checkpoint, **changes)
+
+
+def runs(*folders: "str | Path") -> "RunList":
+    """Lists the runs in folders, finished or not; in a notebook with a table and their curves.
+
+    Args:
+      *folders: run folders, and folders that hold runs at most three levels below; default: runs/.
+
+    Returns:
+      A tuple of `RunRecord`s: folder, config, lines of the log, and summary.
+
+    Raises:
+      UserError: there is no run.
+    """
+    from pathlib import Path
+
+    from jaxdl.run.run_list import read_runs
+
+    return read_runs(Path(folder) for folder in folders or ("runs",))

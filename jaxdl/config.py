@@ -83,6 +83,17 @@ class Runtime:
     profile: str = flag(
         "", "START:STOP: steps to trace; the trace goes to profile/ in the run folder", runtime=True
     )
+    trackers: str = flag(
+        "tensorboard",
+        "list of trackers that show the run: tensorboard, wandb, mlflow, or PACKAGE.MODULE:CLASS "
+        "of your own; empty: none",
+        runtime=True,
+    )
+    histograms: bool = flag(
+        False,
+        "give the trackers histograms of parameters and gradients at each evaluation",
+        runtime=True,
+    )
     mesh: str = flag(
         "",
         "device mesh, such as data:8 or data:4,model:2; default: data parallel on all devices",

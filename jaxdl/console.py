@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from jaxdl import notebook
 from jaxdl.errors import printable
 
 Item = TypeVar("Item")
@@ -47,7 +48,7 @@ def track(items: Iterable[Item], text: str) -> Iterator[Item]:
 
 
 class Training:
-    """Progress of a run: a bar with metrics and speed, or plain lines without a terminal."""
+    """Progress of a run: a bar with metrics and speed in a terminal or a notebook, else lines."""
 
     def __init__(self, total: int, step: int, speed: Callable[[float], dict[str, float]]):
         """Starts the bar.
@@ -59,9 +60,12 @@ class Training:
         """
         self._total, self._shown, self._speed = total, step, speed
         self._last_time = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty():
+        self._bar: Any = None
+        if notebook.is_active():
+            self._bar = notebook.Bar()
+        elif sys.stderr.isatty():
             self._bar = _bar(TextColumn("{task.fields[text]}", markup=False))
+        if self._bar:
             self._bar.start()
             self._id = self._bar.add_task("train", total=total, completed=step, text="compiling")
 

@@ -88,9 +88,27 @@ def parse_flags(config_class: type[Config], arguments: list[str]) -> Config | No
             f"{positional[0]!r} is not a flag: write --name=value (--help lists the flags)"
         )
     fields: dict[str, Any] = values.flag_values_dict()
+    _check_trackers(fields["trackers"], config_class, arguments)
     if values["num_epochs"].present and not values["num_steps"].present:
         fields["num_steps"] = 0  # --num_epochs on the command line overrides a default of num_steps
     return config_class(**fields)
+
+
+def _check_trackers(trackers: str, config_class: type[Config], arguments: list[str]) -> None:
+    """Checks that a class of --trackers is named by the user, or by the experiment's default.
+
+    A flag file may be a stranger's, and a run imports what this flag names.
+
+    Raises:
+      UserError: a flag file names it.
+    """
+    (field,) = (one for one in dataclasses.fields(config_class) if one.name == "trackers")
+    named = {argument.rpartition("=")[2] for argument in arguments}
+    if ":" in trackers and trackers != field.default and trackers not in named:
+        raise UserError(
+            f"--trackers={shortened(trackers)} is in a flag file, and would be imported: if it is "
+            "yours, give it on the command line"
+        )
 
 
 def _unknown_flag(flag: str, config_class: type[configs.RunConfig]) -> str:

@@ -52,13 +52,13 @@ def from_dict(cls: type[RunConfig], values: dict[str, Any]) -> RunConfig:
 def to_flags(config: RunConfig) -> str:
     """Converts a config to a flag file: one `--name=value` per line, for --flagfile.
 
-    The file names no run folder, no other processes and no pause: it starts a new run of one
-    process, which goes to its end.
+    The file names no run folder, no other processes, no pause and no trackers: it starts a new run
+    of one process, which goes to its end, and imports nothing that a stranger may have named.
     """
     lines = [
         f"--{field.name}={flag_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
-        if field.name not in ("workdir", "resume", "pause_at", *SINGLE_PROCESS)
+        if field.name not in ("workdir", "resume", "pause_at", "trackers", *SINGLE_PROCESS)
     ]
     return "\n".join(lines) + "\n"
 

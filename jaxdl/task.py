@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdl import markup, tree
 from jaxdl.errors import UserError
 from jaxdl.metrics import Metrics
 
@@ -157,6 +158,8 @@ class Task(NamedTuple):
       with_variables: (initial state, leaves of the model's variables by path) -> the initial state
         with these leaves, such as pretrained weights. A path is `params/Dense_0/kernel`. None if
         the task cannot start from other weights.
+      gradient: (state, batch) -> gradient of the step with respect to the parameters, as a nested
+        dictionary, for --histograms. None if they are to show parameters only.
     """
 
     init: Callable[[Key], State]
@@ -164,3 +167,22 @@ class Task(NamedTuple):
     evaluate: Callable[[State, Batch], Metrics]
     predict: Predict = NO_OUTPUTS
     with_variables: Callable[[State, Mapping[str, jax.Array]], State] | None = None
+    gradient: Callable[[State, Batch], Any] | None = None
+
+    def layers(self) -> list[tuple[str, str, int]]:
+        """Returns the layers with parameters: name, shapes and number; traces `init`."""
+        parameters = tree.trained(jax.eval_shape(self.init, jax.random.key(0)))
+        found: dict[str, list[Any]] = {}
+        for path, leaf in parameters.items():
+            found.setdefault(tree.parameter_name(path).rpartition("/")[0], []).append(leaf)
+        return [
+            (name, "  ".join(map(tree.format_shape, leaves)), sum(leaf.size for leaf in leaves))
+            for name, leaves in found.items()
+        ]
+
+    def _repr_html_(self) -> str:
+        """Shows the layers as a table in a notebook."""
+        layers = self.layers()
+        rows = [(name, shapes, f"{count:,}") for name, shapes, count in layers]
+        total = "all", "", f"{sum(count for *_, count in layers):,}"
+        return markup.table(("layer", "arrays", "parameters"), [*rows, total], left=2)

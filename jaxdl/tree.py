@@ -1,6 +1,7 @@
 """Pytrees as flat dictionaries: names and hashes of their leaves."""
 
 import hashlib
+import re
 from typing import Any
 
 import jax
@@ -51,6 +52,18 @@ def unflatten(like: object, flat: dict[str, jax.Array]) -> object:
 def trained(state: object) -> dict[str, jax.Array]:
     """Returns the leaves of a state's fields named `params` or `..._params`, by path."""
     return {path: leaf for path, leaf in flatten(state).items() if "params" in path.split("[")[0]}
+
+
+def parameter_name(path: str) -> str:
+    """Returns a path of `trained` as a name with slashes, without `params`.
+
+    >>> parameter_name(".params['Dense_0']['kernel']")
+    'Dense_0/kernel'
+    >>> parameter_name(".generator.params['Dense_0']['bias']")
+    'generator/Dense_0/bias'
+    """
+    parts = [field or key for field, key in re.findall(r"\.(\w+)|\['?([^'\]]*)'?\]", path)]
+    return "/".join(part for part in parts if part != "params")
 
 
 def count(flat: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {
         *("errors", "files", "console", "tree", "signals", "lock", "checksums", "memory"),
+        *("markup", "notebook"),
         *(
             "compilation_cache",
             "config",
@@ -28,7 +29,7 @@ FLOORS = [
     },
     {"nn"},
     {"models", "data", "text", "distributed"},
-    {"run"},
+    {"run", "trackers"},
     {"tasks", "analysis", "export"},
     {"train"},
     {"rl"},
@@ -38,7 +39,9 @@ FLOORS = [
 ROOMS = {
     "tensorflow_datasets": {"jaxdl/data/tfds.py"},
     "orbax": {"jaxdl/run/checkpoint_io.py"},
-    "tensorboardX": {"jaxdl/run/logger.py"},
+    "tensorboardX": {"jaxdl/trackers/tensorboard.py"},
+    "wandb": {"jaxdl/trackers/wandb.py"},
+    "mlflow": {"jaxdl/trackers/mlflow.py"},
     "matplotlib": {"jaxdl/run/plots.py", "jaxdl/run/curves.py"},
     "safetensors": {"jaxdl/export/tensor_file.py", "experiments/benchmarks/torch_reference.py"},
     "tokenizers": {"jaxdl/text/vocabulary.py"},

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl import markup
 from jaxdl.config import RunConfig
 from jaxdl.data.spec import DataSpec
 from jaxdl.data.table_columns import DELIMITERS
@@ -29,6 +30,7 @@ from jaxdl.export.inputs import (
 )
 from jaxdl.run.restore import restore
 from jaxdl.run.run_folder import BEST, Run, open_run
+from jaxdl.run.run_list import read_run
 from jaxdl.task import Outputs, State, Task
 from jaxdl.tasks.supervised import TrainState, eval_variables
 
@@ -55,6 +57,13 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         return f"<TrainedModel of {self.run.folder}, step {self.step}: {self.kind}>"
+
+    def _repr_html_(self) -> str:
+        """Shows the run and the layers in a notebook."""
+        about = f"step {self.step} of a model of {self.kind}"
+        return "".join(
+            (markup.line(about), read_run(self.run.folder)._repr_html_(), self.task._repr_html_())
+        )
 
     @property
     def config(self) -> RunConfig:

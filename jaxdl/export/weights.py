@@ -110,7 +110,7 @@ def of_run(folder: Path) -> tuple[Arrays, int]:
       UserError: the folder has no checkpoint, the checkpoint is damaged, or it is not that of a
         supervised model.
     """
-    files.check_no_links(folder, workdir.WRITTEN)
+    workdir.check_no_links(folder)
     checkpoints = Checkpoints(folder / "checkpoints")
     while steps := checkpoints.steps():
         record = checkpoints.newest_record()

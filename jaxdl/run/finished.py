@@ -31,7 +31,7 @@ def finished_runs(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
     finished = []
-    for run in _run_folders(folder, DEPTH):
+    for run in run_folders(folder, DEPTH):
         if (run / SUMMARY).exists():
             finished.append(run)
         elif run == folder:
@@ -43,8 +43,12 @@ def finished_runs(folder: Path) -> list[Path]:
     return finished
 
 
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
-    """Yields the run folders below a folder, which a run folder does not hold itself."""
+def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """Yields the run folders at most `depth` levels below a folder, or the folder itself.
+
+    Raises:
+      UserError: a folder cannot be read.
+    """
     if (folder / workdir.CONFIG).exists() or (folder / CHECKPOINTS).is_dir():
         yield folder
     elif depth:
@@ -56,4 +60,4 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
             if child.is_symlink() and child.is_dir():
                 say(f"{child} is a symbolic link: left out")
             elif child.is_dir() and not child.name.startswith("."):
-                yield from _run_folders(child, depth - 1)
+                yield from run_folders(child, depth - 1)

@@ -1,6 +1,6 @@
 """Logger: writes and reads the config, environment, metrics and summary in a run folder.
 
-`metrics.jsonl` is the authoritative log. TensorBoard's events are written again from it at each
+`metrics.jsonl` is the authoritative log. Trackers, such as TensorBoard, are given it again at each
 start. `metrics_log` has the format of its lines.
 
 `config.json` is a plain file: a bit may flip or somebody may edit it, and nothing would show. A
@@ -11,24 +11,21 @@ folder of images, whose bytes have a fingerprint. `workdir.read_config` applies 
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 from jaxdl import files, saved_config
-from jaxdl.config import RunConfig
+from jaxdl.config import RunConfig, experiment_name
 from jaxdl.console import say
 from jaxdl.data import spec
 from jaxdl.data.spec import DataSpec
+from jaxdl.distributed import collectives
 from jaxdl.errors import UserError, writing
 from jaxdl.run import environment, metrics_log
-
-FLUSH_EVERY = 10.0  # seconds between two flushes of TensorBoard's events
-LARGEST_PICTURE = 1 << 26  # bytes
+from jaxdl.trackers.group import open_trackers
+from jaxdl.trackers.tracker import Histogram
 
 
 class RunLog:
@@ -45,6 +42,7 @@ class RunLog:
         data: DataSpec,
         lines: list[dict[str, Any]],
         more: dict[str, Any] | None = None,
+        seconds: float | None = None,
     ):
         """Writes the config and the environment, and opens the log.
 
@@ -54,6 +52,7 @@ class RunLog:
           data: description of the data.
           lines: lines of the log so far, after which it continues.
           more: further entries of the environment.
+          seconds: seconds of all starts of the run so far; None: those of the last line.
         """
         self.folder = folder
         files.clear_parts(folder)
@@ -69,15 +68,25 @@ class RunLog:
         about = environment.describe() | {"dataset": dataset} | (more or {})
         self._seat, self._about = config.seat, about
         self._write_environment()
+        if seconds is None:
+            seconds = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
+        self._trackers = open_trackers(
+            # Of several processes the first one writes; the folders of the others are temporary.
+            config.trackers if collectives.is_host0() else "",
+            folder,
+            experiment_name(config),
+            saved_config.identity(config),
+            seconds,
+        )
         self._open(lines)
 
     def go_back(self, lines: list[dict[str, Any]]) -> None:
         """Replaces the log by `lines`."""
-        self.close()
+        self._close()
         self._open(lines)
 
     def log(self, line: dict[str, Any]) -> None:
-        """Appends a line to the log and to TensorBoard.
+        """Appends a line to the log, and gives it to the trackers.
 
         Args:
           line: `step`, `epoch`, `split`, metrics and `seconds`. A number that is not finite is
@@ -88,7 +97,7 @@ class RunLog:
         with writing(self.folder / "metrics.jsonl"):
             self._log.write(metrics_log.to_text([line]))
             self._log.flush()  # visible at once to whoever follows the file
-        self._to_tensorboard(line)
+        self._trackers.log(line)
 
     def lines(self) -> list[dict[str, Any]]:
         """Returns the lines of the log so far."""
@@ -99,31 +108,24 @@ class RunLog:
         return metrics_log.to_text(self._lines)
 
     def sync(self) -> None:
-        """Syncs the log and TensorBoard's events to disk."""
+        """Syncs the log to disk, and TensorBoard's events."""
         with writing(self.folder / "metrics.jsonl"):
             os.fsync(self._log.fileno())
-        with writing(self.folder / "tensorboard"):
-            self._tensorboard.flush()
+        self._trackers.flush()
 
     def picture(self, path: Path, step: int, name: str = "") -> None:
-        """Shows a PNG in TensorBoard.
+        """Gives a PNG to the trackers.
 
         Args:
           path: path of the PNG.
           step: step of the picture.
-          name: name in TensorBoard; default: the file's name.
+          name: name of the figure; default: the file's name.
         """
-        from PIL import Image
-        from tensorboardX.proto.summary_pb2 import Summary
+        self._trackers.figure(name or path.stem, path, step)
 
-        content = files.read_bytes(path, LARGEST_PICTURE)
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            width, height, channels = *image.size, len(image.getbands())
-            image.verify()
-        picture = Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=content
-        )
-        self._show(Summary(value=[Summary.Value(tag=name or path.stem, image=picture)]), step)
+    def histograms(self, histograms: dict[str, Histogram], step: int) -> None:
+        """Gives histograms by name to the trackers."""
+        self._trackers.histograms(histograms, step)
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Writes `summary.json` with its own SHA-256, so that published results can be verified."""
@@ -132,6 +134,7 @@ class RunLog:
         values = metrics_log.finite(values)
         text = json.dumps(values | {"sha256": _digest(values)}, indent=2) + "\n"
         files.write_text(self.folder / "summary.json", text)
+        self._trackers.end(values)
 
     def _write_environment(self) -> None:
         """Writes `environment.json`, with the population that the run is a member of, if any."""
@@ -140,50 +143,21 @@ class RunLog:
         files.write_text(self.folder / "environment.json", text)
 
     def close(self) -> None:
-        """Closes all files; errors are ignored, because only `sync` promises data on disk."""
-        for file in (self._log, self._tensorboard):
-            with contextlib.suppress(OSError):
-                file.close()
+        """Closes the log and ends the trackers."""
+        self._trackers.end(None)  # nothing if the summary has ended them
+        self._close()
+
+    def _close(self) -> None:
+        """Closes the log; errors are ignored, because only `sync` promises data on disk."""
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def _open(self, lines: list[dict[str, Any]]) -> None:
-        """Writes `lines` to the log and to TensorBoard, and opens both for more."""
-        from tensorboardX.event_file_writer import EventsWriter
-
+        """Writes `lines` to the log, opens it for more, and gives them to the trackers."""
         self._lines = lines.copy()
         files.write_text(self.folder / "metrics.jsonl", self.text())
         self._log = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
-        # Written again from the log, so that TensorBoard shows no step twice.
-        events = self.folder / "tensorboard"
-        shutil.rmtree(events, ignore_errors=True)
-        events.mkdir()
-        # Not SummaryWriter: on a full disk its thread would die, and the run would wait for it.
-        self._tensorboard = EventsWriter(str(events / "events"))
-        self._flushed = time.monotonic()
-        last = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
-        for line in lines:  # with the original intervals between their wall times
-            self._to_tensorboard(line, time.time() - last + (line.get("seconds") or last))
-
-    def _to_tensorboard(self, line: dict[str, Any], when: float | None = None) -> None:
-        """Writes a line's numbers to TensorBoard, at the wall time `when` or now."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=f"{line['split']}/{name}", simple_value=value)
-            for name, value in line.items()
-            if name not in ("step", "split") and value is not None
-        ]
-        self._show(Summary(value=values), line["step"], when)
-
-    def _show(self, values: Any, step: int, when: float | None = None) -> None:
-        """Writes an event to TensorBoard, and flushes if `FLUSH_EVERY` has passed."""
-        from tensorboardX.proto.event_pb2 import Event
-
-        with writing(self.folder / "tensorboard"):
-            event = Event(summary=values, step=step, wall_time=when or time.time())
-            self._tensorboard.write_event(event)
-            if time.monotonic() - self._flushed > FLUSH_EVERY:
-                self._tensorboard.flush()
-                self._flushed = time.monotonic()
+        self._trackers.start(lines)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

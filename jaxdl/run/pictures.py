@@ -103,6 +103,16 @@ def write_gif(frames: list[np.ndarray], path: Path, seconds: float, side: int = 
         images[0].save(file, "GIF", save_all=True, **options)
 
 
+def by_step(folder: Path) -> list[tuple[int, str, Path]]:
+    """Returns the pictures of evaluations: step, name and path of each, in the order of steps.
+
+    Args:
+      folder: plots/ of a run folder.
+    """
+    paths = [path for path in folder.glob("*/*.png") if path.stem.isdecimal() and path.is_file()]
+    return sorted((int(path.stem), path.parent.name, path) for path in paths)
+
+
 def delete_from(folder: Path, step: int) -> None:
     """Deletes the pictures of evaluations from `step` on.
 
@@ -112,6 +122,6 @@ def delete_from(folder: Path, step: int) -> None:
       folder: plots/ of a run folder.
       step: the step that the run continues from.
     """
-    for path in folder.glob("*/*.png"):
-        if path.stem.isdecimal() and int(path.stem) >= step and path.is_file():
+    for at, _, path in by_step(folder):
+        if at >= step:
             path.unlink()

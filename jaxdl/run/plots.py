@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdl import files
 from jaxdl.errors import printable, shortened
+from jaxdl.run.palette import BLUE, ORANGE, line_style
 
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 MOST_LABELS = 20  # classes up to which a matrix shows their names and shares
@@ -53,12 +54,13 @@ def confusion_matrix(values: np.ndarray, title: str, path: Path, names: Sequence
     if classes <= MOST_LABELS:
         axes.set_xticks(range(classes), labels or None)
         axes.set_yticks(range(classes), labels or None)
-        axes.tick_params(axis="x", labelrotation=90 if labels else 0)
+        is_long = max(map(len, labels), default=0) > 2
+        axes.tick_params(axis="x", labelrotation=90 if is_long else 0)
         for (row, column), value in np.ndenumerate(values):
             if value >= 0.005:
                 color = "white" if value > 0.5 else "black"
                 text = f"{value:.2f}".lstrip("0") if value < 1 else "1"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     save_figure(figure, path)
 
 
@@ -85,21 +87,23 @@ def boundary(
     ]
     grid = np.stack(np.meshgrid(*sides), -1)  # [120, 120, 2]
     probabilities = probability(grid.reshape(-1, 2).astype(np.float32)).reshape(grid.shape[:2])
-    figure = new_figure(figsize=(5.4, 4.2))
+    figure = new_figure(figsize=(5.4, 4.5))
     # A fixed layout: measuring the labels takes as long as drawing.
-    axes = figure.add_axes((0.11, 0.13, 0.69, 0.78))
+    axes = figure.add_axes((0.14, 0.19, 0.66, 0.73))
     levels = np.linspace(0, 1, 11)
     contours = axes.contourf(*sides, probabilities, levels=levels, cmap="RdBu", alpha=0.6)
-    bar = figure.add_axes((0.84, 0.13, 0.04, 0.78))
+    bar = figure.add_axes((0.84, 0.19, 0.04, 0.73))
     figure.colorbar(contours, cax=bar, label=f"probability of {classes[1]}")
     axes.contour(*sides, probabilities, levels=[0.5], colors="black", linewidths=1.2)
-    for label, (marker, color) in enumerate((("o", "C3"), ("^", "C0"))):
+    for label, (marker, color) in enumerate((("o", ORANGE), ("^", BLUE))):
         horizontal, vertical = x[y == label].T
         style = {"marker": marker, "edgecolors": "white", "label": classes[label]}
         axes.scatter(horizontal, vertical, 28, color, **style)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     figure.legend(loc="upper center", ncols=2, frameon=False)
+    text = "Points: examples of the split. Black line: decision boundary, probability 0.5."
+    figure.text(0.03, 0.025, text, fontsize="small", color="0.3")
     save_figure(figure, path)
 
 
@@ -147,7 +151,7 @@ def series(
     size = (4.2 * len(windows) + 0.6, 1.9 * len(columns) + 1.1)
     figure = new_figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(columns), len(windows), sharex="col", sharey="row", squeeze=False)
-    styles = ("0.75", "-", 3.0), ("black", "-", 1.2), ("C3", "--", 1.2)
+    styles = ("0.75", "-", 3.0), ("black", "-", 1.2), (ORANGE, "--", 1.2)
     for (row, column), axes in np.ndenumerate(grid):
         lines = zip(windows[column].items(), styles, strict=False)
         for (label, (first, values)), (color, style, width) in lines:
@@ -180,7 +184,7 @@ def profiles(
     figure = new_figure(figsize=(6.0, 3.6 + 0.2 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     for number, (name, (profile, low, high)) in enumerate(lines.items()):
-        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        style = line_style(number)
         text = word_label(printable(shortened(name)))
         width = 1.4 + 0.7 * min(len(lines) - 1 - number, 3)  # equal profiles show beside each other
         axes.plot(thresholds, profile, linewidth=width, label=text, drawstyle="steps-post", **style)

@@ -67,7 +67,7 @@ def open_run(
     files.check_encoding(folder.absolute())
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name that of a run")
-    files.check_no_links(folder, workdir.WRITTEN)
+    workdir.check_no_links(folder)
     checkpointed = None
     checkpoints = Checkpoints(folder / kept)
     if checkpoints.steps():

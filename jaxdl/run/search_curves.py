@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.run.curves import LARGEST, PANEL, STEEP
+from jaxdl.run.palette import BLUE, ORANGE
 from jaxdl.run.plots import new_figure, plain_label, save_figure
 
-PALE, STRONG, RUNG = "0.72", "C0", "C3"
+PALE, STRONG, RUNG = "0.72", BLUE, ORANGE
 MOST_PANELS = 6  # of flags that copies changed
 WIDE = 20  # ratio of the last to the first step above which the axis is logarithmic
 

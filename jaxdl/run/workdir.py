@@ -32,12 +32,14 @@ LOCK = ".lock"
 FILES = (
     *("config.json", "data.json", "flags.txt", "environment.json", "metrics.jsonl"),
     *("summary.json", "detours.json", "tokenizer.json", "samples.txt", "translations.txt", LOCK),
+    "tracker_id.txt",
 )
 FOLDERS = (
     *("checkpoints", "nonfinite", "plots", "tensorboard", "evaluations", "profile"),
-    "analysis",
+    *("analysis", "wandb", "mlflow"),
 )
 WRITTEN = (*FILES, *FOLDERS)
+REPLACED = ("wandb",)  # deleted before it is written, as a killed package may leave links in it
 
 
 class Claim(NamedTuple):
@@ -158,6 +160,16 @@ def check_same(
         )
 
 
+def check_no_links(folder: Path) -> None:
+    """Checks that no symbolic link leads what is written to a run folder to another place.
+
+    Raises:
+      UserError: there is one.
+    """
+    files.check_no_links(folder, [name for name in WRITTEN if name not in REPLACED])
+    files.check_no_links(folder, REPLACED, depth=0)
+
+
 def config_in_checkpoints(folder: Path) -> dict[str, Any] | None:
     """Returns the config in the newest intact record of a run folder, or None if there is none.
 
@@ -224,7 +236,7 @@ def _check_folder(folder: Path, config: RunConfig) -> str:
       OSError: the folder cannot be written.
     """
     notice = ""
-    files.check_no_links(folder, WRITTEN)
+    check_no_links(folder)
     files.check_kinds(folder, FILES, FOLDERS)
     checkpoints = folder / "checkpoints"
     if (folder / CONFIG).exists() or checkpoints.is_dir():

@@ -203,15 +203,19 @@ def supervised(
         differentiate = accumulate_gradients(differentiate, accumulate)
     differentiate = reduce_gradient(differentiate)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def differentiate_at(state: TrainState, batch: Batch) -> Any:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = prepare_step(augment(augment_key, batch))
         examples = jnp.sum(batch["mask"])
-
         trained, frozen = groups.split(state.params)
-        gradient, ((model_state, _), values) = differentiate(
-            trained, (state.model_state, frozen), batch, dropout_key, examples
-        )
+        return differentiate(trained, (state.model_state, frozen), batch, dropout_key, examples)
+
+    def gradient_at(state: TrainState, batch: Batch) -> Any:
+        return differentiate_at(state, batch)[0]
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        trained, frozen = groups.split(state.params)
+        gradient, ((model_state, _), values) = differentiate_at(state, batch)
         model_state = groups.hold(model_state, state.model_state)
         total, count = values["loss"]
         updates, opt_state = optimizer.update(
@@ -242,7 +246,7 @@ def supervised(
         return preprocess(batch)[inputs]
 
     predict = Predict(prepare or model_input, apply_eval, finish, kind=kind)
-    return Task(init, step, evaluate, predict, with_variables)
+    return Task(init, step, evaluate, predict, with_variables, gradient_at)
 
 
 def with_loss(loss: tuple[jax.Array, jax.Array], values: Metrics) -> Metrics:

@@ -1,7 +1,4 @@
-"""Pictures of `jaxdl analyze`: curves and grids with a caption that says what is shown.
-
-The colours are those of Okabe and Ito, which the colour-blind can tell apart.
-"""
+"""Pictures of `jaxdl analyze`: curves and grids with a caption that says what is shown."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxdl.analysis.calibration import Reliability
+from jaxdl.run.palette import BLUE, COLORS, ORANGE, SKY, line_style
 from jaxdl.run.plots import class_label, new_figure, save_figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#E69F00", "black")
-STYLES = ("-", "--", "-.", ":")
 SCORES = {"probability": "1 - probability", "mahalanobis": "squared Mahalanobis distance"}
 
 
@@ -31,11 +26,6 @@ def finish(figure: Any, caption: str, path: Path, per_inch: int = 15) -> None:
     lines = textwrap.wrap(caption, int(figure.get_figwidth() * per_inch))
     figure.supxlabel("\n".join(lines), fontsize=8, x=0.02, ha="left")
     save_figure(figure, path)
-
-
-def line_style(number: int) -> dict[str, str]:
-    """Color and style of the lines of a picture, by their number."""
-    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number % len(STYLES)]}
 
 
 def show_image(axes: Any, image: np.ndarray) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdl.run.palette import BLUE, COLORS, ORANGE, line_style
 from jaxdl.run.plots import class_label, new_figure
-from jaxdl.tools.analysis_pictures import BLUE, COLORS, ORANGE, finish, line_style, show_image
+from jaxdl.tools.analysis_pictures import finish, show_image
 
 SIGNED = "PuOr_r"  # orange for, violet against; the colour-blind can tell them apart
 MOST_BARS = 12

@@ -14,7 +14,7 @@ from jaxdl.run.checkpoint import Checkpoints
 
 # Entries of a run folder with times, paths or random names, which are not compared as bytes.
 UNLIKE = {"config.json", "environment.json", "metrics.jsonl", "summary.json", ".lock"}
-UNLIKE |= {"checkpoints", "tensorboard", "profile"}
+UNLIKE |= {"checkpoints", "profile", "tensorboard", "wandb", "mlflow", "tracker_id.txt"}
 
 
 class Whole(NamedTuple):

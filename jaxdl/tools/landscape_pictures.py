@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.analysis.hessian import Density
+from jaxdl.run.palette import BLUE, ORANGE, SKY
 from jaxdl.run.plots import new_figure
-from jaxdl.tools.analysis_pictures import BLUE, ORANGE, SKY, finish
+from jaxdl.tools.analysis_pictures import finish
 
 
 def density(found: Density, path: Path) -> None:

@@ -210,7 +210,7 @@ def read_run(folder: Path) -> Entry:
     Raises:
       UserError: the folder is not what a run wrote.
     """
-    files.check_no_links(folder, workdir.WRITTEN)
+    workdir.check_no_links(folder)
     config = read_config(folder)
     described = files.read_json(folder / "environment.json")
     about = described.get("dataset")

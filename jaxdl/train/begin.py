@@ -93,7 +93,8 @@ def begin_run(
     if saved:
         clock.resume(saved.record["seconds"], progress.timed)
     library = {n: v for n, v in identity.versions.items() if n in environment.NATIVE}
-    log = logger.RunLog(claim.folder, config, data.spec, resume.kept_lines(saved), library)
+    kept, seconds = resume.kept_lines(saved), clock.elapsed()
+    log = logger.RunLog(claim.folder, config, data.spec, kept, library, seconds)
     resources.callback(log.close)
     resume.announce(program, data, mesh.size, total, progress.step, claim.folder)
     per_step, device = program.flops.total(), mesh.devices.flat[0]

@@ -15,6 +15,7 @@ evaluation.
 from contextlib import ExitStack
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from jaxdl import saved_config, signals
@@ -25,6 +26,7 @@ from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import TrainingError, UserError
 from jaxdl.run import workdir
 from jaxdl.task import Build
+from jaxdl.trackers import names
 from jaxdl.train import averaging, initial
 from jaxdl.train.begin import begin_run
 from jaxdl.train.evaluate import metric_names
@@ -106,6 +108,9 @@ def _seated(config: RunConfig, data: Dataset) -> tuple[Dataset, Mesh, signals.Re
 def _check_fits(config: RunConfig, spec: StepSpec, data: Dataset, best: Best) -> None:
     """Checks a config against the data and the task, and that all processes have the same."""
     _check_best(best, spec, data)
+    names.check_installed(config.trackers)
+    if config.histograms and jax.process_count() > 1:
+        raise UserError("--histograms is for runs of one process: leave it out")
     averaging.check(config, data.spec.num_train)
     _check_same_on_all(config, data)
 
@@ -124,10 +129,10 @@ def _check_best(best: Best, spec: StepSpec, data: Dataset) -> None:
         raise UserError(f"best=({name!r}, {better!r}): give max or min, Python's own functions")
     _check_splits(data)
     batch = next(iter(batches.padded_batches(data.validation, spec.config.batch_size)))
-    names = metric_names(spec, batch, max(map(batches.size, (data.validation, data.test))))
-    if name not in names:
+    known = metric_names(spec, batch, max(map(batches.size, (data.validation, data.test))))
+    if name not in known:
         raise UserError(
-            f"best=({name!r}, ...): evaluation gives {', '.join(names)}: name one of these"
+            f"best=({name!r}, ...): evaluation gives {', '.join(known)}: name one of these"
         )
 
 
@@ -162,7 +167,7 @@ def _check_same_on_all(config: RunConfig, data: Dataset) -> None:
     Raises:
       UserError: they differ. It is raised on all processes.
     """
-    names = ("mesh", "fsdp", "profile", "resume", "init_from", "pause_at")
-    runtime = {name: getattr(config, name, "") for name in names}
+    fields = ("mesh", "fsdp", "profile", "resume", "init_from", "pause_at")
+    runtime = {name: getattr(config, name, "") for name in fields}
     identity = saved_config.identity(config) | {"data": data.spec.fingerprint}
     collectives.check_same(identity | runtime)

@@ -22,7 +22,7 @@ from jaxdl.errors import Paused
 from jaxdl.run import pictures, workdir
 from jaxdl.run.checkpoint_record import Saved
 from jaxdl.task import State
-from jaxdl.train import averaging, nonfinite, resume, rewind, summary
+from jaxdl.train import averaging, histograms, nonfinite, resume, rewind, summary
 from jaxdl.train.evaluate import evaluate_split
 from jaxdl.train.events import EventSchedule
 from jaxdl.train.hooks import FinalEval
@@ -64,6 +64,8 @@ class Trainer:
         if self.progress.detours:
             rewind.write(folder, self.progress.detours)
         pictures.delete_from(folder / "plots", self.progress.step)
+        for step, name, path in pictures.by_step(folder / "plots"):
+            self.parts.log.picture(path, step, name)  # trackers begin from nothing
 
     def has_steps_left(self) -> bool:
         """Returns True before the last step."""
@@ -248,6 +250,10 @@ class Trainer:
         best = self.progress.best.update(step, values[name], sign, margin)
         self.progress = self.progress._replace(best=best)
         draw_figures(parts, step, state)
+        if parts.config.histograms:
+            parts.log.histograms(
+                histograms.compute(parts.task, state, parts.feed.batch(step)), step
+            )
 
     def _save(self, soon: bool = False, logged: bool = False) -> None:
         """Saves a checkpoint of the current step unless there is one.

@@ -120,8 +120,8 @@ def test_each_ends_well_or_in_one_line(found):
 
 @pytest.mark.parametrize(
     "what",
-    ["config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoint", "png",
-     "summary.json", "done"],
+    ["config.json", "environment.json", "metrics.jsonl", "checkpoint", "png", "summary.json",
+     "done"],
 )  # fmt: skip
 def test_every_kind_of_write_was_hit(what, found):
     assert any(what in case["ended"] for case in found), [case["ended"] for case in found]

@@ -160,6 +160,7 @@ LINKS = (
     *("config.json", "flags.txt", "environment.json", "metrics.jsonl", "summary.json", ".lock"),
     *("detours.json", "checkpoints", "nonfinite", "plots", "plots/curves.png", "tensorboard"),
     *("evaluations", "evaluations/test-4.json", "profile", "checkpoints/2"),
+    *("wandb", "mlflow", "mlflow/0", "tracker_id.txt"),
 )
 CRAFTED = {
     **{f"link {name}": link(name) for name in LINKS},

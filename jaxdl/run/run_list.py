@@ -1,0 +1,142 @@
+"""Runs as they show themselves in a notebook: a table, and their learning curves.
+
+A run folder may be a stranger's: nothing in it is imported, and every text is escaped.
+"""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdl import files, markup, saved_config
+from jaxdl.config import RunConfig
+from jaxdl.console import number
+from jaxdl.errors import UserError
+from jaxdl.run import curves, logger, metrics_log, workdir
+from jaxdl.run.finished import SUMMARY, run_folders
+
+MOST_RUNS = 500  # rows of a table
+MOST_CURVES = 20  # curves in a panel
+SEED = "seed"
+
+
+class RunRecord(NamedTuple):
+    """A run as its folder has it, running or finished.
+
+    Attributes:
+      folder: the run folder.
+      config: fields of the config by name.
+      lines: lines of the log.
+      summary: content of `summary.json`; None before the end of the run.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    lines: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+
+    def results(self) -> dict[str, float]:
+        """Returns the last value of each metric of evaluation, and of the summary those on test."""
+        values: dict[str, float] = {}
+        for line in self.lines:
+            if line["split"] != "train":
+                names = metrics_log.metric_names(line)
+                values |= {f"{line['split']}/{name}": line[name] for name in names}
+        chosen = {n: v for n, v in (self.summary or {}).items() if n.startswith(("test/", "best/"))}
+        return {n: v for n, v in (values | chosen).items() if metrics_log.is_result(v)}
+
+    def step(self) -> int:
+        """Returns the last logged step."""
+        return max((line["step"] for line in self.lines), default=0)
+
+    def _repr_html_(self) -> str:
+        """Shows the run in a notebook."""
+        facts = {"run": self.folder, "experiment": self.config.get("experiment", "")}
+        facts |= {"step": f"{self.step():,}", "state": _state(self)}
+        rows = [*facts.items(), *((n, number(v)) for n, v in self.results().items())]
+        return markup.table(("", ""), rows, left=2) + _curves({"": self.lines})
+
+
+class RunList(tuple[RunRecord, ...]):
+    """Runs, which show themselves as a table and their curves."""
+
+    def _repr_html_(self) -> str:
+        """Shows the runs in a notebook; runs that differ only in the seed have one curve."""
+        shown = self[:MOST_RUNS]
+        names = curves.run_names([str(one.folder) for one in shown])
+        flags, results = self._differing_flags(), [one.results() for one in shown]
+        metrics = dict.fromkeys(name for values in results for name in values)
+        rows = []
+        for name, one, values in zip(names, shown, results, strict=True):
+            cells = [one.config.get(flag, "") for flag in flags]
+            cells += [number(values[metric]) if metric in values else "" for metric in metrics]
+            rows.append((name, _state(one), f"{one.step():,}", *cells))
+        text = markup.table(("run", "state", "step", *flags, *metrics), rows)
+        if len(self) > len(shown):
+            text += markup.line(f"and {len(self) - len(shown):,} more runs")
+        groups = self._groups(names, [flag for flag in flags if flag != SEED])
+        kept = list(dict.fromkeys(groups.values()))[:MOST_CURVES]
+        if len(kept) < len(set(groups.values())):
+            text += markup.line(f"the first {MOST_CURVES} curves")
+        pairs = zip(names, shown, strict=True)
+        return text + _curves({n: one.lines for n, one in pairs if groups[n] in kept}, groups)
+
+    def _differing_flags(self) -> list[str]:
+        """Returns the fields in which the configs differ, without runtime fields."""
+        configs, runtime = [one.config for one in self], saved_config.runtime_fields(RunConfig)
+        return [
+            name
+            for name in dict.fromkeys(name for config in configs for name in config)
+            if name not in runtime and len({repr(config.get(name)) for config in configs}) > 1
+        ]
+
+    def _groups(self, names: list[str], flags: list[str]) -> dict[str, str]:
+        """Returns the group of each run: its flags, or its name if the others differ in flags."""
+        keys = [" ".join(f"{flag}={one.config.get(flag)}" for flag in flags) for one in self]
+        return {
+            name: key if keys.count(key) > 1 else name
+            for name, key in zip(names, keys, strict=False)
+        }
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads a run of any state.
+
+    Raises:
+      UserError: the folder is not a run folder.
+    """
+    workdir.check_no_links(folder)
+    checkpointed = workdir.config_in_checkpoints(folder)
+    config, _ = workdir.read_config(folder, checkpointed, saved_config.runtime_fields(RunConfig))
+    summary = logger.read_summary(folder) if (folder / SUMMARY).exists() else None
+    return RunRecord(folder, config, logger.read_metrics(folder), summary)
+
+
+def read_runs(folders: Iterable[Path]) -> RunList:
+    """Reads the runs in folders, at most three levels below each.
+
+    Raises:
+      UserError: there is no run.
+    """
+    places = list(folders)
+    for folder in places:
+        files.check_encoding(folder.absolute())
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+    runs = RunList(read_run(run) for folder in places for run in run_folders(folder))
+    if not runs:
+        raise UserError(f"{', '.join(map(str, places))} has no run: train one first")
+    return runs
+
+
+def _state(run: RunRecord) -> str:
+    return "finished" if run.summary is not None else "not finished"
+
+
+def _curves(runs: dict[str, list[dict[str, Any]]], groups: dict[str, str] | None = None) -> str:
+    """Returns the learning curves as a picture; nothing for empty logs."""
+    if not any(runs.values()):
+        return ""
+    file = io.BytesIO()
+    curves.draw(runs, groups).savefig(file, format="png", dpi=110)
+    return markup.picture(file.getvalue(), "learning curves")
