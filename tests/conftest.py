@@ -12,7 +12,9 @@ import pytest
 
 from jaxdl import compilation_cache, memory
 from jaxdl.nn import onednn
-from jaxdl.train import loop, step_spec, train_step
+from jaxdl.run import plots
+from jaxdl.train import loop, step_spec, summary, train_step
+from tests import drawn, forks
 from tests import small as experiment
 
 # XLA reads these flags at the first use of a device, here and in the processes that tests start.
@@ -65,12 +67,16 @@ def _shared_programs(tmp_path_factory):
         onednn.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "step_spec", _shared_spec)
+        pictures = drawn.Pictures()
+        patch.setattr(summary, "curves", pictures)
+        patch.setattr(plots, "confusion_matrix", pictures.confusion_matrix)
         # A test process compiles hundreds of programs, and would keep the memory of each of them.
         patch.setattr(memory, "keep", lambda: None)
         # Tracing creates many small objects; garbage collection took a tenth of the time.
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)
-        yield
+        with forks.quick_starts(forks.Server(os.environ)):
+            yield
 
 
 @pytest.fixture(autouse=True, scope="module")
