@@ -48,8 +48,12 @@ def pytest_configure(config):
 
 def forget_programs():
     """Clears the caches of compiled programs, for tests that patch a function in a module."""
-    for cached in (train_step.compile_step, train_step.compile_evaluate, step_spec.task_functions):
-        cached.cache_clear()
+    for module, names in (
+        (train_step, ("compile_step", "compile_evaluate", "compile_evaluate_many")),
+        (step_spec, ("abstract_inputs", "task_functions")),
+    ):
+        for name in names:
+            getattr(module, name).cache_clear()
 
 
 def _shared_spec(build, config, data, mesh):

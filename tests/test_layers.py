@@ -137,7 +137,13 @@ def test_starting_is_light():
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
     assert out.stdout.strip() == "[]"
-    code = "import sys, jaxdl, jaxdl.__main__, jaxdl.cli; print('jax' in sys.modules)"
+    code = (
+        "import contextlib, io, sys, jaxdl.cli\nfrom jaxdl.__main__ import run\n"
+        "for words in (['--help'], ['list', '--help'], ['sweep', '--help']):\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        run(words)\n"
+        "print('jax' in sys.modules)"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
