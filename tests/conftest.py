@@ -12,7 +12,9 @@ import pytest
 
 from jaxdl import compilation_cache, memory
 from jaxdl.nn import onednn
-from jaxdl.train import loop, step_spec, train_step
+from jaxdl.run import plots
+from jaxdl.train import loop, step_spec, summary, train_step
+from tests import drawn, forks
 from tests import small as experiment
 
 # XLA reads these flags at the first use of a device, here and in the processes that tests start.
@@ -46,8 +48,12 @@ def pytest_configure(config):
 
 def forget_programs():
     """Clears the caches of compiled programs, for tests that patch a function in a module."""
-    for cached in (train_step.compile_step, train_step.compile_evaluate, step_spec.task_functions):
-        cached.cache_clear()
+    for module, names in (
+        (train_step, ("compile_step", "compile_evaluate", "compile_evaluate_many")),
+        (step_spec, ("abstract_inputs", "task_functions")),
+    ):
+        for name in names:
+            getattr(module, name).cache_clear()
 
 
 def _shared_spec(build, config, data, mesh):
@@ -65,12 +71,16 @@ def _shared_programs(tmp_path_factory):
         onednn.enable(str(folder))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "step_spec", _shared_spec)
+        pictures = drawn.Pictures()
+        patch.setattr(summary, "curves", pictures)
+        patch.setattr(plots, "confusion_matrix", pictures.confusion_matrix)
         # A test process compiles hundreds of programs, and would keep the memory of each of them.
         patch.setattr(memory, "keep", lambda: None)
         # Tracing creates many small objects; garbage collection took a tenth of the time.
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)
-        yield
+        with forks.quick_starts(forks.Server(os.environ)):
+            yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -213,6 +213,16 @@ def test_illegal_commands_are_seen():
                 check_command(words)
 
 
+def plain_start(line):
+    """Words of a line that starts a Python module and needs no shell; else None."""
+    if re.search(r"[|&;<>$`*?~#\[\]{}()]", line):
+        return None
+    words = shlex.split(line)
+    if words[0] == "jaxdl":
+        return [sys.executable, "-m", *words]
+    return [sys.executable, *words[1:]] if words[:2] == ["python", "-m"] else None
+
+
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
     """Runs a block in a folder that all pages share; what ran before is not run again."""
@@ -227,9 +237,11 @@ def shell(tmp_path_factory):
     def run(line):
         if line not in outcomes:
             known = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-            path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            path = os.environ.get("PYTHONPATH", "")
+            if str(ROOT) not in path.split(os.pathsep):
+                path = os.pathsep.join([str(ROOT), path])
             outcomes[line] = subprocess.run(
-                ["bash", "-c", line],
+                plain_start(line) or ["bash", "-c", line],
                 cwd=folder,
                 env=os.environ | known | {"PYTHONPATH": path, "COLUMNS": "200"},
                 stdout=subprocess.PIPE,

@@ -138,12 +138,21 @@ def test_heavy_packages_keep_to_their_rooms(path):
 
 def test_starting_is_light():
     heavy = ["tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "sklearn", "tensorboardX"]
-    code = f"import sys, experiments.cifar_vgg; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        "import sys, experiments.cifar_vgg; from jaxdl.data import image_sources, tables; "
+        f"image_sources.digits(), tables.iris(0); print([m for m in {heavy} if m in sys.modules])"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
     assert out.stdout.strip() == "[]"
-    code = "import sys, jaxdl, jaxdl.__main__, jaxdl.cli; print('jax' in sys.modules)"
+    code = (
+        "import contextlib, io, sys, jaxdl.cli\nfrom jaxdl.__main__ import run\n"
+        "for words in (['--help'], ['list', '--help'], ['sweep', '--help']):\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        run(words)\n"
+        "print('jax' in sys.modules)"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxdl.console import say
-from jaxdl.data import pixels
+from jaxdl.data import embedded, pixels
 from jaxdl.data.batches import Split
 from jaxdl.data.pixels import Size, height_and_width
 from jaxdl.data.records import Reader
@@ -45,14 +45,12 @@ class Raw(NamedTuple):
 
 def digits() -> Raw:
     """The 1,797 real handwritten digits, 8x8, of scikit-learn; a fifth is the test split."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    image = np.round(bunch.images * 255 / 16).astype(np.uint8)[..., None]  # [1797, 8, 8, 1]
-    label = bunch.target.astype(np.int32)
+    rows = embedded.read("digits.csv.gz")  # 64 pixels and the label
+    image = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    label = rows[:, -1].astype(np.int32)
     order = np.random.RandomState(0).permutation(len(label))
-    rows = order[len(order) // 5 :], order[: len(order) // 5]
-    train, test = ({"image": image[part], "label": label[part]} for part in rows)
+    parts = order[len(order) // 5 :], order[: len(order) // 5]
+    train, test = ({"image": image[part], "label": label[part]} for part in parts)
     names = tuple(map(str, range(10)))
     source = "embedded: 1,797 real handwritten digits of 8x8 pixels of scikit-learn"
     return Raw("1", _sha256(train, test), source, 10, train, test, names)

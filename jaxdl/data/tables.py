@@ -4,14 +4,48 @@ Shapes: N rows of D columns.
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.data import embedded
 from jaxdl.data.batches import Dataset, Split, size
 from jaxdl.data.describe import describe
 from jaxdl.errors import UserError
+
+# Names of the columns, which scikit-learn has in its code and not in its files.
+IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+DIABETES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
+WINE = (
+    *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols"),
+    *("flavanoids", "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue"),
+    *("od280/od315_of_diluted_wines", "proline"),
+)
+NUCLEUS = (
+    *("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity"),
+    *("concave points", "symmetry", "fractal dimension"),
+)
+BREAST_CANCER = (
+    *(f"mean {name}" for name in NUCLEUS),
+    *(f"{name} error" for name in NUCLEUS),
+    *(f"worst {name}" for name in NUCLEUS),
+)
+
+
+class Raw(NamedTuple):
+    """A table before it is split.
+
+    Attributes:
+      x: measurements, float64 [N, D].
+      y: classes or numbers, float64 [N].
+      columns: names of the D columns.
+      classes: names of the classes; empty for numbers.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    columns: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float = 0.2) -> Dataset:
@@ -30,10 +64,9 @@ def iris(seed: int, *, validation_fraction: float = 0.16, test_fraction: float =
     Raises:
       UserError: a split would be too small.
     """
-    from sklearn.datasets import load_iris
-
     source = "embedded: 150 irises of scikit-learn"
-    return _table("iris", load_iris, source, seed, (validation_fraction, test_fraction))
+    raw = _classified("iris.csv", IRIS, ("setosa", "versicolor", "virginica"))
+    return _table("iris", raw, source, seed, (validation_fraction, test_fraction))
 
 
 def diabetes(
@@ -54,11 +87,11 @@ def diabetes(
     Raises:
       UserError: a split would be too small.
     """
-    from sklearn.datasets import load_diabetes
-
     source = "embedded: 442 patients with diabetes of scikit-learn"
     fractions = (validation_fraction, test_fraction)
-    return _table("diabetes", lambda: load_diabetes(scaled=False), source, seed, fractions)
+    x = embedded.read("diabetes_data_raw.csv.gz", delimiter=None)
+    raw = Raw(x, embedded.read("diabetes_target.csv.gz"), DIABETES)
+    return _table("diabetes", raw, source, seed, fractions)
 
 
 def breast_cancer(
@@ -79,11 +112,10 @@ def breast_cancer(
     Raises:
       UserError: a split would be too small.
     """
-    from sklearn.datasets import load_breast_cancer
-
     source = "embedded: 569 breast tumours of scikit-learn"
     fractions = (validation_fraction, test_fraction)
-    return _table("breast_cancer", load_breast_cancer, source, seed, fractions)
+    raw = _classified("breast_cancer.csv", BREAST_CANCER, ("malignant", "benign"))
+    return _table("breast_cancer", raw, source, seed, fractions)
 
 
 def wine(seed: int, *, validation_fraction: float = 0.1, test_fraction: float = 0.2) -> Dataset:
@@ -102,15 +134,18 @@ def wine(seed: int, *, validation_fraction: float = 0.1, test_fraction: float = 
     Raises:
       UserError: a split would be too small.
     """
-    from sklearn.datasets import load_wine
-
     source = "embedded: 178 wines of scikit-learn"
-    return _table("wine", load_wine, source, seed, (validation_fraction, test_fraction))
+    raw = _classified("wine_data.csv", WINE, ("class_0", "class_1", "class_2"))
+    return _table("wine", raw, source, seed, (validation_fraction, test_fraction))
 
 
-def _table(
-    name: str, load: Callable[[], Any], source: str, seed: int, fractions: tuple[float, float]
-) -> Dataset:
+def _classified(file: str, columns: tuple[str, ...], classes: tuple[str, ...]) -> Raw:
+    """Reads a table whose last column is the class, and whose first line is a header."""
+    rows = embedded.read(file, skip=1)
+    return Raw(rows[:, :-1], rows[:, -1], columns, classes)
+
+
+def _table(name: str, raw: Raw, source: str, seed: int, fractions: tuple[float, float]) -> Dataset:
     """Splits a data set of scikit-learn into training, validation and test.
 
     Each split is {"x": float32 [N, D], "y": [N]}: the raw columns, and a class (int32) or a number
@@ -119,13 +154,10 @@ def _table(
     Raises:
       UserError: a split would be too small.
     """
-    from sklearn.model_selection import train_test_split
-
-    bunch = load()
-    classes = tuple(str(c) for c in getattr(bunch, "target_names", ()))
+    classes = raw.classes
     table = {
-        "x": np.asarray(bunch.data, np.float32),
-        "y": np.asarray(bunch.target, np.int32 if classes else np.float32),
+        "x": raw.x.astype(np.float32),
+        "y": raw.y.astype(np.int32 if classes else np.float32),
     }
     fingerprint = hashlib.sha256(table["x"].tobytes() + table["y"].tobytes()).hexdigest()
     rows = np.arange(size(table))
@@ -140,8 +172,9 @@ def _table(
     held_out_rows = []
     for count in held_out:
         labels = table["y"][rows] if classes else None
-        rows, part = train_test_split(rows, test_size=count, random_state=seed, stratify=labels)
-        held_out_rows.append(np.sort(part))
+        kept, part = embedded.split(len(rows), count, seed, labels)
+        held_out_rows.append(np.sort(rows[part]))
+        rows = rows[kept]
 
     def select(rows: np.ndarray) -> Split:
         split = {key: array[rows] for key, array in table.items()}
@@ -155,7 +188,7 @@ def _table(
         version="1",
         fingerprint=fingerprint,
         source=f"{source}; split by seed {seed}",
-        columns=tuple(str(c) for c in bunch.feature_names),
+        columns=raw.columns,
         classes=classes,
         num_classes=len(classes),
     )

@@ -5,6 +5,7 @@ continues from one passes `check_settings`.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -166,6 +167,7 @@ def git(*, apart_from: str = "") -> dict[str, Any] | None:
         return None
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     """Returns the version of a package, or None if it is not installed."""
     try:

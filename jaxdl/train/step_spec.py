@@ -122,6 +122,7 @@ def argument_shapes(spec: StepSpec) -> tuple[Operands, Any, Any]:
     return sharding.with_sharding(numbers, replicated), key, sharding.with_sharding(batch, sharded)
 
 
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def abstract_inputs(spec: StepSpec) -> tuple[Operands, State]:
     """Returns the shapes of a program's operands and of the task's state, both replicated.
 

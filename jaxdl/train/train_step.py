@@ -209,9 +209,42 @@ def compile_evaluate(spec: StepSpec) -> Callable[[Operands, State, Batch], Metri
     return jax.jit(task_functions(spec).evaluate, out_shardings=sharding.replicated(spec.mesh))
 
 
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
+def compile_evaluate_many(spec: StepSpec) -> Callable[..., Metrics]:
+    """Jits a loop of evaluations, a function that returns the totals after several batches.
+
+    Its arguments are the operands, the totals before, which are donated, the task's state, arrays
+    with the rows of the batches one after the other, and the numbers of the first batch and of the
+    one after the last.
+    """
+    evaluate, sharded = task_functions(spec).evaluate, sharding.sharded(spec.mesh)
+    batch_size = spec.config.batch_size
+
+    def evaluate_many(
+        numbers: Operands,
+        totals: Metrics,
+        state: State,
+        rows: batches.Split,
+        first: jax.Array,
+        end: jax.Array,
+    ) -> Metrics:
+        def add_batch(number: jax.Array, totals: Metrics) -> Metrics:
+            def part(column: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(column, number * batch_size, batch_size)
+
+            batch = jax.lax.with_sharding_constraint(jax.tree.map(part, rows), sharded)
+            return metrics.add(totals, evaluate(numbers, state, batch))
+
+        return jax.lax.fori_loop(first, end, add_batch, totals)
+
+    replicated = sharding.replicated(spec.mesh)
+    return jax.jit(evaluate_many, donate_argnums=1, out_shardings=replicated)
+
+
 def clear_programs() -> None:
     """Frees the memory of all compiled programs of this process."""
-    for cached in (compile_step, compile_evaluate, task_functions):
+    programs = (compile_step, compile_evaluate, compile_evaluate_many)
+    for cached in (*programs, abstract_inputs, task_functions):
         cached.cache_clear()
     jax.clear_caches()
 

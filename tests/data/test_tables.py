@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_wine,
+)
+from sklearn.model_selection import train_test_split
 
-from jaxdl.data import tables
+from jaxdl.data import embedded, image_sources, tables
 from jaxdl.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -51,3 +58,56 @@ def test_statistics_are_of_the_training_split():
 def test_no_split_may_be_empty(fractions):
     with pytest.raises(UserError, match="--validation_fraction"):
         tables.iris(0, validation_fraction=fractions[0], test_fraction=fractions[1])
+
+
+@pytest.mark.parametrize(
+    ("load", "bunch"),
+    [
+        (tables.iris, load_iris()),
+        (tables.diabetes, load_diabetes(scaled=False)),
+        (tables.breast_cancer, load_breast_cancer()),
+        (tables.wine, load_wine()),
+    ],
+)
+def test_tables_and_splits_are_those_of_scikit_learn(load, bunch):
+    classes = tuple(map(str, getattr(bunch, "target_names", ())))
+    for seed in range(20):
+        data = load(seed)
+        assert data.spec.columns == tuple(map(str, bunch.feature_names))
+        assert data.spec.classes == classes
+        rows = np.arange(len(bunch.target))
+        for name in ("validation", "test"):
+            split = getattr(data, name)
+            labels = bunch.target[rows] if classes else None
+            rows, part = train_test_split(
+                rows, test_size=len(split["y"]), random_state=seed, stratify=labels
+            )
+            part = np.sort(part)
+            np.testing.assert_array_equal(split["x"], bunch.data[part].astype(np.float32))
+            np.testing.assert_array_equal(split["y"], bunch.target[part].astype(np.float32))
+        np.testing.assert_array_equal(data.train["y"], bunch.target[np.sort(rows)])
+
+
+def test_stratified_splits_of_any_sizes_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    for seed in range(200):
+        labels = np.repeat(np.arange(4), random.integers(3, 40, 4))
+        held_out = int(random.integers(4, len(labels) - 4))
+        wanted = train_test_split(
+            np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels
+        )
+        parts = embedded.split(len(labels), held_out, seed, labels)
+        for part, rows in zip(parts, wanted, strict=True):
+            np.testing.assert_array_equal(part, rows)
+
+
+def test_digits_are_those_of_scikit_learn():
+    bunch = load_digits()
+    raw = image_sources.digits()
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    labels = np.concatenate([raw.test["label"], raw.train["label"]])
+    images = np.concatenate([raw.test["image"], raw.train["image"]])
+    np.testing.assert_array_equal(labels, bunch.target[order])
+    np.testing.assert_array_equal(
+        images[..., 0], np.round(bunch.images * 255 / 16).astype(np.uint8)[order]
+    )

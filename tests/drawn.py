@@ -1,0 +1,53 @@
+"""Pictures of runs in tests: drawn once for each form of a log or a matrix, and then copied.
+
+Drawing takes three quarters of the time of a small run whose programs are compiled.
+"""
+
+import numpy as np
+
+from jaxdl import files
+from jaxdl.run import curves, metrics_log, plots
+
+CURVES = curves.curves
+MATRIX = plots.confusion_matrix
+
+
+class Pictures:
+    """The pictures drawn so far; replaces the module `curves` in `jaxdl.train.summary`."""
+
+    def __init__(self):
+        self.drawn = {}
+
+    def curves(self, runs, path):
+        """Draws learning curves, as `jaxdl.run.curves.curves`."""
+        if curves.curves is not CURVES:  # a test has patched it
+            curves.curves(runs, path)
+            return
+        form = tuple(_form(lines) for lines in runs.values())
+        self._draw(form, path, lambda: CURVES(runs, path))
+
+    def confusion_matrix(self, matrix, title, path, classes=()):
+        """Draws a confusion matrix, as `jaxdl.run.plots.confusion_matrix`."""
+        finite = bool(np.isfinite(matrix).all()), bool(np.any(matrix))
+        form = np.shape(matrix), finite, title, tuple(classes)
+        self._draw(form, path, lambda: MATRIX(matrix, title, path, classes))
+
+    def _draw(self, form, path, draw):
+        if form in self.drawn:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(path) as file:
+                file.write(self.drawn[form])
+        else:
+            draw()
+            self.drawn[form] = path.read_bytes()
+
+
+def _form(lines):
+    """Everything that decides what is drawn, but for the values: metrics, points and scales."""
+    names = list(dict.fromkeys(name for line in lines for name in metrics_log.metric_names(line)))
+    form = []
+    for name in names:
+        points = [curves._points(lines, split, name) for split in curves.STYLES]
+        values = [value for some in points for _, value in some]
+        form.append((name, *(min(len(some), 2) for some in points), curves._is_steep(values)))
+    return tuple(form)
