@@ -18,10 +18,10 @@ class Pictures:
     def __init__(self):
         self.drawn = {}
 
-    def curves(self, runs, path):
+    def curves(self, runs, path, groups=None):
         """Draws learning curves, as `jaxdl.run.curves.curves`."""
-        if curves.curves is not CURVES:  # a test has patched it
-            curves.curves(runs, path)
+        if curves.curves is not CURVES or groups:  # a test has patched it, or looks at bands
+            curves.curves(runs, path, groups)
             return
         form = tuple(_form(lines) for lines in runs.values())
         self._draw(form, path, lambda: CURVES(runs, path))
@@ -49,5 +49,5 @@ def _form(lines):
     for name in names:
         points = [curves._points(lines, split, name) for split in curves.STYLES]
         values = [value for some in points for _, value in some]
-        form.append((name, *(min(len(some), 2) for some in points), curves._is_steep(values)))
+        form.append((name, *(min(len(some), 2) for some in points), curves._is_steep(values, name)))
     return tuple(form)

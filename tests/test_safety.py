@@ -46,7 +46,7 @@ def test_nothing_unpickles_or_runs_what_it_reads(path):
             # Checked there; or given by the user, as to `python -m`, or by the driver of a sweep,
             # which got it so; or a name of the table there.
             known = ("run_folder.py", "driver.py", "runs.py", "members.py", "data/__init__.py")
-            known += ("sweep/worker.py",)
+            known += ("sweep/worker.py", "trackers/child.py")
             assert path.as_posix().endswith(known), f"{where}: only there is it known"
 
 

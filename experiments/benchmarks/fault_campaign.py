@@ -12,7 +12,6 @@ outcomes are kept in `faults.jsonl` of the workdir, and the same command goes on
 """
 
 import dataclasses
-import importlib
 import json
 import math
 import random
@@ -26,6 +25,16 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from experiments import (
+    cartpole_ppo,
+    forecast_rnn,
+    iris_mlp,
+    mnist_gan,
+    mnist_lenet,
+    mnist_vae,
+    shakespeare_lm,
+    tabular_mlp,
+)
 from experiments.benchmarks.planted_faults import Here, changed, compared, flip, weights
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag
@@ -33,6 +42,17 @@ from jaxdl.console import say
 from jaxdl.run.checkpoint import Checkpoints
 
 # Faults in each experiment, of a hundred.
+EXPERIMENTS: tuple[Any, ...] = (
+    iris_mlp,
+    tabular_mlp,
+    mnist_lenet,
+    mnist_vae,
+    mnist_gan,
+    shakespeare_lm,
+    forecast_rnn,
+    cartpole_ppo,
+)
+MODULES = {module.__name__.removeprefix("experiments."): module for module in EXPERIMENTS}
 SHARES = {
     "iris_mlp": 26,
     "tabular_mlp": 20,
@@ -138,7 +158,7 @@ class Outcome(NamedTuple):
 
 def train(name: str, folder: Path) -> Subject:
     """Trains a run, and collects the places where faults can be planted."""
-    module = importlib.import_module(f"experiments.{name}")
+    module = MODULES[name]
     values = SUBJECTS[name]
     every = values["num_steps"] // 3
     often = {"log_every": every, "eval_every": every, "checkpoint_every": every}
@@ -208,7 +228,7 @@ def run(config: Config) -> dict[str, Any]:
     folder = Path(config.workdir or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "faults.jsonl"
-    lines = record.read_text().splitlines() if record.exists() else []
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     outcomes = [Outcome(**json.loads(line)) for line in lines]
     every = [name for name, share in SHARES.items() for _ in range(share)]
     names = [every[n * len(every) // config.faults] for n in range(config.faults)]
@@ -222,7 +242,7 @@ def run(config: Config) -> dict[str, Any]:
             subjects = {name: train(name, folder / name)}
         outcome, text = attempt(subjects[name], number, config.seed)
         outcomes.append(outcome)
-        with record.open("a") as file:
+        with record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(outcome._asdict()) + "\n")
         say(f"fault {number}: {outcome}" + ("" if outcome.is_found else f" NOT FOUND: {text}"))
     print(table(outcomes))

@@ -61,7 +61,7 @@ class Engine(NamedTuple):
 
     @property
     def has_bfloat16(self) -> bool:
-        """Whether the processor has products of bfloat16."""
+        """True if the processor has products of bfloat16."""
         return self.isa & WITH_BFLOAT16 == WITH_BFLOAT16
 
 

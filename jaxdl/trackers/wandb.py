@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxdl.trackers.tracker import Histogram, Line, RunInfo, Tracker, time_of, values
 
 # What would print, watch the machine, copy the user's code or make links in the run folder.
@@ -59,7 +61,7 @@ class WandbTracker(Tracker):
         """Logs a histogram."""
         import wandb
 
-        pair = histogram.counts, histogram.edges
+        pair = np.array(histogram.counts), np.array(histogram.edges)
         self._log({"step": step, name: wandb.Histogram(np_histogram=pair)})
 
     def on_end(self, summary: dict[str, Any] | None) -> None:

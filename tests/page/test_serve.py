@@ -148,7 +148,7 @@ def test_a_signal_ends_it(number, status, tmp_path):
     pytest.importorskip("bokeh")
     command = [sys.executable, "-m", "jaxdl", "watch", str(tmp_path)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as one:
         address = one.stdout.readline()
         assert address.startswith("http://127.0.0.1:")
