@@ -72,7 +72,10 @@ function columnsOf(isGroups, shownColumns) {
   const name = { key: "name", label: isGroups ? "group" : "run", value: (row) => row.name, name: true };
   const letters = data.groups.some((group) => group.letters)
     ? [{ key: "letters", label: "letters", value: (row) => row.letters }] : [];
-  return [name, first, ...flagColumns, ...metricColumns, ...(isGroups ? letters : [])];
+  // The result comes first: with many flags, the others are at the right of the screen.
+  const isMain = (column) => column.key === `result ${data.metric}`;
+  const [main, others] = [metricColumns.filter(isMain), metricColumns.filter((column) => !isMain(column))];
+  return [name, first, ...main, ...(isGroups ? letters : []), ...flagColumns, ...others];
 }
 
 function groupText(result) {
