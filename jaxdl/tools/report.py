@@ -1,5 +1,6 @@
 """The `report` command: a table of runs and a picture of their learning curves."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from jaxdl.tools.run_groups import (
     metric_of,
     read_config,
 )
+
+BAND = 3  # seeds from which on a group is drawn as a mean with a band
 
 
 def report(folders: list[Path], picture: Path) -> None:
@@ -58,10 +61,18 @@ def report(folders: list[Path], picture: Path) -> None:
     runs = {str(folder): logger.read_metrics(folder) for folder in folders}
     if any(runs.values()):
         try:
-            curves.curves(runs, picture)
+            curves.curves(runs, picture, _seed_groups(folders, configs))
         except OSError as error:
             raise UserError(f"--output={picture} cannot be written: {error.strerror}") from error
         output.print(printable(f"curves: {picture}"), soft_wrap=True)
+
+
+def _seed_groups(folders: list[Path], configs: list[dict[str, Any]]) -> dict[str, str] | None:
+    """Flags of each run's group, if some group has enough seeds for a band; else None."""
+    flags = different_flags(configs)
+    if max(Counter(flags).values()) < BAND:
+        return None
+    return dict(zip(map(str, folders), flags, strict=True))
 
 
 def check_picture(path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,22 @@ def test_report_shows_what_differs_and_draws(two_runs, tmp_path, capsys):
     assert "0.6250" in second
     assert "0.6250" in first  # of the run still going: its last validation
     assert np.asarray(Image.open(picture)).std() > 5
+
+
+@pytest.mark.parametrize(("rates", "expected"), [((0.1, 0.1, 0.1, 0.2), 2), ((0.1, 0.1, 0.2), 0)])
+def test_three_seeds_are_a_band(rates, expected, tmp_path, monkeypatch):
+    folders = [str(tmp_path / str(n)) for n in range(len(rates))]
+    for seed, (folder, rate) in enumerate(zip(folders, rates, strict=True)):
+        os.mkdir(folder)
+        config = SmallConfig(seed=seed, learning_rate=rate)
+        logger.RunLog(Path(folder), config, DESCRIBED, [{"step": 1, "split": "train"}]).close()
+    drawn = []
+    monkeypatch.setattr(curves, "curves", lambda runs, path, groups: drawn.append(groups))
+    run(["report", *folders, f"--output={tmp_path / 'x.png'}"])
+    (groups,) = drawn
+    assert len(set((groups or {}).values())) == expected
+    if groups:
+        assert groups[folders[0]] == groups[folders[2]] == "learning_rate=0.1"
 
 
 @pytest.mark.parametrize(
