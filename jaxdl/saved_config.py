@@ -8,6 +8,9 @@ from typing import Any
 from jaxdl.config import SINGLE_PROCESS, RunConfig, experiment_name
 from jaxdl.errors import UserError, shortened
 
+# Fields of one start of a run, which the flags that make the run again leave out.
+OF_ONE_START = ("workdir", "resume", "pause_at", "trackers", *SINGLE_PROCESS)
+
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Converts a config to the content of `config.json`: the experiment's name and every field.
@@ -58,7 +61,7 @@ def to_flags(config: RunConfig) -> str:
     lines = [
         f"--{field.name}={flag_text(getattr(config, field.name))}"
         for field in dataclasses.fields(config)
-        if field.name not in ("workdir", "resume", "pause_at", "trackers", *SINGLE_PROCESS)
+        if field.name not in OF_ONE_START
     ]
     return "\n".join(lines) + "\n"
 

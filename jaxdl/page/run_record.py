@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from jaxdl import files, saved_config
-from jaxdl.config import SINGLE_PROCESS
 from jaxdl.data import spec
 from jaxdl.errors import UserError, first_line, printable, shortened
 from jaxdl.lock import check_free
@@ -28,7 +27,6 @@ MOST_FIELDS = 500  # of a config
 NAME, VALUE = 80, 300  # longest name and value, in characters
 LARGEST_NUMBER = 2.0**53  # up to which JavaScript has every whole number
 EXPERIMENT = re.compile(r"experiments(\.[A-Za-z_]\w{0,99}){1,9}", re.ASCII)
-NO_FLAGS = ("experiment", "workdir", "resume", "pause_at", *SINGLE_PROCESS)
 
 Value = TypeVar("Value")
 Kept = dict[tuple[str, Path], tuple[Any, Any]]  # what was read of a file, with its signature
@@ -203,7 +201,7 @@ def command(config: Mapping[str, Any]) -> str:
         return ""
     words = ["python", "-m", experiment]
     for name, value in list(config.items())[:MOST_FIELDS]:
-        if name not in NO_FLAGS:
+        if name not in ("experiment", *saved_config.OF_ONE_START):
             words.append(f"--{name}={saved_config.flag_text(value)}")
     text = " ".join(map(shlex.quote, words))
     return text if text.isprintable() and len(text) <= 20_000 else ""
