@@ -94,6 +94,15 @@ def _bounded_memory():
 
 
 @pytest.fixture(autouse=True)
+def _same_signals():
+    """Restores the handlers of signals: the end of a command ignores some, and children inherit."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
     connect = socket.socket.connect
 
