@@ -44,10 +44,16 @@ def run(arguments: list[str]) -> None:
 
 
 def _check_encodings(options: argparse.Namespace) -> None:
-    """Checks every path among the options by `files.check_encoding`."""
+    """Checks every path among the options by `files.check_encoding`.
+
+    A page is made by Python alone, so the runs that it shows may have any name.
+    """
     from jaxdl import files
 
+    is_page = options.command == "watch" or getattr(options, "page", None) is not None
     for name, value in vars(options).items():
+        if is_page and name == "runs":
+            continue
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) or name in (*REPLACEMENTS, "workdir"):
                 files.check_encoding(path or "", "" if name in ("run", "runs") else name)

@@ -110,7 +110,7 @@ def test_report_writes_a_page(tmp_path, capsys, monkeypatch):
     folder = finished(tmp_path / "a", 0.5)
     path = tmp_path / "page.html"
     run(["report", str(folder), f"--page={path}"])
-    assert capsys.readouterr().out == f"page: {path} (1 runs, 0.1 MB)\n"
+    assert capsys.readouterr().out == f"page: {path} (1 run, 0.1 MB)\n"
     packed = Elements(path.read_text(encoding="utf-8")).scripts[0]
     assert json.loads(zlib.decompress(base64.b64decode(packed))) == payload([folder])
 
