@@ -41,6 +41,8 @@ function format(value) {
   return size < 100 ? String(Number(value.toFixed(4))) : value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
 }
 
+const counted = (count, word) => `${format(count)} ${word}${count === 1 ? "" : "s"}`;
+
 const seedOf = (run) => run.config.seed;
 const baseOf = (name) => name.slice(name.lastIndexOf("/") + 1);
 const sign = () => (view.data.better === "max" ? -1 : 1);
