@@ -287,19 +287,22 @@ def _report(options: argparse.Namespace) -> None:
     if options.page is not None:
         from jaxdl.page import html
 
+        if options.output is not None:
+            raise UserError("--page and --output are two forms of the report: give one of them")
         html.write(options.runs, options.page)
         return
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
 
+    picture = options.output or Path("report.png")
     sweeps = [folder for folder in options.runs if (folder / ledger.NAME).exists()]
     if sweeps and len(options.runs) > 1:
         raise UserError(f"{sweeps[0]} holds a sweep: report it alone, or name runs in its trials/")
     if sweeps:
-        report.check_picture(options.output)
-        table.report(sweeps[0], options.output)
+        report.check_picture(picture)
+        table.report(sweeps[0], picture)
     else:
-        report.report(options.runs, options.output)
+        report.report(options.runs, picture)
 
 
 def _watch(options: argparse.Namespace) -> None:

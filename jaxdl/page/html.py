@@ -18,6 +18,7 @@ from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, printable
 from jaxdl.page import payload
+from jaxdl.run.finished import check_outside_runs
 
 SCRIPTS = ("base", "table", "charts", "curves", "sweep", "detail", "start")
 LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
@@ -67,10 +68,13 @@ def write(folders: list[Path], path: Path) -> None:
       path: HTML file to write.
 
     Raises:
-      UserError: there is no run, Bokeh is not installed, or the file cannot be written.
+      UserError: there is no run, Bokeh is not installed, or the file cannot be written, or would be
+        in a run folder.
     """
     if path.suffix != ".html" or path.is_dir():
-        raise UserError(f"--page={path}: name a file that ends in .html")
+        why = " (it is a folder)" if path.is_dir() else ""
+        raise UserError(f"--page={path}: name a file that ends in .html{why}")
+    check_outside_runs(path, "page")
     library = read_library()
     content = payload.payload(folders)
     text = page(content["name"], payload.to_json(content), library)

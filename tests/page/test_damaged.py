@@ -47,7 +47,7 @@ def test_a_sweep_with_a_damaged_ledger_still_has_its_trials(kind, tmp_path):
 
 def test_a_page_of_nothing_that_can_be_read_is_a_mistake(tmp_path):
     (tmp_path / "sweep.jsonl").write_text("[", encoding="utf-8")
-    with pytest.raises(UserError, match="sweep.jsonl cannot be read"):
+    with pytest.raises(UserError, match=r"sweep\.jsonl cannot be read"):
         payload([tmp_path])
 
 
