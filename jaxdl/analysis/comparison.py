@@ -149,8 +149,8 @@ def marks(groups: Sequence[Values]) -> Marks:
         )
     if len(complete) < count:
         inner = marks([groups[n] for n in complete])
-        shown = dict(zip(complete, inner.letters, strict=True))
-        return Marks([shown.get(n, "") for n in range(count)], False, inner.note)
+        known = dict(zip(complete, inner.letters, strict=True))
+        return Marks([known.get(n, "") for n in range(count)], False, inner.note)
     if count < 2:
         return Marks([""] * count, False, "")
     if count > MOST_ROWS:

@@ -235,7 +235,7 @@ function drawLegend(shown, colors, splits, lines) {
     line.style.background = `var(--c${n})`;
     return element("li", {}, line, isOneMean ? "mean over seeds" : labelOf(key, colors.byGroup));
   });
-  const others = isOneMean ? 0 : new Set(shown.map(colors.keyOf)).size - colors.chosen.length;
+  const others = isOneMean ? 0 : colors.count - colors.chosen.length;
   if (others > 0) {
     const line = element("i");
     line.style.background = "var(--pale)";
