@@ -28,7 +28,8 @@ MOST_FIELDS = 500  # of a config
 NAME, VALUE = 80, 300  # longest name and value, in characters
 LARGEST_NUMBER = 2.0**53  # up to which JavaScript has every whole number
 EXPERIMENT = re.compile(r"experiments(\.[A-Za-z_]\w{0,99}){1,9}", re.ASCII)
-NO_FLAGS = ("experiment", "workdir", "resume", "pause_at", *SINGLE_PROCESS)
+# Flags that a command leaves out; `trackers` of a stranger may name a class to import.
+NO_FLAGS = ("experiment", "workdir", "resume", "pause_at", "trackers", *SINGLE_PROCESS)
 
 Value = TypeVar("Value")
 Kept = dict[tuple[str, Path], tuple[Any, Any]]  # what was read of a file, with its signature

@@ -88,6 +88,11 @@ def test_a_command_quotes_what_a_shell_would_read():
     assert shlex.split(text) == words
 
 
+def test_a_command_names_no_class_to_import():
+    config = {"experiment": "experiments.a", "trackers": "evil.module:Class"}
+    assert run_record.command(config) == "python -m experiments.a"
+
+
 def test_states_of_runs(tmp_path):
     lines = [{"step": 5, "split": "validation", "accuracy": 0.25}]
     finished(tmp_path / "done", 0.5)
