@@ -44,10 +44,16 @@ def run(arguments: list[str]) -> None:
 
 
 def _check_encodings(options: argparse.Namespace) -> None:
-    """Checks every path among the options by `files.check_encoding`."""
+    """Checks every path among the options by `files.check_encoding`.
+
+    A page is made by Python alone, so the runs that it shows may have any name.
+    """
     from jaxdl import files
 
+    is_page = options.command == "watch" or getattr(options, "page", None) is not None
     for name, value in vars(options).items():
+        if is_page and name == "runs":
+            continue
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) or name in (*REPLACEMENTS, "workdir"):
                 files.check_encoding(path or "", "" if name in ("run", "runs") else name)
@@ -281,19 +287,22 @@ def _report(options: argparse.Namespace) -> None:
     if options.page is not None:
         from jaxdl.page import html
 
+        if options.output is not None:
+            raise UserError("--page and --output are two forms of the report: give one of them")
         html.write(options.runs, options.page)
         return
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
 
+    picture = options.output or Path("report.png")
     sweeps = [folder for folder in options.runs if (folder / ledger.NAME).exists()]
     if sweeps and len(options.runs) > 1:
         raise UserError(f"{sweeps[0]} holds a sweep: report it alone, or name runs in its trials/")
     if sweeps:
-        report.check_picture(options.output)
-        table.report(sweeps[0], options.output)
+        report.check_picture(picture)
+        table.report(sweeps[0], picture)
     else:
-        report.report(options.runs, options.output)
+        report.report(options.runs, picture)
 
 
 def _watch(options: argparse.Namespace) -> None:

@@ -138,9 +138,19 @@ def marks(groups: Sequence[Values]) -> Marks:
     """Marks groups of runs in a table.
 
     Args:
-      groups: values of the runs of each group by seed, the best group first.
+      groups: values of the runs of each group by seed, the best group first; a group without
+        values yet is not compared, and keeps the first from being the best of all.
     """
     count = len(groups)
+    complete = [n for n, group in enumerate(groups) if group]
+    if len(complete) == 1 < count:
+        return Marks(
+            [""] * count, False, "one row is complete: there is nothing to compare it with"
+        )
+    if len(complete) < count:
+        inner = marks([groups[n] for n in complete])
+        known = dict(zip(complete, inner.letters, strict=True))
+        return Marks([known.get(n, "") for n in range(count)], False, inner.note)
     if count < 2:
         return Marks([""] * count, False, "")
     if count > MOST_ROWS:

@@ -1,5 +1,6 @@
 """Runs in folders: run folders, the trials of sweeps, and folders that hold either."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,20 +22,24 @@ class Place(NamedTuple):
     Attributes:
       folder: the run folder, which need not exist yet.
       trial: the trial's line in the ledger of its sweep; empty outside a sweep.
+      problem: reason why the folder is not read; empty if there is none.
     """
 
     folder: Path
     trial: dict[str, Any]
+    problem: str = ""
 
 
 def places(folders: list[Path]) -> list[Place]:
     """Finds the runs in folders; links below them are left out.
 
+    A sweep whose ledger cannot be read is a place with a problem, and its trials are searched for.
+
     Args:
       folders: run folders, folders of sweeps, or folders that hold such, at most three levels deep.
 
     Raises:
-      UserError: a folder is none, its ledger cannot be read, or there are too many runs.
+      UserError: a folder is none, or there are too many runs.
     """
     runs: dict[Path, Place] = {}
     searched = iter(range(MOST_FOLDERS))
@@ -50,10 +55,16 @@ def places(folders: list[Path]) -> list[Place]:
 
 def _below(folder: Path, depth: int, searched: Iterator[int]) -> Iterator[Place]:
     """Yields the runs in a folder, at most `depth` levels below it."""
-    if (folder / ledger.NAME).exists():
-        for line in Ledger.read(folder).lines.values():
-            yield Place(Path(line["workdir"]), line)
-    elif (folder / workdir.CONFIG).exists() or (folder / CHECKPOINTS).is_dir():
+    if os.path.lexists(folder / ledger.NAME):
+        try:
+            lines = Ledger.read(folder).lines.values()
+        except UserError as error:
+            yield Place(folder, {}, str(error))
+            if not os.path.islink(folder / ledger.TRIALS):
+                yield from _below(folder / ledger.TRIALS, 1, searched)
+            return
+        yield from map(_trial, lines)
+    elif os.path.exists(folder / workdir.CONFIG) or os.path.isdir(folder / CHECKPOINTS):
         yield Place(folder, {})
     elif depth and next(searched, None) is not None:
         try:
@@ -61,5 +72,13 @@ def _below(folder: Path, depth: int, searched: Iterator[int]) -> Iterator[Place]
         except OSError:  # deleted meanwhile, or not readable
             return
         for child in children:
-            if not child.name.startswith(".") and not child.is_symlink() and child.is_dir():
+            is_folder = os.path.isdir(child) and not os.path.islink(child)
+            if is_folder and not child.name.startswith("."):
                 yield from _below(child, depth - 1, searched)
+
+
+def _trial(line: dict[str, Any]) -> Place:
+    """Place of a trial; a link is not followed."""
+    folder = Path(line["workdir"])
+    link = next((path for path in (folder.parent, folder) if os.path.islink(path)), None)
+    return Place(folder, line, f"{link} is a symbolic link" if link else "")

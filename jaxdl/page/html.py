@@ -15,8 +15,10 @@ from importlib import resources
 from pathlib import Path
 
 from jaxdl import files
+from jaxdl.console import say
 from jaxdl.errors import UserError, printable
 from jaxdl.page import payload
+from jaxdl.run.finished import check_outside_runs
 
 SCRIPTS = ("base", "table", "charts", "curves", "sweep", "detail", "start")
 LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
@@ -66,10 +68,13 @@ def write(folders: list[Path], path: Path) -> None:
       path: HTML file to write.
 
     Raises:
-      UserError: there is no run, Bokeh is not installed, or the file cannot be written.
+      UserError: there is no run, Bokeh is not installed, or the file cannot be written, or would be
+        in a run folder.
     """
     if path.suffix != ".html" or path.is_dir():
-        raise UserError(f"--page={path}: name a file that ends in .html")
+        why = " (it is a folder)" if path.is_dir() else ""
+        raise UserError(f"--page={path}: name a file that ends in .html{why}")
+    check_outside_runs(path, "page")
     library = read_library()
     content = payload.payload(folders)
     text = page(content["name"], payload.to_json(content), library)
@@ -78,7 +83,12 @@ def write(folders: list[Path], path: Path) -> None:
     except OSError as error:
         raise UserError(f"--page={path} cannot be written: {error.strerror}") from error
     size = f"{len(text) / 1e6:.1f} MB"
-    print(printable(f"page: {path} ({len(content['runs']):,} runs, {size})"))
+    runs = content["runs"]
+    print(printable(f"page: {path} ({_counted(len(runs))}, {size})"))
+    noted = [run for run in runs if run["notes"]]
+    if noted:
+        first = f"{noted[0]['name']}: {noted[0]['notes'][0]}"
+        say(f"{_counted(len(noted))} with notes on the page, such as {first}")
 
 
 @cache
@@ -100,6 +110,11 @@ def read_library() -> str:
             f"Bokeh's scripts cannot be read in {folder} ({error.strerror}): "
             "pip install --force-reinstall 'jaxdl[page]'"
         ) from error
+
+
+def _counted(runs: int) -> str:
+    """Number of runs in words."""
+    return f"{runs:,} run{'' if runs == 1 else 's'}"
 
 
 def _static(name: str) -> str:

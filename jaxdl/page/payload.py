@@ -55,16 +55,18 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
       - `quantiles`: 97.5 % quantiles of Student's t by degrees of freedom, from 1 on.
 
     Raises:
-      UserError: a folder holds no run, or cannot be read.
+      UserError: the folders hold no run, or none that can be read.
     """
     found = places(folders)
     if not found:
         raise UserError(f"{folders[0]} has no run: train one first")
     kept = {} if kept is None else kept
     runs = [run_record.read(place, kept) for place in found]
+    if all(run.state == "unreadable" for run in runs):
+        raise UserError(runs[0].notes[0])
     names, root = _names(runs, folders)
     configs = [dict(fields(run.config)) for run in runs]
-    common, differing = _common(configs)
+    common, differing = _common([one for one in configs if one] or configs)
     results = [_results(run.summary) for run in runs]
     metric, better = _main_metric(runs, results)
     for run, one in zip(runs, results, strict=True):

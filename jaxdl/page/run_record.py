@@ -19,7 +19,7 @@ from jaxdl.page.discovery import Place
 from jaxdl.run import environment, logger, metrics_log, workdir
 from jaxdl.run.finished import SUMMARY
 from jaxdl.run.run_folder import CHECKPOINTS, NONFINITE
-from jaxdl.sweep.ledger import KILLED
+from jaxdl.sweep.ledger import KILLED, last_words
 from jaxdl.tools.records import RUNTIME_FIELDS
 
 LARGEST_LOG = 1 << 28  # bytes of a log whose curves are drawn
@@ -66,23 +66,32 @@ def read(place: Place, kept: Kept) -> Run:
       kept: what earlier calls have read, which this call adds to.
     """
     folder = place.folder
+    if place.problem:
+        return Run(place, "unreadable", (place.problem,), place.trial.get("config", {}))
     notes: list[str] = []
     try:
         if not folder.is_dir():
-            return Run(place, _state(place), config=place.trial.get("config", {}))
+            state = _state(place)
+            return Run(place, state, _end(place, state), place.trial.get("config", {}))
         files.check_no_links(folder, workdir.WRITTEN, depth=1)
         config, notice = _config(place, kept)
         notes += [notice] if notice else []
-        summary = kept_content(kept, folder / SUMMARY, _summary) or {}
+        summary, remarks = kept_content(kept, folder / SUMMARY, _summary) or ({}, [])
+        notes += remarks
         about = kept_content(kept, folder / "environment.json", files.read_json) or {}
         data = kept_content(kept, folder / spec.NAME, files.read_json) or {}
         log = folder / "metrics.jsonl"
         is_large = (_signature(log) or (0, 0))[1] > LARGEST_LOG
-        curves = {} if is_large else kept_content(kept, log, _curves) or {}
+        known = None if is_large else kept_content(kept, log, _curves)
+        curves, problem = known or ({}, "" if is_large else "is missing")
     except (UserError, OSError) as error:  # damaged, or deleted meanwhile
         return Run(place, "unreadable", (first_line(error),), place.trial.get("config", {}))
     if is_large:
         notes.append(f"its log has more than {LARGEST_LOG >> 20} MiB: no curves")
+    state = _state(place)
+    if problem and state == "done":  # of another run a kill may have torn the last line
+        notes.append(f"its log, {log.name}, {problem}")
+    notes += _end(place, state)
     digests = {
         "state": summary.get("state_sha256"),
         "summary": summary.get("sha256"),
@@ -90,7 +99,7 @@ def read(place: Place, kept: Kept) -> Run:
     }
     return Run(
         place,
-        _state(place),
+        state,
         tuple(notes),
         config,
         summary or _latest(curves),
@@ -146,14 +155,19 @@ def _signature(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    """Summary of a run, with its digest."""
-    return logger.read_summary(path.parent) | {"sha256": files.read_json(path).get("sha256")}
+def _summary(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Summary of a run, with its digest, and remarks on it."""
+    remarks: list[str] = []
+    values = logger.read_summary(path.parent, remarks.append)
+    if values != metrics_log.finite(values):
+        remarks.append(f"{path.name} has numbers that are not finite, which a run does not write")
+    return values | {"sha256": files.read_json(path).get("sha256")}, remarks
 
 
-def _curves(path: Path) -> dict[str, Points]:
-    """Curves of a run's log."""
-    return curve_points.from_lines(logger.read_metrics(path.parent))
+def _curves(path: Path) -> tuple[dict[str, Points], str]:
+    """Curves of a run's log, and the reason why they are not all."""
+    lines, problem = logger.read_log(path.parent)
+    return curve_points.from_lines(lines), problem
 
 
 def _latest(curves: Mapping[str, Points]) -> dict[str, Any]:
@@ -166,7 +180,7 @@ def _latest(curves: Mapping[str, Points]) -> dict[str, Any]:
 
 def _state(place: Place) -> str:
     """State of a run, from its files, its locks and the ledger of its sweep."""
-    folder, line = place
+    folder, line = place.folder, place.trial
     if (folder / SUMMARY).exists():
         return "done"
     if not _is_free(folder / workdir.LOCK) or (line and not _is_free(Path(line["log"]))):
@@ -178,6 +192,18 @@ def _state(place: Place) -> str:
     if state == "failed" and (type(status) is not int or (status > 0 and status not in KILLED)):
         return "failed"
     return "failed" if (folder / NONFINITE).is_dir() else "killed"
+
+
+def _end(place: Place, state: str) -> tuple[str, ...]:
+    """Remarks on the end of a run that is not done, as far as its files tell it."""
+    if state not in ("failed", "killed"):
+        return ()
+    nonfinite = ("its metrics were not finite",) if (place.folder / NONFINITE).is_dir() else ()
+    if place.trial.get("state") != "failed":
+        return nonfinite
+    status = place.trial.get("status")
+    code = f" with status {status}" if type(status) is int else ""
+    return *nonfinite, f"its process ended{code}: {last_words(place.trial)}"
 
 
 def _is_free(path: Path) -> bool:

@@ -9,6 +9,7 @@ file is looked up by a request.
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import socketserver
 import sys
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from jaxdl.errors import UserError, printable
+from jaxdl.errors import TrainingError, UserError, printable
 from jaxdl.page import html, payload
 from jaxdl.page.run_record import Kept
+from jaxdl.signals import Stopped
 
 HOST = "127.0.0.1"
 FRESH = 1.0  # seconds for which a content is not read again
@@ -123,6 +125,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.OK, text.encode(), "application/json", digest)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answers a request that is not HTTP, or of another method, without the library's page."""
+        status = HTTPStatus(code)
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            status = self._refusal() or HTTPStatus.METHOD_NOT_ALLOWED
+        self._answer(status, b"", "text/plain")
+
     def _refusal(self) -> HTTPStatus | None:
         """Status of a request that is refused; None for one that is answered."""
         port = self.server.server_port
@@ -149,6 +158,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            if status == HTTPStatus.METHOD_NOT_ALLOWED:
+                self.send_header("Allow", "GET")
             if digest:
                 self.send_header("X-Digest", digest)
             self.end_headers()
@@ -169,10 +180,13 @@ def watch(folders: list[Path], port: int) -> None:
 
     Raises:
       UserError: a folder is none, the port cannot be opened, or Bokeh is not installed.
+      TrainingError: the address cannot be printed.
+      Stopped: a signal ended it.
     """
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+    _check_output()
     if port > 65535:
         raise UserError(f"--port={port}: give one from 0 to 65535")
     try:
@@ -182,5 +196,25 @@ def watch(folders: list[Path], port: int) -> None:
             f"--port={port} cannot be opened ({error.strerror}): give another, or 0 for a free one"
         ) from error
     with server:
-        print(f"{server.address}\nCtrl-C ends it", flush=True)
-        server.serve_forever()
+        try:
+            print(f"{server.address}\nCtrl-C ends it", flush=True)
+            server.serve_forever()
+        except Stopped as stop:
+            text = f"stopped by signal {stop.number}: the address answers no more"
+            raise Stopped(stop.number, text) from None
+
+
+def _check_output() -> None:
+    """Checks that standard output goes somewhere: nobody can guess the address.
+
+    Raises:
+      TrainingError: it was closed, or is the null device.
+    """
+    try:
+        status = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):  # not a file of the system, as in a notebook
+        return
+    if os.path.samestat(status, os.stat(os.devnull)):
+        raise TrainingError(
+            "standard output is closed or /dev/null, so nobody would see the address"
+        )

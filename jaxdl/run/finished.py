@@ -1,5 +1,6 @@
 """Finished runs in a folder, such as a sweep's or one with the runs of an experiment."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from jaxdl.run import workdir
 from jaxdl.run.run_folder import CHECKPOINTS
 
 SUMMARY = "summary.json"
+OWN_FILES = (workdir.CONFIG, CHECKPOINTS, "environment.json", "metrics.jsonl", SUMMARY)
 DEPTH = 3  # levels of folders: experiments, their sweeps or runs, trials
 
 
@@ -61,3 +63,18 @@ def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
                 say(f"{child} is a symbolic link: left out")
             elif child.is_dir() and not child.name.startswith("."):
                 yield from run_folders(child, depth - 1)
+
+
+def check_outside_runs(path: Path, flag: str) -> None:
+    """Checks that a file to write is in no run folder, whose files it might replace.
+
+    Args:
+      path: the file; need not exist.
+      flag: name of the flag that it comes from.
+
+    Raises:
+      UserError: it is in a run folder: one with two or more of the files of a run.
+    """
+    for folder in Path(os.path.realpath(path)).parents:
+        if sum(os.path.lexists(folder / name) for name in OWN_FILES) > 1:
+            raise UserError(f"--{flag}={path} is in the run folder {folder}: name a file elsewhere")

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +161,14 @@ class RunLog:
         self._trackers.start(lines)
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
+def read_summary(folder: Path, warn: Callable[[str], None] = say) -> dict[str, Any]:
     """Reads the summary of a finished run.
 
-    A summary without a SHA-256 is reported on stderr: version 0.1.0 wrote none.
+    A summary without a SHA-256 is reported: version 0.1.0 wrote none.
 
     Args:
       folder: the run folder.
+      warn: called with a line about a summary without a SHA-256.
 
     Raises:
       UserError: `summary.json` is missing, or is not what the run wrote.
@@ -175,7 +177,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     values = files.read_json(path)
     sha256 = values.pop("sha256", None)
     if sha256 is None:
-        say(
+        warn(
             f"{path} has no SHA-256 of itself: it is of version 0.1.0, or not what the run wrote "
             f"(its command, with --workdir={folder}, writes it again)"
         )
@@ -217,18 +219,29 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     Args:
       folder: the run folder.
     """
+    lines, problem = read_log(folder)
+    if problem and (folder / "summary.json").exists():
+        path = folder / "metrics.jsonl"
+        say(f"{path} {problem}: its command, with --workdir={folder}, writes it again")
+    return lines
+
+
+def read_log(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Reads the lines of `metrics.jsonl` up to the first invalid one.
+
+    Args:
+      folder: the run folder.
+
+    Returns:
+      The lines, and the reason why they are not all; empty if they are.
+    """
     path = folder / "metrics.jsonl"
-    lines: list[dict[str, Any]] = []
     try:
         content = files.read_bytes(path, files.LARGEST_LOG)
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    else:
-        lines, is_valid = metrics_log.parse(content.decode(errors="replace"))
-        problem = "" if is_valid else f"is not what the run wrote after its line {len(lines)}"
-    if problem and (folder / "summary.json").exists():
-        say(f"{path} {problem}: its command, with --workdir={folder}, writes it again")
-    return lines
+        return [], f"cannot be read ({error.strerror})"
+    lines, is_valid = metrics_log.parse(content.decode(errors="replace"))
+    return lines, "" if is_valid else f"is not what the run wrote after its line {len(lines)}"
 
 
 def _digest(values: dict[str, Any]) -> str:

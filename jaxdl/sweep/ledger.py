@@ -255,16 +255,20 @@ def record_end(ledger: Ledger, name: str, status: int | None, again: bool) -> bo
         words = f"{at}{value}{done['seconds']:.1f} s"
     else:
         code = "" if status is None else f" (status {status})"
-        words = f"failed{code}: {_last_words(line)}; see {line['log']}"
+        words = f"failed{code}: {last_words(line)}; see {line['log']}"
     say(f"{states.count('done')}/{len(states)}  {name}: {words}")
     return False
 
 
-def _last_words(line: Line) -> str:
-    """Returns the last line of a trial's log."""
+def last_words(line: Line) -> str:
+    """Returns the last line of a trial's log, shortened; links are not followed."""
+    path = Path(line["log"])
+    if path.parent.is_symlink():
+        return "its log is in a symbolic link"
     try:
-        content = files.read_bytes(Path(line["log"]), files.LARGEST_LOG)
-        words = content[-2000:].decode(errors="replace").splitlines()
+        with files.open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+            words = file.read(2000).decode(errors="replace").splitlines()
     except OSError:
         return "its log is missing"
     return words[-1][:300] if words else "its log is empty"

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 # Options that replace a run's own data or classifier.
@@ -39,6 +40,17 @@ def add_replacements(command: ArgumentParser) -> None:
     """Adds the options of `REPLACEMENTS`."""
     for name, text in REPLACEMENTS.items():
         command.add_argument(f"--{name}", default=None, help=text)
+
+
+def folder(text: str) -> Path:
+    """Parses the path of a folder; an empty one would be the current folder.
+
+    Raises:
+      ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise ArgumentTypeError("an empty name is no folder: the current one is .")
+    return Path(text)
 
 
 def count(text: str) -> int:

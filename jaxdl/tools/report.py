@@ -8,7 +8,7 @@ from jaxdl.analysis import comparison
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.run import curves, logger, metrics_log
-from jaxdl.run.finished import SUMMARY
+from jaxdl.run.finished import SUMMARY, check_outside_runs
 from jaxdl.tools.run_groups import (
     RUNTIME_FIELDS,
     different_flags,
@@ -79,10 +79,12 @@ def check_picture(path: Path) -> None:
     """Checks the path of a picture before any work is done.
 
     Raises:
-      UserError: it is a folder, or does not end in .png.
+      UserError: it is a folder, does not end in .png, or is in a run folder.
     """
     if path.suffix != ".png" or path.is_dir():
-        raise UserError(f"--output={path}: name a file that ends in .png")
+        why = " (it is a folder)" if path.is_dir() else ""
+        raise UserError(f"--output={path}: name a file that ends in .png{why}")
+    check_outside_runs(path, "output")
 
 
 def _show_groups(configs: dict[Path, dict[str, Any]], finished: dict[Path, dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import math
 from argparse import ArgumentParser
 from pathlib import Path
 
-from jaxdl.tools.command import Command, count
+from jaxdl.tools.command import Command, count, folder
 
 PREPARED = "mnist, fashion_mnist, cifar10, cifar100, imdb_reviews, tiny_shakespeare or multi30k"
 METRIC = (
@@ -168,12 +168,12 @@ def _reproduce(command: ArgumentParser) -> None:
 def _report(command: ArgumentParser) -> None:
     command.add_argument(
         "runs",
-        type=Path,
+        type=folder,
         nargs="+",
         metavar="RUN",
         help="run folders, or the folder of one sweep; with --page also folders that hold such",
     )
-    command.add_argument("--output", type=Path, default=Path("report.png"), help="PNG to write")
+    command.add_argument("--output", type=Path, help="PNG to write (default: report.png)")
     command.add_argument(
         "--page", type=Path, help="HTML page to write instead of the table and the PNG"
     )
@@ -182,7 +182,7 @@ def _report(command: ArgumentParser) -> None:
 def _watch(command: ArgumentParser) -> None:
     command.add_argument(
         "runs",
-        type=Path,
+        type=folder,
         nargs="+",
         metavar="RUNS",
         help="run folders, folders of sweeps, or folders that hold such; runs may begin and end",

@@ -133,6 +133,9 @@ def test_marks_of_a_table():
     assert few[:2] == (["", ""], False)
     assert "--seed=0..17" in few.note
     assert marks([near] * 51).letters == [""] * 51
+    note = "one row is complete: there is nothing to compare it with"
+    assert marks([near, {}, {}]) == (["", "", ""], False, note)  # as of a search by halving
+    assert marks([near, far, {}])[:2] == (["a", "b", ""], False)
 
 
 def test_texts_of_a_group():

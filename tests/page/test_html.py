@@ -95,6 +95,42 @@ def test_a_page_that_cannot_be_one(name, tmp_path):
         run(["report", str(tmp_path), f"--page={tmp_path / name}"])
 
 
+def test_a_page_that_would_be_a_folder(tmp_path):
+    finished(tmp_path / "a", 0.5)
+    (tmp_path / "d.html").mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        run(["report", str(tmp_path), f"--page={tmp_path / 'd.html'}"])
+
+
+@pytest.mark.parametrize("option", ["--page={}/x.html", "--output={}/x.png"])
+@pytest.mark.parametrize("inner", ["", "plots", "plots/samples", "link"])
+def test_nothing_is_written_into_a_run(option, inner, tmp_path):
+    folder = finished(tmp_path / "a", 0.5)
+    (folder / "plots").mkdir()
+    (tmp_path / "other").mkdir()
+    target = folder / inner
+    if inner == "link":
+        target = tmp_path / "link"
+        target.symlink_to(folder / "plots")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"is in the run folder .*{folder.name}: name a file"):
+        run(["report", str(folder), option.format(target)])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_form_of_the_report_at_a_time(tmp_path):
+    finished(tmp_path / "a", 0.5)
+    with pytest.raises(UserError, match="give one of them"):
+        run(["report", str(tmp_path), f"--page={tmp_path}/x.html", f"--output={tmp_path}/x.png"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("command", ["report", "watch"])
+def test_an_empty_name_is_not_the_current_folder(command):
+    with pytest.raises(UserError, match="an empty name is no folder"):
+        run([command, ""])
+
+
 @pytest.mark.parametrize("command", [["report", "{}", "--page={}/x.html"], ["watch", "{}"]])
 def test_without_the_extra_a_line_names_it(command, tmp_path, monkeypatch):
     finished(tmp_path / "a", 0.5)
@@ -110,7 +146,7 @@ def test_report_writes_a_page(tmp_path, capsys, monkeypatch):
     folder = finished(tmp_path / "a", 0.5)
     path = tmp_path / "page.html"
     run(["report", str(folder), f"--page={path}"])
-    assert capsys.readouterr().out == f"page: {path} (1 runs, 0.1 MB)\n"
+    assert capsys.readouterr().out == f"page: {path} (1 run, 0.1 MB)\n"
     packed = Elements(path.read_text(encoding="utf-8")).scripts[0]
     assert json.loads(zlib.decompress(base64.b64decode(packed))) == payload([folder])
 

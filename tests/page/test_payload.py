@@ -88,6 +88,11 @@ def test_a_command_quotes_what_a_shell_would_read():
     assert shlex.split(text) == words
 
 
+def test_a_command_names_no_class_to_import():
+    config = {"experiment": "experiments.a", "trackers": "evil.module:Class"}
+    assert run_record.command(config) == "python -m experiments.a"
+
+
 def test_states_of_runs(tmp_path):
     lines = [{"step": 5, "split": "validation", "accuracy": 0.25}]
     finished(tmp_path / "done", 0.5)
@@ -252,8 +257,8 @@ def test_pictures_of_the_best_runs_fit_the_page(tmp_path, monkeypatch):
 def test_files_that_have_not_changed_are_not_read_again(tmp_path, monkeypatch):
     folders = [finished(tmp_path / name, 0.5, seed=n) for n, name in enumerate("ab")]
     read = []
-    inner = logger.read_metrics
-    monkeypatch.setattr(logger, "read_metrics", lambda folder: read.append(folder) or inner(folder))
+    inner = logger.read_log
+    monkeypatch.setattr(logger, "read_log", lambda folder: read.append(folder) or inner(folder))
     kept = {}
     first = payload([tmp_path], kept)
     assert payload([tmp_path], kept) == first == payload([tmp_path])

@@ -1,5 +1,6 @@
 import http.client
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -94,8 +95,10 @@ def test_requests_that_are_refused(served):
     for hosts in ((), ("evil.example",), (f"evil.example:{port}",), ("127.0.0.1",), (own, own),
                   (f"127.0.0.1:{port + 1}",), (f"127.0.0.1.x.example:{port}",), ("",)):  # fmt: skip
         assert ask(server, f"/content{secret}", hosts)[0] == 403, hosts
-    for method in ("POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
-        assert ask(server, f"/content{secret}", method=method)[0] == 501
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "HEAD", "NONSENSE"):
+        status, headers, body = ask(server, f"/content{secret}", method=method)
+        assert (status, headers["Allow"], body) == (405, "GET", "")
+        assert ask(server, "/content", method=method)[::2] == (403, "")
     assert list(root.iterdir()) == []
 
 
@@ -155,5 +158,21 @@ def test_a_signal_ends_it(number, status, tmp_path):
         one.send_signal(number)
         _, err = one.communicate(timeout=60)
     assert one.returncode == status
-    assert err.count("\n") == 1
+    assert err == f"stopped by signal {int(number)}: the address answers no more\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closing", [">&-", ">/dev/null", ">/dev/full"])
+def test_an_address_that_nobody_would_see_is_an_error(closing, tmp_path):
+    pytest.importorskip("bokeh")
+    command = shlex.join([sys.executable, "-m", "jaxdl", "watch", str(tmp_path)])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {command} {closing}"],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output ")
+    assert done.stderr.count("\n") == 1

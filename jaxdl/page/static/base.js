@@ -41,6 +41,8 @@ function format(value) {
   return size < 100 ? String(Number(value.toFixed(4))) : value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
 }
 
+const counted = (count, word) => `${format(count)} ${word}${count === 1 ? "" : "s"}`;
+
 const seedOf = (run) => run.config.seed;
 const baseOf = (name) => name.slice(name.lastIndexOf("/") + 1);
 const sign = () => (view.data.better === "max" ? -1 : 1);
@@ -104,15 +106,17 @@ const COLORS = 8;
 // more than colours, the best have them and the others are pale.
 function colorNames(shown) {
   const { groups, runs } = view.data;
-  const byGroup = groups.length > 1;
+  const isReadable = (n) => runs[n].state !== "unreadable"; // others have no curves
+  const byGroup = groups.filter((group) => group.runs.some(isReadable)).length > 1;
+  const readable = shown.filter(isReadable);
   const keyOf = (n) => (byGroup ? runs[n].group : n);
-  const keys = [...new Set(shown.map(keyOf))];
+  const keys = [...new Set(readable.map(keyOf))];
   let chosen = keys;
   if (view.marked.size) chosen = [...new Set(shown.filter((n) => view.marked.has(runs[n].name)).map(keyOf))];
-  else if (keys.length > COLORS) chosen = [...new Set(ranked(shown).map(keyOf))];
+  else if (keys.length > COLORS) chosen = [...new Set(ranked(readable).map(keyOf))];
   chosen = chosen.slice(0, COLORS).sort((a, b) => a - b);
   const names = new Map(chosen.map((key, n) => [key, `c${n}`]));
-  return { byGroup, keyOf, chosen, nameOf: (n) => names.get(keyOf(n)) ?? "pale" };
+  return { byGroup, chosen, count: keys.length, nameOf: (n) => names.get(keyOf(n)) ?? "pale" };
 }
 
 function labelOf(key, byGroup) {

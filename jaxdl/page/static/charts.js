@@ -49,10 +49,37 @@ function newFigure({ logX = false, logY = false, height = 260, tools = "box_zoom
   return figure;
 }
 
+// Ticks at 1, 2 and 5 times powers of ten, where Bokeh's own would be too few: on a logarithmic axis
+// whose values span less than two decades. Of less than half a decade round steps are closer.
+function logTicker(layers, name) {
+  let low = Infinity;
+  let high = 0;
+  const see = (value) => {
+    if (!(value > 0)) return;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  };
+  for (const { data } of layers) for (const one of data[name] ?? data[`${name}s`] ?? []) [one].flat().forEach(see);
+  if (!(low <= high) || high >= 100 * low) return [];
+  if (high < 3.2 * low) return ["steps"];
+  const first = Math.floor(Math.log10(low)) - 1;
+  const decades = Array.from({ length: Math.ceil(Math.log10(high)) - first + 2 }, (_, n) => first + n);
+  return decades.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+}
+
+function setTicks(axis, ticks) {
+  if (!ticks.length) return;
+  const isFixed = ticks[0] !== "steps";
+  axis.ticker = isFixed ? new Bokeh.FixedTicker({ ticks, minor_ticks: [] }) : new Bokeh.BasicTicker({ num_minor_ticks: 0 });
+  axis.formatter = new Bokeh.BasicTickFormatter();
+  if (isFixed) axis.major_label_overrides = new Map(ticks.map((tick) => [tick, format(tick)]));
+}
+
 // Draws layers in a place: each has a kind, data by column, and a function that adds its glyph.
 function chart(place, settings, all, finish = () => {}) {
   const layers = all.filter((layer) => Object.values(layer.data)[0].length);
-  const signature = JSON.stringify([settings, layers.map((layer) => layer.kind)]);
+  const ticks = [settings.logX ? logTicker(layers, "x") : [], settings.logY ? logTicker(layers, "y") : []];
+  const signature = JSON.stringify([settings, ticks, layers.map((layer) => layer.kind)]);
   const old = charts.get(place);
   if (old && old.signature === signature) {
     layers.forEach((layer, n) => { old.sources[n].data = layer.data; });
@@ -61,6 +88,8 @@ function chart(place, settings, all, finish = () => {}) {
   const figure = newFigure(settings);
   const sources = layers.map((layer) => new Bokeh.ColumnDataSource({ data: layer.data }));
   layers.forEach((layer, n) => layer.add(figure, sources[n]));
+  setTicks(firstOf(figure.xaxis), ticks[0]);
+  setTicks(firstOf(figure.yaxis), ticks[1]);
   finish(figure);
   const made = { signature, sources };
   charts.set(place, made);

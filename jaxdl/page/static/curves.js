@@ -1,7 +1,7 @@
 "use strict";
 // Learning curves: a panel for each metric, with lines of runs or means over seeds.
 
-const LINE = { train: { width: 1.1, alpha: 0.6 }, validation: { width: 2.2, alpha: 1 }, test: { width: 1.6, alpha: 1 } };
+const LINE = { train: { width: 1.1, alpha: 0.85 }, validation: { width: 2.2, alpha: 1 }, test: { width: 1.6, alpha: 1 } };
 const SPLIT_NAMES = { train: "thin: train", validation: "thick: validation", test: "star: test" };
 const FEW_PANELS = 4;
 const MOST_FAINT = 24; // runs whose curves are drawn behind their smoothed ones
@@ -103,7 +103,7 @@ function runLayers(names, shown, colors) {
         const [[x], [y]] = visible(steps, curve.mean);
         addPoint(points, x, y, fields);
       } else if (view.smoothing) {
-        if (shown.length <= MOST_FAINT) addLine(faint, ...path(curve), { ...fields, width: 1, alpha: 0.2 });
+        if (shown.length <= MOST_FAINT) addLine(faint, ...path(curve), { ...fields, width: 0.4, alpha: 0.8 });
         addLine(lines, steps, smoothed(curve.mean, view.smoothing), fields);
       } else addLine(lines, ...path(curve), fields);
     }
@@ -164,7 +164,7 @@ function seedLayers(names, shown, colors) {
       if (!means) continue;
       const split = splitOf(name);
       const style = LINE[split] ?? LINE.validation;
-      const label = `${labelOf(number, true)}, ${means.count} seeds`;
+      const label = `${labelOf(number, true)}, ${counted(means.count, "seed")}`;
       const fields = { color: color(colorName), width: isPale ? 1 : style.width,
         alpha: isPale ? Math.max(0.15, Math.min(1, 40 / groups.size)) : style.alpha, name: label, split };
       const xs = means.rows.map((row) => row[0]);
@@ -219,7 +219,7 @@ function drawCurves(shown) {
       const layers = (lines === "seeds" ? seedLayers : runLayers)(names, shown, colors);
       const settings = { logX: view.scales.has("x"), logY: view.scales.has("y") };
       panel.lastChild.setAttribute("role", "img");
-      panel.lastChild.setAttribute("aria-label", `${metric} over steps, ${shown.length} runs`);
+      panel.lastChild.setAttribute("aria-label", `${metric} over steps, ${counted(shown.length, "run")}`);
       chart(panel.lastChild, settings, layers, (figure) => {
         firstOf(figure.xaxis).axis_label = "step";
         if (!view.scales.has("x")) firstOf(figure.xaxis).formatter = new Bokeh.NumeralTickFormatter({ format: "0,0" });
@@ -235,11 +235,11 @@ function drawLegend(shown, colors, splits, lines) {
     line.style.background = `var(--c${n})`;
     return element("li", {}, line, isOneMean ? "mean over seeds" : labelOf(key, colors.byGroup));
   });
-  const others = isOneMean ? 0 : new Set(shown.map(colors.keyOf)).size - colors.chosen.length;
+  const others = isOneMean ? 0 : colors.count - colors.chosen.length;
   if (others > 0) {
     const line = element("i");
     line.style.background = "var(--pale)";
-    items.push(element("li", {}, line, `${format(others)} others`));
+    items.push(element("li", {}, line, counted(others, "other")));
   }
   const styles = splits.map((split) => SPLIT_NAMES[split] ?? split);
   items.push(element("li", { className: "muted" }, styles.join(", ")));

@@ -58,7 +58,7 @@ function card(run) {
   const entry = (name, ...value) => list.append(element("dt", {}, name), element("dd", {}, ...value));
   for (const name of data.metrics.slice(0, FEW_COLUMNS)) if (name in run.results) entry(name, format(run.results[name]));
   if (run.data[0]) entry("data", run.data[0]);
-  const commit = run.facts.commit ?? data.facts.commit;
+  const commit = run.state === "unreadable" ? undefined : run.facts.commit ?? data.facts.commit;
   if (commit) entry("commit", element("code", {}, commit));
   for (const [name, value] of Object.entries(run.digests)) entry(`SHA-256 of ${name}`, element("code", {}, value));
   made.append(list);
@@ -99,7 +99,7 @@ function drawDetail() {
     tables.push(...differenceTable("Environment", union("facts"), (name) => a.facts[name], (name) => b.facts[name], same));
     tables.push(...differenceTable("Results", union("results"), (name) => a.results[name], (name) => b.results[name], same));
   } else {
-    const all = { ...data.config, ...a.config };
+    const all = a.state === "unreadable" ? a.config : { ...data.config, ...a.config };
     tables.push(...differenceTable("Config", Object.keys(all), (name) => all[name], () => undefined, () => false));
   }
   byId("differences").replaceChildren(...tables);

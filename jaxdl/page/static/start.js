@@ -15,6 +15,13 @@ function draw() {
   drawDetail();
 }
 
+// Without runs the page is a message alone.
+function showMessage(text) {
+  byId("message").textContent = text;
+  byId("message").hidden = !text;
+  document.body.classList.toggle("empty", Boolean(text));
+}
+
 function show(data) {
   // Names are of strangers: one such as `constructor` must not be found where it is not.
   for (const one of [...data.runs, ...data.groups, data]) {
@@ -73,10 +80,11 @@ async function follow() {
         const data = await answer.json();
         digest = answer.headers.get("X-Digest") ?? "";
         problem = data.problem;
+        showMessage(problem);
         if (!problem) show(data);
       }
       const isRunning = view.data?.runs.some((run) => run.state === "running");
-      byId("live").textContent = problem ? `· live, ${problem}` : isRunning ? "· live" : "· live, no run in progress";
+      byId("live").textContent = problem ? "· live, no run" : isRunning ? "· live" : "· live, no run in progress";
     } catch {
       byId("live").textContent = "· the server does not answer";
     }
@@ -91,7 +99,10 @@ async function start() {
   if (text) {
     show(await unpacked(text));
     document.body.dataset.ready = "1";
-  } else await follow();
+  } else {
+    showMessage("Reading the runs ...");
+    await follow();
+  }
 }
 
 start();

@@ -38,11 +38,12 @@ function drawFlags(shown) {
   const metric = data.metrics.includes(view.flagMetric) ? view.flagMetric : data.metric;
   const numbers = shown.filter((n) => data.runs[n].results[metric] !== undefined);
   const flags = data.flags.filter((name) => new Set(numbers.map((n) => data.runs[n].config[name])).size > 1).slice(0, MOST_FLAGS);
-  byId("flags").hidden = !data.flags.length;
+  byId("flags").hidden = !data.flags.length || !data.metrics.length;
   options(byId("flag-metric"), data.metrics.map((name) => [name, name]), metric);
   const parallel = byId("parallel");
   parallel.hidden = flags.length < 2;
-  byId("flag-note").textContent = flags.length ? "" : "The runs with this metric have the same flags.";
+  byId("flag-note").textContent = flags.length ? ""
+    : numbers.length ? "The runs with this metric have the same flags." : "No run that is shown has this metric.";
   if (flags.length > 1) {
     if (!parallel.firstChild) parallel.append(element("div", { className: "plot" }));
     parallel.firstChild.style.minWidth = `${110 * (flags.length + 1)}px`;
@@ -75,13 +76,13 @@ function drawScatter(place, numbers, flag, metric, colors) {
     data.value.push(format(runs[n].config[flag]));
   }
   place.setAttribute("role", "img");
-  place.setAttribute("aria-label", `${metric} against ${flag}, ${numbers.length} runs`);
+  place.setAttribute("aria-label", `${metric} against ${flag}, ${counted(numbers.length, "run")}`);
   const layers = [pointLayer("points", data, [["", "@name"], ["flag", "@value"], ["metric", "@y{0.[00000]a}"]])];
   const settings = { logX: scale.isLog, ticks: scale.ticks.length <= 12 ? scale.ticks : [] };
   const { ticks, ...rest } = settings;
   const finish = (figure) => {
     const axis = firstOf(figure.xaxis);
-    if (scale.isNumber && (scale.isLog || ticks.length > 6)) return;
+    if (scale.isNumber && (scale.isLog || ticks.length > 6)) return; // of a logarithm: see `chart`
     axis.ticker = new Bokeh.FixedTicker({ ticks: ticks.map(scale.position), minor_ticks: [] });
     axis.major_label_overrides = new Map(ticks.map((value) => [scale.position(value), short(format(value))]));
     if (!scale.isNumber) figure.x_range = new Bokeh.Range1d({ start: -0.5, end: Math.max(ticks.length, 1) - 0.5 });
@@ -188,7 +189,7 @@ function drawLineage(shown) {
   const height = Math.min(700, Math.max(160, 70 + 18 * count));
   place.style.height = `${height}px`;
   place.setAttribute("role", "img");
-  place.setAttribute("aria-label", `lineage of ${numbers.length} trials`);
+  place.setAttribute("aria-label", `lineage of ${counted(numbers.length, "trial")}`);
   const bar = { kind: "bars", data: bars, add: (figure, source) => {
     const made = figure.hbar({ field: "y" }, 0.62, { field: "right" }, { field: "left" }, { source,
       fill_color: { field: "color" }, line_color: color("card"), hover_line_color: color("text") });

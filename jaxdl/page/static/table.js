@@ -11,7 +11,7 @@ function drawHeader() {
   byId("title").textContent = data.name;
   document.title = `${data.name} · jaxdl`;
   const experiment = data.config.experiment ?? "several experiments";
-  const about = [experiment, data.config.dataset, `${format(data.runs.length)} runs`, data.folder];
+  const about = [experiment, data.config.dataset, counted(data.runs.length, "run"), data.folder];
   byId("about").textContent = about.filter((part) => part !== undefined && part !== "").join("  ·  ");
   const counts = new Map();
   for (const run of data.runs) counts.set(run.state, (counts.get(run.state) ?? 0) + 1);
