@@ -13,14 +13,12 @@ from jaxdl import files, saved_config
 from jaxdl.config import SINGLE_PROCESS
 from jaxdl.data import spec
 from jaxdl.errors import UserError, first_line, printable, shortened
-from jaxdl.lock import check_free
 from jaxdl.page import curve_points
 from jaxdl.page.curve_points import Points
 from jaxdl.page.discovery import Place
-from jaxdl.run import environment, logger, metrics_log, workdir
+from jaxdl.run import environment, logger, metrics_log, run_state, workdir
 from jaxdl.run.finished import SUMMARY
-from jaxdl.run.run_folder import CHECKPOINTS, NONFINITE
-from jaxdl.sweep.ledger import KILLED
+from jaxdl.run.run_folder import CHECKPOINTS
 from jaxdl.tools.records import RUNTIME_FIELDS
 
 LARGEST_LOG = 1 << 28  # bytes of a log whose curves are drawn
@@ -71,7 +69,7 @@ def read(place: Place, kept: Kept) -> Run:
     notes: list[str] = []
     try:
         if not folder.is_dir():
-            return Run(place, _state(place), config=place.trial.get("config", {}))
+            return Run(place, run_state.state_of(*place), config=place.trial.get("config", {}))
         files.check_no_links(folder, workdir.WRITTEN, depth=1)
         config, notice = _config(place, kept)
         notes += [notice] if notice else []
@@ -82,7 +80,7 @@ def read(place: Place, kept: Kept) -> Run:
         is_large = (_signature(log) or (0, 0))[1] > LARGEST_LOG
         curves = {} if is_large else kept_content(kept, log, _curves) or {}
     except (UserError, OSError) as error:  # damaged, or deleted meanwhile
-        return Run(place, "unreadable", (first_line(error),), place.trial.get("config", {}))
+        return Run(place, run_state.UNREADABLE, (first_line(error),), place.trial.get("config", {}))
     if is_large:
         notes.append(f"its log has more than {LARGEST_LOG >> 20} MiB: no curves")
     digests = {
@@ -92,7 +90,7 @@ def read(place: Place, kept: Kept) -> Run:
     }
     return Run(
         place,
-        _state(place),
+        run_state.state_of(*place),
         tuple(notes),
         config,
         summary or _latest(curves),
@@ -164,31 +162,6 @@ def _latest(curves: Mapping[str, Points]) -> dict[str, Any]:
         return {}
     values = {name: float(points.values[-1]) for name, points in curves.items()}
     return values | {"step": max(int(points.steps[-1]) for points in curves.values())}
-
-
-def _state(place: Place) -> str:
-    """State of a run, from its files, its locks and the ledger of its sweep."""
-    folder, line = place
-    if (folder / SUMMARY).exists():
-        return "done"
-    if not _is_free(folder / workdir.LOCK) or (line and not _is_free(Path(line["log"]))):
-        return "running"
-    state = line.get("state", "")
-    if state in ("paused", "waiting"):
-        return str(state)
-    status = line.get("status")
-    if state == "failed" and (type(status) is not int or (status > 0 and status not in KILLED)):
-        return "failed"
-    return "failed" if (folder / NONFINITE).is_dir() else "killed"
-
-
-def _is_free(path: Path) -> bool:
-    """Returns True if no process holds the lock of a file."""
-    try:
-        check_free(path)
-    except UserError:
-        return False
-    return True
 
 
 def command(config: Mapping[str, Any]) -> str:
