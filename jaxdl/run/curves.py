@@ -169,7 +169,7 @@ def metric_vs_hyperparameters(
         pairs = [(value, seeds) for value, seeds in pairs if seeds]
         values = sorted({value for value, _ in pairs})
         numbers = _numbers(values)
-        is_wide = bool(numbers) and min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
+        is_wide = bool(numbers and 0 < 10 * min(numbers) <= max(numbers))
         if numbers is None:
             positions = {value: float(n) for n, value in enumerate(values)}
             axes.set_xticks(list(positions.values()), [plain_label(value) for value in values])

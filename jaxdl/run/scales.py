@@ -16,6 +16,11 @@ def is_steep(values: list[float]) -> bool:
     return many_decades or max(values) > STEEP * float(np.median(values))
 
 
+def is_wide(values: list[float]) -> bool:
+    """Returns True for positive values of a range that a steep metric's axis suits as well."""
+    return bool(values) and min(values) > 0 and max(values) > STEEP * min(values)
+
+
 def set_scales(panels: list[tuple[Any, list[float], str]]) -> None:
     """Makes the axes of steep metrics logarithmic, and with them those of as wide a range.
 
@@ -28,8 +33,7 @@ def set_scales(panels: list[tuple[Any, list[float], str]]) -> None:
     others = [values for _, values, name in panels if name != "learning_rate"]
     any_steep = any(map(is_steep, others))
     for axes, values, name in panels:
-        is_wide = bool(values) and min(values) > 0 and max(values) > STEEP * min(values)
-        if any_steep and is_wide and name != "learning_rate":
+        if any_steep and is_wide(values) and name != "learning_rate":
             log_scale(axes, "y")
         else:
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
