@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from jaxdl.export.model import TrainedModel
@@ -29,20 +30,19 @@ def open(run: "str | Path", checkpoint: str = "best", **changes: Any) -> "Traine
     return open_model(run, checkpoint, **changes)
 
 
-def runs(*folders: "str | Path") -> "RunList":
-    """Lists the runs in folders, finished or not; in a notebook with a table and their curves.
+def runs(*folders: "str | Path | Iterable[str | Path]") -> "RunList":
+    """Lists the runs in folders, each once; in a notebook with a table and their curves.
 
     Args:
-      *folders: run folders, and folders that hold runs at most three levels below; default: runs/.
+      *folders: run folders, and folders that hold runs at most three levels below, or lists of
+        such; default: runs/.
 
     Returns:
-      A tuple of `RunRecord`s: folder, config, lines of the log, and summary.
+      A tuple of `RunRecord`s: folder, config, lines of the log, summary, and state.
 
     Raises:
       UserError: there is no run.
     """
-    from pathlib import Path
-
     from jaxdl.run.run_list import read_runs
 
-    return read_runs(Path(folder) for folder in folders or ("runs",))
+    return read_runs(folders or ("runs",))

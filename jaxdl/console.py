@@ -9,14 +9,15 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxdl import notebook
-from jaxdl.errors import printable
+from jaxdl.errors import Paused, printable
+from jaxdl.signals import Stopped
 
 Item = TypeVar("Item")
 WIDTH = 20  # characters of a progress bar
@@ -58,7 +59,7 @@ class Training:
           step: steps that are done.
           speed: steps per second -> entries such as `examples_per_second`.
         """
-        self._total, self._shown, self._speed = total, step, speed
+        self._total, self._shown, self._step, self._speed = total, step, step, speed
         self._last_time = time.monotonic()
         self._bar: Any = None
         if notebook.is_active():
@@ -71,7 +72,7 @@ class Training:
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
-        self._shown = min(self._shown, step)  # a rewind goes back
+        self._shown, self._step = min(self._shown, step), step  # a rewind goes back
         if self._bar:
             with contextlib.suppress(OSError):  # as in `say`, here and below
                 self._bar.update(self._id, completed=step)
@@ -115,11 +116,29 @@ class Training:
             text = longer
         return text
 
-    def close(self) -> None:
-        """Stops the bar and leaves it on the screen."""
+    def close(self, end: str = "") -> None:
+        """Stops the bar and leaves it on the screen.
+
+        Args:
+          end: how the run ended, such as `failed`, shown in place of the metrics; empty for none.
+        """
         if self._bar:
             with contextlib.suppress(OSError):
+                if end:
+                    self._bar.update(self._id, completed=self._step, text=end)
                 self._bar.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Closes the bar; after an exception it shows how the run ended."""
+        if kind is None:
+            self.close()
+        elif issubclass(kind, Paused):
+            self.close("paused")
+        else:
+            self.close("stopped" if issubclass(kind, (Stopped, KeyboardInterrupt)) else "failed")
 
 
 def _speed_texts(speed: dict[str, float]) -> list[str]:

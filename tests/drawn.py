@@ -6,7 +6,7 @@ Drawing takes three quarters of the time of a small run whose programs are compi
 import numpy as np
 
 from jaxdl import files
-from jaxdl.run import curves, metrics_log, plots
+from jaxdl.run import curves, metrics_log, plots, scales
 
 CURVES = curves.curves
 MATRIX = plots.confusion_matrix
@@ -49,5 +49,6 @@ def _form(lines):
     for name in names:
         points = [curves._points(lines, split, name) for split in curves.STYLES]
         values = [value for some in points for _, value in some]
-        form.append((name, *(min(len(some), 2) for some in points), curves._is_steep(values, name)))
+        scale = scales.is_steep(values), scales.is_wide(values)
+        form.append((name, *(min(len(some), 2) for some in points), *scale))
     return tuple(form)

@@ -1,13 +1,18 @@
 """Tables and numbers on terminals of any width."""
 
+import contextlib
 import io
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from jaxdl import console
 from jaxdl.console import Training
+from jaxdl.errors import Paused, TrainingError
+from jaxdl.signals import Stopped
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,30 @@ def test_bar_steps_and_time_are_there_at_any_width(width, monkeypatch):
     assert "loss 15,590" in last or width == 50
     assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in last
     assert len(last) <= width
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (TrainingError("no"), "failed"),
+        (ValueError("no"), "failed"),
+        (Paused("at 50"), "paused"),
+        (Stopped(15, "by a signal"), "stopped"),
+        (None, "loss 0.5"),
+    ],
+)
+def test_a_notebooks_bar_ends_with_the_step_and_how_the_run_ended(error, end, monkeypatch):
+    shown = []
+    handle = SimpleNamespace(update=shown.append)
+    display = SimpleNamespace(HTML=str, display=lambda html, **_: shown.append(html) or handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("jaxdl.notebook.is_active", lambda: True)
+    speed = lambda rate: {"examples_per_second": rate, "flops_per_second": rate}  # noqa: E731
+    with contextlib.suppress(BaseException), Training(100, 0, speed) as bar:
+        bar.show(40, "train", {"loss": 0.5})
+        bar.advance(50)
+        if error:
+            raise error
+    assert "50/100" in shown[-1]
+    assert end in shown[-1]
+    assert ("compiling" in shown[-1], "compiling" in shown[0]) == (False, True)

@@ -81,7 +81,7 @@ def make_folder(path: Path, flag_name: str) -> None:
 
 def measured_from() -> dict[str, Any]:
     """Returns commit, whether files differ from it, date, and `source_digest` (needs no git)."""
-    git = environment.git(apart_from=KEPT) or {"commit": None, "dirty": True}
+    git = environment.git(Path(__file__), apart_from=KEPT) or {"commit": None, "dirty": True}
     return git | {"date": datetime.now(UTC).date().isoformat(), "source": source_digest()}
 
 

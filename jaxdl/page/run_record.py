@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 from jaxdl import files, saved_config
 from jaxdl.data import spec
 from jaxdl.errors import UserError, first_line, printable, shortened
-from jaxdl.lock import check_free
 from jaxdl.page import curve_points
 from jaxdl.page.curve_points import Points
 from jaxdl.page.discovery import Place
-from jaxdl.run import environment, logger, metrics_log, workdir
+from jaxdl.run import environment, logger, metrics_log, run_state, workdir
 from jaxdl.run.finished import SUMMARY
 from jaxdl.run.run_folder import CHECKPOINTS, NONFINITE
-from jaxdl.sweep.ledger import KILLED, last_words
+from jaxdl.sweep.ledger import last_words
 from jaxdl.tools.records import RUNTIME_FIELDS
 
 LARGEST_LOG = 1 << 28  # bytes of a log whose curves are drawn
@@ -71,7 +70,7 @@ def read(place: Place, kept: Kept) -> Run:
     notes: list[str] = []
     try:
         if not folder.is_dir():
-            state = _state(place)
+            state = run_state.state_of(place.folder, place.trial)
             return Run(place, state, _end(place, state), place.trial.get("config", {}))
         files.check_no_links(folder, workdir.WRITTEN, depth=1)
         config, notice = _config(place, kept)
@@ -85,10 +84,10 @@ def read(place: Place, kept: Kept) -> Run:
         known = None if is_large else kept_content(kept, log, _curves)
         curves, problem = known or ({}, "" if is_large else "is missing")
     except (UserError, OSError) as error:  # damaged, or deleted meanwhile
-        return Run(place, "unreadable", (first_line(error),), place.trial.get("config", {}))
+        return Run(place, run_state.UNREADABLE, (first_line(error),), place.trial.get("config", {}))
     if is_large:
         notes.append(f"its log has more than {LARGEST_LOG >> 20} MiB: no curves")
-    state = _state(place)
+    state = run_state.state_of(place.folder, place.trial)
     if problem and state == "done":  # of another run a kill may have torn the last line
         notes.append(f"its log, {log.name}, {problem}")
     notes += _end(place, state)
@@ -178,22 +177,6 @@ def _latest(curves: Mapping[str, Points]) -> dict[str, Any]:
     return values | {"step": max(int(points.steps[-1]) for points in curves.values())}
 
 
-def _state(place: Place) -> str:
-    """State of a run, from its files, its locks and the ledger of its sweep."""
-    folder, line = place.folder, place.trial
-    if (folder / SUMMARY).exists():
-        return "done"
-    if not _is_free(folder / workdir.LOCK) or (line and not _is_free(Path(line["log"]))):
-        return "running"
-    state = line.get("state", "")
-    if state in ("paused", "waiting"):
-        return str(state)
-    status = line.get("status")
-    if state == "failed" and (type(status) is not int or (status > 0 and status not in KILLED)):
-        return "failed"
-    return "failed" if (folder / NONFINITE).is_dir() else "killed"
-
-
 def _end(place: Place, state: str) -> tuple[str, ...]:
     """Remarks on the end of a run that is not done, as far as its files tell it."""
     if state not in ("failed", "killed"):
@@ -204,15 +187,6 @@ def _end(place: Place, state: str) -> tuple[str, ...]:
     status = place.trial.get("status")
     code = f" with status {status}" if type(status) is int else ""
     return *nonfinite, f"its process ended{code}: {last_words(place.trial)}"
-
-
-def _is_free(path: Path) -> bool:
-    """Returns True if no process holds the lock of a file."""
-    try:
-        check_free(path)
-    except UserError:
-        return False
-    return True
 
 
 def command(config: Mapping[str, Any]) -> str:

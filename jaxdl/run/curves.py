@@ -17,12 +17,18 @@ from jaxdl.console import cut
 from jaxdl.errors import printable
 from jaxdl.run.metrics_log import metric_names
 from jaxdl.run.palette import BLUE, COLORS, ORANGE, SPLITS
-from jaxdl.run.plots import Lines, new_figure, no_backend, plain_label, save_figure, word_label
+from jaxdl.run.plots import (
+    Lines,
+    new_figure,
+    no_backend,
+    plain_label,
+    save_figure,
+    word_label,
+)
+from jaxdl.run.scales import log_scale, set_scales
 
 LETTER = 0.075  # width of a letter in a legend or a caption, in inches
 LINE = 0.2  # height of a line of a legend or a caption, in inches
-STEEP = 20  # ratio of maximum to median above which the axis is logarithmic
-DECADES = 1000  # ratio of maximum to minimum above which it is, too
 PANEL = (4.6, 3.3)  # width and height of a panel with its margins, in inches
 LARGEST = 1e100  # largest value drawn: matplotlib fails near the largest float
 STYLES: dict[str, dict[str, Any]] = {  # line styles by split
@@ -82,6 +88,7 @@ def draw(runs: dict[str, Lines], groups: Mapping[str, str] | None = None) -> Any
     below = LINE * len(caption) + 0.1
     legend = LINE * (1 + math.ceil(len(labels) / legend_columns)) + 0.1
     figure = _panels(rows, columns, legend=legend + below)
+    drawn: list[tuple[Any, list[float], str]] = []
     for panel, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, panel + 1)
         values: list[float] = []
@@ -89,15 +96,13 @@ def draw(runs: dict[str, Lines], groups: Mapping[str, str] | None = None) -> Any
             for split, style in STYLES.items():
                 own = _line_color(number) if several else {"color": SPLITS[split]}
                 values += _draw_line(axes, [_points(x, split, name) for x in group], own | style)
-        if _is_steep(values, name):
-            axes.set_yscale("log", subs=(2, 5))  # ticks take most of the time of a picture
-        else:
-            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+        drawn.append((axes, values, name))
         # A fixed position: measuring one is slow.
         axes.set_title(plain_label(name.replace("_", " ")), y=1.0)
         axes.set_xlabel("step")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    set_scales(drawn)
     height = figure.get_figheight()
     figure.text(0.65 / width, 0.08 / height, "\n".join(caption), fontsize="small", color="0.3")
     _legends(figure, labels, legend_columns, below / height)
@@ -164,15 +169,14 @@ def metric_vs_hyperparameters(
         pairs = [(value, seeds) for value, seeds in pairs if seeds]
         values = sorted({value for value, _ in pairs})
         numbers = _numbers(values)
+        is_wide = bool(numbers and 0 < 10 * min(numbers) <= max(numbers))
         if numbers is None:
             positions = {value: float(n) for n, value in enumerate(values)}
             axes.set_xticks(list(positions.values()), [plain_label(value) for value in values])
             axes.set_xlim(-0.5, len(values) - 0.5)
         else:
             positions = dict(zip(values, numbers, strict=True))
-            if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
-                axes.set_xscale("log")
-            elif len(numbers) <= 8:
+            if len(numbers) <= 8 and not is_wide:
                 axes.set_xticks(numbers, values)
         means: dict[float, list[float]] = {}
         for value, seeds in pairs:
@@ -185,6 +189,8 @@ def metric_vs_hyperparameters(
         elif numbers is not None and len(means) > 1:
             line = [(x, np.mean(means[x])) for x in sorted(means)]
             axes.plot(*zip(*line, strict=True), color=ORANGE, linewidth=1.2)
+        if is_wide:
+            log_scale(axes, "x")
     caption = SEEDS if list(panels) == [SEED] else COMBINATIONS
     text = textwrap.wrap(caption, int(4.6 * columns / LETTER))
     figure.supxlabel("\n".join(text), fontsize="small", color="0.3", x=0.02, ha="left")
@@ -195,14 +201,6 @@ def _points(lines: Lines, split: str, name: str) -> list[tuple[int, float]]:
     """Returns the steps and values of a metric on a split that can be drawn."""
     values = [(x["step"], x.get(name)) for x in lines if x["split"] == split]
     return [(step, v) for step, v in values if v is not None and abs(v) < LARGEST]
-
-
-def _is_steep(values: list[float], name: str) -> bool:
-    """Returns True for positive values that a linear axis would flatten."""
-    if not values or min(values) <= 0:
-        return False
-    many_decades = max(values) > DECADES * min(values) and name != "learning_rate"  # it ends near 0
-    return many_decades or max(values) > STEEP * float(np.median(values))
 
 
 def run_names(names: list[str]) -> list[str]:

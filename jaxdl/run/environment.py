@@ -34,17 +34,23 @@ SETTINGS = [*DECISIVE, "jax_default_matmul_precision"]
 INSTRUCTIONS = "avx512f avx2 avx sse4_2 asimd".split()  # noqa: SIM905, widest first
 # Operations that oneDNN may compute on a CPU, and their primitives. Entries of these names say it.
 NATIVE = {"convolutions": convolution.forward.name, "LSTM layers": recurrence.lstm.name}
+# Variables by which git takes another repository than that of a folder.
+REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 SOURCE = "experiment"  # entry of the versions: SHA-256 of the experiment's file
 
 
-def describe() -> dict[str, Any]:
-    """Returns versions, git commit, devices and settings, the content of `environment.json`."""
+def describe(config: RunConfig | None = None) -> dict[str, Any]:
+    """Returns versions, git commit, devices and settings, the content of `environment.json`.
+
+    Args:
+      config: config of an experiment, whose code has the commit; None: jaxdl's own code has it.
+    """
     return {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": git(),
+        **commits(config_file(type(config)) if config else Path(__file__)),
         "devices": [device.device_kind for device in jax.devices()],
         "backend": jax.default_backend(),
         "processes": jax.process_count(),
@@ -75,16 +81,16 @@ def facts(described: Mapping[str, Any]) -> dict[str, str]:
       described: content of an `environment.json`, which may be a stranger's or of an older version.
         Entries that it lacks are left out.
     """
-    parts = {name: described.get(name) for name in ("packages", "jax", "git")}
-    packages, settings, state = (p if isinstance(p, dict) else {} for p in parts.values())
+    parts = {name: described.get(name) for name in ("packages", "jax", "git", "jaxdl_git")}
+    packages, settings, state, own = (p if isinstance(p, dict) else {} for p in parts.values())
     names = ("python", "platform", "isa", "xla_flags", *NATIVE)
     values = {name: described.get(name) for name in names}
     values |= {name: packages.get(name) for name in NUMERIC}
     values |= {name: settings.get(name) for name in SETTINGS}
-    dirty = " with changed files" if state.get("dirty") else ""
-    if state.get("commit"):
-        values["commit"] = f"{state['commit']}{dirty}"
-    elif "git" in described and described["git"] is None:
+    for name, one in (("commit", state), ("jaxdl commit", own)):
+        if one.get("commit"):
+            values[name] = f"{one['commit']}{' with changed files' if one.get('dirty') else ''}"
+    if "git" in described and described["git"] is None:
         values["commit"] = "no commit"
     with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError):
         values["hardware"] = hardware(dict(described))
@@ -109,9 +115,9 @@ def versions(devices: int, native: Sequence[str] = ()) -> dict[str, str]:
 
 def source_digest(config: RunConfig) -> str:
     """SHA-256 of the file that a config's class is defined in; empty if there is none."""
-    path = getattr(sys.modules.get(type(config).__module__), "__file__", None)
+    path = config_file(type(config))
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
     except OSError:
         return ""
 
@@ -137,31 +143,58 @@ def check_settings(then: dict[str, str], where: str) -> None:
             )
 
 
-def git(*, apart_from: str = "") -> dict[str, Any] | None:
-    """Returns the git commit of the current directory, and whether files differ from it.
+def config_file(cls: type[RunConfig]) -> Path | None:
+    """Returns the file that a config's class is defined in, or None if there is none."""
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return Path(path) if path else None
+
+
+def commits(file: Path | None) -> dict[str, Any]:
+    """Returns `git`, the commit of an experiment's file, and `jaxdl_git` if jaxdl has another.
 
     Args:
-      apart_from: relative path whose files are ignored; empty for none.
+      file: the experiment's file; None if it has none.
+    """
+    here, own = git(file) if file else None, git(Path(__file__))
+    return {"git": here} | ({"jaxdl_git": own} if own and own != here else {})
+
+
+def git(file: Path, *, apart_from: str = "") -> dict[str, Any] | None:
+    """Returns the commit of the git repository of a file, and whether files differ from it.
+
+    The current folder does not matter. A file that its repository ignores, such as one of a package
+    in a virtual environment, has no commit.
+
+    Args:
+      file: the file.
+      apart_from: path in the repository whose files are ignored; empty for none.
 
     Returns:
       `commit` and `dirty`, or None outside a repository or without git.
     """
+    file = file.resolve()
 
-    def run_git(*arguments: str) -> str:
+    def run_git(*arguments: str, statuses: tuple[int, ...] = (0,)) -> str:
         result = subprocess.run(
             # A lock of the index would stay in the repository if the run were killed now.
-            ["git", "--no-optional-locks", *arguments],
+            ["git", "--no-optional-locks", "-C", str(file.parent), *arguments],
             capture_output=True,
             encoding="utf-8",
             errors="replace",  # file names may be in any encoding
-            check=True,
+            check=False,
+            # A hook's variables name another repository.
+            env={name: v for name, v in os.environ.items() if name not in REPOSITORY},
             timeout=5,
         )
+        if result.returncode not in statuses:
+            raise subprocess.CalledProcessError(result.returncode, "git")
         return result.stdout.strip()
 
     try:
-        paths = [".", f":(exclude){apart_from}"] if apart_from else []
-        changed = run_git("status", "--porcelain", "--", *paths)
+        if run_git("check-ignore", "--", file.name, statuses=(0, 1)):
+            return None
+        paths = [":/", f":(top,exclude){apart_from}"] if apart_from else []
+        changed = run_git("status", "--porcelain", "--untracked-files=normal", "--", *paths)
         return {"commit": run_git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None

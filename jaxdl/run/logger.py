@@ -66,7 +66,7 @@ class RunLog:
             files.write_text(folder / spec.TOKENIZER, data.tokenizer_json())
         fields = ("name", "version", "fingerprint", "source", "classes")
         dataset = {name: getattr(data, name) for name in fields}
-        about = environment.describe() | {"dataset": dataset} | (more or {})
+        about = environment.describe(config) | {"dataset": dataset} | (more or {})
         self._seat, self._about = config.seat, about
         self._write_environment()
         if seconds is None:

@@ -1,18 +1,19 @@
 """Picture of a search: the curves of all that was tried, where each stopped, and the winner."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from jaxdl.run.curves import LARGEST, PANEL, STEEP
+from jaxdl.run.curves import LARGEST, LETTER, PANEL
 from jaxdl.run.palette import BLUE, ORANGE
 from jaxdl.run.plots import new_figure, plain_label, save_figure
+from jaxdl.run.scales import is_steep, log_scale
 
 PALE, STRONG, RUNG = "0.72", BLUE, ORANGE
 MOST_PANELS = 6  # of flags that copies changed
+LETTERS = int(1.6 * PANEL[0] / LETTER)  # of a line of the caption
 WIDE = 20  # ratio of the last to the first step above which the axis is logarithmic
 
 
@@ -35,11 +36,16 @@ class Tried(NamedTuple):
 
 
 def search_curves(
-    trials: Sequence[Tried], winners: Sequence[int], rungs: Sequence[int], metric: str, path: Path
+    trials: Sequence[Tried],
+    winners: Sequence[int],
+    rungs: Sequence[int],
+    metric: str,
+    largest: bool,
+    path: Path,
 ) -> None:
     """Draws the selection metric of all trials over steps, and below it the flags of copies.
 
-    Trials that stopped are pale, with a dot at their last evaluation. The winner is strong, with
+    All trials are pale, with a dot at their last evaluation. The winner is strong, with
     the trials that it descends from. Dotted lines mark the steps at which trials paused.
 
     Args:
@@ -47,6 +53,7 @@ def search_curves(
       winners: numbers of the winner's trials, one for each seed; empty if there is none yet.
       rungs: steps at which trials paused.
       metric: name of the metric.
+      largest: whether its greatest value is the best.
       path: path of the PNG.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.flags))[:MOST_PANELS]
@@ -66,11 +73,25 @@ def search_curves(
         for rung in rungs:
             axes.axvline(rung, color=RUNG, linestyle=":", linewidth=0.9, alpha=0.7, zorder=0)
         if not names and min(steps) > 0 and max(steps) > WIDE * min(steps):
-            axes.set_xscale("log")
+            log_scale(axes, "x")
         axes.grid(alpha=0.2)
     panels[-1].set_xlabel("step")
     _legend(panels[0], len(trials), bool(line), bool(rungs))
+    text = textwrap.wrap(_caption(metric, largest, bool(line), bool(names)), LETTERS)
+    figure.supxlabel("\n".join(text), fontsize="small", color="0.3", x=0.02, ha="left")
     save_figure(figure, path)
+
+
+def _caption(metric: str, largest: bool, has_winner: bool, has_flags: bool) -> str:
+    """Returns the caption: which lines there are, and which direction of the metric is better."""
+    better = "higher" if largest else "lower"
+    text = f"Lines: {plain_label(metric.replace('_', ' '))} of a trial; {better} is better. "
+    text += "Gray: all trials, each up to its last evaluation, the dot."
+    if has_winner:
+        text += " Blue: the winner, the setting with the best value (its mean over seeds) among "
+        text += "the finished trials"
+        text += ", with the trials that it was copied from." if has_flags else "."
+    return text + " Panels below: hyperparameters that copies change." * has_flags
 
 
 def _lineage(trials: Sequence[Tried], winners: Sequence[int]) -> set[int]:
@@ -102,8 +123,8 @@ def _draw_metric(axes: Any, trials: Sequence[Tried], line: set[int]) -> None:
                 style = {"color": color, "zorder": 2 + width}
                 axes.plot(*zip(*shown, strict=True), linewidth=width, **style)
                 axes.plot(*shown[-1], marker="o", markersize=3.5 * width**0.5, **style)
-    if values and min(values) > 0 and max(values) > STEEP * float(np.median(values)):
-        axes.set_yscale("log")
+    if is_steep(values):
+        log_scale(axes, "y")
 
 
 def _draw_flag(axes: Any, trials: Sequence[Tried], line: set[int], name: str) -> None:
@@ -124,7 +145,7 @@ def _draw_flag(axes: Any, trials: Sequence[Tried], line: set[int], name: str) ->
             steps[-1] = min([trial.end, *ends])
             axes.plot(steps, heights, color=STRONG, linewidth=2.2, zorder=3)
     if values and min(values) > 0 and max(values) >= 10 * min(values):
-        axes.set_yscale("log")
+        log_scale(axes, "y")
     axes.set_ylabel(plain_label(name.replace("_", " ")))
 
 

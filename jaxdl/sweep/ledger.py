@@ -22,11 +22,11 @@ from jaxdl.console import say
 from jaxdl.errors import UserError, first_line
 from jaxdl.lock import locked
 from jaxdl.run.metrics_log import LAST_STEP
+from jaxdl.run.run_state import KILLED, LEDGER, LOGS, TRIALS
 from jaxdl.sweep import outcome
 from jaxdl.sweep.grid import Trial
 
-NAME = "sweep.jsonl"
-TRIALS, LOGS, PICTURE = "trials", "logs", "report.png"
+NAME, PICTURE = LEDGER, "report.png"
 FIELDS = {
     "trial": str,
     "state": str,
@@ -45,8 +45,6 @@ SEARCHED = {
 }
 LONGEST = 200  # bytes of a trial's name, which is also the name of a folder and of a log file
 REMEDY = "repair or delete it, and the same command adds its trials again"
-# Exit statuses of a shell after SIGHUP, SIGINT, SIGKILL and SIGTERM.
-KILLED = (129, 130, 137, 143)
 Line = dict[str, Any]
 
 

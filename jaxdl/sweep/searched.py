@@ -41,7 +41,8 @@ def draw(lines: list[Line], metric: str, largest: bool, picture: Path) -> str:
         for line, one in zip(lines, curves, strict=True)
     ]
     rungs = {line["pause_at"] for line in lines if line["state"] == "paused"}
-    search_curves(trials, _winners(lines, largest), sorted(rungs), metric, picture)
+    winners = _winners(lines, largest)
+    search_curves(trials, winners, sorted(rungs), metric, largest, picture)
     return _steps(lines, trials, curves)
 
 

@@ -7,7 +7,7 @@ on after an interruption.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +99,7 @@ def reproduce(argument: str, flags: Sequence[str], options: Options) -> None:
         workdir=str(folder / SWEEP),
     )
     driver.sweep(experiment, _seed_flags(chosen, options.seeds), chosen.flags, sweep)
-    repeated = _read_trials(folder / SWEEP, experiment, trials)
+    repeated = _read_trials(folder / SWEEP, chosen.module, experiment, trials)
     result = reproduced.compare(entries, repeated, metric, options.margin)
     source = {
         "experiment": experiment,
@@ -200,17 +200,23 @@ def _check_data(experiment: Any, trials: Trials, entries: dict[int, Entry]) -> N
         )
 
 
-def _read_trials(folder: Path, experiment: str, trials: Trials) -> dict[int, Entry]:
+def _read_trials(folder: Path, module: Any, experiment: str, trials: Trials) -> dict[int, Entry]:
     """Reads the runs of a reproduction by their seeds; names those of another commit than here."""
     book = Ledger.read(folder)
     folders = [Path(book.lines[name]["workdir"]) for name in book.add(experiment, trials)]
     repeated = {run.seed: run for run in map(records.read_run, folders)}
-    here = environment.facts({"git": environment.git()})["commit"]
-    older = {n: run for n, run in repeated.items() if run.facts.get("commit", here) != here}
+    here = _commit(environment.facts(environment.commits(environment.config_file(module.Config))))
+    older = {n: c for n, run in repeated.items() if (c := _commit(run.facts)) not in ("", here)}
     if older:
-        commits = ", ".join(sorted({run.facts["commit"] for run in older.values()}))
+        commits = ", ".join(sorted(set(older.values())))
         say(
             f"seeds {shortened(', '.join(map(str, older)))} were trained by commit {commits}, and "
             f"here is {here}: give another --workdir to train them again"
         )
     return repeated
+
+
+def _commit(facts: Mapping[str, str]) -> str:
+    """Commit of an experiment, and that of jaxdl if it is another; empty if unknown."""
+    own = facts.get("jaxdl commit")
+    return facts.get("commit", "") + (f" (jaxdl: {own})" if own else "")

@@ -100,8 +100,7 @@ def begin_run(
     per_step, device = program.flops.total(), mesh.devices.flat[0]
     examples_per_step = config.batch_size * data.spec.per_row
     speed = functools.partial(flops.speed, examples_per_step, per_step, device, mesh.size)
-    bar = Training(total, progress.step, speed)
-    resources.callback(bar.close)
+    bar = resources.enter_context(Training(total, progress.step, speed))
     profiler = Profiler(config.profiled_steps(), claim.folder)
     resources.callback(profiler.end)
     operands = device_operands(config, data.spec, mesh)

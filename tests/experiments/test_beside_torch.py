@@ -45,7 +45,7 @@ def fakes(tmp_path, monkeypatch):
         return fake_side.command(side, tmp_path / "log", seconds, **said[side])
 
     monkeypatch.setattr(beside_torch, "command", command)
-    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": False})
+    monkeypatch.setattr(environment, "git", lambda *_, **__: {"commit": "c0ffee", "dirty": False})
     return said
 
 
@@ -109,7 +109,7 @@ def test_an_interpreter_without_pytorch():
 
 
 def test_what_cannot_be_compared_or_published(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "git", lambda **_: {"commit": "c0ffee", "dirty": True})
+    monkeypatch.setattr(environment, "git", lambda *_, **__: {"commit": "c0ffee", "dirty": True})
     config = measured(tmp_path, "--only=resnet18-64-float32")
     beside_torch.run(config)
     with pytest.raises(UserError, match="resnet18-64-float32-step-torch was measured with files"):

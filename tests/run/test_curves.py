@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from jaxdl.run import curves
+from jaxdl.run import curves, scales
 
 
 def run(scale, steps=(1, 2, 3, 4), **others):
@@ -59,6 +59,38 @@ def test_an_axis_is_logarithmic_where_a_linear_one_is_flat(values, name, scale):
     lines = [{"step": n, "split": "train", name: float(v)} for n, v in enumerate(values)]
     (axes,) = curves.draw({"": lines}).axes
     assert axes.get_yscale() == scale
+
+
+def test_metrics_of_the_same_range_have_the_same_scale():
+    losses, norms = (0.0024, 0.0045, 0.0045, 0.087), (0.0024, 0.0024, 0.0024, 0.087)
+    lines = [
+        {"step": n, "split": "train", "loss": loss, "gradient_norm": norm, "learning_rate": norm}
+        for n, (loss, norm) in enumerate(zip(losses, norms, strict=True))
+    ]
+    assert not scales.is_steep([*losses])
+    assert scales.is_steep([*norms])
+    axes = curves.draw({"": lines}).axes
+    assert [one.get_yscale() for one in axes] == ["log", "log", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.0024, 0.0024, 0.0024, 0.087), ["0.005", "0.01", "0.02", "0.05", "0.1"]),
+        ((1.5, 1.5, 1.5, 35.0), ["2", "5", "10", "20"]),
+        ((1e-6, 1e-4, 1e-2, 1e-2), []),
+    ],
+)
+def test_less_than_two_decades_have_labels_at_1_2_and_5(values, labels):
+    lines = [{"step": n, "split": "train", "loss": v} for n, v in enumerate(values)]
+    figure = curves.draw({"": lines})
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    ticks = axes.yaxis.get_major_ticks() + axes.yaxis.get_minor_ticks()
+    shown = sorted((t.get_loc(), t.label1.get_text()) for t in ticks if low <= t.get_loc() <= high)
+    plain = [text for _, text in shown if text and "$" not in text]
+    assert plain == labels
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])

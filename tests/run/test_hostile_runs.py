@@ -306,7 +306,7 @@ def test_run_folders(kind, trained, tmp_path, capsys, watched, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(f"{publish.PART.begin}\n{publish.PART.end}\n", encoding="utf-8")
     before = contents(outside)
-    monkeypatch.setattr("jaxdl.run.environment.git", lambda **_: None)  # which starts git
+    monkeypatch.setattr("jaxdl.run.environment.git", lambda *_, **__: None)  # which starts git
     monkeypatch.setattr("jaxdl.data.download.fetch", fetched)
     calls = {
         "report": lambda: command(["report", str(run), f"--output={tmp_path / 'x.png'}"]),

@@ -65,13 +65,12 @@ def test_runs_are_a_table_and_curves(folders):
     assert [one.summary is not None for one in runs] == [True, False, False]
     page = runs._repr_html_()
     seen = Tags(page)
-    assert {"seed", "learning_rate", "test/accuracy", "run-2", "0.625", "not finished"} <= set(
-        seen.texts
-    )
+    assert {"seed", "learning_rate", "test/accuracy", "run-2", "0.625"} <= set(seen.texts)
+    assert {"done", "killed"} <= set(seen.texts)
     assert "width" not in seen.texts  # in which they do not differ
     assert picture(page).size[0] > 400
     assert "learning curves" in page
-    assert "finished" in Tags(runs[0]._repr_html_()).texts
+    assert "done" in Tags(runs[0]._repr_html_()).texts
 
 
 def test_runs_of_other_seeds_are_one_curve(folders, monkeypatch):
@@ -104,6 +103,85 @@ def test_everything_of_a_stranger_is_escaped(folders):
         assert seen.tags <= {"table", "thead", "tbody", "tr", "th", "td", "div", "img"}
         assert all(source.startswith("data:image/png;base64,") for source in seen.sources)
         assert "<script" not in page
+
+
+def damage_config(folder):
+    (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
+
+
+def damage_config_by_bytes(folder):
+    (folder / "config.json").write_bytes(bytes(range(256)))
+
+
+def damage_summary(folder):
+    (folder / "summary.json").write_text("{", encoding="utf-8")
+
+
+def link_log(folder):
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_config, damage_config_by_bytes, damage_summary, link_log]
+)
+def test_a_damaged_run_is_unreadable_and_the_others_are_shown(damage, folders):
+    damage(folders / "run-1")
+    runs = jaxdl.runs(folders)
+    assert [one.state for one in runs] == ["done", "unreadable", "killed"]
+    assert "run-1" in runs[1].problem
+    seen = Tags(runs._repr_html_())
+    assert {"run-0", "run-1", "run-2", "unreadable", "learning_rate"} <= set(seen.texts)
+    assert "width" not in seen.texts  # which the damaged run lacks
+    assert any(text.startswith("run-1 is unreadable: ") for text in seen.texts)
+    assert "unreadable" in Tags(runs[1]._repr_html_()).texts
+
+
+def test_states_are_those_of_the_page(folders, tmp_path):
+    from jaxdl.lock import Lock
+    from jaxdl.page import discovery, run_record
+
+    (folders / "run-1/nonfinite").mkdir()
+    sweep = tmp_path / "sweep"
+    config = Config(seed=3)
+    lines = [
+        {"trial": "a", "state": "paused", "pause_at": 5},
+        {"trial": "b", "state": "failed", "status": 1},
+        {"trial": "c", "state": "failed", "status": -9},
+        {"trial": "d", "state": "failed", "status": "1"},
+    ]
+    shared = {"experiment": "tests.small", "flags": [], "config": {}}
+    for line in lines:
+        (sweep / "trials" / line["trial"]).mkdir(parents=True)
+        logger.RunLog(sweep / "trials" / line["trial"], config, DESCRIBED, []).close()
+    text = "".join(json.dumps(shared | line) + "\n" for line in lines)
+    (sweep / "sweep.jsonl").write_text(text, encoding="utf-8")
+    with Lock(folders / "run-2/.lock"):
+        states = [one.state for one in jaxdl.runs(folders)]
+        page = [run_record.read(place, {}).state for place in discovery.places([folders])]
+    assert states == ["done", "failed", "running", "paused", "failed", "killed", "failed"]
+    assert states == page
+    (sweep / "sweep.jsonl").write_text('[]\n{"trial": []}\n', encoding="utf-8")
+    assert {one.state for one in jaxdl.runs(sweep)} == {"killed"}
+
+
+def test_paths_may_be_lists_and_each_run_is_there_once(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    names = [one.folder.name for one in jaxdl.runs(".", folders, folders / "run-1")]
+    assert names == ["run-0", "run-1", "run-2"]
+    assert [one.folder for one in jaxdl.runs(["run-2", folders / "run-0"])] == [
+        folders.joinpath("run-2").relative_to(folders),
+        folders / "run-0",
+    ]
+    for given in 5, [5], b"runs", {"runs": 1}, None:
+        with pytest.raises(UserError, match="is not a path"):
+            jaxdl.runs(given)
+
+
+def test_a_slice_shows_itself_as_a_table(folders):
+    runs = jaxdl.runs(folders)
+    assert {"run-0", "run-1"} <= set(Tags(runs[:2]._repr_html_()).texts)
+    assert runs[:0]._repr_html_()
 
 
 def test_folders_without_runs_are_one_line(tmp_path):
@@ -139,7 +217,7 @@ def test_a_trained_model_shows_its_run_and_layers(tmp_path):
         run, experiment.build(config, experiment.load(config).spec), None, None, 12
     )
     page = opened._repr_html_()
-    assert {"Dense_0", "finished", "tests.small"} <= set(Tags(page).texts)
+    assert {"Dense_0", "done", "tests.small"} <= set(Tags(page).texts)
     picture(page)
 
 

@@ -49,6 +49,31 @@ def test_values_that_cannot_be_drawn_are_left_out(tmp_path):
         tried(parent=0, born=20, rate=math.nan),
         tried(parent=0, born=20, rate=1e300),
     ]
-    search_curves.search_curves(trials, [0], [20], "validation/loss", tmp_path / "it.png")
+    search_curves.search_curves(trials, [0], [20], "validation/loss", False, tmp_path / "it.png")
     with Image.open(tmp_path / "it.png") as picture:
         assert picture.height > 0.6 * picture.width  # two panels
+
+
+@pytest.mark.parametrize(("largest", "word"), [(True, "higher"), (False, "lower")])
+def test_the_caption_names_the_better_direction_the_winner_and_the_gray(largest, word):
+    text = search_curves._caption("validation/top_5", largest, has_winner=True, has_flags=False)
+    assert text.startswith(f"Lines: validation/top 5 of a trial; {word} is better.")
+    assert "Gray: all trials" in text
+    assert "Blue: the winner" in text
+    assert "copied" not in text
+    assert "Blue" not in search_curves._caption("loss", largest, False, True)
+
+
+def test_the_caption_is_within_the_picture(tmp_path, monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figures = []
+    monkeypatch.setattr(search_curves, "save_figure", lambda figure, _: figures.append(figure))
+    for parent in (None, 0):
+        trials = [tried(), tried(parent=parent, born=10)]
+        search_curves.search_curves(trials, [1], [10], "validation/" + "x" * 60, True, tmp_path)
+    for figure in figures:
+        FigureCanvasAgg(figure).draw()
+        box = figure._supxlabel.get_window_extent()
+        assert box.x1 <= figure.bbox.width
+        assert box.y0 >= 0

@@ -209,7 +209,7 @@ def test_a_caption_stands_whole_below_its_pixels(shape, tmp_path):
             assert below[:, -1].min() == below[-2:].min() == 255
 
 
-def test_a_repository_is_only_read(tmp_path, monkeypatch):
+def test_a_repository_is_only_read(tmp_path):
     """`git status` refreshes the index under a lock, which a kill would leave there."""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
     (tmp_path / "a").write_text("a", encoding="utf-8")
@@ -217,8 +217,7 @@ def test_a_repository_is_only_read(tmp_path, monkeypatch):
         subprocess.run([*git, *words], check=True)
     os.utime(tmp_path / "a", (1, 1))  # so the index would be refreshed
     before = (tmp_path / ".git/index").read_bytes()
-    monkeypatch.chdir(tmp_path)
-    assert environment.git()["dirty"] is False
+    assert environment.git(tmp_path / "a")["dirty"] is False
     assert (tmp_path / ".git/index").read_bytes() == before
 
 
