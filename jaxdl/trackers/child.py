@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable
@@ -44,10 +45,13 @@ def find(name: str) -> Callable[[], Sink]:
     """Imports the class that MODULE:CLASS names.
 
     Raises:
-      ValueError: it is not a class with the functions of a tracker.
+      ValueError: there is no such class, or it lacks the functions of a tracker.
     """
     module_name, _, class_name = name.partition(":")
-    found = getattr(importlib.import_module(module_name), class_name, None)
+    module = importlib.import_module(module_name)
+    if not hasattr(module, class_name):
+        raise ValueError(f"{module_name} has no class {class_name}")
+    found = getattr(module, class_name)
     functions = ("on_start", "on_log", "on_figure", "on_histogram", "on_end")
     if not isinstance(found, type) or not all(hasattr(found, one) for one in functions):
         raise ValueError(
@@ -125,10 +129,18 @@ def answer(answers: IO[str], text: str) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Returns the type, message and place of an exception as one line."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """Returns the type and message of an exception as one line, with its place in a user's file."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if _is_users(one.filename)]
     place = f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return printable(f"{type(error).__name__}: {first_line(error)}{place}")
+
+
+def _is_users(file: str) -> bool:
+    """Returns True for a file that is not of Python, of jaxdl or of another installed package."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    installed = [Path(__file__).parents[1], *map(Path, map(sysconfig.get_path, kinds))]
+    is_file = not file.startswith("<")
+    return is_file and not any(Path(file).is_relative_to(folder) for folder in installed)
 
 
 if __name__ == "__main__":

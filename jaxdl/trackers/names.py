@@ -14,6 +14,7 @@ BUILT_IN = {
     "wandb": "jaxdl.trackers.wandb:WandbTracker",
     "mlflow": "jaxdl.trackers.mlflow:MlflowTracker",
 }
+HINTS = {"wandb": "; without a network, set WANDB_MODE=offline"}  # of a tracker that is slow
 OWN = re.compile(r"\w+(\.\w+)*:\w+")
 CHECK_SECONDS = 60
 

@@ -6,13 +6,16 @@ as its pipe may be full, and another one reads the answers.
 
 import contextlib
 import json
+import os
 import queue
+import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from jaxdl.console import say
 from jaxdl.trackers import names
 from jaxdl.trackers.tracker import Histogram, Line, RunInfo
 
@@ -20,6 +23,7 @@ PATIENCE = 60.0  # seconds without an answer after which a tracker hangs
 END_SECONDS = 300.0  # that the end of a run waits for one tracker
 STOP_SECONDS = 5.0  # the same for a run that a signal or an error stops, which has little time
 MOST_WAITING = 100_000  # messages that a slow tracker may leave unread
+NOTICE_SECONDS = 5.0  # of waiting at the end of a run, after which a line says so
 PARTS = 1000  # lines in a message
 
 
@@ -36,13 +40,14 @@ class Process:
         Raises:
           OSError: it cannot be started.
         """
+        self._name = name
         self._process = subprocess.Popen(
             names.command(name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=names.environment(),
-            start_new_session=True,  # Ctrl-C reaches only the run
+            start_new_session=True,  # Ctrl-C reaches only the run; `close` ends all of the session
         )
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._sent = self._done = 0
@@ -80,22 +85,28 @@ class Process:
         """
         self._send("end", summary)
         longest = STOP_SECONDS if summary is None else END_SECONDS
-        deadline = time.monotonic() + longest
+        began = time.monotonic()
+        notice, deadline = began + NOTICE_SECONDS, began + longest
         with self._news:
             while self._done < self._sent and not self._problem:
                 if summary is not None:
                     self._check_hangs()
                 if time.monotonic() > deadline:
                     raise TrackerError(f"it was not done {longest:g} s after the end of the run")
+                if summary is not None and time.monotonic() > notice:
+                    self._tell(deadline - time.monotonic())
+                    notice = deadline
                 self._news.wait(0.2)
         self._check()
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Ends the process and those that it started, whatever they do."""
         self._outbox.put(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0 if self._problem or self._done < self._sent else 1)
-        self._process.kill()
+        if not self._problem and self._done == self._sent:
+            self._threads[1].join(1)  # which reads up to the end of the process
+        # Before `wait`, as its id is still that of the group and of nothing else.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for thread in self._threads:
             thread.join(1)
@@ -123,7 +134,16 @@ class Process:
 
     def _check_hangs(self) -> None:
         if self._done < self._sent and time.monotonic() - self._heard > PATIENCE:
-            raise TrackerError(f"it hangs: no answer for {PATIENCE:g} s")
+            hint = names.HINTS.get(self._name, "")
+            raise TrackerError(f"it hangs: no answer for {PATIENCE:g} s{hint}")
+
+    def _tell(self, seconds: float) -> None:
+        """Tells that the end of the run waits."""
+        hint = names.HINTS.get(self._name, "")
+        say(
+            f"waiting for tracker {self._name}, at most {seconds:.0f} s, or {PATIENCE:g} s without "
+            f"an answer{hint}"
+        )
 
     def _write(self) -> None:
         """Writes the messages of the outbox, in a thread."""

@@ -64,6 +64,20 @@ class Hangs(Tracker):
         time.sleep(1000)
 
 
+class Forks(Tracker):
+    """Leaves a process that would outlive the run, and the process that this one is in."""
+
+    def on_start(self, run):
+        code = "import time; time.sleep(1000)"
+        pid = os.fork() or os.execv(sys.executable, [sys.executable, "-c", code])
+        (Path(run.folder) / "pid.txt").write_text(str(pid), encoding="utf-8")
+
+
+class SlowAtEnd(Tracker):
+    def on_end(self, summary):
+        time.sleep(0.6)
+
+
 class HangsAtEnd(Tracker):
     def on_end(self, summary):
         time.sleep(1000)

@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,9 @@ from jaxdl.errors import UserError
 from jaxdl.flags import parse_flags
 from jaxdl.run import logger
 from jaxdl.signals import Request
-from jaxdl.trackers import group, process
+from jaxdl.trackers import group, names, process
 from jaxdl.trackers.tensorboard import TensorBoard
+from jaxdl.trackers.tracker import RunInfo
 from jaxdl.train import population, stopwatch
 from jaxdl.train.seats import Run
 from tests.small import DESCRIBED, Config
@@ -22,7 +25,7 @@ from tests.train.whole import FLAGS, Crash, crash_at, train, without_seconds
 
 OWN = "tests.trackers.own"
 FAILURES = {
-    "RaisesAtStart": "ValueError: no",
+    "RaisesAtStart": "ValueError: no, in own.py line ",
     "RaisesInLog": "No space left on device",
     "RaisesAtEnd": "KeyboardInterrupt",
     "Exits": "SystemExit: 3",
@@ -109,6 +112,49 @@ def test_a_slow_tracker_does_not_fill_the_memory(tmp_path, monkeypatch, capsys):
     assert "it is 3 messages behind" in capsys.readouterr().err
 
 
+def opened(folder, name):
+    folder.mkdir()
+    return logger.RunLog(folder, Config(trackers=f"{OWN}:{name}"), DESCRIBED, [])
+
+
+def test_what_a_tracker_forks_ends_with_it(tmp_path):
+    log = opened(tmp_path / "run", "Forks")
+    log.summarize({"step": 10})
+    log.close()
+    pid = int((tmp_path / "run/pid.txt").read_text(encoding="utf-8"))
+    for _ in range(100):
+        status = Path(f"/proc/{pid}/stat")
+        if not status.exists() or ") Z " in status.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.1)
+    raise AssertionError("it is still there")
+
+
+def test_a_line_tells_that_the_end_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(process, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setitem(names.HINTS, f"{OWN}:SlowAtEnd", "; hint")
+    log = opened(tmp_path / "run", "SlowAtEnd")
+    log.summarize({"step": 10})
+    log.close()
+    told = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line]
+    assert len(told) == 1
+    assert re.fullmatch(
+        f"waiting for tracker {OWN}:SlowAtEnd, at most (300|2..) s, or 60 s without .*; hint",
+        told[0],
+    )
+
+
+def test_a_hang_of_wandb_names_its_offline_mode(monkeypatch):
+    assert "WANDB_MODE=offline" in names.HINTS["wandb"]
+    monkeypatch.setattr(process, "PATIENCE", 0.0)
+    monkeypatch.setattr(names, "command", lambda _: [sys.executable, "-c", "input(); input()"])
+    hanging = process.Process("wandb")
+    hanging.on_start(RunInfo("", "", "", "", {}, 0.0))
+    with pytest.raises(process.TrackerError, match=r"it hangs: .*WANDB_MODE=offline"):
+        hanging.on_end({"step": 1})
+    hanging.close()
+
+
 def test_a_return_to_an_earlier_step_begins_again(tmp_path):
     lines = [{"step": step, "split": "train", "loss": step / 7} for step in range(1, 5)]
     log = logger.RunLog(tmp_path, Config(trackers=f"{OWN}:Lines"), DESCRIBED, lines[:1])
@@ -145,8 +191,8 @@ def test_members_of_a_population_have_their_own(small, tmp_path):
         ("tensorbord", "tensorbord is not known"),
         ("a b:c", "not known"),
         ("nothing.at_all:Tracker", "ModuleNotFoundError"),
-        (f"{OWN}:Missing", "Missing in tests.trackers.own is not a subclass"),
-        (f"{OWN}:NOT_A_TRACKER", "is not a subclass"),
+        (f"{OWN}:Missing", r"\(ValueError: tests.trackers.own has no class Missing\)"),
+        (f"{OWN}:NOT_A_TRACKER", r"is not a subclass of jaxdl.trackers.tracker.Tracker\)"),
         (f"{OWN}:Empty", "is not a subclass"),
     ],
 )
