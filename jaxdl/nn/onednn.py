@@ -25,18 +25,15 @@ from jaxdl import compilation_cache, native
 from jaxdl.nn.conv_window import Window
 
 LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"  # packages
-TARGET = "jaxdl_convolution"  # name of the handler in XLA's programs
 SOURCES = ("onednn_convolution.cc", "onednn_lstm.cc", "onednn.h")
-HANDLERS = {  # all handlers, and the functions of the built library
-    TARGET: "JaxdlConvolution",
-    "jaxdl_lstm": "JaxdlLstm",
-    "jaxdl_lstm_backward": "JaxdlLstmBackward",
+# Names of the handlers in XLA's programs.
+CONVOLUTION, LSTM, LSTM_BACKWARD = "jaxdl_convolution", "jaxdl_lstm", "jaxdl_lstm_backward"
+FUNCTIONS = {  # of the built library
+    CONVOLUTION: "JaxdlConvolution",
+    LSTM: "JaxdlLstm",
+    LSTM_BACKWARD: "JaxdlLstmBackward",
 }
-MAPS = (
-    "forward",
-    "to_images",
-    "to_kernel",
-)  # in the order of their numbers in onednn_convolution.cc
+MAPS = ("forward", "to_images", "to_kernel")  # in the order of onednn_convolution.cc
 AVX512, WITH_BFLOAT16 = 0x27, 0xE7  # instruction sets, bits of `dnnl_cpu_isa_t`
 
 # The cache directory that `enable` was called with, if any, and what came of loading from it. They
@@ -75,7 +72,7 @@ def enable(directory: str) -> None:
 
 
 def describe() -> str:
-    """Names the library that computes convolutions on a CPU, its version and instruction set."""
+    """Names the library of convolutions and LSTMs on a CPU, its version and instruction set."""
     loaded = current()
     if isinstance(loaded, Engine):
         return f"oneDNN {loaded.version}, instruction set {loaded.isa:#x}"
@@ -177,7 +174,7 @@ def load(directory: str) -> Engine:
     handle.jaxdl_version(numbers)
     if numbers[3] & AVX512 != AVX512:
         raise native.NativeError("this processor lacks AVX-512")
-    for name, function in HANDLERS.items():
+    for name, function in FUNCTIONS.items():
         capsule = jax.ffi.pycapsule(getattr(handle, function))
         jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return Engine(handle, ".".join(map(str, numbers[:3])), numbers[3])
@@ -212,7 +209,7 @@ def convolve(
       shape: shape of the result, likewise.
       window: geometry.
     """
-    call = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct(shape, a.dtype))
+    call = jax.ffi.ffi_call(CONVOLUTION, jax.ShapeDtypeStruct(shape, a.dtype))
     return call(
         a,
         b,

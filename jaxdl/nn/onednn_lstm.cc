@@ -79,7 +79,6 @@ struct Sizes {
 struct Product {
   dnnl::primitive compute, reorder;
   dnnl::memory::desc left, right, packed, result, scratch, reorder_scratch;
-  std::string implementation;
 
   explicit Product(const Sizes& s) {
     OneThread one;
@@ -91,16 +90,14 @@ struct Product {
                                    attributes());
     packed = d.weights_desc();
     scratch = d.scratchpad_desc();
-    implementation = d.impl_info_str();
     compute = dnnl::matmul(d);
     dnnl::reorder::primitive_desc r(engine(), right, engine(), packed, attributes());
     reorder_scratch = r.scratchpad_desc();
     reorder = dnnl::reorder(r);
   }
 
-  // The right operand in oneDNN's layout, in memory of this thread.
-  const void* pack(const void* kernel) const {
-    thread_local Buffer buffer;
+  // The right operand in oneDNN's layout.
+  const void* pack(const void* kernel, Buffer& buffer) const {
     char* space = buffer.get(packed.get_size());
     execute(reorder, reorder_scratch,
             {{DNNL_ARG_FROM, as(right, kernel)}, {DNNL_ARG_TO, as(packed, space)}});
@@ -127,7 +124,6 @@ struct Batch {
     of_small = Products::instance().find({rows, K, N, transposed, bfloat16});
     if (!more) return;
     of_large = Products::instance().find({rows + 1, K, N, transposed, bfloat16});
-    if (of_large->packed != of_small->packed) throw std::runtime_error("two layouts of the kernel");
   }
 
   int64_t first(int64_t n) const { return n * rows + std::min(n, more); }
@@ -262,14 +258,19 @@ struct Backward {
 
 template <class Pass>
 void each_part(ffi::ThreadPool& pool, const Batch& batch, const void* kernel, const Pass& pass) {
-  const void* packed = batch.of_small->pack(kernel);
-  parallel(pool, batch.count, [&](int64_t n) { pass(n, packed); });
+  thread_local Buffer for_small, for_large;
+  const void* small = batch.of_small->pack(kernel, for_small);
+  const void* large = small;
+  if (batch.more && batch.of_large->packed != batch.of_small->packed) {
+    large = batch.of_large->pack(kernel, for_large);
+  }
+  parallel(pool, batch.count, [&](int64_t n) { pass(n, n < batch.more ? large : small); });
 }
 
 ffi::Error wrong() { return ffi::Error::InvalidArgument("LSTM: operands that do not fit"); }
 
-template <class Buffer>
-bool is(const Buffer& a, std::initializer_list<int64_t> shape) {
+template <class Operand>
+bool is(const Operand& a, std::initializer_list<int64_t> shape) {
   auto own = a.dimensions();
   return own.size() == shape.size() && std::equal(own.begin(), own.end(), shape.begin());
 }

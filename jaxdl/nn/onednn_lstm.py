@@ -14,8 +14,6 @@ import jax.numpy as jnp
 
 from jaxdl.nn import onednn
 
-FORWARD, BACKWARD = "jaxdl_lstm", "jaxdl_lstm_backward"  # names of the handlers in XLA's programs
-
 
 def is_available(kernel: Any, valid: Any) -> bool:
     """Checks that the handlers can compute a layer.
@@ -43,14 +41,24 @@ def forward(
     backwards: bool,
     keep: bool,
 ) -> list[jax.Array]:
-    """The layer; see `jaxdl.nn.recurrence.run` for the arguments.
+    """Computes the layer.
+
+    Args:
+      projected: contribution of the inputs to the gates, [T, B, 4 * F].
+      kernel: recurrent kernel [F, 4 * F], of the dtype of `projected`.
+      bias: bias of the contribution of h to the gates, [4 * F].
+      valid: bool [T, B, 1]; where False, the state stays unchanged.
+      h: first h, [B, F].
+      c: first c, [B, F].
+      backwards: whether to run from the last position to the first.
+      keep: whether to return the gates.
 
     Returns:
       h and c at all positions, [T, B, F] each, and the gates [T, B, 4 * F], empty unless `keep`.
     """
     states = jax.ShapeDtypeStruct((*valid.shape[:2], h.shape[-1]), jnp.float32)
     gates = jax.ShapeDtypeStruct(projected.shape if keep else (0,), jnp.float32)
-    call = jax.ffi.ffi_call(FORWARD, (states, states, gates))
+    call = jax.ffi.ffi_call(onednn.LSTM, (states, states, gates))
     return list(call(projected, kernel, bias, h, c, valid, backwards=backwards))
 
 
@@ -66,13 +74,24 @@ def backward(
     *,
     backwards: bool,
 ) -> list[jax.Array]:
-    """Gradient of the layer, from those by h at all positions and by the last h and c.
+    """Computes the gradient of the layer, but for the sums over positions.
+
+    Args:
+      gates: result of `forward`, [T, B, 4 * F].
+      c: result of `forward`, [T, B, F].
+      first_c: c before the first position, [B, F].
+      valid: bool [T, B, 1].
+      kernel: recurrent kernel [F, 4 * F].
+      by_h: gradient with respect to h at all positions, [T, B, F].
+      by_last_h: gradient with respect to the last h, [B, F].
+      by_last_c: gradient with respect to the last c, [B, F].
+      backwards: as in `forward`.
 
     Returns:
       Gradients of the gates' sums [T, B, 4 * F], and of the first h and c, [B, F] each.
     """
     state = jax.ShapeDtypeStruct(first_c.shape, jnp.float32)
     results = (jax.ShapeDtypeStruct(gates.shape, jnp.float32), state, state)
-    call = jax.ffi.ffi_call(BACKWARD, results)
+    call = jax.ffi.ffi_call(onednn.LSTM_BACKWARD, results)
     operands = gates, c, first_c, valid, kernel, by_h, by_last_h, by_last_c
     return list(call(*operands, backwards=backwards))

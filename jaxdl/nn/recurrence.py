@@ -135,10 +135,8 @@ def _scan_back(name: str, *operands: jax.Array, backwards: bool) -> list[jax.Arr
     first, operands = operands[:count], operands[count:]
     states, operands = operands[:count], operands[count:]
     *saved, kernel, valid, by_h = operands[:-count]
-    transposed, before = (
-        kernel.T,
-        [_before(*pair, backwards) for pair in zip(first, states, strict=True)],
-    )
+    before = [_before(*pair, backwards) for pair in zip(first, states, strict=True)]
+    transposed = kernel.T
 
     def position(by: State, inputs: Any) -> tuple[State, jax.Array]:
         by_h, saved, state, new, valid = inputs

@@ -37,13 +37,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def engine():
-    if onednn.describe() == "XLA":
-        pytest.skip(onednn.reason() or "oneDNN is not enabled")
-    return onednn.current()
-
-
 def normal(seed, *shape, dtype="float32"):
     return jnp.asarray(np.random.RandomState(seed).normal(size=shape), dtype)
 
@@ -88,7 +81,7 @@ def by_onednn(engine, x, w, y, window):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("case", CASES)
 def test_equals_loops_in_float64(engine, case, dtype):
-    if dtype == "bfloat16" and engine.isa & onednn.WITH_BFLOAT16 != onednn.WITH_BFLOAT16:
+    if dtype == "bfloat16" and not engine.has_bfloat16:
         pytest.skip("no bfloat16 in this processor")
     (x, w, y), window = operands(case, dtype)
     found = by_onednn(engine, x, w, y, window)
@@ -222,7 +215,7 @@ def shapes(*batch):
 
 
 def calls(text):
-    return text.count(f"@{onednn.TARGET}")
+    return text.count(f"@{onednn.CONVOLUTION}")
 
 
 @pytest.mark.usefixtures("engine")

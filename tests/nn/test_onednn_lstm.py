@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxdl.nn import onednn, onednn_lstm, recurrence
+from jaxdl.nn import onednn_lstm, recurrence
 
 TOLERANCE = {"float32": 2e-6, "bfloat16": 2e-2}
-
-
-@pytest.fixture(scope="module")
-def engine():
-    if onednn.describe() == "XLA":
-        pytest.skip(onednn.reason() or "oneDNN is not enabled")
-    return onednn.current()
 
 
 def normal(seed, *shape, dtype="float32"):

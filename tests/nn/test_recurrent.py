@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from jaxdl.errors import UserError
 from jaxdl.nn.cells import CELLS
 from jaxdl.nn.recurrent import Recurrent
+from jaxdl.run import environment
+from jaxdl.train import flops
 
 FLAX = {"rnn": nn.SimpleCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
 GATES = {"rnn": [""], "lstm": ["i", "f", "g", "o"], "gru": ["r", "z", "n"]}
@@ -240,6 +242,25 @@ def test_the_gradient_by_the_kernel_is_one_product(cell):
     assert len(scans) == 2
     for scan in scans:
         assert str(scan.params["jaxpr"]).count("dot_general") == 1
+
+
+def test_an_lstm_is_known_by_its_primitive_and_counts_what_it_computes():
+    x, lengths = normal(0, 2, 7, 3), jnp.array([7, 7])
+    operations = {}
+    for cell in ("rnn", "lstm"):
+        model = Recurrent(cell, 4)
+        variables = filled(model, x, lengths)
+
+        def loss(variables, model=model):
+            return jnp.sum(model.apply(variables, x, lengths, train=False)[0])
+
+        program = jax.make_jaxpr(jax.grad(loss))(variables)
+        is_lstm = environment.NATIVE["LSTM layers"] in flops.primitives(program)
+        assert is_lstm == (cell == "lstm")
+        operations[cell] = flops.count(program).total()
+    products = 3 * 2 * 7 * 2 * 4 * (3 + 4) - 2 * 7 * 2 * 4 * 3  # none for the inputs' gradient
+    assert products < operations["rnn"] < 2 * products
+    assert 4 * products < operations["lstm"] < 8 * products
 
 
 def test_mistakes_are_named():
