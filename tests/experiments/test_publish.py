@@ -23,7 +23,7 @@ KEPT = Path("experiments/results")
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Two finished runs of one command, of different seeds, as if from a commit."""
-    monkeypatch.setattr(environment, "git", lambda: {"commit": "c0ffee", "dirty": False})
+    monkeypatch.setattr(environment, "git", lambda *_, **__: {"commit": "c0ffee", "dirty": False})
     made = []
     for seed in (4, 5):
         folder = tmp_path / f"run {seed}"
