@@ -18,6 +18,7 @@ from jaxdl.page import curve_points, run_images, run_record, seed_groups
 from jaxdl.page.discovery import places
 from jaxdl.page.run_record import Kept, Run, fields, scalar, text_of
 from jaxdl.run.metrics_log import is_result
+from jaxdl.run.run_state import UNREADABLE
 from jaxdl.tools.records import RUNTIME_FIELDS, SEED
 
 VERSION = 1
@@ -62,7 +63,7 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         raise UserError(f"{folders[0]} has no run: train one first")
     kept = {} if kept is None else kept
     runs = [run_record.read(place, kept) for place in found]
-    if all(run.state == "unreadable" for run in runs):
+    if all(run.state == UNREADABLE for run in runs):
         raise UserError(runs[0].notes[0])
     names, root = _names(runs, folders)
     configs = [dict(fields(run.config)) for run in runs]
@@ -266,7 +267,7 @@ def _pictures(
     best = sorted(range(len(runs)), key=lambda n: (values[n] is None, sign * (values[n] or 0), n))
     chosen: list[dict[str, str]] = [{} for _ in runs]
     count, size = 0, 0
-    for number in [n for n in best if runs[n].state != "unreadable"]:
+    for number in [n for n in best if runs[n].state != UNREADABLE]:
         for name, path in run_images.names(runs[number].place.folder).items():
             image = run_record.kept_content(kept, path, run_images.encoded) or ""
             if count >= PICTURES or size + len(image) > PICTURE_BYTES:
