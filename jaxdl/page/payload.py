@@ -21,7 +21,6 @@ from jaxdl.run.metrics_log import is_result
 from jaxdl.run.run_state import UNREADABLE
 from jaxdl.tools.records import RUNTIME_FIELDS, SEED
 
-VERSION = 1
 VALUES = 800_000  # of all curves together
 MOST_INTERVALS, FEWEST_INTERVALS = 300, 16  # of a curve
 MOST_METRICS = 60
@@ -43,9 +42,9 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
       Entries that `json.dumps` writes, with printable texts and finite numbers:
 
       - `name`, `folder`: name and path of the folder that holds all runs;
-      - `runs`: by run `name`, `state`, `step`, `notes`, `group`, `config` (fields in which runs
-        differ), `results`, `curves`, `facts` (those in which runs differ), `data`, `digests`,
-        `command`, `lineage` and `pictures`;
+      - `runs`: by run `name`, `state`, `notes`, `group`, `config` (fields in which runs differ),
+        `results`, `curves`, `facts` (those in which runs differ), `data`, `digests`, `command`,
+        `lineage` and `pictures`;
       - `config`, `facts`: the fields that all runs have in common;
       - `flags`: names of the fields that decide results and in which runs differ, without the seed;
       - `metrics`: names of results, the most important first; `metric`, `better`: the main one;
@@ -89,7 +88,6 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         "pictures": _pictures(runs, [one.get(metric) for one in results], better, kept),
     }
     return {
-        "version": VERSION,
         "name": text_of(root.name or str(root), 200),
         "folder": text_of(root, 1000),
         "config": common,
