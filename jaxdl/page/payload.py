@@ -129,14 +129,16 @@ def _groups(
     """Groups of runs that differ only in the seed, and a line on their differences."""
     groups = seed_groups.members(runs, configs)
     seeds = [config.get(SEED) for config in configs]
-    means = seed_groups.summarized(groups, runs, seeds, results, metrics)
-    metric = metrics[0] if metrics else ""
-    letters, note = seed_groups.letters(groups, runs, seeds, results, metric, better)
+    values = {name: seed_groups.values(groups, runs, seeds, results, name) for name in metrics}
+    main = values[metrics[0]] if metrics else [{} for _ in groups]
+    letters, note = seed_groups.letters(main, better)
     entries = [
         {
             "flags": {n: configs[one[0]][n] for n in flags if n in configs[one[0]]},
             "runs": one,
-            "results": means[n],
+            "results": {
+                name: seed_groups.summarized(own[n]) for name, own in values.items() if own[n]
+            },
             "letters": letters[n],
         }
         for n, one in enumerate(groups)
