@@ -98,12 +98,7 @@ class RunList(tuple[RunRecord, ...]):
     def _differing_flags(self) -> list[str]:
         """Returns the fields in which the configs differ, without runtime fields."""
         configs = [one.config for one in self if one.state != UNREADABLE]
-        runtime = saved_config.runtime_fields(RunConfig)
-        return [
-            name
-            for name in dict.fromkeys(name for config in configs for name in config)
-            if name not in runtime and len({repr(config.get(name)) for config in configs}) > 1
-        ]
+        return saved_config.differing_fields(configs, saved_config.runtime_fields(RunConfig))
 
     def _groups(self, names: list[str], flags: list[str]) -> dict[str, str]:
         """Returns the group of each run: its flags, or its name if the others differ in flags."""

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jaxdl import saved_config
 from jaxdl.analysis import comparison
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
@@ -36,11 +37,7 @@ def report(folders: list[Path], picture: Path) -> None:
     """
     check_picture(picture)
     configs = [read_config(folder) for folder in folders]
-    differing = [
-        name
-        for name in dict.fromkeys(name for config in configs for name in config)
-        if len({repr(config.get(name)) for config in configs}) > 1 and name not in RUNTIME_FIELDS
-    ]
+    differing = saved_config.differing_fields(configs, RUNTIME_FIELDS)
     finished = {
         folder: logger.read_summary(folder) for folder in folders if (folder / SUMMARY).exists()
     }
