@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl.errors import UserError
-from jaxdl.run import workdir
-from jaxdl.run.finished import DEPTH
-from jaxdl.run.run_folder import CHECKPOINTS
+from jaxdl.run.finished import DEPTH, check_folder, holds_run
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger
 
@@ -44,8 +42,7 @@ def places(folders: list[Path]) -> list[Place]:
     runs: dict[Path, Place] = {}
     searched = iter(range(MOST_FOLDERS))
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+        check_folder(folder)
         for place in _below(folder, DEPTH, searched):
             runs.setdefault(place.folder, place)
             if len(runs) > MOST_RUNS:
@@ -64,7 +61,7 @@ def _below(folder: Path, depth: int, searched: Iterator[int]) -> Iterator[Place]
                 yield from _below(folder / ledger.TRIALS, 1, searched)
             return
         yield from map(_trial, lines)
-    elif os.path.exists(folder / workdir.CONFIG) or os.path.isdir(folder / CHECKPOINTS):
+    elif holds_run(folder):
         yield Place(folder, {})
     elif depth and next(searched, None) is not None:
         try:

@@ -14,7 +14,7 @@ from jaxdl.config import RunConfig
 from jaxdl.console import number
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.run import curves, logger, metrics_log, run_state, workdir
-from jaxdl.run.finished import SUMMARY, run_folders
+from jaxdl.run.finished import SUMMARY, check_folder, run_folders
 from jaxdl.run.run_state import UNREADABLE
 
 MOST_RUNS = 500  # rows of a table
@@ -146,8 +146,7 @@ def read_runs(folders: Iterable[str | Path | Iterable[str | Path]]) -> RunList:
     places = [path for one in folders for path in _paths(one)]
     for folder in places:
         files.check_encoding(folder.absolute())
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+        check_folder(folder)
     found: dict[Path, Path] = {}
     for run in (run for folder in places for run in run_folders(folder)):
         found.setdefault(run.resolve(), run)

@@ -9,7 +9,7 @@ from jaxdl.analysis import comparison
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.run import curves, logger, metrics_log
-from jaxdl.run.finished import SUMMARY, check_outside_runs
+from jaxdl.run.finished import SUMMARY, check_output
 from jaxdl.tools.run_groups import (
     RUNTIME_FIELDS,
     different_flags,
@@ -35,7 +35,7 @@ def report(folders: list[Path], picture: Path) -> None:
     Raises:
       UserError: one of `folders` is not a run folder.
     """
-    check_picture(picture)
+    check_output(picture, "output", ".png")
     configs = [read_config(folder) for folder in folders]
     differing = saved_config.differing_fields(configs, RUNTIME_FIELDS)
     finished = {
@@ -70,18 +70,6 @@ def _seed_groups(folders: list[Path], configs: list[dict[str, Any]]) -> dict[str
     if max(Counter(flags).values()) < BAND:
         return None
     return dict(zip(map(str, folders), flags, strict=True))
-
-
-def check_picture(path: Path) -> None:
-    """Checks the path of a picture before any work is done.
-
-    Raises:
-      UserError: it is a folder, does not end in .png, or is in a run folder.
-    """
-    if path.suffix != ".png" or path.is_dir():
-        why = " (it is a folder)" if path.is_dir() else ""
-        raise UserError(f"--output={path}: name a file that ends in .png{why}")
-    check_outside_runs(path, "output")
 
 
 def _show_groups(configs: dict[Path, dict[str, Any]], finished: dict[Path, dict[str, Any]]) -> None:
