@@ -11,7 +11,7 @@ from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger
 
 MOST_RUNS = 2000
-MOST_FOLDERS = 20_000  # that are searched
+MOST_FOLDERS = 20_000  # without a run, that are searched
 
 
 class Place(NamedTuple):
@@ -37,7 +37,7 @@ def places(folders: list[Path]) -> list[Place]:
       folders: run folders, folders of sweeps, or folders that hold such, at most three levels deep.
 
     Raises:
-      UserError: a folder is none, or there are too many runs.
+      UserError: a folder is none, or there are too many runs or folders.
     """
     runs: dict[Path, Place] = {}
     searched = iter(range(MOST_FOLDERS))
@@ -63,7 +63,9 @@ def _below(folder: Path, depth: int, searched: Iterator[int]) -> Iterator[Place]
         yield from map(_trial, lines)
     elif holds_run(folder):
         yield Place(folder, {})
-    elif depth and next(searched, None) is not None:
+    elif depth:
+        if next(searched, None) is None:
+            raise UserError(f"more than {MOST_FOLDERS:,} folders to search: name subfolders")
         try:
             children = sorted(folder.iterdir())
         except OSError:  # deleted meanwhile, or not readable
