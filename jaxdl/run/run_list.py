@@ -42,12 +42,8 @@ class RunRecord(NamedTuple):
     problem: str = ""
 
     def results(self) -> dict[str, float]:
-        """Returns the last value of each metric of evaluation, and of the summary those on test."""
-        values: dict[str, float] = {}
-        for line in self.lines:
-            if line["split"] != "train":
-                names = metrics_log.metric_names(line)
-                values |= {f"{line['split']}/{name}": line[name] for name in names}
+        """Returns the last values of the evaluations, and the summary's of test and best state."""
+        values = metrics_log.last_results(self.lines)
         chosen = {n: v for n, v in (self.summary or {}).items() if n.startswith(("test/", "best/"))}
         return {n: v for n, v in (values | chosen).items() if metrics_log.is_result(v)}
 

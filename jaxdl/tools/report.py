@@ -120,14 +120,9 @@ def _summary(folder: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
         ]
         columns = dict.fromkeys([*selected, *further])
         return {name: summary[name] for name in columns if name in summary}
-    latest: dict[str, Any] = {}
-    for line in logger.read_metrics(folder):
-        latest["step"] = line["step"]
-        if line["split"] != "train":
-            latest |= {
-                f"{line['split']}/{name}": line[name] for name in metrics_log.metric_names(line)
-            }
-    return latest
+    lines = logger.read_metrics(folder)
+    step = {"step": lines[-1]["step"]} if lines else {}
+    return step | metrics_log.last_results(lines)
 
 
 def _cell(value: Any) -> str:
