@@ -291,6 +291,7 @@ def _report(options: argparse.Namespace) -> None:
             raise UserError("--page and --output are two forms of the report: give one of them")
         html.write(options.runs, options.page)
         return
+    from jaxdl.run.finished import check_output
     from jaxdl.sweep import ledger, table
     from jaxdl.tools import report
 
@@ -299,7 +300,7 @@ def _report(options: argparse.Namespace) -> None:
     if sweeps and len(options.runs) > 1:
         raise UserError(f"{sweeps[0]} holds a sweep: report it alone, or name runs in its trials/")
     if sweeps:
-        report.check_picture(picture)
+        check_output(picture, "output", ".png")
         table.report(sweeps[0], picture)
     else:
         report.report(options.runs, picture)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxdl.config import SINGLE_PROCESS, RunConfig, experiment_name
@@ -114,6 +114,26 @@ def differences(
         for name in sorted((set(there) | set(here)) - set(ignored))
         if there.get(name, missing) != here.get(name, missing)
         and not (there.get(name) != there.get(name) and here.get(name) != here.get(name))  # nan
+    ]
+
+
+def differing_fields(
+    configs: Sequence[Mapping[str, Any]], ignored: Collection[str] = ()
+) -> list[str]:
+    """Returns the names of the fields in which configs differ, in their order.
+
+    Args:
+      configs: fields of each config by name; one that is missing counts as None.
+      ignored: names of fields to leave out.
+
+    >>> differing_fields([{"seed": 0, "batch_size": 32}, {"seed": 1, "batch_size": 32, "l2": 0.1}])
+    ['seed', 'l2']
+    """
+    names = dict.fromkeys(name for config in configs for name in config)
+    return [
+        name
+        for name in names
+        if name not in ignored and len({repr(config.get(name)) for config in configs}) > 1
     ]
 
 

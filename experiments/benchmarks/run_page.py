@@ -1,6 +1,6 @@
 """Measures the page of runs: its size, the time to make it, and its speed in headless Chromium.
 
-    python -m experiments.benchmarks.run_page [--runs=1000] [--points=1000] [--pictures=FOLDER]
+    python -m experiments.benchmarks.run_page [--runs=1000] [--points=1000] [--keep=FOLDER]
 
 The runs are made here, with attacks in their names, flags, metrics and pictures. The script fails
 if the page asks for an address, or if an attack runs. It needs Chromium and the extra `page`.

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl.errors import UserError
-from jaxdl.run import workdir
-from jaxdl.run.finished import DEPTH
-from jaxdl.run.run_folder import CHECKPOINTS
+from jaxdl.run.finished import DEPTH, check_folder, holds_run
 from jaxdl.sweep import ledger
 from jaxdl.sweep.ledger import Ledger
 
 MOST_RUNS = 2000
-MOST_FOLDERS = 20_000  # that are searched
+MOST_FOLDERS = 20_000  # without a run, that are searched
 
 
 class Place(NamedTuple):
@@ -39,13 +37,12 @@ def places(folders: list[Path]) -> list[Place]:
       folders: run folders, folders of sweeps, or folders that hold such, at most three levels deep.
 
     Raises:
-      UserError: a folder is none, or there are too many runs.
+      UserError: a folder is none, or there are too many runs or folders.
     """
     runs: dict[Path, Place] = {}
     searched = iter(range(MOST_FOLDERS))
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+        check_folder(folder)
         for place in _below(folder, DEPTH, searched):
             runs.setdefault(place.folder, place)
             if len(runs) > MOST_RUNS:
@@ -64,9 +61,11 @@ def _below(folder: Path, depth: int, searched: Iterator[int]) -> Iterator[Place]
                 yield from _below(folder / ledger.TRIALS, 1, searched)
             return
         yield from map(_trial, lines)
-    elif os.path.exists(folder / workdir.CONFIG) or os.path.isdir(folder / CHECKPOINTS):
+    elif holds_run(folder):
         yield Place(folder, {})
-    elif depth and next(searched, None) is not None:
+    elif depth:
+        if next(searched, None) is None:
+            raise UserError(f"more than {MOST_FOLDERS:,} folders to search: name subfolders")
         try:
             children = sorted(folder.iterdir())
         except OSError:  # deleted meanwhile, or not readable

@@ -18,7 +18,7 @@ from jaxdl import files
 from jaxdl.console import say
 from jaxdl.errors import UserError, printable
 from jaxdl.page import payload
-from jaxdl.run.finished import check_outside_runs
+from jaxdl.run.finished import check_output
 
 SCRIPTS = ("base", "table", "charts", "curves", "sweep", "detail", "start")
 LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
@@ -71,10 +71,7 @@ def write(folders: list[Path], path: Path) -> None:
       UserError: there is no run, Bokeh is not installed, or the file cannot be written, or would be
         in a run folder.
     """
-    if path.suffix != ".html" or path.is_dir():
-        why = " (it is a folder)" if path.is_dir() else ""
-        raise UserError(f"--page={path}: name a file that ends in .html{why}")
-    check_outside_runs(path, "page")
+    check_output(path, "page", ".html")
     library = read_library()
     content = payload.payload(folders)
     text = page(content["name"], payload.to_json(content), library)

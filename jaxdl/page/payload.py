@@ -18,9 +18,9 @@ from jaxdl.page import curve_points, run_images, run_record, seed_groups
 from jaxdl.page.discovery import places
 from jaxdl.page.run_record import Kept, Run, fields, scalar, text_of
 from jaxdl.run.metrics_log import is_result
+from jaxdl.run.run_state import UNREADABLE
 from jaxdl.tools.records import RUNTIME_FIELDS, SEED
 
-VERSION = 1
 VALUES = 800_000  # of all curves together
 MOST_INTERVALS, FEWEST_INTERVALS = 300, 16  # of a curve
 MOST_METRICS = 60
@@ -42,9 +42,9 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
       Entries that `json.dumps` writes, with printable texts and finite numbers:
 
       - `name`, `folder`: name and path of the folder that holds all runs;
-      - `runs`: by run `name`, `state`, `step`, `notes`, `group`, `config` (fields in which runs
-        differ), `results`, `curves`, `facts` (those in which runs differ), `data`, `digests`,
-        `command`, `lineage` and `pictures`;
+      - `runs`: by run `name`, `state`, `notes`, `group`, `config` (fields in which runs differ),
+        `results`, `curves`, `facts` (those in which runs differ), `data`, `digests`, `command`,
+        `lineage` and `pictures`;
       - `config`, `facts`: the fields that all runs have in common;
       - `flags`: names of the fields that decide results and in which runs differ, without the seed;
       - `metrics`: names of results, the most important first; `metric`, `better`: the main one;
@@ -62,7 +62,7 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         raise UserError(f"{folders[0]} has no run: train one first")
     kept = {} if kept is None else kept
     runs = [run_record.read(place, kept) for place in found]
-    if all(run.state == "unreadable" for run in runs):
+    if all(run.state == UNREADABLE for run in runs):
         raise UserError(runs[0].notes[0])
     names, root = _names(runs, folders)
     configs = [dict(fields(run.config)) for run in runs]
@@ -88,7 +88,6 @@ def payload(folders: list[Path], kept: Kept | None = None) -> dict[str, Any]:
         "pictures": _pictures(runs, [one.get(metric) for one in results], better, kept),
     }
     return {
-        "version": VERSION,
         "name": text_of(root.name or str(root), 200),
         "folder": text_of(root, 1000),
         "config": common,
@@ -130,14 +129,16 @@ def _groups(
     """Groups of runs that differ only in the seed, and a line on their differences."""
     groups = seed_groups.members(runs, configs)
     seeds = [config.get(SEED) for config in configs]
-    means = seed_groups.summarized(groups, runs, seeds, results, metrics)
-    metric = metrics[0] if metrics else ""
-    letters, note = seed_groups.letters(groups, runs, seeds, results, metric, better)
+    values = {name: seed_groups.values(groups, runs, seeds, results, name) for name in metrics}
+    main = values[metrics[0]] if metrics else [{} for _ in groups]
+    letters, note = seed_groups.letters(main, better)
     entries = [
         {
             "flags": {n: configs[one[0]][n] for n in flags if n in configs[one[0]]},
             "runs": one,
-            "results": means[n],
+            "results": {
+                name: seed_groups.summarized(own[n]) for name, own in values.items() if own[n]
+            },
             "letters": letters[n],
         }
         for n, one in enumerate(groups)
@@ -266,7 +267,7 @@ def _pictures(
     best = sorted(range(len(runs)), key=lambda n: (values[n] is None, sign * (values[n] or 0), n))
     chosen: list[dict[str, str]] = [{} for _ in runs]
     count, size = 0, 0
-    for number in [n for n in best if runs[n].state != "unreadable"]:
+    for number in [n for n in best if runs[n].state != UNREADABLE]:
         for name, path in run_images.names(runs[number].place.folder).items():
             image = run_record.kept_content(kept, path, run_images.encoded) or ""
             if count >= PICTURES or size + len(image) > PICTURE_BYTES:

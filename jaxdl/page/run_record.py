@@ -66,13 +66,13 @@ def read(place: Place, kept: Kept) -> Run:
     """
     folder = place.folder
     if place.problem:
-        return Run(place, "unreadable", (place.problem,), place.trial.get("config", {}))
+        return Run(place, run_state.UNREADABLE, (place.problem,), place.trial.get("config", {}))
     notes: list[str] = []
     try:
         if not folder.is_dir():
-            state = run_state.state_of(place.folder, place.trial)
+            state = run_state.state_of(folder, place.trial)
             return Run(place, state, _end(place, state), place.trial.get("config", {}))
-        files.check_no_links(folder, workdir.WRITTEN, depth=1)
+        workdir.check_no_links(folder, depth=1)
         config, notice = _config(place, kept)
         notes += [notice] if notice else []
         summary, remarks = kept_content(kept, folder / SUMMARY, _summary) or ({}, [])
@@ -87,7 +87,7 @@ def read(place: Place, kept: Kept) -> Run:
         return Run(place, run_state.UNREADABLE, (first_line(error),), place.trial.get("config", {}))
     if is_large:
         notes.append(f"its log has more than {LARGEST_LOG >> 20} MiB: no curves")
-    state = run_state.state_of(place.folder, place.trial)
+    state = run_state.state_of(folder, place.trial)
     if problem and state == "done":  # of another run a kill may have torn the last line
         notes.append(f"its log, {log.name}, {problem}")
     notes += _end(place, state)

@@ -10,6 +10,7 @@ from jaxdl.page.run_record import Run
 from jaxdl.tools.records import RUNTIME_FIELDS, SEED
 
 Fields = Mapping[str, Any]
+Values = Mapping[int, float]  # of the runs of a group, by seed
 
 
 def members(runs: Sequence[Run], configs: Sequence[Fields]) -> list[list[int]]:
@@ -41,47 +42,14 @@ def _by_data(group: list[int], runs: Sequence[Run]) -> list[list[int]]:
     ]
 
 
-def summarized(
-    groups: Sequence[Sequence[int]],
-    runs: Sequence[Run],
-    seeds: Sequence[Any],
-    results: Sequence[Mapping[str, float]],
-    metrics: Sequence[str],
-) -> list[dict[str, list[Any]]]:
-    """Means of each group's runs that are done.
-
-    Args:
-      groups: numbers of the runs of each group.
-      runs: the runs.
-      seeds: seed of each run.
-      results: results of each run by metric.
-      metrics: names of the metrics.
-
-    Returns:
-      For each group by metric: the mean and its 95 % t interval as texts, the mean as a number, and
-      the number of runs.
-    """
-    rows = []
-    for group in groups:
-        row = {}
-        for metric in metrics:
-            own = _values(group, runs, seeds, results, metric)
-            if own:
-                mean, interval, _ = comparison.texts(own)
-                row[metric] = [mean, interval, math.fsum(own.values()) / len(own), len(own)]
-        rows.append(row)
-    return rows
-
-
-def letters(
+def values(
     groups: Sequence[Sequence[int]],
     runs: Sequence[Run],
     seeds: Sequence[Any],
     results: Sequence[Mapping[str, float]],
     metric: str,
-    better: str,
-) -> tuple[list[str], str]:
-    """Letters that tell which groups differ in a metric, and a line that explains them.
+) -> list[Values]:
+    """Values of each group's runs that are done; two runs of a seed are one observation.
 
     Args:
       groups: numbers of the runs of each group.
@@ -89,29 +57,39 @@ def letters(
       seeds: seed of each run.
       results: results of each run by metric.
       metric: name of the metric.
+    """
+    return [
+        {
+            seeds[n] if type(seeds[n]) is int else -n - 1: float(results[n][metric])
+            for n in group
+            if runs[n].state == "done" and metric in results[n]
+        }
+        for group in groups
+    ]
+
+
+def summarized(own: Values) -> list[Any]:
+    """Mean of a group and its 95 % t interval as texts, the mean, and the number of runs."""
+    mean, interval, _ = comparison.texts(own)
+    return [mean, interval, _mean(own), len(own)]
+
+
+def letters(groups: Sequence[Values], better: str) -> tuple[list[str], str]:
+    """Letters that tell which groups differ in a metric, and a line that explains them.
+
+    Args:
+      groups: values of each group; a group without any has no letter.
       better: max or min.
     """
-    values = [_values(group, runs, seeds, results, metric) for group in groups]
     sign = -1 if better == "max" else 1
-    order = [n for n, own in enumerate(values) if own]
-    order.sort(key=lambda n: sign * math.fsum(values[n].values()) / len(values[n]))
-    marks = comparison.marks([values[n] for n in order])
+    order = [n for n, own in enumerate(groups) if own]
+    order.sort(key=lambda n: sign * _mean(groups[n]))
+    marks = comparison.marks([groups[n] for n in order])
     found = [""] * len(groups)
     for n, text in zip(order, marks.letters, strict=True):
         found[n] = text
     return found, marks.note
 
 
-def _values(
-    group: Sequence[int],
-    runs: Sequence[Run],
-    seeds: Sequence[Any],
-    results: Sequence[Mapping[str, float]],
-    metric: str,
-) -> dict[int, float]:
-    """Values of a group's runs that are done, by seed; two runs of a seed are one observation."""
-    return {
-        seeds[n] if type(seeds[n]) is int else -n - 1: float(results[n][metric])
-        for n in group
-        if runs[n].state == "done" and metric in results[n]
-    }
+def _mean(own: Values) -> float:
+    return math.fsum(own.values()) / len(own)

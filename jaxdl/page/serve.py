@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from jaxdl.errors import TrainingError, UserError, printable
 from jaxdl.page import html, payload
 from jaxdl.page.run_record import Kept
+from jaxdl.run.finished import check_folder
 from jaxdl.signals import Stopped
 
 HOST = "127.0.0.1"
@@ -184,8 +185,7 @@ def watch(folders: list[Path], port: int) -> None:
       Stopped: a signal ended it.
     """
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+        check_folder(folder)
     _check_output()
     if port > 65535:
         raise UserError(f"--port={port}: give one from 0 to 65535")

@@ -30,8 +30,7 @@ def finished_runs(folder: Path) -> list[Path]:
       UserError: there is no finished run.
     """
     files.check_encoding(folder.absolute())
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+    check_folder(folder)
     finished = []
     for run in run_folders(folder, DEPTH):
         if (run / SUMMARY).exists():
@@ -45,13 +44,28 @@ def finished_runs(folder: Path) -> list[Path]:
     return finished
 
 
+def check_folder(folder: Path) -> None:
+    """Checks that a path that was given for runs is a folder.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+
+
+def holds_run(folder: Path) -> bool:
+    """Returns True for the folder of a run, finished or not."""
+    return os.path.exists(folder / workdir.CONFIG) or os.path.isdir(folder / CHECKPOINTS)
+
+
 def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     """Yields the run folders at most `depth` levels below a folder, or the folder itself.
 
     Raises:
       UserError: a folder cannot be read.
     """
-    if (folder / workdir.CONFIG).exists() or (folder / CHECKPOINTS).is_dir():
+    if holds_run(folder):
         yield folder
     elif depth:
         try:
@@ -65,16 +79,21 @@ def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
                 yield from run_folders(child, depth - 1)
 
 
-def check_outside_runs(path: Path, flag: str) -> None:
-    """Checks that a file to write is in no run folder, whose files it might replace.
+def check_output(path: Path, flag: str, suffix: str) -> None:
+    """Checks the path of a file about runs before any work is done.
 
     Args:
       path: the file; need not exist.
       flag: name of the flag that it comes from.
+      suffix: how its name has to end, such as `.png`.
 
     Raises:
-      UserError: it is in a run folder: one with two or more of the files of a run.
+      UserError: it is a folder, has another suffix, or is in a run folder, whose files it might
+        replace: one with two or more of the files of a run.
     """
+    if path.suffix != suffix or path.is_dir():
+        why = " (it is a folder)" if path.is_dir() else ""
+        raise UserError(f"--{flag}={path}: name a file that ends in {suffix}{why}")
     for folder in Path(os.path.realpath(path)).parents:
         if sum(os.path.lexists(folder / name) for name in OWN_FILES) > 1:
             raise UserError(f"--{flag}={path} is in the run folder {folder}: name a file elsewhere")

@@ -22,6 +22,19 @@ def metric_names(line: Line) -> list[str]:
     return [name for name in line if name not in NON_METRICS]
 
 
+def last_results(lines: list[Line]) -> Line:
+    """Returns the last value of each metric of evaluations, named as in a summary.
+
+    >>> last_results([{"step": n, "split": "test", "loss": 1 / n} for n in (1, 2)])
+    {'test/loss': 0.5}
+    """
+    found: Line = {}
+    for line in lines:
+        if line["split"] != "train":
+            found |= {f"{line['split']}/{name}": line[name] for name in metric_names(line)}
+    return found
+
+
 def to_text(lines: list[Line]) -> str:
     """Returns the text of a log, one JSON object per line."""
     return "".join(json.dumps(line) + "\n" for line in lines)

@@ -14,7 +14,7 @@ from jaxdl.config import RunConfig
 from jaxdl.console import number
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.run import curves, logger, metrics_log, run_state, workdir
-from jaxdl.run.finished import SUMMARY, run_folders
+from jaxdl.run.finished import SUMMARY, check_folder, run_folders
 from jaxdl.run.run_state import UNREADABLE
 
 MOST_RUNS = 500  # rows of a table
@@ -42,12 +42,8 @@ class RunRecord(NamedTuple):
     problem: str = ""
 
     def results(self) -> dict[str, float]:
-        """Returns the last value of each metric of evaluation, and of the summary those on test."""
-        values: dict[str, float] = {}
-        for line in self.lines:
-            if line["split"] != "train":
-                names = metrics_log.metric_names(line)
-                values |= {f"{line['split']}/{name}": line[name] for name in names}
+        """Returns the last values of the evaluations, and the summary's of test and best state."""
+        values = metrics_log.last_results(self.lines)
         chosen = {n: v for n, v in (self.summary or {}).items() if n.startswith(("test/", "best/"))}
         return {n: v for n, v in (values | chosen).items() if metrics_log.is_result(v)}
 
@@ -98,12 +94,7 @@ class RunList(tuple[RunRecord, ...]):
     def _differing_flags(self) -> list[str]:
         """Returns the fields in which the configs differ, without runtime fields."""
         configs = [one.config for one in self if one.state != UNREADABLE]
-        runtime = saved_config.runtime_fields(RunConfig)
-        return [
-            name
-            for name in dict.fromkeys(name for config in configs for name in config)
-            if name not in runtime and len({repr(config.get(name)) for config in configs}) > 1
-        ]
+        return saved_config.differing_fields(configs, saved_config.runtime_fields(RunConfig))
 
     def _groups(self, names: list[str], flags: list[str]) -> dict[str, str]:
         """Returns the group of each run: its flags, or its name if the others differ in flags."""
@@ -151,8 +142,7 @@ def read_runs(folders: Iterable[str | Path | Iterable[str | Path]]) -> RunList:
     places = [path for one in folders for path in _paths(one)]
     for folder in places:
         files.check_encoding(folder.absolute())
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name a run folder, or a folder of runs")
+        check_folder(folder)
     found: dict[Path, Path] = {}
     for run in (run for folder in places for run in run_folders(folder)):
         found.setdefault(run.resolve(), run)

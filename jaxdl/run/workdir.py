@@ -160,13 +160,17 @@ def check_same(
         )
 
 
-def check_no_links(folder: Path) -> None:
+def check_no_links(folder: Path, depth: int = 100) -> None:
     """Checks that no symbolic link leads what is written to a run folder to another place.
+
+    Args:
+      folder: the run folder.
+      depth: number of levels below its files and folders to check.
 
     Raises:
       UserError: there is one.
     """
-    files.check_no_links(folder, [name for name in WRITTEN if name not in REPLACED])
+    files.check_no_links(folder, [name for name in WRITTEN if name not in REPLACED], depth)
     files.check_no_links(folder, REPLACED, depth=0)
 
 

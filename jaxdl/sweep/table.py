@@ -1,12 +1,12 @@
 """Results of a sweep: a table of its combinations, best first, and plots of the metric by flag."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdl import saved_config
 from jaxdl.analysis import comparison
 from jaxdl.console import console, row, table
 from jaxdl.errors import UserError, first_line, printable
@@ -116,9 +116,7 @@ def _current(line: Line) -> Line:
 
 def _differing(lines: list[Line]) -> list[str]:
     """Flags in which trials differ, except the seed."""
-    names = dict.fromkeys(name for line in lines for name in line["config"])
-    values_of = {n: {json.dumps(line["config"].get(n)) for line in lines} for n in names}
-    return [name for name, values in values_of.items() if len(values) > 1 and name != SEED]
+    return saved_config.differing_fields([line["config"] for line in lines], [SEED])
 
 
 def _groups(lines: list[Line], names: list[str]) -> list[Group]:

@@ -12,8 +12,8 @@ from jaxdl.analysis.comparison import Comparison, Values, interval_text
 from jaxdl.analysis.statistics import ALPHA, Difference
 from jaxdl.console import console, decimals, say, show
 from jaxdl.errors import UserError, printable, shortened
+from jaxdl.run.finished import check_output
 from jaxdl.tools import aggregate
-from jaxdl.tools.report import check_picture
 from jaxdl.tools.run_groups import Group, metric_of, read_groups
 
 MOST_GROUPS = 26  # as many as there are letters
@@ -62,7 +62,7 @@ def compare(arguments: Sequence[str], options: Options) -> None:
     if not (options.margin >= 0 and math.isfinite(options.margin)):
         raise UserError(f"--margin={options.margin}: give a finite number from 0 on")
     if options.output is not None:
-        check_picture(options.output)
+        check_output(options.output, "output", ".png")
     groups = read_groups(arguments)
     if not 2 <= len(groups) <= MOST_GROUPS:
         raise UserError(

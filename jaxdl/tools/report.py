@@ -4,11 +4,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jaxdl import saved_config
 from jaxdl.analysis import comparison
 from jaxdl.console import console, say, show
 from jaxdl.errors import UserError, printable, shortened
 from jaxdl.run import curves, logger, metrics_log
-from jaxdl.run.finished import SUMMARY, check_outside_runs
+from jaxdl.run.finished import SUMMARY, check_output
 from jaxdl.tools.run_groups import (
     RUNTIME_FIELDS,
     different_flags,
@@ -34,13 +35,9 @@ def report(folders: list[Path], picture: Path) -> None:
     Raises:
       UserError: one of `folders` is not a run folder.
     """
-    check_picture(picture)
+    check_output(picture, "output", ".png")
     configs = [read_config(folder) for folder in folders]
-    differing = [
-        name
-        for name in dict.fromkeys(name for config in configs for name in config)
-        if len({repr(config.get(name)) for config in configs}) > 1 and name not in RUNTIME_FIELDS
-    ]
+    differing = saved_config.differing_fields(configs, RUNTIME_FIELDS)
     finished = {
         folder: logger.read_summary(folder) for folder in folders if (folder / SUMMARY).exists()
     }
@@ -73,18 +70,6 @@ def _seed_groups(folders: list[Path], configs: list[dict[str, Any]]) -> dict[str
     if max(Counter(flags).values()) < BAND:
         return None
     return dict(zip(map(str, folders), flags, strict=True))
-
-
-def check_picture(path: Path) -> None:
-    """Checks the path of a picture before any work is done.
-
-    Raises:
-      UserError: it is a folder, does not end in .png, or is in a run folder.
-    """
-    if path.suffix != ".png" or path.is_dir():
-        why = " (it is a folder)" if path.is_dir() else ""
-        raise UserError(f"--output={path}: name a file that ends in .png{why}")
-    check_outside_runs(path, "output")
 
 
 def _show_groups(configs: dict[Path, dict[str, Any]], finished: dict[Path, dict[str, Any]]) -> None:
@@ -135,14 +120,9 @@ def _summary(folder: Path, summary: dict[str, Any] | None) -> dict[str, Any]:
         ]
         columns = dict.fromkeys([*selected, *further])
         return {name: summary[name] for name in columns if name in summary}
-    latest: dict[str, Any] = {}
-    for line in logger.read_metrics(folder):
-        latest["step"] = line["step"]
-        if line["split"] != "train":
-            latest |= {
-                f"{line['split']}/{name}": line[name] for name in metrics_log.metric_names(line)
-            }
-    return latest
+    lines = logger.read_metrics(folder)
+    step = {"step": lines[-1]["step"]} if lines else {}
+    return step | metrics_log.last_results(lines)
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl import files
+from jaxdl import files, saved_config
 from jaxdl.data import spec
 from jaxdl.errors import UserError, shortened
 from jaxdl.run import logger, metrics_log
@@ -102,13 +102,8 @@ def grouped(results: Iterable[Result]) -> list[list[Result]]:
 
 def different_flags(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describes for each config the flags in which the configs differ, `name=value`."""
-    names = dict.fromkeys(name for config in configs for name in config)
-    shown = [
-        name
-        for name in names
-        if name not in (*RUNTIME_FIELDS, SEED)
-        and len({json.dumps(config.get(name)) for config in configs if config}) > 1
-    ]
+    known = [config for config in configs if config]
+    shown = saved_config.differing_fields(known, {*RUNTIME_FIELDS, SEED})
     return [
         " ".join(f"{shortened(n, 30)}={shortened(c[n], 30)}" for n in shown if n in c)
         for c in configs

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jaxdl.errors import first_line, printable
-from jaxdl.trackers.tracker import Histogram, RunInfo, Sink
+from jaxdl.trackers.tracker import Histogram, RunInfo, Tracker
 
 
 def main(name: str, *options: str) -> None:
@@ -41,7 +41,7 @@ def main(name: str, *options: str) -> None:
     os._exit(0)  # without what the tracker's package would still do at the exit
 
 
-def find(name: str) -> Callable[[], Sink]:
+def find(name: str) -> Callable[[], Tracker]:
     """Imports the class that MODULE:CLASS names.
 
     Raises:
@@ -52,7 +52,7 @@ def find(name: str) -> Callable[[], Sink]:
     if not hasattr(module, class_name):
         raise ValueError(f"{module_name} has no class {class_name}")
     found = getattr(module, class_name)
-    functions = ("on_start", "on_log", "on_figure", "on_histogram", "on_end")
+    functions = [one for one in vars(Tracker) if one.startswith("on_")]
     if not isinstance(found, type) or not all(hasattr(found, one) for one in functions):
         raise ValueError(
             f"{class_name} in {module_name} is not a subclass of jaxdl.trackers.tracker.Tracker"
@@ -83,7 +83,7 @@ def read_messages() -> "queue.SimpleQueue[list[Any] | None]":
 
 
 def serve(
-    create: Callable[[], Sink],
+    create: Callable[[], Tracker],
     messages: "queue.SimpleQueue[list[Any] | None]",
     answers: IO[str],
 ) -> None:
@@ -94,7 +94,7 @@ def serve(
       messages: messages as `process.Process` sends them, and None at the end.
       answers: receives the answers.
     """
-    tracker: Sink | None = None
+    tracker: Tracker | None = None
     while (message := messages.get()) is not None:
         kind, *arguments = message
         if kind == "start":

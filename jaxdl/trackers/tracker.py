@@ -5,7 +5,7 @@ next. `on_start` begins from nothing. All lines and figures so far follow it, th
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 Line = dict[str, Any]  # as in metrics.jsonl
 
@@ -45,16 +45,6 @@ class Histogram(NamedTuple):
     counts: list[int]
     total: float
     squares: float
-
-
-class Sink(Protocol):
-    """Functions that `group` calls; all of a `Tracker`."""
-
-    def on_start(self, run: RunInfo) -> None: ...  # noqa: D102
-    def on_log(self, line: Line) -> None: ...  # noqa: D102
-    def on_figure(self, name: str, path: Path, step: int) -> None: ...  # noqa: D102
-    def on_histogram(self, name: str, histogram: Histogram, step: int) -> None: ...  # noqa: D102
-    def on_end(self, summary: dict[str, Any] | None) -> None: ...  # noqa: D102
 
 
 class Tracker:

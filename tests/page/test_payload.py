@@ -279,6 +279,10 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(discovery, "MOST_RUNS", 2)
     with pytest.raises(UserError, match="more than 2 runs"):
         payload([tmp_path])
+    monkeypatch.setattr(discovery, "MOST_FOLDERS", 1)
+    (tmp_path / "0-empty").mkdir()
+    with pytest.raises(UserError, match="more than 1 folders to search: name subfolders"):
+        payload([tmp_path])
 
 
 def test_a_log_that_is_too_large_has_no_curves(tmp_path, monkeypatch):

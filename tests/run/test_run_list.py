@@ -142,6 +142,8 @@ def test_states_are_those_of_the_page(folders, tmp_path):
     from jaxdl.page import discovery, run_record
 
     (folders / "run-1/nonfinite").mkdir()
+    (folders / "run-0/wandb").mkdir()
+    (folders / "run-0/wandb/latest-run").symlink_to("run")  # as a killed package may leave it
     sweep = tmp_path / "sweep"
     config = Config(seed=3)
     lines = [

@@ -2,16 +2,14 @@
 
 import json
 import shutil
-import signal
 
 import pytest
 
 from jaxdl import signals
 from jaxdl.errors import Paused, UserError
 from jaxdl.sweep import curve
-from jaxdl.train import trainer
 from tests import small
-from tests.train.whole import FLAGS, train
+from tests.train.whole import FLAGS, stop_in_evaluation, train
 
 
 def flags(folder, **changes):
@@ -19,15 +17,8 @@ def flags(folder, **changes):
 
 
 def test_a_checkpoint_from_before_the_events_has_no_lines_of_its_step(tmp_path, monkeypatch):
-    evaluate = trainer.Trainer._evaluate
-
-    def interrupted(self, state, split):
-        if self.progress.step == 6:
-            raise signals.StopRequested(signal.SIGTERM)
-        return evaluate(self, state, split)
-
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_evaluate", interrupted)
+        stop_in_evaluation(patch, 6)
         with pytest.raises(signals.Stopped):
             train(small, **flags(tmp_path, pause_at=6))
     before = curve.read(tmp_path)

@@ -107,13 +107,11 @@ def test_the_gradient_is_that_of_the_step(small, tmp_path):
     import jax
     import optax
 
-    from jaxdl.config import RunConfig
     from jaxdl.data import batches
 
     config = small.Config(num_steps=4)
     data = small.load(config)
     task = small.build(config, data.spec)
-    assert isinstance(config, RunConfig)
     batch = next(iter(batches.padded_batches(data.train, 16)))
     state = task.init(jax.random.key(0))
     gradient = jax.jit(task.gradient)(state, batch)

@@ -1,7 +1,6 @@
 """--pause_at: a run that pauses and goes on has the bits and the log of one that did not."""
 
 import json
-import signal
 import sys
 
 import pytest
@@ -10,9 +9,8 @@ from jaxdl import cli, saved_config, signals
 from jaxdl.errors import Paused, UserError
 from jaxdl.flags import parse_flags
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.train import trainer
 from tests import small
-from tests.train.whole import FLAGS, train, without_seconds
+from tests.train.whole import FLAGS, stop_in_evaluation, train, without_seconds
 
 
 def pause(folder, step, **changes):
@@ -63,15 +61,8 @@ def test_the_events_of_the_step_are_in_the_log_and_in_the_checkpoint(tmp_path):
 
 def test_a_checkpoint_from_before_the_events_is_made_anew(tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    evaluate = trainer.Trainer._evaluate
-
-    def interrupted(self, state, split):
-        if self.progress.step == 6:
-            raise signals.StopRequested(signal.SIGTERM)
-        return evaluate(self, state, split)
-
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_evaluate", interrupted)
+        stop_in_evaluation(patch, 6)
         with pytest.raises(signals.Stopped):
             train(small, workdir=str(folder), pause_at=6, eval_every=3, **FLAGS)
     assert (newest(folder)["step"], newest(folder)["logged"]) == (6, False)

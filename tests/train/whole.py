@@ -1,10 +1,12 @@
 """A run that was trained to its end, and copies of it."""
 
 import dataclasses
+import signal
 
 import flax.linen as nn
 import numpy as np
 
+from jaxdl import signals
 from jaxdl.run import logger
 from jaxdl.train import loop, trainer
 
@@ -28,6 +30,18 @@ def crash_at(crash):
             raise Crash
 
     return advance
+
+
+def stop_in_evaluation(monkeypatch, step):
+    """Makes a signal stop a run within its evaluation at a step."""
+    evaluate = trainer.Trainer._evaluate
+
+    def interrupted(self, state, split):
+        if self.progress.step == step:
+            raise signals.StopRequested(signal.SIGTERM)
+        return evaluate(self, state, split)
+
+    monkeypatch.setattr(trainer.Trainer, "_evaluate", interrupted)
 
 
 def scripted(monkeypatch, values):

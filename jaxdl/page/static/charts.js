@@ -75,11 +75,12 @@ function setTicks(axis, ticks) {
   if (isFixed) axis.major_label_overrides = new Map(ticks.map((tick) => [tick, format(tick)]));
 }
 
-// Draws layers in a place: each has a kind, data by column, and a function that adds its glyph.
-function chart(place, settings, all, finish = () => {}) {
+// Draws layers in a place: each has a kind, data by column, and a function that adds its glyph. With
+// other labels, which `finish` sets, the figure is made anew.
+function chart(place, { labels = [], ...settings }, all, finish = () => {}) {
   const layers = all.filter((layer) => Object.values(layer.data)[0].length);
   const ticks = [settings.logX ? logTicker(layers, "x") : [], settings.logY ? logTicker(layers, "y") : []];
-  const signature = JSON.stringify([settings, ticks, layers.map((layer) => layer.kind)]);
+  const signature = JSON.stringify([settings, labels, ticks, layers.map((layer) => layer.kind)]);
   const old = charts.get(place);
   if (old && old.signature === signature) {
     layers.forEach((layer, n) => { old.sources[n].data = layer.data; });

@@ -3,6 +3,7 @@
 
 const MOST_FLAGS = 12;
 const LABEL = 16; // letters of a label in a chart
+const MOST_TICKS = 12; // of an axis
 
 function short(text, most = LABEL) {
   const name = text.replace(/^experiments\./, "");
@@ -78,17 +79,17 @@ function drawScatter(place, numbers, flag, metric, colors) {
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", `${metric} against ${flag}, ${counted(numbers.length, "run")}`);
   const layers = [pointLayer("points", data, [["", "@name"], ["flag", "@value"], ["metric", "@y{0.[00000]a}"]])];
-  const settings = { logX: scale.isLog, ticks: scale.ticks.length <= 12 ? scale.ticks : [] };
-  const { ticks, ...rest } = settings;
+  const count = scale.ticks.length;
+  const ticks = count <= MOST_TICKS ? scale.ticks : [];
   const finish = (figure) => {
+    if (scale.isLog) return; // see `chart`
     const axis = firstOf(figure.xaxis);
-    if (scale.isNumber && (scale.isLog || ticks.length > 6)) return; // of a logarithm: see `chart`
     axis.ticker = new Bokeh.FixedTicker({ ticks: ticks.map(scale.position), minor_ticks: [] });
     axis.major_label_overrides = new Map(ticks.map((value) => [scale.position(value), short(format(value))]));
-    if (!scale.isNumber) figure.x_range = new Bokeh.Range1d({ start: -0.5, end: Math.max(ticks.length, 1) - 0.5 });
-    if (!scale.isNumber && ticks.length > 4) axis.major_label_orientation = 0.6;
+    if (!scale.isNumber) figure.x_range = new Bokeh.Range1d({ start: -0.5, end: count - 0.5 });
+    if (!scale.isNumber && count > 4) axis.major_label_orientation = 0.6;
   };
-  chart(place, { ...rest, name: `ticks ${ticks.join(" ").length}-${ticks.length}` }, layers, finish);
+  chart(place, { logX: scale.isLog, labels: [count, ...ticks] }, layers, finish);
 }
 
 function drawParallel(place, numbers, flags, metric) {
@@ -119,7 +120,7 @@ function drawParallel(place, numbers, flags, metric) {
     rules.color.push(color("muted"));
     rules.width.push(1);
     rules.alpha.push(0.7);
-    for (const tick of scales[k].ticks.slice(0, 12)) {
+    for (const tick of scales[k].ticks.slice(0, MOST_TICKS)) {
       ticks.x.push(k);
       ticks.y.push(scales[k].at(tick));
       ticks.text.push(short(format(tick), 12));
