@@ -11,6 +11,7 @@ import pytest
 
 from experiments import iris_mlp
 from experiments.benchmarks.planted_faults import Here, changed, compared, flip
+from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
@@ -110,6 +111,25 @@ def test_a_process_that_cannot_open_its_run_says_why(run, tmp_path):
         command(["diff", str(run)])
     with pytest.raises(UserError, match="no_such_python cannot be started"):
         command(["diff", str(run), "--python=no_such_python"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["OTHER", "--dtype=float64"], "--dtype compares one run with itself: leave the second"),
+        (["--dtype=float64", "--tree=x"], "--dtype compares one run with itself: leave the second"),
+        (["--dtype=float64", "--python=x"], "--dtype compares one run with itself: leave the seco"),
+        (["OTHER", "--step=3"], "--step is for --dtype=float64: the step of two runs is found by"),
+        (["--dtype=float64", "--step=24"], "--step=24: the run has the steps 0 to 23: name one"),
+        (["--dtype=float32"], "argument --dtype: invalid choice: 'float32'"),
+    ],
+)
+def test_refusals_of_a_type_and_a_step(run, flags, line, capsys):
+    words = ["diff", str(run), *(str(run) if flag == "OTHER" else flag for flag in flags)]
+    assert cli.guard(lambda: command(words)) == 2
+    out, err = capsys.readouterr()
+    assert f"error: {line}" in err.splitlines()[-1]
+    assert not out
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.float16, np.float64])
