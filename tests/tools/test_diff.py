@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import iris_mlp
+from experiments.benchmarks import fault_campaign
 from experiments.benchmarks.planted_faults import Here, changed, compared, flip
 from jaxdl import cli
 from jaxdl.__main__ import run as command
@@ -216,3 +217,10 @@ def test_a_run_that_lost_its_first_weights_is_not_repeated_from_others(run, tmp_
     assert 0 not in side("B", folder).ask("about")["steps"]
     with pytest.raises(UserError, match="began with the weights of --init_from"):
         side("B", folder).ask("begin", step=0)
+
+
+def test_a_campaign_of_an_unknown_experiment_is_refused(tmp_path):
+    folder = tmp_path / "faults"
+    with pytest.raises(UserError, match="--only=iris: no 'iris': choose from iris_mlp,"):
+        fault_campaign.run(fault_campaign.Config(only="iris", workdir=str(folder)))
+    assert not folder.exists()
