@@ -1,8 +1,8 @@
 """Adversarial attacks on classifiers of images: FGSM, PGD and a square attack without gradients.
 
 An attack maximises a loss of the images, x [B, H, W, C] -> [B], within a distance epsilon of the
-images and between `low` and `high`, in their own units. The loss of an example depends on its own
-image only.
+images and between two limits, in their own units. The loss of an example depends on its own image
+only.
 
 Shapes: B images of H by W pixels with C channels, K classes.
 """

@@ -39,9 +39,9 @@ from experiments.benchmarks.planted_faults import Here, changed, compared, flip,
 from jaxdl import cli
 from jaxdl.config import RunConfig, flag
 from jaxdl.console import say
+from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
 
-# Faults in each experiment, of a hundred.
 EXPERIMENTS: tuple[Any, ...] = (
     iris_mlp,
     tabular_mlp,
@@ -53,6 +53,7 @@ EXPERIMENTS: tuple[Any, ...] = (
     cartpole_ppo,
 )
 MODULES = {module.__name__.removeprefix("experiments."): module for module in EXPERIMENTS}
+# Faults in each experiment, of a hundred.
 SHARES = {
     "iris_mlp": 26,
     "tabular_mlp": 20,
@@ -224,7 +225,14 @@ def parts_after(a: Here, b: Here, step: int) -> bool:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Plants the faults one by one; returns how many were found, and the most replays."""
+    """Plants the faults one by one; returns how many were found, and the most replays.
+
+    Raises:
+      UserError: an experiment of --only is unknown.
+    """
+    chosen = (config.only or ",".join(SHARES)).split(",")
+    if unknown := [name for name in chosen if name not in SHARES]:
+        raise UserError(f"--only={config.only}: no {unknown[0]!r}: choose from {','.join(SHARES)}")
     folder = Path(config.workdir or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "faults.jsonl"
@@ -235,7 +243,7 @@ def run(config: Config) -> dict[str, Any]:
     subjects: dict[str, Subject] = {}
     for number, name in enumerate(names):
         is_done = number in (one.number for one in outcomes)
-        if is_done or name not in (config.only or ",".join(SHARES)).split(","):
+        if is_done or name not in chosen:
             continue
         if name not in subjects:
             jax.clear_caches()  # of the subject before

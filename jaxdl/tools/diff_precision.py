@@ -1,13 +1,11 @@
 """Table of the operations of a step that lose precision: `jaxdl diff RUN --dtype=float64`."""
 
-import math
-
 from jaxdl.errors import UserError, printable
 from jaxdl.tools.diff_process import Place, Side
 from jaxdl.train.precision import Loss
 
 MOST_ROWS = 12
-GROWTH = 2.0  # an operation loses precision if its error is that many times that of its arguments
+GROWTH = 2.0  # an operation loses precision if its error is above so many times its arguments'
 
 
 def print_losses(place: Place, step: int) -> None:
@@ -24,8 +22,8 @@ def print_losses(place: Place, step: int) -> None:
     try:
         side.answer()
         about = side.ask("about")
-        last = max(about["steps"], default=1) - 1
-        if not 0 <= step <= max(last, 0):
+        last = max(max(about["steps"], default=0) - 1, 0)
+        if not 0 <= step <= last:
             raise UserError(f"--step={step}: the run has the steps 0 to {last}: name one of them")
         start = max((n for n in about["steps"] if n <= step), default=0)
         side.ask("begin", step=start)
@@ -42,7 +40,7 @@ def print_losses(place: Place, step: int) -> None:
         where = f"{one.layer} ({one.primitive}, {one.phase}) {one.type}"
         print(f"{_number(one.error):<8} {_number(one.before):<13} {printable(where)}")
     for phase in ("forward", "backward", "after the gradient"):
-        errors = [one.error for one in listed if one.phase == phase and not math.isnan(one.error)]
+        errors = [one.error for one in listed if one.phase == phase]
         if errors:
             print(f"largest error {phase}: {_number(max(errors))}")
 

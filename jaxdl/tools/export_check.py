@@ -14,12 +14,7 @@ from jaxdl.console import say
 from jaxdl.data.batches import Split, padded_batches, read, size
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import TrainingError, UserError
-from jaxdl.export import (
-    check,
-    stablehlo,
-    tensor_file,
-    torch_weights,
-)
+from jaxdl.export import check, stablehlo, tensor_file, torch_weights
 from jaxdl.rl import agents
 from jaxdl.rl.environment import rollout
 from jaxdl.run.restore import build_task, load_data

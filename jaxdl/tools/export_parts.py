@@ -7,9 +7,7 @@ import numpy as np
 
 from jaxdl.data.spec import DataSpec
 from jaxdl.errors import UserError
-from jaxdl.export import (
-    quantize,
-)
+from jaxdl.export import quantize
 from jaxdl.export.model_weights import ModelWeights
 from jaxdl.export.stablehlo import Program
 from jaxdl.task import State, Task

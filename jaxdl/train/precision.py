@@ -6,6 +6,8 @@ which the relative error grows are those that lose precision, such as a differen
 numbers.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,17 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxdl.nn import conv_kernels
+from jaxdl.nn import lowering
 from jaxdl.train.operations import BACKWARD, CALLS, LOOPS, layer_of, phase_of, to_jaxpr, to_numpy
 
 NARROW = (jnp.float32, jnp.bfloat16, jnp.float16)
 # Their results are bits of float32, which have no counterpart in float64.
 FIXED = ("bitcast_convert_type",)
-CONVOLUTIONS = {
-    "convolution_forward": conv_kernels.xla_forward,
-    "convolution_to_images": conv_kernels.xla_to_images,
-    "convolution_to_kernel": conv_kernels.xla_to_kernel,
-}
 
 
 class Loss(NamedTuple):
@@ -74,14 +71,20 @@ def losses(function: Callable[..., Any], *arguments: Any) -> list[Loss]:
 def relative_error(narrow: Any, wide: Any) -> float:
     """Returns |narrow - wide| / |wide| in the Euclidean norm; 0 if both are 0.
 
+    Infinities and NaN that both have do not count, such as those of a mask. One that only one of
+    them has is an infinite error.
+
     Args:
       narrow: array.
       wide: array of the same shape, taken as exact.
     """
     a, b = (to_numpy(x).astype(np.float64) for x in (narrow, wide))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))  # infinities, too
-    gap = np.linalg.norm(np.where(same, 0.0, a - b))
-    return float(gap / max(np.linalg.norm(b), np.finfo(np.float64).tiny)) if gap else 0.0
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return math.inf
+    a, b = a[finite], b[finite]
+    gap, scale = np.linalg.norm(a - b), np.linalg.norm(b)
+    return float(gap / max(scale, np.finfo(np.float64).tiny))
 
 
 def _compare(
@@ -139,15 +142,27 @@ def _wide(equation: Any, inputs: list[Any], narrow: list[Any] | None) -> list[An
         return _wide_program(closed, inputs)
     if name in LOOPS:
         return _wide_loop(equation, inputs)
-    if name in CONVOLUTIONS:
-        by_xla = CONVOLUTIONS[name]
-        return [jax.vmap(lambda a, b: by_xla(a, b, params["window"]))(*inputs)]
+    if equation.primitive in lowering.DEFAULTS:
+        return _wide_program(_default(equation), inputs)
     if name in FIXED:
         return [_widened(x) for x in narrow or _bind(equation, inputs, params)]
     if name == "reduce_precision":
         return inputs
-    widened = {key: np.dtype(np.float64) if _is_narrow(v) else v for key, v in params.items()}
-    return _bind(equation, inputs, widened)
+    return _bind(equation, inputs, {key: _wide_parameter(v) for key, v in params.items()})
+
+
+def _wide_parameter(value: Any) -> Any:
+    """Returns a parameter of a primitive in float64: a type, or a jaxpr such as a scatter's sum."""
+    if isinstance(value, core.Jaxpr):
+        program = core.ClosedJaxpr(value, ())
+        avals: list[Any] = [v.aval for v in value.invars]
+        shapes = [
+            jax.ShapeDtypeStruct(a.shape, jnp.float64 if _is_floating(a) else a.dtype)
+            for a in avals
+        ]
+        return jax.make_jaxpr(lambda *x: _wide_program(program, list(x)))(*shapes).jaxpr
+    is_narrow = isinstance(value, np.dtype | type) and value in NARROW
+    return np.dtype(np.float64) if is_narrow else value
 
 
 def _wide_program(program: core.ClosedJaxpr, arguments: list[Any]) -> list[Any]:
@@ -165,6 +180,13 @@ def _wide_program(program: core.ClosedJaxpr, arguments: list[Any]) -> list[Any]:
         results = _wide(equation, [read(atom) for atom in equation.invars], None)
         values |= zip(equation.outvars, results, strict=True)
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _default(equation: Any) -> core.ClosedJaxpr:
+    """Returns the jaxpr of the form of a primitive of `jaxdl.nn` in JAX's own primitives."""
+    default = functools.partial(lowering.DEFAULTS[equation.primitive], **equation.params)
+    with jax.enable_x64(False):
+        return jax.make_jaxpr(default)(*(v.aval for v in equation.invars))
 
 
 def _wide_loop(loop: Any, inputs: list[Any]) -> list[Any]:
@@ -209,11 +231,6 @@ def _bind(equation: Any, inputs: list[Any], params: dict[str, Any]) -> list[Any]
 
 def _is_floating(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
-
-
-def _is_narrow(value: Any) -> bool:
-    """Returns whether a parameter of a primitive is a type that float64 replaces."""
-    return isinstance(value, np.dtype | type) and value in NARROW
 
 
 def _widened(x: Any) -> Any:

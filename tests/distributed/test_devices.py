@@ -4,14 +4,10 @@ The first step is held to rounding. Later ones part as far as two runs on one de
 differs by rounding, which is far where the rate is high: so the rate is one at which they do not.
 """
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-# Runs in a process of its own, since the number of devices is fixed when JAX starts.
+from tests import many_devices
+
 PROGRAM = """
 import json, jax, numpy as np
 from experiments import mnist_cnn
@@ -82,13 +78,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found():
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    command = [sys.executable, "-c", PROGRAM]
-    out = subprocess.run(
-        command, capture_output=True, encoding="utf-8", env=os.environ | {"XLA_FLAGS": flags}
-    )
-    assert out.returncode == 0, out.stderr
-    return json.loads(out.stdout)
+    return many_devices.found(PROGRAM, 8)
 
 
 @pytest.mark.parametrize("way", ["jit", "fsdp", "model", "both", "pmap"])

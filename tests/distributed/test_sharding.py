@@ -1,5 +1,3 @@
-import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,8 +10,8 @@ import pytest
 from jaxdl.config import RunConfig
 from jaxdl.distributed import collectives, sharding
 from jaxdl.errors import UserError
+from tests import many_devices
 
-# Runs in a process of its own, since the number of devices is fixed when JAX starts.
 PROGRAM = """
 import json, jax, numpy as np
 from tests import small
@@ -57,12 +55,8 @@ print(json.dumps(found))
 """
 
 
-def test_one_device_equals_eight(monkeypatch):
-    eight = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    monkeypatch.setenv("XLA_FLAGS", eight)
-    out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, encoding="utf-8")
-    assert out.returncode == 0, out.stderr
-    one, *others = json.loads(out.stdout)
+def test_one_device_equals_eight():
+    one, *others = many_devices.found(PROGRAM, 8)
     assert len(others) == 3
     for many in others:
         assert many["order"] == one["order"]

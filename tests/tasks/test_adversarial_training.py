@@ -1,8 +1,6 @@
 """Adversarial training: closed forms of linear models, a step in float64, and bits of a resume."""
 
 import dataclasses
-import json
-import os
 import subprocess
 import sys
 
@@ -20,6 +18,7 @@ from jaxdl.tasks import vision
 from jaxdl.tasks.supervised import variables
 from jaxdl.tasks.vision import ClassifierConfig
 from jaxdl.train import loop
+from tests import many_devices
 from tests.train.whole import Crash, crash_at
 
 CONFIG = ClassifierConfig(
@@ -230,7 +229,6 @@ def test_an_interrupted_run_has_the_bits_of_a_whole_one(data, tmp_path, monkeypa
     assert loop.train(plain, build, data)["state_sha256"] != whole["state_sha256"]
 
 
-# Runs in a process of its own, since the number of devices is fixed when JAX starts.
 PROGRAM = """
 import json, jax
 from jaxdl.distributed import sharding
@@ -263,13 +261,7 @@ print(json.dumps(found))
 
 def test_four_devices_train_as_one():
     """The draws are the same with jit; with pmap each device draws its own starts."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    command = [sys.executable, "-c", PROGRAM]
-    out = subprocess.run(
-        command, capture_output=True, encoding="utf-8", env=os.environ | {"XLA_FLAGS": flags}
-    )
-    assert out.returncode == 0, out.stderr
-    found = json.loads(out.stdout)
+    found = many_devices.found(PROGRAM, 4)
     assert found["jit"] == pytest.approx(found["one"], rel=1e-5)
     assert found["pmap"] == pytest.approx(found["one"], rel=0.05)
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from experiments import iris_mlp
+from experiments.benchmarks import fault_campaign
 from experiments.benchmarks.planted_faults import Here, changed, compared, flip
+from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
@@ -112,6 +114,25 @@ def test_a_process_that_cannot_open_its_run_says_why(run, tmp_path):
         command(["diff", str(run), "--python=no_such_python"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["OTHER", "--dtype=float64"], "--dtype compares one run with itself: leave the second"),
+        (["--dtype=float64", "--tree=x"], "--dtype compares one run with itself: leave the second"),
+        (["--dtype=float64", "--python=x"], "--dtype compares one run with itself: leave the seco"),
+        (["OTHER", "--step=3"], "--step is for --dtype=float64: the step of two runs is found by"),
+        (["--dtype=float64", "--step=24"], "--step=24: the run has the steps 0 to 23: name one"),
+        (["--dtype=float32"], "argument --dtype: invalid choice: 'float32'"),
+    ],
+)
+def test_refusals_of_a_type_and_a_step(run, flags, line, capsys):
+    words = ["diff", str(run), *(str(run) if flag == "OTHER" else flag for flag in flags)]
+    assert cli.guard(lambda: command(words)) == 2
+    out, err = capsys.readouterr()
+    assert f"error: {line}" in err.splitlines()[-1]
+    assert not out
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8, np.float16, np.float64])
 def test_any_flipped_bit_gives_another_digest(dtype):
     array = (np.random.default_rng(0).random(20) * 200).astype(dtype)
@@ -196,3 +217,10 @@ def test_a_run_that_lost_its_first_weights_is_not_repeated_from_others(run, tmp_
     assert 0 not in side("B", folder).ask("about")["steps"]
     with pytest.raises(UserError, match="began with the weights of --init_from"):
         side("B", folder).ask("begin", step=0)
+
+
+def test_a_campaign_of_an_unknown_experiment_is_refused(tmp_path):
+    folder = tmp_path / "faults"
+    with pytest.raises(UserError, match="--only=iris: no 'iris': choose from iris_mlp,"):
+        fault_campaign.run(fault_campaign.Config(only="iris", workdir=str(folder)))
+    assert not folder.exists()

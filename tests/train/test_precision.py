@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdl.nn import recurrence
 from jaxdl.nn.convolution import convolve
 from jaxdl.train import precision
 
@@ -71,3 +72,69 @@ def test_convolutions_and_gradients_are_compared():
     convolutions = [one for one in listed if one.primitive.startswith("convolution")]
     assert [one.phase for one in convolutions] == ["forward", "backward"]
     assert all(0 < one.error < 1e-6 for one in convolutions)
+
+
+def test_sums_of_scattered_gradients_are_those_of_float64():
+    """The gradient of an embedding adds the rows of equal tokens."""
+    rows = np.random.default_rng(0).random((50, 3), np.float32)
+
+    def gather(table):
+        return jnp.vdot(table[jnp.zeros(50, int)], rows)
+
+    listed = precision.losses(jax.grad(gather), np.ones((4, 3), np.float32))
+    (found,) = [one for one in listed if one.primitive == "scatter-add"]
+    narrow = np.asarray(jax.grad(gather)(np.ones((4, 3), np.float32)))[0]
+    wide = rows.astype(np.float64).sum(axis=0)
+    expected = np.linalg.norm(narrow - wide) / np.linalg.norm(wide)
+    assert found.error == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_lstm_is_computed_in_float64():
+    """Its error is that of float32 against a loop of NumPy."""
+    generator = np.random.default_rng(0)
+    shapes = (7, 2, 12), (3, 12), (12,), (2, 3), (2, 3)
+    projected, kernel, bias, h, c = (generator.normal(size=s).astype(np.float32) for s in shapes)
+    valid = np.ones((7, 2, 1), bool)
+
+    def function(*operands):
+        return recurrence.lstm.bind(*operands, backwards=False, keep=False)
+
+    operands = projected, kernel, bias, valid, h, c
+    found = next(one for one in precision.losses(function, *operands) if one.primitive == "lstm")
+    h, c = h.astype(np.float64), c.astype(np.float64)
+    states = []
+    for gates in projected.astype(np.float64):
+        i, f, g, o = np.split(gates + h @ kernel.astype(np.float64) + bias, 4, axis=1)
+        sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    results = function(*operands)
+    pairs = zip(jax.device_get(results), (np.stack(states), h, c), strict=True)
+    errors = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs]
+    assert found.error == pytest.approx(max(errors), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "expected"),
+    [
+        ([3.0, 4.5], [3.0, 4.0], 0.1),
+        ([0.0, 0.0], [0.0, 0.0], 0),
+        ([-np.inf, np.nan, 4.5], [-np.inf, np.nan, 5.0], 0.1),
+        ([np.nan, 1.0], [0.0, 1.0], np.inf),
+        ([1.0], [np.inf], np.inf),
+        ([np.inf], [-np.inf], np.inf),
+    ],
+)
+def test_relative_errors_of_special_numbers(narrow, wide, expected):
+    """An infinity of a mask hides no error, and a number that is lost is an infinite one."""
+    assert precision.relative_error(np.float32(narrow), np.float64(wide)) == pytest.approx(expected)
+
+
+def test_a_root_of_a_negative_rounding_error_is_named():
+    def function(x):
+        return jnp.sqrt((x + 2.0**24) - 2.0**24 - x)
+
+    listed = precision.losses(function, np.float32(0.75))
+    assert listed[-1].primitive == "sqrt"
+    assert np.isinf(listed[-1].error)
