@@ -7,7 +7,7 @@ import sys
 
 
 def found(program, devices):
-    """What a program prints as JSON, in a process of its own with so many devices."""
+    """Returns the JSON that a program prints, in a process of its own with so many devices."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     out = subprocess.run(
         [sys.executable, "-c", program],
