@@ -37,6 +37,7 @@ class FirstOperation:
                 f"operations{self._inside}: one by one all give the same bits; they differ as XLA "
                 "compiles them together"
             )
+            self._print_unmatched(listed, numbers)
         elif self._enter_loop(listed, numbers):
             self.show()
         elif all(numbers) and self._describe(listed[0], numbers[0][0]) == self._describe(
@@ -44,9 +45,7 @@ class FirstOperation:
         ):
             self._print_numbers(listed[0][numbers[0][0]], [many[0] for many in numbers])
         else:
-            more = unmatched_operations(*listed)
-            for side, many, *both in zip(self._sides, listed, numbers, more, strict=True):
-                self._print_alone(side, *([many[n] for n in found] for found in both))
+            self._print_unmatched(listed, numbers)
 
     def _enter_loop(self, listed: Listed, numbers: tuple[list[int], list[int]]) -> bool:
         """Goes on in the first iteration that differs, if the first operation of A is a loop.
@@ -79,6 +78,19 @@ class FirstOperation:
         pair = [np.load(path, allow_pickle=False) for path in paths]
         name = printable(f"{operation}{self._inside}")
         print(f"first operation: {difference(name, *pair)}")
+
+    def _print_unmatched(self, listed: Listed, numbers: tuple[list[int], list[int]]) -> None:
+        """Prints the first operations that only one side has, if there are any.
+
+        Args:
+          listed: the operations of both sides.
+          numbers: positions of those whose results the other side lacks.
+        """
+        more = unmatched_operations(*listed)
+        if not any((*numbers, *more)):
+            return
+        for side, many, *both in zip(self._sides, listed, numbers, more, strict=True):
+            self._print_alone(side, *([many[n] for n in found] for found in both))
 
     def _print_alone(self, side: Side, found: list[Operation], more: list[Operation]) -> None:
         """Prints the first operation of one side, and the first in a layer if that is another.

@@ -1,11 +1,16 @@
 """Table of the operations of a step that lose precision: `jaxdl diff RUN --dtype=float64`."""
 
+import math
+
 from jaxdl.errors import UserError, printable
 from jaxdl.tools.diff_process import Place, Side
 from jaxdl.train.precision import Loss
 
 MOST_ROWS = 12
 GROWTH = 2.0  # an operation loses precision if its error is above so many times its arguments'
+# Rounding in float32 is 2^29 times as large as in float64. So with an error near that, the result
+# in float64 is rounding, too: it would be zero without, such as the mean of centred numbers.
+ROUNDING = 1e6
 
 
 def print_losses(place: Place, step: int) -> None:
@@ -32,17 +37,30 @@ def print_losses(place: Place, step: int) -> None:
         listed = [Loss(*one) for one in side.ask("losses")]
     finally:
         side.close()
-    worst = [one for one in listed if one.error > GROWTH * one.before]
+    print(f"step {step}: {table(listed)}")
+
+
+def table(listed: list[Loss]) -> str:
+    """Returns lines with the operations that lose precision, the largest error first.
+
+    Args:
+      listed: the operations of a step.
+    """
+    kept = [one for one in listed if not ROUNDING < one.error < math.inf]
+    worst = [one for one in kept if one.error > GROWTH * one.before]
     worst.sort(key=lambda one: -one.error)
-    print(f"step {step}: {len(worst)} of {len(listed)} operations lose precision")
-    print("error    of arguments  operation")
+    lines = [f"{len(worst)} of {len(listed)} operations lose precision"]
+    if zeros := len(listed) - len(kept):
+        lines.append(f"not counted: {zeros} whose results are zero but for rounding")
+    lines.append("error    of arguments  operation")
     for one in worst[:MOST_ROWS]:
         where = f"{one.layer} ({one.primitive}, {one.phase}) {one.type}"
-        print(f"{_number(one.error):<8} {_number(one.before):<13} {printable(where)}")
+        lines.append(f"{_number(one.error):<8} {_number(one.before):<13} {printable(where)}")
     for phase in ("forward", "backward", "after the gradient"):
-        errors = [one.error for one in listed if one.phase == phase]
+        errors = [one.error for one in kept if one.phase == phase]
         if errors:
-            print(f"largest error {phase}: {_number(max(errors))}")
+            lines.append(f"largest error {phase}: {_number(max(errors))}")
+    return "\n".join(lines)
 
 
 def _number(error: float) -> str:

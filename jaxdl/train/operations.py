@@ -60,8 +60,18 @@ class Operation(NamedTuple):
 
 
 def layer_of(scope: str) -> str:
-    """Returns the path of layers in a name stack."""
-    return WRAPPERS.sub("", scope).strip("/") or OUTSIDE
+    """Returns the path of layers in a name stack, without their methods.
+
+    >>> layer_of("jvp(Net)/block/block._branch/Dense_0")
+    'Net/block/Dense_0'
+    """
+    layers, is_method = [""], False
+    for part in filter(None, WRAPPERS.sub("", scope).split("/")):
+        layer, dot, _ = part.partition(".")  # Flax names a method other than __call__ after a dot
+        if layer != layers[-1] or not (dot or is_method):
+            layers.append(layer)
+        is_method = bool(dot)
+    return "/".join(layers[1:]) or OUTSIDE
 
 
 def phase_of(scope: str, has_gradient: bool) -> str:

@@ -3,7 +3,9 @@
 import dataclasses
 import random
 import shutil
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.tools import diff
+from jaxdl.tools.diff_operation import FirstOperation
 from jaxdl.tools.diff_process import Place
 from jaxdl.tools.differences import differing_operations, unmatched_operations
 from jaxdl.train import operations
@@ -180,6 +183,63 @@ def test_the_differences_of_lists_of_unequal_length():
     assert differing_operations(a, a) == ([], [])
     assert differing_operations(a, [*a[:2], operation("5")]) == ([2], [2])
     assert unmatched_operations(a[:1], b[:2]) == ([], [1])
+
+
+def test_layers_called_by_methods_have_the_paths_of_their_weights():
+    class Block(nn.Module):
+        def setup(self):
+            self.narrow = nn.Dense(2)
+
+        def _branch(self, x):
+            return self.narrow(x)
+
+        def __call__(self, x):
+            return self._branch(x)
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Block(name="block")(x)
+
+        def encode(self, x):
+            return self(x)
+
+    net, x = Net(), jnp.ones((3, 2))
+    weights = net.init(jax.random.key(0), x)
+    for method in (None, Net.encode):
+        gradient = jax.grad(lambda w, m=method: net.apply(w, x, method=m).sum())
+        listed = operations.operations(gradient, (), weights)
+        assert {one.layer for one in listed if one.primitive == "dot_general"} == {
+            "Net/block/narrow"
+        }
+
+
+def test_programs_that_only_xla_computes_otherwise_differ_in_an_operation(tmp_path, capsys):
+    def operation(layer, primitive):
+        return operations.Operation(layer, primitive, "forward", "float32[]", "1")
+
+    class Listed(NamedTuple):
+        name: str
+        listed: list[operations.Operation]
+
+        def send(self, do, **arguments):
+            assert do == "operations"
+
+        def answer(self):
+            return self.listed
+
+    shared = [operation("Net/Dense_0", "add"), operation("Net/Dense_1", "add")]
+    more = [shared[0], operation("Net/BatchNorm_0", "mul"), shared[1]]
+    FirstOperation([Listed("A", shared), Listed("B", more)], tmp_path, initial=False).show()
+    line = "operations: one by one all give the same bits; they differ as XLA compiles them"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{line} together",
+        "first operation of A alone: none",
+        "first operation of B alone: none, with equal results Net/BatchNorm_0 (mul, forward) "
+        "float32[]",
+    ]
+    FirstOperation([Listed("A", shared), Listed("B", shared)], tmp_path, initial=False).show()
+    assert capsys.readouterr().out == f"{line} together\n"
 
 
 @pytest.mark.parametrize("kind", ["scan", "reverse", "while", "cond"])

@@ -1,5 +1,7 @@
 """Loss of precision is named at the operation that causes it."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from jaxdl.nn import recurrence
 from jaxdl.nn.convolution import convolve
+from jaxdl.tools.diff_precision import table
 from jaxdl.train import precision
 
 
@@ -138,3 +141,28 @@ def test_a_root_of_a_negative_rounding_error_is_named():
     listed = precision.losses(function, np.float32(0.75))
     assert listed[-1].primitive == "sqrt"
     assert np.isinf(listed[-1].error)
+
+
+def test_the_table_leaves_out_results_that_are_zero_but_for_rounding():
+    """The mean of centred numbers is zero: in float64 it is rounding, and an error to nothing."""
+
+    def centred(x):
+        with jax.named_scope("mean"):
+            return (x - x.mean()).mean() ** 2
+
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    listed = precision.losses(centred, x)
+    assert max(one.error for one in listed) > 1e7
+    lost = precision.Loss("Net/Dense_0", "sub", "forward", "float32[2]", math.inf, 1e-7)
+    bad = precision.Loss("Net/Dense_1", "sub", "forward", "float32[2]", 0.5, 1e-7)
+    good = precision.Loss("Net/Dense_1", "add", "backward", "float32[2]", 1e-7, 1e-7)
+    lines = table([*listed, bad, lost, good]).splitlines()
+    zeros = sum(one.error > 1e6 for one in listed)
+    assert f"not counted: {zeros} whose results are zero but for rounding" in lines
+    assert lines[3:5] == [
+        "inf      1.0e-07       Net/Dense_0 (sub, forward) float32[2]",
+        "5.0e-01  1.0e-07       Net/Dense_1 (sub, forward) float32[2]",
+    ]
+    assert not any("mean (square" in line or "mean (integer_pow" in line for line in lines)
+    assert "largest error forward: inf" in lines
+    assert "largest error backward: 1.0e-07" in lines
