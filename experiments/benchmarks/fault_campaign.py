@@ -204,10 +204,10 @@ def plant(subject: Subject, kind: str, generator: random.Random) -> tuple[str, l
     b = Here("B", subject.folder, subject.module, build)
     text = compared(subject.side, b, is_same=True)
     named = re.escape(place)
-    # An agent also calls its layers outside of the gradient.
+    forward = "(forward|before the gradient)"  # an agent calls its layers outside of it, too
     pattern = {
         "augmentation": r"first operation.*: outside every layer \(.*before the gradient",
-        "forward": rf"first operation.*: (\S* )*(\S*/)?{named}(/\S+)? \(.*, (forward|before the gradient)\)",
+        "forward": rf"first operation.*: (\S* )*(\S*/)?{named}(/\S+)? \(.*, {forward}\)",
         "backward": rf"first operation.*: (\S* )*(\S*/)?{named}(/\S+)? \(.*, backward\)",
     }.get(kind, rf"state after the step: 1 of \d+ .*\n  {named}: ")
     parted = re.search(r"equal up to step (\d+), different after", text)
