@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib.util
+import os
 import shutil
 import sys
 import tempfile
@@ -220,6 +221,8 @@ def _parity(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     from jaxdl.sweep import driver, ledger, search, table
 
+    if os.getcwd() not in sys.path:  # as `python -m EXPERIMENT` does
+        sys.path.insert(0, os.getcwd())
     given = search.Given(options.search, options.eta, options.min_steps, options.search_seed)
     searched = search.options(given, options.engine, options.random, options.jobs)
     sweep_options = driver.Options(

@@ -1,10 +1,10 @@
 """Quick starts of Python in tests: a process that has imported everything forks each start.
 
 `import jax` and its like take 3 s of CPU time, and the suite starts hundreds of processes. Here a
-server imports once. Within `quick_starts`, `subprocess.Popen([sys.executable, "-m", MODULE, ...])`
-asks it for a fork, which becomes a child of the process that asked: its number, its end, signals
-and file descriptors are those of any child. A start that differs in something that Python or JAX
-reads when they begin is an ordinary start.
+server imports once. Within `quick_starts`, `subprocess.Popen([sys.executable, "-m", MODULE, ...])`,
+with `-P` or without, asks it for a fork, which becomes a child of the process that asked: its
+number, its end, signals and file descriptors are those of any child. A start that differs in
+something that Python or JAX reads when they begin is an ordinary start.
 """
 
 import contextlib
@@ -87,6 +87,9 @@ class Server:
         if any(given[name] != value for name, value in USUAL.items()) or isinstance(args, str):
             return None
         args = [os.fspath(arg) for arg in args]
+        is_safe = args[1:2] == ["-P"]
+        if is_safe:
+            del args[1]
         if args[:2] != [sys.executable, "-m"] or not args[2].startswith(MODULES):
             return None
         environment = dict(os.environ if given["env"] is None else given["env"])
@@ -97,7 +100,8 @@ class Server:
         if _early(environment) != self.early or not os.path.isdir(cwd):
             return None
         session = given["start_new_session"]
-        return {"args": args[2:], "cwd": cwd, "env": environment, "session": session}
+        kind = {"session": session, "safe": is_safe}
+        return {"args": args[2:], "cwd": cwd, "env": environment} | kind
 
     def _start(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -206,7 +210,8 @@ def _become(request, received):
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     shared = [folder for folder in sys.path[1:] if folder not in _path(os.environ)]
-    sys.path[:] = [request["cwd"], *dict.fromkeys([*_path(request["env"]), *shared])]
+    current = [] if request["safe"] else [request["cwd"]]
+    sys.path[:] = [*current, *dict.fromkeys([*_path(request["env"]), *shared])]
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

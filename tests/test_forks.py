@@ -21,19 +21,21 @@ def server():
         yield server
 
 
-def start(quick, monkeypatch, *more, **options):
+def start(quick, monkeypatch, *more, words=WORDS, **options):
     """Status and output of a start, ordinary or quick."""
     with monkeypatch.context() as patch:
         if not quick:
             patch.setattr(subprocess.Popen, "_execute_child", forks.EXECUTE)
         done = subprocess.run(
-            [*WORDS, *more], capture_output=True, encoding="utf-8", timeout=120, **options
+            [*words, *more], capture_output=True, encoding="utf-8", timeout=120, **options
         )
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.parametrize("safe", [False, True])
 @pytest.mark.parametrize("session", [False, True])
-def test_it_is_what_an_ordinary_start_is(session, server, tmp_path, monkeypatch):
+def test_it_is_what_an_ordinary_start_is(session, safe, server, tmp_path, monkeypatch):
+    words = [*WORDS[:1], *(["-P"] if safe else []), *WORDS[1:]]
     reading, writing = os.pipe()
     path = os.pathsep.join([forks.ROOT, *forks._path(os.environ)])
     options = {
@@ -44,7 +46,7 @@ def test_it_is_what_an_ordinary_start_is(session, server, tmp_path, monkeypatch)
         "pass_fds": (writing,),
     }
     (status, quick, error), wanted = (
-        start(quick, monkeypatch, "a message", **options) for quick in (True, False)
+        start(quick, monkeypatch, "a message", words=words, **options) for quick in (True, False)
     )
     assert quick.pop("process") == "forks"
     assert wanted[1].pop("process") == "python"

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {
         *("errors", "files", "console", "tree", "signals", "lock", "checksums", "memory"),
-        *("markup", "notebook"),
+        *("markup", "notebook", "import_path"),
         *(
             "compilation_cache",
             "config",

@@ -268,7 +268,7 @@ def attempt(subject: Subject, number: int, seed: int) -> tuple[Outcome, str]:
     began = time.process_time()
     text, patterns = plant(subject, kind, random.Random(f"{seed} {number}"))
     seconds = round(time.process_time() - began, 2)
-    replays = max(map(int, re.findall(r"\((\d+) replays\)", text)), default=1)
+    replays = max(map(int, re.findall(r"\(replays: (\d+)\)", text)), default=1)
     limit = math.log2(subject.steps) + 2
     is_found = all(re.search(p, text) for p in patterns) and replays <= limit
     return Outcome(number, name, kind, is_found, replays, seconds), f"{patterns} in\n{text}"

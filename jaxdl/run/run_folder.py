@@ -136,9 +136,14 @@ def import_experiment(folder: Path, name: str) -> Any:
     try:
         experiment = importlib.import_module(name)
     except ModuleNotFoundError as error:
+        is_there = error.name is None or not f"{name}.".startswith(f"{error.name}.")
         raise UserError(
-            f"{folder} is a run of {name}, which is not here ({error}): put its file into "
-            "experiments/"
+            f"{folder} is a run of {name}, which "
+            + (
+                f"cannot be imported here ({error}): install what it imports"
+                if is_there
+                else f"is not here ({error}): put its file into experiments/"
+            )
         ) from error
     missing = [part for part in ("Config", "load", "build") if not hasattr(experiment, part)]
     if missing:

@@ -3,8 +3,6 @@
 import hashlib
 import importlib
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -257,8 +255,6 @@ def _config(experiment: str) -> type[RunConfig]:
     Raises:
       UserError: there is no such experiment.
     """
-    if os.getcwd() not in sys.path:  # as `python -m` does
-        sys.path.insert(0, os.getcwd())
     try:
         module: Any = importlib.import_module(experiment)
     except Exception as error:  # a module may raise anything when it is imported

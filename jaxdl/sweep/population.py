@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import IO, Any
 
+from jaxdl import import_path
 from jaxdl.config import RunConfig
 from jaxdl.flags import parse_flags
 from jaxdl.lock import locked
@@ -108,10 +109,11 @@ def _run_together(
             return running
         reading, writing = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-m", "jaxdl.sweep.members", mapping, str(writing)],
+            [sys.executable, "-P", "-m", "jaxdl.sweep.members", mapping, str(writing)],
             stdin=subprocess.PIPE,
             stdout=trials[0]["log"],
             stderr=subprocess.STDOUT,
+            env=import_path.environment(),
             pass_fds=(writing, place.fileno(), *(trial["log"] for trial in trials)),
             start_new_session=True,  # Ctrl-C reaches only the driver, which stops the trials
         )

@@ -5,7 +5,6 @@ process is then the trial's, and the next trial gets a new process.
 """
 
 import json
-import os
 import select
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import IO
 
+from jaxdl import import_path
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Line
 
@@ -34,12 +34,12 @@ class WorkerProcess:
         self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jaxdl.sweep.worker", str(other.fileno())],
+                [sys.executable, "-P", "-m", "jaxdl.sweep.worker", str(other.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(other.fileno(), *inherited),
-                env=os.environ | environment,
+                env=import_path.environment() | environment,
                 start_new_session=True,  # Ctrl-C reaches only the driver, which stops the trials
             )
         self._answers = True  # until the other end of the channel is closed

@@ -72,7 +72,9 @@ class Comparison:
                 raise UserError(f"{side.name} went back to an earlier step: it cannot be repeated")
         steps = [about["steps"] for about in self._about]
         if not all(steps):
-            raise UserError("a run has no checkpoint, so its length is unknown: train it first")
+            raise UserError(
+                "a run has no intact checkpoint, so its length is unknown: train it first"
+            )
         equal, end = self._bounds()
         if end is None:
             print(f"states: equal at every common checkpoint, up to step {equal}")
@@ -95,6 +97,12 @@ class Comparison:
         here = differing_entries(a["here"], b["here"])
         lines.append(f"environment: {here or 'the same'}")
         for side, about in zip(self._sides, self._about, strict=True):
+            lines += [
+                f"{side.name}: its checkpoint of step {step} is damaged and left out"
+                for step in about["damaged"]
+            ]
+            if not about["made_with"]:
+                continue
             if changed := differing_entries(about["made_with"], about["here"], "then", "now"):
                 lines.append(f"{side.name} was made in another environment: {changed}")
         return [printable(line) for line in lines]
@@ -122,7 +130,7 @@ class Comparison:
         low, high, states, is_stored = self._walk(low, high)
         if states[0] == states[1]:
             if is_stored:
-                print(f"states: equal up to step {high} ({self.replays} replays)")
+                print(f"states: equal up to step {high} (replays: {self.replays})")
             return not is_stored
         while high - low > 1:
             middle = (low + high) // 2
@@ -134,7 +142,8 @@ class Comparison:
                 high = middle
         states = self._go(high)
         print(
-            f"states: equal up to step {low}, different after the next one ({self.replays} replays)"
+            f"states: equal up to step {low}, different after the next one "
+            f"(replays: {self.replays})"
         )
         batches = self._both("batch")
         if batches[0] != batches[1]:
@@ -189,7 +198,7 @@ class Comparison:
         """Prints how the arrays of both sides differ."""
         a, b = digests
         names = [name for name in dict.fromkeys((*a, *b)) if a.get(name) != b.get(name)]
-        print(f"{what}: {len(names)} of {len(a)} arrays differ")
+        print(f"{what}: {len(names)} of {len({*a, *b})} arrays differ")
         for name in names[:MOST_NAMES]:
             if name in a and name in b:
                 pair = [self._array(side, name, where) for side in self._sides]

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdl import import_path
 from jaxdl.errors import UserError
 
 SCRIPT = Path(__file__).with_name("diff_side.py")
+ROOT = Path(__file__).parents[2]
 
 
 class Place(NamedTuple):
@@ -40,23 +42,29 @@ class Side:
           place: where the run is opened.
 
         Raises:
-          UserError: the process cannot be started.
+          UserError: the process cannot be started, or the tree is no checkout.
         """
         self.name = name
-        tree = Path(place.tree or Path(__file__).parents[2]).absolute()
-        python = place.python or sys.executable
+        self._python = place.python or sys.executable
+        # An installed package is not named: all packages of this environment are beside it.
+        own = str(ROOT) if (ROOT / "pyproject.toml").is_file() else ""
+        if place.tree and not Path(place.tree, "jaxdl", "__init__.py").is_file():
+            raise UserError(
+                f"--tree={place.tree} has no jaxdl/__init__.py: name the folder of a checkout"
+            )
         try:
             self._process = subprocess.Popen(
-                [python, "-P", str(SCRIPT)],
+                [self._python, "-P", str(SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 encoding="utf-8",
-                env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tree), os.getcwd()))},
+                env=import_path.environment(place.tree or own),
             )
         except OSError as error:
-            raise UserError(f"{python} cannot be started ({error.strerror})") from error
+            raise UserError(f"{self._python} cannot be started ({error.strerror})") from error
         flags = {"data_dir": place.data_dir} if place.data_dir else {}
-        self._write({"folder": str(place.folder.absolute()), **flags})
+        tree = os.path.abspath(place.tree) if place.tree else ""
+        self._write({"folder": str(place.folder.absolute()), "tree": tree, **flags})
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Calls a method of `diff_side.Side`, and returns its answer."""
@@ -88,8 +96,9 @@ class Side:
         line = self._process.stdout.readline()
         if not line:
             raise UserError(
-                f"the process of {self.name} has ended (status {self._process.wait()}): see the "
-                "lines above"
+                f"the process of {self.name} has ended (status {self._process.wait()}): "
+                f"{self._python} must be a Python that has the project's packages, and enough "
+                "memory"
             )
         answer = json.loads(line)
         if "error" in answer:

@@ -16,7 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as error:
+    sys.exit(f"{sys.executable} has no package {error.name}")
 
 Digests = dict[str, str]
 LoopPath = list[tuple[int, int]]  # as `operations.Path`
@@ -30,15 +33,36 @@ class Side:
       step: the step that the side stands at.
     """
 
-    def __init__(self, folder: str, **changes: str):
-        """Opens a run."""
+    def __init__(self, folder: str, tree: str = "", **changes: str):
+        """Opens a run.
+
+        Args:
+          folder: the run folder.
+          tree: the checkout that has to open it; empty for any.
+          **changes: values of flags that replace the run's.
+        """
         from jaxdl.run.checkpoint import Checkpoints
 
         self._checkpoints = Checkpoints(Path(folder) / "checkpoints")
         self._record = self._checkpoints.newest_record() or {}
-        self._open(Path(folder), changes)
+        self._steps, self._damaged = self._intact()
+        self._open(Path(folder), tree, changes)
 
-    def _open(self, folder: Path, changes: dict[str, str]) -> None:
+    def _intact(self) -> tuple[list[int], list[int]]:
+        """Returns the steps of the intact checkpoints, and those of the damaged ones."""
+        from jaxdl.run.checkpoint_record import DamagedError
+
+        intact, damaged = [], []
+        for step in self._checkpoints.steps():
+            try:
+                self._checkpoints.read(step)
+                intact.append(step)
+            except DamagedError:
+                damaged.append(step)
+        still_there = self._checkpoints.steps()  # a run that goes on has deleted the others
+        return intact, [step for step in damaged if step in still_there]
+
+    def _open(self, folder: Path, tree: str, changes: dict[str, str]) -> None:
         """Loads the data and builds the program."""
         import jax
 
@@ -49,6 +73,7 @@ class Side:
         from jaxdl.train.feed import open_feed
 
         self._run = run = open_run(folder, "newest", **changes)
+        check_tree(tree, run.experiment)
         self._data = data = load_data(run)
         mesh = sharding.mesh(run.config)
         self._spec = spec = step_spec.step_spec(run.experiment.build, run.config, data, mesh)
@@ -76,7 +101,8 @@ class Side:
             "data": self._data.spec.fingerprint,
             "made_with": self._record.get("versions", {}),
             "here": here | {environment.SOURCE: environment.source_digest(config)},
-            "steps": self._checkpoints.steps(),
+            "steps": self._steps,
+            "damaged": self._damaged,
             "detours": bool(self._record.get("detours")),
         }
 
@@ -98,7 +124,7 @@ class Side:
 
     def begin(self, step: int) -> Digests:
         """Goes to a checkpoint, or at step 0 to the initial state, and keeps it."""
-        if step in self._checkpoints.steps():
+        if step in self._steps:
             carry = self._restored(step)
         elif "init_sha256" in self._record.get("identity", {}):
             from jaxdl.errors import UserError
@@ -167,7 +193,17 @@ class Side:
         return self._functions.step, self._numbers, carry.state, self._feed.batch(step)
 
     def _restored(self, step: int) -> Any:
-        return self._checkpoints.restore(step, self._program.state_shapes).state
+        from jaxdl.errors import UserError
+
+        try:
+            return self._checkpoints.restore(step, self._program.state_shapes).state
+        except UserError as error:
+            if step in self._checkpoints.steps():
+                raise
+            raise UserError(
+                f"its checkpoint of step {step} was deleted meanwhile, as the run goes on: give "
+                "the command again when it has ended"
+            ) from error
 
     def _digests(self, tree: Any) -> Digests:
         return {name: _operations().digest(array) for name, array in _leaves(tree)}
@@ -197,6 +233,28 @@ def _operations() -> ModuleType:
     return sys.modules[name]
 
 
+def check_tree(tree: str, experiment: ModuleType) -> None:
+    """Checks that the project and an experiment are those of a checkout.
+
+    Args:
+      tree: folder of the checkout; empty: any will do.
+      experiment: the experiment's module.
+
+    Raises:
+      UserError: one of them was imported from elsewhere.
+    """
+    import jaxdl
+    from jaxdl.errors import UserError
+
+    for module in (jaxdl, experiment) if tree else ():
+        file = Path(module.__file__ or "").resolve()
+        if not file.is_relative_to(Path(tree).resolve()):
+            raise UserError(
+                f"{module.__name__} is not in --tree={tree}, but in {file}: put it there, or name "
+                "another checkout"
+            )
+
+
 def set_up(folder: str) -> None:
     """Sets this process up as that of a run, with as many devices if they are those of a CPU."""
     import jax
@@ -209,6 +267,15 @@ def set_up(folder: str) -> None:
     devices = re.match(r"(\d+) x cpu$", record.get("versions", {}).get("devices", ""))
     if devices:
         jax.config.update("jax_num_cpu_devices", min(int(devices[1]), MOST_DEVICES))
+
+
+def message(error: Exception) -> str:
+    """Returns the line that describes an error."""
+    if any(parent.__name__ == "UserError" for parent in type(error).__mro__):
+        return str(error)
+    if isinstance(error, ImportError):
+        return f"{error}: its environment lacks a package, or its checkout is too old or too new"
+    return f"{type(error).__name__}: {error}"
 
 
 def main() -> None:
@@ -226,8 +293,7 @@ def main() -> None:
                 answer = getattr(side, request.pop("do"))(**request)
             text = {"answer": answer}
         except Exception as error:
-            name = type(error).__name__
-            text = {"error": str(error) if name == "UserError" else f"{name}: {error}"}
+            text = {"error": message(error)}
         answers.write(json.dumps(text) + "\n")
         answers.flush()
 

@@ -108,4 +108,6 @@ def differing_entries(
 
 
 def _short(text: str | None) -> str:
-    return shortened(text[:12] if text and len(text) == 64 else text or "none")
+    if text is None:
+        return "absent"
+    return shortened(text[:12] if len(text) == 64 else text or "''")

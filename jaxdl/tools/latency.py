@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from jaxdl import import_path
 from jaxdl.console import say
 from jaxdl.errors import UserError, shortened
 
@@ -180,7 +181,7 @@ def side_command(
         described = card.read(folder)
         inputs = described["programs"]["predict"]["inputs"]
         spec |= {"sha256": described["files"].get("model.onnx"), "inputs": inputs}
-    return [sys.executable, "-c", START, json.dumps(spec)]
+    return [sys.executable, "-P", "-c", START, json.dumps(spec)]
 
 
 class Side(NamedTuple):
@@ -201,7 +202,9 @@ def _side(folder: Path, form: str, size: int, calls: int) -> Iterator[Side]:
     command = side_command(folder, form, size, calls)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process = subprocess.Popen(command, **pipes, stderr=errors, encoding="utf-8")
+        process = subprocess.Popen(
+            command, **pipes, stderr=errors, encoding="utf-8", env=import_path.environment()
+        )
         try:
             yield Side(process, errors)
         finally:

@@ -1,8 +1,11 @@
 """`jaxdl diff` names the step, the layer and the pass at which two runs part."""
 
 import dataclasses
+import os
 import random
 import shutil
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -11,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdl
 from experiments import iris_mlp
 from experiments.benchmarks import fault_campaign
 from experiments.benchmarks.planted_faults import Here, changed, compared, flip
@@ -18,7 +22,7 @@ from jaxdl import cli
 from jaxdl.__main__ import run as command
 from jaxdl.errors import UserError
 from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.tools import diff
+from jaxdl.tools import diff, diff_side
 from jaxdl.tools.diff_operation import FirstOperation
 from jaxdl.tools.diff_process import Place
 from jaxdl.tools.differences import differing_operations, unmatched_operations
@@ -68,7 +72,7 @@ def test_changed_code_is_found_at_its_step_and_layer(run, kind, first, expected)
     assert f"equal up to step {first}, different after the next one" in comparison
     assert expected in comparison
     assert ", backward)" in comparison or kind != "backward"
-    replays = int(comparison.partition(" replays")[0].rpartition("(")[2])
+    replays = int(comparison.partition("(replays: ")[2].partition(")")[0])
     assert replays <= 7  # log2(24) + 2
 
 
@@ -277,6 +281,77 @@ def test_a_run_that_lost_its_first_weights_is_not_repeated_from_others(run, tmp_
     assert 0 not in side("B", folder).ask("about")["steps"]
     with pytest.raises(UserError, match="began with the weights of --init_from"):
         side("B", folder).ask("begin", step=0)
+
+
+def test_no_code_of_the_current_folder_is_executed(run, tmp_path, monkeypatch, capfd):
+    """It may be a stranger's run folder; an own folder of modules is named by PYTHONPATH."""
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("numpy", "jax", "experiments", "json", "sitecustomize"):
+        (tmp_path / "run" / f"{name}.py").write_text("open('executed', 'w')", encoding="utf-8")
+    (tmp_path / "own").mkdir()
+    marker = "import builtins, pathlib; pathlib.Path(__file__).with_name('used').touch()"
+    (tmp_path / "own" / "sitecustomize.py").write_text(marker, encoding="utf-8")
+    path = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((path, str(tmp_path / "own"), "")))
+    monkeypatch.chdir(tmp_path / "run")
+    command(["diff", ".", "--python", sys.executable])
+    assert "states: equal up to step 24" in capfd.readouterr().out
+    assert not (tmp_path / "run" / "executed").exists()
+    assert (tmp_path / "own" / "used").exists()
+
+
+@pytest.mark.parametrize("kind", ["none", "file", "empty", "without the experiment"])
+def test_a_tree_that_lacks_the_project_is_refused(run, tmp_path, kind):
+    """Else another checkout would open the run, and nothing would differ."""
+    tree = tmp_path / "tree"
+    line = r"--tree=\S* has no jaxdl/__init__.py: name the folder of a checkout"
+    if kind == "file":
+        tree.touch()
+    elif kind != "none":
+        tree.mkdir()
+    if kind == "without the experiment":
+        shutil.copytree(Path(jaxdl.__file__).parent, tree / "jaxdl")
+        line = r"B: experiments.iris_mlp is not in --tree=\S*, but in \S*: put it there"
+    with pytest.raises(UserError, match=line):
+        diff.diff(Place(run), Place(run, tree=str(tree)))
+
+
+def test_a_damaged_checkpoint_is_left_out(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    checkpoints = copy / "checkpoints"
+    file = max(
+        (checkpoints / "24" / "state").rglob("*"), key=lambda f: f.stat().st_size * f.is_file()
+    )
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    text = compared(side("A", run), side("B", copy), is_same=False)
+    assert "B: its checkpoint of step 24 is damaged and left out\n" in text
+    assert text.endswith("states: equal at every common checkpoint, up to step 16\n")
+
+
+def test_a_checkpoint_that_a_run_deletes_meanwhile_is_not_called_damaged(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    b = side("B", copy)
+    shutil.rmtree(copy / "checkpoints" / "24")
+    with pytest.raises(UserError, match="its checkpoint of step 24 was deleted meanwhile"):
+        b.ask("stored", step=24)
+
+
+def test_an_environment_without_packages_is_named(run, tmp_path):
+    with pytest.raises(UserError, match=r"ended \(status 0\): /bin/true must be a Python that has"):
+        diff.diff(Place(run), Place(run, python="/bin/true"))
+
+
+def test_errors_of_a_side_are_one_line_without_the_names_of_classes():
+    class OtherUserError(UserError):
+        pass
+
+    assert diff_side.message(OtherUserError("a: b")) == "a: b"
+    assert diff_side.message(ImportError("no x")).startswith("no x: its environment lacks a")
+    assert diff_side.message(ValueError("x")) == "ValueError: x"
 
 
 def test_a_campaign_of_an_unknown_experiment_is_refused(tmp_path):
