@@ -172,7 +172,10 @@ def _cond(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:
 
 
 def _scan(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:
-    num_consts, num_carry = parameters["num_consts"], parameters["num_carry"]
+    if "ft_in" in parameters:  # from jax 0.12 on
+        num_consts, num_carry = map(len, parameters["ft_in"].unpack()[:2])
+    else:
+        num_consts, num_carry = parameters["num_consts"], parameters["num_carry"]
     consts = operands[:num_consts]
     carry = operands[num_consts : num_consts + num_carry]
     columns = operands[num_consts + num_carry :]

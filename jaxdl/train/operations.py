@@ -181,16 +181,24 @@ def _iterations(
             values, carry = [*fixed, *carry], run(*fixed, *carry)
             yield body, values, carry
     else:
-        body, fixed_end = params["jaxpr"], params["num_consts"]
-        end = fixed_end + params["num_carry"]
-        fixed, carry, rows = inputs[:fixed_end], inputs[fixed_end:end], inputs[end:]
+        num_fixed, num_carried = scan_sizes(params)
+        body, end = params["jaxpr"], num_fixed + num_carried
+        fixed, carry, rows = inputs[:num_fixed], inputs[num_fixed:end], inputs[end:]
         run = jax.jit(core.jaxpr_as_fun(body))
         order = range(params["length"])
         for number in reversed(order) if params["reverse"] else order:
             values = [*fixed, *carry, *(row[number] for row in rows)]
             results = run(*values)
-            carry = results[: params["num_carry"]]
+            carry = results[:num_carried]
             yield body, values, results
+
+
+def scan_sizes(parameters: dict[str, Any]) -> tuple[int, int]:
+    """Returns the numbers of constants and of carried arrays of a scan, which come first."""
+    if "ft_in" in parameters:  # from jax 0.12 on
+        constants, carried, _ = parameters["ft_in"].unpack()
+        return len(constants), len(carried)
+    return parameters["num_consts"], parameters["num_carry"]
 
 
 def _evaluate(

@@ -17,7 +17,16 @@ import numpy as np
 from jax.extend import core
 
 from jaxdl.nn import lowering
-from jaxdl.train.operations import BACKWARD, CALLS, LOOPS, layer_of, phase_of, to_jaxpr, to_numpy
+from jaxdl.train.operations import (
+    BACKWARD,
+    CALLS,
+    LOOPS,
+    layer_of,
+    phase_of,
+    scan_sizes,
+    to_jaxpr,
+    to_numpy,
+)
 
 NARROW = (jnp.float32, jnp.bfloat16, jnp.float16)
 # Their results are bits of float32, which have no counterpart in float64.
@@ -206,15 +215,16 @@ def _wide_loop(loop: Any, inputs: list[Any]) -> list[Any]:
                 carry,
             )
         )
-    end = params["num_consts"] + params["num_carry"]
+    num_fixed, num_carried = scan_sizes(params)
+    end = num_fixed + num_carried
 
     def body(carry: list[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:
-        results = _wide_program(params["jaxpr"], [*inputs[: params["num_consts"]], *carry, *rows])
-        return results[: params["num_carry"]], results[params["num_carry"] :]
+        results = _wide_program(params["jaxpr"], [*inputs[:num_fixed], *carry, *rows])
+        return results[:num_carried], results[num_carried:]
 
     carry, rows = jax.lax.scan(
         body,
-        inputs[params["num_consts"] : end],
+        inputs[num_fixed:end],
         inputs[end:],
         length=params["length"],
         reverse=params["reverse"],
