@@ -19,6 +19,7 @@ from jaxdl.tools.analysis_subject import Result, Subject
 
 SEED = 0  # of all random numbers
 FITTED = 2000  # training examples that the distributions of features are fitted to
+MOST_ENTRIES = 1 << 26  # of these features; the fit takes some copies of 8 bytes each
 SAMPLES = 32  # draws of Monte Carlo dropout
 
 
@@ -136,7 +137,12 @@ def unknown(subject: Subject) -> Result:
     subject.need_classes()
     batch = subject.batch("test", subject.options.examples)
     train = subject.batch("train", FITTED)
-    layer, features = subject.hidden(train)
+    layer, features = subject.layers.hidden(train)
+    if features.size > MOST_ENTRIES:
+        raise UserError(
+            f"{features.shape[1]:,} features (the {layer}) of {len(features):,} examples are "
+            "beyond the memory: name another --layer"
+        )
     gaussians = out_of_distribution.fit_gaussians(features, train[subject.target])
 
     def scores(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,7 +150,7 @@ def unknown(subject: Subject) -> Result:
         found = {"probability": out_of_distribution.improbability(logits)}
         if logits.shape[1] > 1:
             found["energy"] = out_of_distribution.energy(logits)
-        _, own = subject.hidden(batch)
+        _, own = subject.layers.hidden(batch)
         return found | {"mahalanobis": out_of_distribution.mahalanobis(gaussians, own)}
 
     inside = scores(batch)

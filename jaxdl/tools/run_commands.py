@@ -70,7 +70,10 @@ def _analyze(command: ArgumentParser) -> None:
         "--examples", type=count, default=256, help="examples that expensive parts use (256)"
     )
     command.add_argument(
-        "--layer", default="", help="layer of Grad-CAM and of the features (default: the last ones)"
+        "--layer",
+        default="",
+        help="layer of Grad-CAM (default: the last one with positions), of `unknown` (the input "
+        "of the last dense layer) and the only one of `features` (up to 12)",
     )
     command.add_argument(
         "--other", type=Path, help="run folder of a model whose features are compared"

@@ -15,7 +15,14 @@ from jaxdl.__main__ import run as command
 from jaxdl.analysis import calibration, corruptions, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
-from jaxdl.tools import analyze_landscape, analyze_robustness, explained
+from jaxdl.tasks.supervised import eval_variables
+from jaxdl.tools import (
+    analyze_features,
+    analyze_landscape,
+    analyze_robustness,
+    analyze_uncertainty,
+    explained,
+)
 from jaxdl.tools.analysis_subject import Options
 from jaxdl.tools.analyze import PARTS, analyze, open_subject
 from tests.export.models import train
@@ -115,6 +122,48 @@ def test_quick_parts_of_images(lenet):
     assert found["errors"]["wrong"] == confusion.sum() - np.trace(confusion)
     for path in (lenet / "analysis").glob("*.png"):
         Image.open(path).load()
+
+
+def test_one_layer_of_the_features_beside_all_others(lenet):
+    every = analyzed(lenet, "features")["features"]
+    one = analyzed(lenet, "features", options=Options(examples=32, layer="Dense_0"))["features"]
+    assert one["layers"] == {"Dense_0": every["layers"]["Dense_0"]}
+    assert one["cka"]["columns"] == every["cka"]["columns"]
+    row = every["cka"]["columns"].index("Dense_0")
+    np.testing.assert_allclose(one["cka"]["values"], [every["cka"]["values"][row]], rtol=1e-5)
+
+
+def test_layers_beyond_the_memory_are_refused(lenet, monkeypatch):
+    monkeypatch.setattr(analyze_features, "MOST_BYTES", 1e4)
+    with pytest.raises(UserError, match="give fewer --examples or one --layer"):
+        analyzed(lenet, "features")
+    monkeypatch.setattr(analyze_uncertainty, "MOST_ENTRIES", 100)
+    with pytest.raises(UserError, match="are beyond the memory: name another"):
+        analyzed(lenet, "unknown")
+
+
+CLASSIFIERS = {  # width of the input of the last dense layer
+    "imdb_rnn": (["--length=12", "--widths=1"], 16),
+    "mnist_cnn": (["--image_size=8"], 128),
+    "cifar_vit": (["--image_size=8"], 12),
+    "cifar_resnet": ([], 20),
+}
+
+
+@pytest.mark.parametrize("experiment", CLASSIFIERS)
+def test_the_last_features_are_one_vector_for_each_example(tmp_path, experiment):
+    flags, width = CLASSIFIERS[experiment]
+    train(experiment, tmp_path / "run", *flags)
+    subject = open_subject(run_folder.open_run(tmp_path / "run"), FEW)
+    batch = subject.batch("test", 3)
+    _, x = subject.layers.hidden(batch)
+    assert x.shape == (3, width)
+    shape = width, subject.model.spec.num_classes
+    leaves = jax.tree.leaves(eval_variables(subject.state))
+    (kernel,) = [np.asarray(leaf) for leaf in leaves if leaf.shape == shape]
+    outputs = np.asarray(subject.model.outputs(batch))
+    moved = outputs - x @ kernel  # the bias
+    np.testing.assert_allclose(moved, np.tile(moved[:1], (3, 1)), atol=1e-3)
 
 
 def test_robustness_and_curvature(lenet, monkeypatch):
@@ -243,7 +292,7 @@ def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
     line = refused(capsys, "analyze", lenet, "attribution", "--layer=Conv_9")
     assert "--layer=Conv_9: of the layers with positions there are ConvPool_0" in line
     line = refused(capsys, "analyze", lenet, "unknown", "--layer=Conv_9")
-    assert "no layer 'Conv_9'" in line
+    assert "--layer=Conv_9: name one of ConvPool_0" in line
     line = refused(capsys, "analyze", lenet, "errors", "--examples=0")
     assert "--examples=0: give at least 1" in line
     assert not (lenet / "analysis").exists()
