@@ -35,7 +35,7 @@ def shapes(predict: Predict, state: State, inputs: Any) -> dict[str, Any]:
     try:
         layers = jax.eval_shape(features, state, inputs)
     except TypeError as error:
-        raise UserError("it is for Flax modules") from error
+        raise UserError("it is for neural networks (Flax modules)") from error
     return {name: layers[name] for name in order if name}
 
 
@@ -100,11 +100,11 @@ def last_input(predict: Predict, state: State, inputs: Any) -> tuple[str, jax.Ar
 
     with nn.intercept_methods(intercept):
         _, found = predict.apply(state, inputs, mutable=["inputs"])
-    for name in ("inputs", *last):
+    for name in ("inputs", *last, "x"):  # inside `nn.vmap` nothing is recorded
         found = found.get(name, {})
-    if not last or found["x"][-1].ndim != 2:
-        raise UserError("no dense layer reads one vector for each example: name a --layer")
-    return "/".join(last), found["x"][-1]
+    if not found or found[-1].ndim != 2:
+        raise UserError("no dense layer reads one vector for each example")
+    return "/".join(last), found[-1]
 
 
 def attentions(predict: Predict, state: State, inputs: Any) -> list[jax.Array]:

@@ -17,6 +17,15 @@ from jaxdl.run.run_folder import Run
 from jaxdl.task import Predict, State
 from jaxdl.tools.model_layers import ModelLayers, read_by_model
 
+PREDICTED = {  # the kinds of outputs, as in `jaxdl.task.KINDS`
+    "array": "arrays",
+    "logits": "classes",
+    "labels": "labels",
+    "numbers": "numbers",
+    "images": "images",
+    "actions": "actions",
+    "tokens": "texts",
+}
 MOST = 50_000  # examples of a split that are predicted, at most
 
 
@@ -173,8 +182,9 @@ class Subject:
           UserError: it is none of `kinds`.
         """
         if self.model.kind not in kinds:
+            wanted = " or ".join(PREDICTED[kind] for kind in kinds)
             raise UserError(
-                f"it is for {' or '.join(kinds)}, and the outputs are {self.model.kind}"
+                f"it is for models of {wanted}, and this one is of {PREDICTED[self.model.kind]}"
             )
 
     def need_classes(self) -> None:
@@ -185,7 +195,7 @@ class Subject:
         """
         self.need("logits")
         if not self.is_classifier:
-            raise UserError("it is for one class per example")
+            raise UserError("it is for models of one class per example")
 
     def need_images(self) -> None:
         """Checks that the model classifies images.
@@ -195,7 +205,16 @@ class Subject:
         """
         self.need_classes()
         if self.form != IMAGE:
-            raise UserError("it is for images")
+            raise UserError("it is for models that read images")
+
+    def need_layers(self) -> None:
+        """Checks that the layers of the model can be computed from the data.
+
+        Raises:
+          UserError: they cannot.
+        """
+        read_by_model(self.model, self.batch("test", 1))
+        _ = self.layers.shapes
 
     @property
     def is_explainable(self) -> bool:

@@ -118,7 +118,6 @@ def _flat(layers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def errors(subject: Subject) -> Result:
     """Confusion of the classes of the test split, and the examples with the largest loss."""
-    subject.need_classes()
     logits, targets = subject.outputs("test")
     log_p = ensemble.log_probabilities(logits, "logits")
     predicted = np.argmax(log_p, axis=1)

@@ -28,7 +28,6 @@ MIDDLE = 3  # severity of the pictures
 
 def attacks(subject: Subject) -> Result:
     """Accuracy on test images against the strength of four attacks."""
-    subject.need_images()
     batch = subject.batch("test", subject.options.examples)
     x, labels = jnp.asarray(batch["image"], jnp.float32), jnp.asarray(batch[subject.target])
     key = jax.random.key(0)
@@ -97,7 +96,6 @@ def _attack(attack: Any, loss: Any, logits: Any, labels: jax.Array) -> Any:
 
 def corruptions(subject: Subject) -> Result:
     """Accuracy and calibration on corrupted test images, of each kind in five severities."""
-    subject.need_images()
     batch = subject.batch("test", subject.options.examples)
     x, labels = batch["image"], batch[subject.target]
     key = jax.random.key(0)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdl.analysis import calibration as measures
 from jaxdl.analysis import conformal, ensemble, monte_carlo, out_of_distribution
+from jaxdl.console import say
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE
 from jaxdl.tools import analysis_pictures as pictures
@@ -25,7 +26,6 @@ SAMPLES = 32  # draws of Monte Carlo dropout
 
 def calibration(subject: Subject) -> Result:
     """Scores of the test split, and a temperature that is fitted on validation."""
-    subject.need("logits", "labels")
     kind = subject.model.kind
     logits, targets = subject.outputs("test")
     before = measures.scores(logits, targets, kind)
@@ -38,6 +38,7 @@ def calibration(subject: Subject) -> Result:
     except UserError as error:
         values |= {"temperature": None, "temperature_reason": str(error)}
         rows.append(("temperature", "none"))
+        say(f"no temperature: {error}")
     else:
         scaled = np.asarray(logits, np.float64) / t
         after = measures.scores(scaled, targets, kind)
@@ -57,7 +58,6 @@ def _reliability(logits: np.ndarray, targets: np.ndarray, kind: str) -> measures
 
 def conformal_sets(subject: Subject) -> Result:
     """Sets of classes or intervals of numbers with a coverage of 0.9, calibrated on validation."""
-    subject.need("logits", "numbers")
     if subject.model.kind == "numbers":
         return _intervals(subject)
     subject.need_classes()
@@ -108,7 +108,6 @@ def _intervals(subject: Subject) -> Result:
 
 def dropout(subject: Subject) -> Result:
     """Scores of the mean of 32 predictions with dropout, beside those without."""
-    subject.need_classes()
     batch = subject.batch("test", subject.options.examples)
     inputs = subject.inputs(batch)
     program = jax.jit(monte_carlo.samples, static_argnums=(0, 4))
@@ -134,7 +133,6 @@ def dropout(subject: Subject) -> Result:
 
 def unknown(subject: Subject) -> Result:
     """Areas under ROC curves of three scores that tell test examples from foreign ones."""
-    subject.need_classes()
     batch = subject.batch("test", subject.options.examples)
     train = subject.batch("train", FITTED)
     layer, features = subject.layers.hidden(train)
@@ -190,12 +188,22 @@ def _other_data(subject: Subject) -> dict[str, np.ndarray]:
     """Test examples of the data set that the user named.
 
     Raises:
-      UserError: its examples have another shape.
+      UserError: it is not here, or its examples have another shape.
     """
     name = subject.options.unknown
     run = subject.model.run
     config = dataclasses.replace(run.config, dataset=name)
-    other = dataclasses.replace(subject, data=run.experiment.load(config))
+    try:
+        data = run.experiment.load(config)
+    except UserError as error:  # its way out is that of --dataset of a training
+        fault = str(error).rpartition(": ")[0] or str(error)
+        raise UserError(
+            f"{fault.replace('--dataset=', '--unknown=')}: give a data set that is here, by its "
+            "name or a path (`jaxdl prepare NAME` downloads one)"
+        ) from error
+    if data.spec.fingerprint == subject.data.spec.fingerprint:
+        say(f"--unknown={name} is the data of the run itself, so these areas are about 0.5")
+    other = dataclasses.replace(subject, data=data)
     found = other.batch("test", subject.options.examples)
     for entry, like in subject.model.inputs.items():
         if entry not in found or found[entry].shape[1:] != like.shape[1:]:

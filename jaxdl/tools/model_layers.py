@@ -25,7 +25,7 @@ def read_by_model(model: TrainedModel, batch: Mapping[str, np.ndarray]) -> dict[
     """
     missing = [name for name in model.inputs if name not in batch]
     if missing:
-        raise UserError(f"the data have no {missing[0]!r}, which the model reads")
+        raise UserError(f"the model reads {missing[0]!r}, which a data set does not have")
     return {name: jnp.asarray(batch[name]) for name in model.inputs}
 
 

@@ -1,6 +1,8 @@
 """`jaxdl analyze`: files of each part, what does not fit, and folders of strangers."""
 
+import errno
 import json
+import os
 import shutil
 
 import jax
@@ -10,9 +12,9 @@ from PIL import Image
 
 import jaxdl
 from experiments import mnist_lenet
-from jaxdl import cli
+from jaxdl import cli, files
 from jaxdl.__main__ import run as command
-from jaxdl.analysis import calibration, corruptions, layers
+from jaxdl.analysis import calibration, corruptions, landscape, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
 from jaxdl.tasks.supervised import eval_variables
@@ -91,6 +93,7 @@ BAD = {
     "not a number": {"temperature": "1"},
     "not finite": {"temperature": float("nan")},
     "out of range": {"temperature": 1e9},
+    "no object": [],
     "another checkpoint": {"temperature": 1.5, "state_sha256": "0" * 64},
 }
 
@@ -100,8 +103,9 @@ def test_a_temperature_of_a_stranger_is_refused(lenet, capsys, kind):
     (lenet / "analysis").mkdir()
     (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]), encoding="utf-8")
     line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
-    assert ("another checkpoint" if kind == "another checkpoint" else "no temperature from") in line
-    assert "jaxdl analyze" in line
+    texts = {"another checkpoint": "is of another checkpoint", "no object": "is no JSON object"}
+    assert texts.get(kind, "no temperature from") in line
+    assert "by jaxdl analyze" in line
 
 
 def test_no_temperature_and_no_logits(lenet, tmp_path, capsys):
@@ -267,14 +271,17 @@ def test_parts_that_do_not_fit_are_told_or_refused(tmp_path, capsys, monkeypatch
     capsys.readouterr()
     command(["analyze", str(tmp_path / "run")])
     out, err = capsys.readouterr()
-    left = "calibration is left out: it is for logits or labels, and the outputs are numbers"
+    left = (
+        "calibration is left out: it is for models of classes or labels, and this one is of numbers"
+    )
     assert left in err.splitlines()
-    assert "attacks is left out: it is for logits, and the outputs are numbers" in err.splitlines()
+    assert "attacks is left out: it is for models of classes, and this one is of numbers" in err
+    assert not any(line.startswith("attacks: ") for line in err.splitlines())
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["conformal", "conformal"]
     names = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
     assert names == {"conformal.json", "conformal-intervals.png"}
     line = refused(capsys, "analyze", tmp_path / "run", "attacks")
-    assert line == "error: attacks: it is for logits, and the outputs are numbers"
+    assert line == "error: attacks: it is for models of classes, and this one is of numbers"
 
 
 def test_an_agent_has_no_part(tmp_path, capsys):
@@ -282,7 +289,7 @@ def test_an_agent_has_no_part(tmp_path, capsys):
     line = refused(capsys, "analyze", tmp_path / "run")
     assert "no part fits this task" in line
     line = refused(capsys, "analyze", tmp_path / "run", "features")
-    assert "the data have no 'observation', which the model reads" in line
+    assert "the model reads 'observation', which a data set does not have" in line
     assert not (tmp_path / "run" / "analysis").exists()
 
 
@@ -294,7 +301,9 @@ def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
     line = refused(capsys, "analyze", lenet, "unknown", "--layer=Conv_9")
     assert "--layer=Conv_9: name one of ConvPool_0" in line
     line = refused(capsys, "analyze", lenet, "errors", "--examples=0")
-    assert "--examples=0: give at least 1" in line
+    assert "--examples: 0 is not a whole number from 1 on" in line
+    line = refused(capsys, "analyze", lenet, "errors", "--examples=-5")
+    assert "--examples: -5 is not a whole number from 1 on" in line
     assert not (lenet / "analysis").exists()
 
 
@@ -312,9 +321,66 @@ def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["errors", "calibration"])
-def test_a_file_in_place_of_the_folder(lenet, capsys, part):
+def test_a_file_in_place_of_the_folder(lenet, capsys, part, monkeypatch):
+    monkeypatch.setitem(PARTS, part, PARTS[part]._replace(function=None))  # is not called
     (lenet / "analysis").write_text("", encoding="utf-8")
-    assert "cannot be written" in refused(capsys, "analyze", lenet, part)
+    line = refused(capsys, "analyze", lenet, part)
+    assert "cannot be written" in line
+    assert line.endswith("it is a file, delete or rename it")
+
+
+def test_a_full_disk_after_the_first_part(lenet, capsys, monkeypatch):
+    write = files.write_text
+
+    def full(path, text):
+        if path.name == "features.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_text", full)
+    capsys.readouterr()
+    status = cli.guard(lambda: command(["analyze", str(lenet), "errors", "features"]))
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert err.splitlines()[-1].endswith("free space on the disk, and repeat the command")
+    assert {line.split()[0] for line in out.splitlines()[1:]} == {"errors"}
+
+
+def test_files_of_a_killed_command_are_deleted_when_they_are_old(lenet):
+    (lenet / "analysis").mkdir()
+    old, new = (lenet / "analysis" / f".errors.png.{name}.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    analyzed(lenet, "errors")
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_foreign_data_set_that_is_not_here_or_is_the_same(lenet, capsys):
+    line = refused(capsys, "analyze", lenet, "unknown", "--unknown=/nonexist")
+    assert line.startswith("error: unknown: --unknown=/nonexist does not exist: give a data set")
+    assert "--dataset" not in line
+    analyzed(lenet, "unknown", options=Options(examples=32, unknown="embedded"))
+    assert "--unknown=embedded is the data of the run itself" in capsys.readouterr().err
+
+
+def test_values_that_there_are_not_have_a_reason(lenet, capsys, monkeypatch):
+    def none(*args):
+        raise UserError("all are right")
+
+    monkeypatch.setattr(calibration, "fit_temperature", none)
+    noise = landscape.GradientNoise(-1.0, 2.0, float("nan"))
+    monkeypatch.setattr(landscape, "gradient_noise", lambda *args: noise)
+    monkeypatch.setattr(analyze_landscape, "STEPS", 4)
+    monkeypatch.setattr(analyze_landscape, "POINTS", 3)
+    found = analyzed(lenet, "calibration", "curvature")
+    out, err = capsys.readouterr()
+    assert found["curvature"]["gradient_noise"]["scale"] is None
+    assert "no temperature: all are right" in err
+    assert "no gradient noise scale: the gradient is too small" in err
+    ends = [line.split()[1:] for line in out.splitlines() if line.endswith(" none")]
+    assert ends == [["temperature", "none"], ["gradient", "noise", "scale", "none"]]
 
 
 def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
