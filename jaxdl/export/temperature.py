@@ -35,8 +35,8 @@ def read(folder: Path, digest: str) -> float:
       digest: SHA-256 of the checkpoint's state.
 
     Raises:
-      UserError: there is none, the file is damaged, it belongs to another checkpoint, or it is not a
-        number from 0.01 to 100.
+      UserError: there is none, the file is damaged, it belongs to another checkpoint, or it is not
+        a number from 0.01 to 100.
     """
     path = folder / FOLDER / NAME
     way = f"jaxdl analyze {folder} calibration"

@@ -38,7 +38,7 @@ def calibration(subject: Subject) -> Result:
     except UserError as error:
         values |= {"temperature": None, "temperature_reason": str(error)}
         rows.append(("temperature", "none"))
-        say(f"no temperature: {error}")
+        say(f"calibration: {error}")
     else:
         scaled = np.asarray(logits, np.float64) / t
         after = measures.scores(scaled, targets, kind)

@@ -377,7 +377,7 @@ def test_values_that_there_are_not_have_a_reason(lenet, capsys, monkeypatch):
     found = analyzed(lenet, "calibration", "curvature")
     out, err = capsys.readouterr()
     assert found["curvature"]["gradient_noise"]["scale"] is None
-    assert "no temperature: all are right" in err
+    assert "calibration: all are right" in err
     assert "no gradient noise scale: the gradient is too small" in err
     ends = [line.split()[1:] for line in out.splitlines() if line.endswith(" none")]
     assert ends == [["temperature", "none"], ["gradient", "noise", "scale", "none"]]
