@@ -160,7 +160,11 @@ def errors(subject: Subject) -> Result:
     def draw_worst(path: Path) -> None:
         batch = subject.batch_of("test", index[wrong[:SHOWN]])
         labels = [f"{w['predicted']} {w['probability']:.2f},\nnot {w['true']}" for w in worst]
-        pictures.labelled_images(batch["image"], labels, path)
+        caption = (
+            "Misclassified test images with the largest loss: predicted class, its probability, "
+            "and the true class."
+        )
+        pictures.labelled_images(batch["image"], labels, caption, path)
 
     draw = {"confusion": lambda path: plots.confusion_matrix(shares, title, path, subject.classes)}
     if subject.form == IMAGE and len(wrong):
