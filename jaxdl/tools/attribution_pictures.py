@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdl.run.palette import BLUE, COLORS, ORANGE, line_style
 from jaxdl.run.plots import class_label, layer_label, new_figure
+from jaxdl.text.vocabulary import UNKNOWN_TEXT
 from jaxdl.tools.analysis_pictures import finish, several_lines, show_image
 
 SIGNED = "PuOr_r"  # orange for, violet against; the colour-blind can tell them apart
@@ -95,10 +96,13 @@ def words(
         axes.invert_yaxis()
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_title(several_lines(title), fontsize=8)
+        axes.tick_params(axis="x", labelsize=7)
     caption = (
         "Test texts with the predicted class, and the tokens (with their positions) that speak "
         "most for it (orange) or against it (blue), by integrated gradients."
     )
+    if any(UNKNOWN_TEXT in text for text in words):
+        caption += f" {UNKNOWN_TEXT} is a word that the vocabulary does not have."
     finish(figure, caption, path)
 
 

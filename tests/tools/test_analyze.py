@@ -18,11 +18,15 @@ from jaxdl.analysis import calibration, corruptions, landscape, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
 from jaxdl.tasks.supervised import eval_variables
+from jaxdl.text.vocabulary import PAD
 from jaxdl.tools import (
+    analysis_pictures,
+    analyze_attribution,
     analyze_features,
     analyze_landscape,
     analyze_robustness,
     analyze_uncertainty,
+    attribution_pictures,
     explained,
 )
 from jaxdl.tools.analysis_subject import Options
@@ -179,7 +183,15 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     monkeypatch.setattr(corruptions, "HENDRYCKS", ("contrast",))
     monkeypatch.setattr(analyze_landscape, "STEPS", 4)
     monkeypatch.setattr(analyze_landscape, "POINTS", 3)
+    names: list[str] = []  # of the images that are drawn
+    draw = analysis_pictures.labelled_images
+    monkeypatch.setattr(
+        analysis_pictures,
+        "labelled_images",
+        lambda images, labels, *rest: (names.extend(labels), draw(images, labels, *rest)),
+    )
     found = analyzed(lenet, "attacks", "corruptions", "curvature")
+    assert names == ["none", "contrast", "shift"]
     for name, curve in found["attacks"]["attacks"].items():
         accuracy = [found["attacks"]["clean_accuracy"], *curve["accuracy"]]
         assert accuracy[-1] < accuracy[0], name
@@ -255,6 +267,20 @@ def test_tables_numbers_and_texts_are_explained(tmp_path, monkeypatch, experimen
     assert {"gradient", "occlusion", "integrated gradients", "random"} <= set(found["areas"])
     assert "for images" in found["measures"]["Grad-CAM"]
     assert (tmp_path / "run" / "analysis" / "attribution-maps.png").exists()
+
+
+def test_padding_is_no_token_of_a_picture(tmp_path, monkeypatch):
+    train("imdb_rnn", tmp_path / "run", "--length=64", "--widths=1")
+    subject = open_subject(run_folder.open_run(tmp_path / "run"), FEW)
+    model = explained.explained(subject, 4)
+    drawn = []
+    monkeypatch.setattr(attribution_pictures, "words", lambda _, words, *rest: drawn.extend(words))
+    maps = {"integrated gradients": np.ones(model.inputs.shape)}
+    analyze_attribution._draw(model, maps, tmp_path / "words.png")
+    lengths = np.sum(model.batch["tokens"] != PAD, axis=1)[: len(drawn)]
+    assert min(lengths) < model.inputs.shape[1]
+    assert [len(text) for text in drawn] == list(lengths)
+    assert "-" not in {word for text in drawn for word in text}
 
 
 def test_intervals_of_numbers(tmp_path):
