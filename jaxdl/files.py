@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -170,17 +171,24 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def clear_parts(folder: Path) -> None:
+def clear_parts(folder: Path, age: float = 0) -> None:
     """Deletes temporary files that a killed process left in a folder and its subfolders.
 
     Links to folders are not followed. A folder with such a name is not deleted: `replacing` makes
     only files.
+
+    Args:
+      folder: the folder.
+      age: least age of the files in seconds, where other processes may be writing.
     """
+    newest = time.time() - age
     subfolders = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     for parent in (folder, *subfolders):
         for path in parent.glob(PARTS):
-            if path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                status = path.lstat()
+                if not stat.S_ISDIR(status.st_mode) and (not age or status.st_mtime < newest):
+                    path.unlink()
 
 
 def check_kinds(folder: Path, named: Iterable[str], folders: Iterable[str]) -> None:

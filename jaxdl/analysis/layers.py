@@ -1,11 +1,12 @@
 """Layers of a Flax model: their outputs in order, and the model from one of them on.
 
-Shapes: B examples, H heads, T positions.
+Shapes: B examples, F features, H heads, T positions.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from jaxdl.errors import UserError, shortened
@@ -34,7 +35,7 @@ def shapes(predict: Predict, state: State, inputs: Any) -> dict[str, Any]:
     try:
         layers = jax.eval_shape(features, state, inputs)
     except TypeError as error:
-        raise UserError("it is for Flax modules") from error
+        raise UserError("it is for neural networks (Flax modules)") from error
     return {name: layers[name] for name in order if name}
 
 
@@ -72,6 +73,38 @@ def split_at(
             return predict.of_inputs(state, inputs)
 
     return found[0], rest
+
+
+def last_input(predict: Predict, state: State, inputs: Any) -> tuple[str, jax.Array]:
+    """Features from which the last dense layer of a model makes its outputs.
+
+    Args:
+      predict: the model.
+      state: state of the task.
+      inputs: normalised inputs, of `predict.prepare`.
+
+    Returns:
+      The path of this layer and its input, [B, F].
+
+    Raises:
+      UserError: the model has no such layer.
+    """
+    last: tuple[str, ...] = ()
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        nonlocal last
+        if context.method_name == "__call__" and isinstance(context.module, nn.Dense):
+            last = context.module.path
+            context.module.sow("inputs", "x", args[0])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        _, found = predict.apply(state, inputs, mutable=["inputs"])
+    for name in ("inputs", *last, "x"):  # inside `nn.vmap` nothing is recorded
+        found = found.get(name, {})
+    if not found or found[-1].ndim != 2:
+        raise UserError("no dense layer reads one vector for each example")
+    return "/".join(last), found[-1]
 
 
 def attentions(predict: Predict, state: State, inputs: Any) -> list[jax.Array]:

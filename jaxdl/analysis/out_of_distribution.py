@@ -18,7 +18,8 @@ class Gaussians(NamedTuple):
 
     Attributes:
       means: mean features of each class, [K, F].
-      whitening: matrix that turns a difference of features into one of unit covariance, [F, F].
+      whitening: matrix that turns a difference of features into one of unit covariance, [F, R]
+        with R = min(N, F).
     """
 
     means: np.ndarray
@@ -55,9 +56,11 @@ def fit_gaussians(features: np.ndarray, labels: np.ndarray) -> Gaussians:
     features = np.asarray(features, np.float64)
     means = np.stack([features[labels == k].mean(axis=0) for k in np.unique(labels)])
     centred = features - means[np.searchsorted(np.unique(labels), labels)]
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(features))
-    scale = np.where(values > 1e-9 * values[-1], 1 / np.sqrt(np.abs(values) + 1e-300), 0)
-    return Gaussians(means, vectors * scale)
+    # Of the rows and not of the covariance, which has [F, F] entries and a rank of at most N.
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    values = np.square(lengths) / len(features)
+    scale = np.where(values > 1e-9 * values[0], 1 / np.sqrt(values + 1e-300), 0)
+    return Gaussians(means, directions.T * scale)
 
 
 def mahalanobis(gaussians: Gaussians, features: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 Shapes: N examples, F and G features of two layers, P positions, C channels.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -70,7 +72,7 @@ def silent_units(outputs: np.ndarray) -> tuple[int, int]:
     return int(np.sum(high <= 0)), int(np.sum(high == low))
 
 
-def pooled(outputs: np.ndarray, most: int = 512) -> np.ndarray:
+def pooled(outputs: Any, most: int = 512) -> Any:
     """Features [N, F] of outputs [N, P, C]: all of them, or their means over positions if many."""
     N, P, C = outputs.shape
     return outputs.reshape(N, P * C) if most >= P * C else outputs.mean(axis=1)

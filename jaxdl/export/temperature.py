@@ -35,18 +35,25 @@ def read(folder: Path, digest: str) -> float:
       digest: SHA-256 of the checkpoint's state.
 
     Raises:
-      UserError: there is none, it belongs to another checkpoint, or it is not a number from 0.01 to
-        100.
+      UserError: there is none, the file is damaged, it belongs to another checkpoint, or it is not
+        a number from 0.01 to 100.
     """
     path = folder / FOLDER / NAME
     way = f"jaxdl analyze {folder} calibration"
     if not path.exists():
-        raise UserError(f"{folder} has no temperature: fit one by {way}")
+        raise UserError(
+            f"{folder} has no temperature: fit one by {way}, which tells if there can be none"
+        )
     files.check_no_links(folder, [FOLDER], depth=1)
-    record = files.read_json(path)
+    try:
+        record = files.read_json(path)
+    except UserError as error:
+        raise UserError(f"{path} is no JSON object: fit a temperature again by {way}") from error
     value: Any = record.get("temperature")
     if not isinstance(value, float) or not LIMITS[0] <= value <= LIMITS[1] or math.isnan(value):
-        raise UserError(f"{path} has no temperature from {LIMITS[0]} to {LIMITS[1]:g}: {way}")
+        raise UserError(
+            f"{path} has no temperature from {LIMITS[0]} to {LIMITS[1]:g}: fit one by {way}"
+        )
     if record.get("state_sha256") != digest:
         raise UserError(f"{path} is of another checkpoint: fit its own by {way} --checkpoint=...")
     return value

@@ -20,6 +20,7 @@ from jaxdl.run.palette import BLUE, ORANGE, line_style
 Lines = list[dict[str, Any]]  # as in metrics.jsonl
 MOST_LABELS = 20  # classes up to which a matrix shows their names and shares
 MOST_COLUMNS = 6  # columns of a series that are drawn
+LONGEST_LAYER = 33  # characters to which the path of a layer on an axis is cut
 LONGEST_CLASS = 24  # characters to which a class's name on an axis is cut
 
 
@@ -231,8 +232,18 @@ def word_label(text: str) -> str:
 
 
 def class_label(name: str) -> str:
-    """Returns the name of a class, a column or a layer as a short label."""
+    """Returns the name of a class or a column as a short label."""
     return word_label(shortened(name, LONGEST_CLASS))
+
+
+def layer_label(path: str) -> str:
+    """Returns the path of a layer as a label; a long one is cut at its front, as its end differs.
+
+    >>> layer_label("decoder/blocks_0/attention/attention/drop")
+    '…locks_0/attention/attention/drop'
+    """
+    cut = path if len(path) <= LONGEST_LAYER else f"…{path[1 - LONGEST_LAYER :]}"
+    return word_label(cut)
 
 
 def plain_label(text: str) -> str:

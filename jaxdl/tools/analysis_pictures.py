@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.analysis.calibration import Reliability
 from jaxdl.run.palette import BLUE, COLORS, ORANGE, SKY, line_style
-from jaxdl.run.plots import class_label, new_figure, save_figure
+from jaxdl.run.plots import class_label, layer_label, new_figure, save_figure
 
 SCORES = {"probability": "1 - probability", "mahalanobis": "squared Mahalanobis distance"}
 
@@ -184,8 +184,9 @@ def attack_curves(found: Mapping[str, Mapping[str, Any]], clean: float, path: Pa
         axes.legend(frameon=False, fontsize=8)
     sides[0].set_ylabel("accuracy")
     caption = (
-        "Accuracy on test images that each attack has changed to be misclassified. The square "
-        "attack sees only the outputs; where it beats PGD, the gradients are of little use."
+        "Accuracy under attack: the share of all test images that are still classified right after "
+        "an attack has changed them. The square attack sees only the outputs; where it beats PGD, "
+        "the gradients are of little use."
     )
     finish(figure, caption, path)
 
@@ -223,32 +224,38 @@ def similarity(
       path: path of the PNG.
     """
     size = (0.45 * len(columns) + 2.6, 0.45 * len(rows) + 2.0)
-    figure, axes = _shares(values, size, "CKA", 1)
-    axes.set_yticks(range(len(rows)), [class_label(name) for name in rows], fontsize=7)
-    axes.set_xticks(range(len(columns)), [class_label(n) for n in columns], rotation=90, fontsize=7)
+    figure, axes = _shares(values, size, "CKA", 2)
+    axes.set_yticks(range(len(rows)), [layer_label(name) for name in rows], fontsize=7)
+    axes.set_xticks(range(len(columns)), [layer_label(n) for n in columns], rotation=90, fontsize=7)
     caption = f"Linear CKA of the layers (rows) with those of {class_label(other)} (columns)."
     finish(figure, caption, path)
 
 
-def labelled_images(images: np.ndarray, labels: Sequence[str], path: Path) -> None:
-    """Draws images with a label below each.
+def several_lines(text: str) -> str:
+    """Label of several lines, each of which is cut."""
+    return "\n".join(map(class_label, text.split("\n")))
+
+
+def labelled_images(images: np.ndarray, labels: Sequence[str], caption: str, path: Path) -> None:
+    """Draws images with a label above each.
 
     Args:
       images: images of 0 to 255, [N, H, W, C].
       labels: their labels, N.
+      caption: sentences that say what is shown.
       path: path of the PNG.
     """
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
-    figure = new_figure(figsize=(max(1.1 * columns, 4), 1.4 * rows + 0.7), layout="constrained")
+    width = max(1.1 * columns, 4)
+    height = min(width / columns, 1.4) * images.shape[1] / images.shape[2] + 0.32  # with its label
+    figure = new_figure(
+        figsize=(width, rows * height + (0.4 if columns > 4 else 0.55)), layout="constrained"
+    )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
     for axes, image, label in zip(grid, images, labels, strict=False):
         show_image(axes, image)
-        axes.set_title("\n".join(map(class_label, label.split("\n"))), fontsize=7)
-    caption = (
-        "Misclassified test images with the largest loss: predicted class, its probability, and "
-        "the true class."
-    )
+        axes.set_title(several_lines(label), fontsize=7)
     finish(figure, caption, path)

@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.analysis import layers
 from jaxdl.data.batches import Dataset, read, size
 from jaxdl.data.source import LABELS
 from jaxdl.errors import UserError
@@ -18,7 +15,17 @@ from jaxdl.export.inputs import IMAGE, ROW, TEXT
 from jaxdl.export.model import TrainedModel
 from jaxdl.run.run_folder import Run
 from jaxdl.task import Predict, State
+from jaxdl.tools.model_layers import ModelLayers, read_by_model
 
+PREDICTED = {  # the kinds of outputs, as in `jaxdl.task.KINDS`
+    "array": "arrays",
+    "logits": "classes",
+    "labels": "labels",
+    "numbers": "numbers",
+    "images": "images",
+    "actions": "actions",
+    "tokens": "texts",
+}
 MOST = 50_000  # examples of a split that are predicted, at most
 
 
@@ -161,13 +168,7 @@ class Subject:
         Raises:
           UserError: the data do not have what the model reads.
         """
-        return self.predict.prepare(self._read_by_model(batch))
-
-    def _read_by_model(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        missing = [name for name in self.model.inputs if name not in batch]
-        if missing:
-            raise UserError(f"the data have no {missing[0]!r}, which the model reads")
-        return {name: jnp.asarray(batch[name]) for name in self.model.inputs}
+        return self.predict.prepare(read_by_model(self.model, batch))
 
     @functools.cached_property
     def form(self) -> str:
@@ -181,8 +182,9 @@ class Subject:
           UserError: it is none of `kinds`.
         """
         if self.model.kind not in kinds:
+            wanted = " or ".join(PREDICTED[kind] for kind in kinds)
             raise UserError(
-                f"it is for {' or '.join(kinds)}, and the outputs are {self.model.kind}"
+                f"it is for models of {wanted}, and this one is of {PREDICTED[self.model.kind]}"
             )
 
     def need_classes(self) -> None:
@@ -193,7 +195,7 @@ class Subject:
         """
         self.need("logits")
         if not self.is_classifier:
-            raise UserError("it is for one class per example")
+            raise UserError("it is for models of one class per example")
 
     def need_images(self) -> None:
         """Checks that the model classifies images.
@@ -203,7 +205,16 @@ class Subject:
         """
         self.need_classes()
         if self.form != IMAGE:
-            raise UserError("it is for images")
+            raise UserError("it is for models that read images")
+
+    def need_layers(self) -> None:
+        """Checks that the layers of the model can be computed from the data.
+
+        Raises:
+          UserError: they cannot.
+        """
+        read_by_model(self.model, self.batch("test", 1))
+        _ = self.layers.shapes
 
     @property
     def is_explainable(self) -> bool:
@@ -211,72 +222,6 @@ class Subject:
         return self.form in (IMAGE, ROW, TEXT)
 
     @functools.cached_property
-    def layers(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Layers with one output for each example, by path in the order of their calls.
-
-        They have the shapes [1, ...] and types of the outputs.
-
-        Raises:
-          UserError: the model is no Flax module, or has no such layer.
-        """
-        one, two = (self._shapes(count) for count in (1, 2))
-        found = {
-            name: x
-            for name, x in one.items()
-            if hasattr(x, "shape") and x.ndim > 1 and (x.shape[0], two[name].shape[0]) == (1, 2)
-        }
-        if not found:
-            raise UserError("no layer has one output for each example")
-        return found
-
-    def _shapes(self, count: int) -> dict[str, Any]:
-        batch = {
-            name: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
-            for name, x in self.model.inputs.items()
-        }
-        inputs = jax.eval_shape(self.predict.prepare, batch)
-        return layers.shapes(self.predict, self.state, inputs)
-
-    @property
-    def main_layers(self) -> list[str]:
-        """Paths of the layers without those of dropout, which repeat the layer before them."""
-        return [name for name in self.layers if "drop" not in name.lower()]
-
-    def hidden(self, batch: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
-        """Path and features [N, F] of the layer of --layer, or of the last before the output.
-
-        Raises:
-          UserError: the model has no such layer.
-        """
-        features = self.features(batch)
-        names = self.main_layers
-        layer = self.options.layer or (names[-2] if len(names) > 1 else "")
-        if layer not in features:
-            raise UserError(f"no layer {layer!r} with features: name one of {', '.join(features)}")
-        return layer, features[layer]
-
-    def features(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs of `layers`, each flat: [N, F] by path.
-
-        Raises:
-          UserError: as in `layers`, or the data do not have what the model reads.
-        """
-        inputs, step = self._read_by_model(batch), self.model.batch_size
-        names = list(self.layers)
-        parts = [
-            self._features({name: x[start : start + step] for name, x in inputs.items()})
-            for start in range(0, len(batch["index"]), step)
-        ]
-        return {n: np.concatenate([np.asarray(p[n]) for p in parts]) for n in names}
-
-    @functools.cached_property
-    def _features(self) -> Callable[[Any], dict[str, jax.Array]]:
-        @jax.jit
-        def features(batch: Any) -> dict[str, jax.Array]:
-            found = self.predict.features(self.state, self.predict.prepare(batch))
-            return {
-                name: found[name].reshape(len(found[name]), -1).astype(jnp.float32)
-                for name in self.layers
-            }
-
-        return features
+    def layers(self) -> ModelLayers:
+        """Layers of the model."""
+        return ModelLayers(self.model, self.options.layer)

@@ -1,9 +1,14 @@
 """The `analyze` command: measures and pictures of a trained model, in parts."""
 
+import contextlib
+import errno
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,18 +27,56 @@ from jaxdl.tools import analyze_uncertainty as uncertainty
 from jaxdl.tools.analysis_subject import Options, Result, Subject
 from jaxdl.tools.evaluate import check_data
 
-# Each part: its function, and a line about it.
-PARTS: dict[str, tuple[Callable[[Subject], Result], str]] = {
-    "calibration": (uncertainty.calibration, "reliability, and temperature scaling"),
-    "conformal": (uncertainty.conformal_sets, "sets of classes and intervals that cover"),
-    "dropout": (uncertainty.dropout, "Monte Carlo dropout"),
-    "unknown": (uncertainty.unknown, "scores of examples unlike the data"),
-    "attribution": (attribution.attribution, "the entries of an input that decide"),
-    "attacks": (robustness.attacks, "accuracy under adversarial attacks"),
-    "corruptions": (robustness.corruptions, "accuracy on corrupted images"),
-    "curvature": (landscape.curvature, "Hessian and landscape of the training loss"),
-    "features": (features.features, "similarity, probes and silent units of the layers"),
-    "errors": (features.errors, "confused classes and the worst errors"),
+LEFTOVER = 3600  # seconds, after which a temporary file is not of a process that writes it
+
+
+class Part(NamedTuple):
+    """Part of the analysis.
+
+    Attributes:
+      function: measures a subject.
+      need: check that it fits a subject, which takes no time.
+      text: line about it.
+    """
+
+    function: Callable[[Subject], Result]
+    need: Callable[[Subject], None]
+    text: str
+
+
+PARTS = {
+    "calibration": Part(
+        uncertainty.calibration,
+        lambda s: s.need("logits", "labels"),
+        "reliability, and temperature scaling",
+    ),
+    "conformal": Part(
+        uncertainty.conformal_sets,
+        lambda s: s.need("logits", "numbers"),
+        "sets of classes and intervals that cover",
+    ),
+    "dropout": Part(uncertainty.dropout, Subject.need_classes, "Monte Carlo dropout"),
+    "unknown": Part(
+        uncertainty.unknown, Subject.need_classes, "scores of examples unlike the data"
+    ),
+    "attribution": Part(
+        attribution.attribution,
+        lambda s: s.need("logits", "labels", "numbers"),
+        "the entries of an input that decide",
+    ),
+    "attacks": Part(robustness.attacks, Subject.need_images, "accuracy under adversarial attacks"),
+    "corruptions": Part(
+        robustness.corruptions, Subject.need_images, "accuracy on corrupted images"
+    ),
+    "curvature": Part(
+        landscape.curvature, landscape.need_loss, "Hessian and landscape of the training loss"
+    ),
+    "features": Part(
+        features.features,
+        Subject.need_layers,
+        "similarity, probes and silent units of the layers",
+    ),
+    "errors": Part(features.errors, Subject.need_classes, "confused classes and the worst errors"),
 }
 
 
@@ -61,24 +104,40 @@ def analyze(run: Run, parts: Sequence[str], options: Options) -> list[tuple[str,
     if options.examples < 1:
         raise UserError(f"--examples={options.examples}: give at least 1")
     files.check_no_links(run.folder, [temperature.FOLDER])
+    _check_writable(run.folder)
     subject = open_subject(run, options)
     rows: list[tuple[str, str, Any]] = []
-    for part in dict.fromkeys(parts or PARTS):
-        say(f"{part}: {PARTS[part][1]}")
-        try:
-            result = PARTS[part][0](subject)
-        except UserError as error:
-            if parts:
-                raise UserError(f"{part}: {error}") from error
-            say(f"{part} is left out: {error}")
-            continue
-        _write(subject, part, result)
-        rows += [(part, name, value) for name, value in result.rows]
+    try:
+        for part in dict.fromkeys(parts or PARTS):
+            result = _result(subject, part, named=bool(parts))
+            if result is not None:
+                _write(subject, part, result)
+                rows += [(part, name, value) for name, value in result.rows]
+    finally:  # what is done is also shown before an error
+        if rows:
+            cells = [(a, b, number(c) if isinstance(c, float) else c) for a, b, c in rows]
+            show(("part", "measure", "value"), cells, left=2)
     if not rows:
         raise UserError(f"{run.folder}: no part fits this task, see the lines above")
-    cells = [(a, b, number(c) if isinstance(c, float) else c) for a, b, c in rows]
-    show(("part", "measure", "value"), cells, left=2)
     return rows
+
+
+def _result(subject: Subject, part: str, named: bool) -> Result | None:
+    """Result of a part; None, with a line, if it does not fit the model and was not named.
+
+    Raises:
+      UserError: a named part does not fit.
+    """
+    function, need, text = PARTS[part]
+    try:
+        need(subject)
+        say(f"{part}: {text}")
+        return function(subject)
+    except UserError as error:
+        if named:
+            raise UserError(f"{part}: {error}") from error
+        say(f"{part} is left out: {error}")
+        return None
 
 
 def open_subject(run: Run, options: Options) -> Subject:
@@ -107,8 +166,9 @@ def _write(subject: Subject, part: str, result: Result) -> None:
     """
     folder = subject.folder / temperature.FOLDER
     record = {"step": subject.model.step, **result.values}
-    try:
+    with _writing(folder):
         folder.mkdir(exist_ok=True)
+        files.clear_parts(folder, LEFTOVER)
         for name, draw in result.pictures.items():
             path = folder / f"{part}-{name}.png"
             try:
@@ -123,10 +183,33 @@ def _write(subject: Subject, part: str, result: Result) -> None:
             )
         text = json.dumps(_plain(record), indent=2) + "\n"
         files.write_text(folder / f"{part}.json", text)
+
+
+def _check_writable(folder: Path) -> None:
+    """Checks before a long computation that its results can be written; leaves no file.
+
+    Raises:
+      UserError: they cannot.
+    """
+    target = folder / temperature.FOLDER
+    with _writing(target):
+        place = target if os.path.lexists(target) else folder
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turns an error of writing into a `UserError` with its way out."""
+    try:
+        yield
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}): make it writable, or copy the run"
-        ) from error
+        way = "make it writable, or copy the run"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            way = "free space on the disk, and repeat the command"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            way = "it is a file, delete or rename it"
+        raise UserError(f"{folder} cannot be written ({error.strerror}): {way}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdl.analysis import attribution_checks as checks
 from jaxdl.export.inputs import IMAGE, ROW
 from jaxdl.tasks.supervised import TrainState, eval_variables, with_average
-from jaxdl.text.vocabulary import NUM_SPECIAL
+from jaxdl.text.vocabulary import PAD
 from jaxdl.tools import attribution_pictures as pictures
 from jaxdl.tools.analysis_subject import Result, Subject
 from jaxdl.tools.explained import Explained, explained
@@ -105,7 +105,7 @@ def _draw(model: Explained, maps: dict[str, np.ndarray], path: Any) -> None:
     else:
         tokens = np.asarray(model.inputs)
         shown = range(min(4, len(tokens)))
-        words = [[_word(subject, token) for token in tokens[n]] for n in shown]
+        words = [[_word(subject, token) for token in tokens[n] if token != PAD] for n in shown]
         titles = [_title(model, n) for n in shown]
         pictures.words(maps["integrated gradients"], words, titles, path)
 
@@ -116,11 +116,9 @@ def _title(model: Explained, n: int) -> str:
         return f"example {model.batch['index'][n]}"
     predicted = subject.classes[model.chosen[n]]
     true = subject.classes[int(model.batch[subject.target][n])]
-    return predicted if predicted == true else f"{predicted}, not {true}"
+    return predicted if predicted == true else f"{predicted},\nnot {true}"
 
 
 def _word(subject: Subject, token: int) -> str:
     tokenizer = subject.model.spec.tokenizer
-    if token < NUM_SPECIAL or tokenizer is None:
-        return "-"
-    return tokenizer.decode([int(token)])
+    return (tokenizer.decode([int(token)]) if tokenizer else "") or "-"

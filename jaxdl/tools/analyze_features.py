@@ -4,6 +4,7 @@ Shapes: N examples, K classes.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from jaxdl.export.inputs import IMAGE
 from jaxdl.export.model import restored
 from jaxdl.run import plots
 from jaxdl.tools import analysis_pictures as pictures
-from jaxdl.tools.analysis_subject import Result, Subject
+from jaxdl.tools.analysis_subject import Options, Result, Subject
 
 MOST_LAYERS = 12
 FITTED = 1000  # training examples of probes and neighbours
+MOST_BYTES = 4e9  # of the outputs of layers
 SHOWN = 24  # worst errors in the picture and in the file
 LISTED = 10  # pairs of classes in the file
 
@@ -26,7 +28,8 @@ LISTED = 10  # pairs of classes in the file
 def features(subject: Subject) -> Result:
     """Probes, neighbours and silent units of the layers, and similarities between layers."""
     test = subject.batch("test", subject.options.examples)
-    found = _layers(subject, test)
+    names = _chosen(subject)
+    found = _outputs(subject, names, test)
     pooled = {name: representations.pooled(x) for name, x in found.items()}
     values: dict[str, Any] = {"examples": len(test["index"])}
     silent = {name: representations.silent_units(x) for name, x in found.items()}
@@ -37,8 +40,7 @@ def features(subject: Subject) -> Result:
     rows: list[tuple[str, Any]] = []
     if subject.is_classifier:
         train = subject.batch("train", FITTED)
-        own = {name: representations.pooled(x) for name, x in _layers(subject, train).items()}
-        for name, x in own.items():
+        for name, x in subject.layers.features(train, names, pool=True).items():
             data = x, train[subject.target], pooled[name], test[subject.target]
             scores = {
                 "probe": linear_probe.linear(*data),
@@ -52,8 +54,11 @@ def features(subject: Subject) -> Result:
         for name, (a, _) in silent.items()
     ]
     values["layers"] = table
-    flat = {name: x.reshape(len(x), -1) for name, x in found.items()}
+    flat = _flat(found)
     other, label = flat, "the same model"
+    if subject.layers.named:  # beside all layers, as the similarity with itself says nothing
+        every = dataclasses.replace(subject, options=Options())
+        other = _flat(_outputs(every, _chosen(every), test))
     if subject.options.other is not None:
         other, label = _other(subject, test), subject.options.other.folder.name
     matrix = representations.similarities(flat, other)
@@ -66,16 +71,28 @@ def features(subject: Subject) -> Result:
     return Result(values, rows, draw)
 
 
-def _layers(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs [N, P, C] of at most MOST_LAYERS layers, without those of dropout."""
-    flat, names = subject.features(batch), subject.main_layers
-    if subject.options.layer and subject.options.layer not in flat:
-        raise UserError(f"--layer={subject.options.layer}: name one of {', '.join(names)}")
+def _chosen(subject: Subject) -> list[str]:
+    """Paths of at most MOST_LAYERS layers, without those of dropout; of --layer alone."""
+    names = subject.layers.named or subject.layers.main
     chosen = np.unique(np.linspace(0, len(names) - 1, min(MOST_LAYERS, len(names))).astype(int))
-    return {
-        name: flat[name].reshape(len(flat[name]), -1, subject.layers[name].shape[-1])
-        for name in (names[n] for n in chosen)
-    }
+    return [names[n] for n in chosen]
+
+
+def _outputs(
+    subject: Subject, names: list[str], batch: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Outputs [N, P, C] of layers.
+
+    Raises:
+      UserError: they do not fit into the memory.
+    """
+    size = 4 * len(batch["index"]) * sum(math.prod(subject.layers.shapes[n].shape) for n in names)
+    if size > MOST_BYTES:
+        raise UserError(
+            f"outputs of {len(names)} layers take {size / 1e9:.0f} GB: give fewer --examples or "
+            "one --layer"
+        )
+    return subject.layers.features(batch, names)
 
 
 def _other(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -91,13 +108,16 @@ def _other(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarr
             raise UserError(
                 f"--other={other.run.folder} reads other inputs: give a run on these data"
             )
-    found = _layers(dataclasses.replace(subject, model=other), batch)
-    return {name: x.reshape(len(x), -1) for name, x in found.items()}
+    every = dataclasses.replace(subject, model=other, options=Options())
+    return _flat(_outputs(every, _chosen(every), batch))
+
+
+def _flat(layers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: x.reshape(len(x), -1) for name, x in layers.items()}
 
 
 def errors(subject: Subject) -> Result:
     """Confusion of the classes of the test split, and the examples with the largest loss."""
-    subject.need_classes()
     logits, targets = subject.outputs("test")
     log_p = ensemble.log_probabilities(logits, "logits")
     predicted = np.argmax(log_p, axis=1)
@@ -140,7 +160,11 @@ def errors(subject: Subject) -> Result:
     def draw_worst(path: Path) -> None:
         batch = subject.batch_of("test", index[wrong[:SHOWN]])
         labels = [f"{w['predicted']} {w['probability']:.2f},\nnot {w['true']}" for w in worst]
-        pictures.labelled_images(batch["image"], labels, path)
+        caption = (
+            "Misclassified test images with the largest loss: predicted class, its probability, "
+            "and the true class."
+        )
+        pictures.labelled_images(batch["image"], labels, caption, path)
 
     draw = {"confusion": lambda path: plots.confusion_matrix(shares, title, path, subject.classes)}
     if subject.form == IMAGE and len(wrong):

@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxdl.analysis import hessian, landscape
+from jaxdl.console import say
 from jaxdl.errors import UserError
 from jaxdl.tasks.supervised import TrainState, eval_variables, with_average
 from jaxdl.tools import landscape_pictures as pictures
@@ -62,7 +63,7 @@ def curvature(subject: Subject) -> Result:
         ("trace", trace.value),
         ("standard error of the trace", trace.error),
         (f"rise of the loss within {RADIUS}", rise),
-        ("gradient noise scale", noise.scale),
+        ("gradient noise scale", _scale(noise)),
     ]
     directions = [landscape.filter_normalized(key, params) for key in keys[3:5]]
     plane, losses = _plane(loss, params, batch, directions)
@@ -74,15 +75,19 @@ def curvature(subject: Subject) -> Result:
     return Result(values, rows, draw)
 
 
-def _loss(subject: Subject) -> tuple[Any, Any]:
-    """Function from (parameters, batch) to the mean loss of evaluation, and the parameters.
+def need_loss(subject: Subject) -> None:
+    """Checks that the model was trained on a loss of examples.
 
     Raises:
-      UserError: the task has no such loss.
+      UserError: it was not.
     """
+    if not isinstance(subject.state, TrainState):
+        raise UserError("it is for a loss of examples, which a GAN or an agent does not have")
+
+
+def _loss(subject: Subject) -> tuple[Any, Any]:
+    """Function from (parameters, batch) to the mean loss of evaluation, and the parameters."""
     state, evaluate = subject.state, subject.model.task.evaluate
-    if not isinstance(state, TrainState):
-        raise UserError("it is for supervised tasks, and the state is of another one")
     variables = eval_variables(state)
 
     def loss(params: Any, batch: Any) -> jax.Array:
@@ -104,6 +109,17 @@ def _noise(subject: Subject, loss: Any, params: Any) -> tuple[landscape.Gradient
     parts = [order[n * count : (n + 1) * count] for n in range(BATCHES)]
     found = [program(params, {n: jnp.asarray(x[rows]) for n, x in batch.items()}) for rows in parts]
     return landscape.gradient_noise(np.stack([np.asarray(g) for g in found]), count), count
+
+
+def _scale(noise: landscape.GradientNoise) -> float | str:
+    """Noise scale for the table; `none`, with a line about it, where the gradient is not seen."""
+    if noise.square > 0:
+        return noise.scale
+    say(
+        "no gradient noise scale: the gradient is too small to be seen in its noise "
+        "(the estimate of its square is not positive): give more --examples"
+    )
+    return "none"
 
 
 def _plane(

@@ -28,7 +28,6 @@ MIDDLE = 3  # severity of the pictures
 
 def attacks(subject: Subject) -> Result:
     """Accuracy on test images against the strength of four attacks."""
-    subject.need_images()
     batch = subject.batch("test", subject.options.examples)
     x, labels = jnp.asarray(batch["image"], jnp.float32), jnp.asarray(batch[subject.target])
     key = jax.random.key(0)
@@ -97,7 +96,6 @@ def _attack(attack: Any, loss: Any, logits: Any, labels: jax.Array) -> Any:
 
 def corruptions(subject: Subject) -> Result:
     """Accuracy and calibration on corrupted test images, of each kind in five severities."""
-    subject.need_images()
     batch = subject.batch("test", subject.options.examples)
     x, labels = batch["image"], batch[subject.target]
     key = jax.random.key(0)
@@ -125,10 +123,11 @@ def corruptions(subject: Subject) -> Result:
         ("above the error without", mean - (1 - clean["accuracy"])),
     ]
     rows += [(f"accuracy, {kind}", 1 - error) for kind, error in errors.items()]
-    caption = f"A test image, and the same with severity {MIDDLE} of {', '.join(kinds.KINDS)}."
-    picture = grids.Picture(grids.grid(np.concatenate(shown), 6), caption.replace("_", " "))
+    names = ["none", *(kind.replace("_", " ") for kind in kinds.KINDS)]
+    caption = f"A test image, and the same with each kind of corruption in severity {MIDDLE} of 5."
+    examples = np.concatenate(shown)
     draw = {
         "accuracy": lambda path: pictures.corruption_table(table, clean["accuracy"], path),
-        "images": lambda path: grids.picture(picture, path),
+        "images": lambda path: pictures.labelled_images(examples, names, caption, path),
     }
     return Result(values, rows, draw)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdl.analysis import calibration as measures
 from jaxdl.analysis import conformal, ensemble, monte_carlo, out_of_distribution
+from jaxdl.console import say
 from jaxdl.errors import UserError
 from jaxdl.export.inputs import IMAGE
 from jaxdl.tools import analysis_pictures as pictures
@@ -19,12 +20,12 @@ from jaxdl.tools.analysis_subject import Result, Subject
 
 SEED = 0  # of all random numbers
 FITTED = 2000  # training examples that the distributions of features are fitted to
+MOST_ENTRIES = 1 << 26  # of these features; the fit takes some copies of 8 bytes each
 SAMPLES = 32  # draws of Monte Carlo dropout
 
 
 def calibration(subject: Subject) -> Result:
     """Scores of the test split, and a temperature that is fitted on validation."""
-    subject.need("logits", "labels")
     kind = subject.model.kind
     logits, targets = subject.outputs("test")
     before = measures.scores(logits, targets, kind)
@@ -37,6 +38,7 @@ def calibration(subject: Subject) -> Result:
     except UserError as error:
         values |= {"temperature": None, "temperature_reason": str(error)}
         rows.append(("temperature", "none"))
+        say(f"calibration: {error}")
     else:
         scaled = np.asarray(logits, np.float64) / t
         after = measures.scores(scaled, targets, kind)
@@ -56,7 +58,6 @@ def _reliability(logits: np.ndarray, targets: np.ndarray, kind: str) -> measures
 
 def conformal_sets(subject: Subject) -> Result:
     """Sets of classes or intervals of numbers with a coverage of 0.9, calibrated on validation."""
-    subject.need("logits", "numbers")
     if subject.model.kind == "numbers":
         return _intervals(subject)
     subject.need_classes()
@@ -107,7 +108,6 @@ def _intervals(subject: Subject) -> Result:
 
 def dropout(subject: Subject) -> Result:
     """Scores of the mean of 32 predictions with dropout, beside those without."""
-    subject.need_classes()
     batch = subject.batch("test", subject.options.examples)
     inputs = subject.inputs(batch)
     program = jax.jit(monte_carlo.samples, static_argnums=(0, 4))
@@ -133,10 +133,14 @@ def dropout(subject: Subject) -> Result:
 
 def unknown(subject: Subject) -> Result:
     """Areas under ROC curves of three scores that tell test examples from foreign ones."""
-    subject.need_classes()
     batch = subject.batch("test", subject.options.examples)
     train = subject.batch("train", FITTED)
-    layer, features = subject.hidden(train)
+    layer, features = subject.layers.hidden(train)
+    if features.size > MOST_ENTRIES:
+        raise UserError(
+            f"{features.shape[1]:,} features (the {layer}) of {len(features):,} examples are "
+            "beyond the memory: name another --layer"
+        )
     gaussians = out_of_distribution.fit_gaussians(features, train[subject.target])
 
     def scores(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,7 +148,7 @@ def unknown(subject: Subject) -> Result:
         found = {"probability": out_of_distribution.improbability(logits)}
         if logits.shape[1] > 1:
             found["energy"] = out_of_distribution.energy(logits)
-        _, own = subject.hidden(batch)
+        _, own = subject.layers.hidden(batch)
         return found | {"mahalanobis": out_of_distribution.mahalanobis(gaussians, own)}
 
     inside = scores(batch)
@@ -184,12 +188,22 @@ def _other_data(subject: Subject) -> dict[str, np.ndarray]:
     """Test examples of the data set that the user named.
 
     Raises:
-      UserError: its examples have another shape.
+      UserError: it is not here, or its examples have another shape.
     """
     name = subject.options.unknown
     run = subject.model.run
     config = dataclasses.replace(run.config, dataset=name)
-    other = dataclasses.replace(subject, data=run.experiment.load(config))
+    try:
+        data = run.experiment.load(config)
+    except UserError as error:  # its way out is that of --dataset of a training
+        fault = str(error).rpartition(": ")[0] or str(error)
+        raise UserError(
+            f"{fault.replace('--dataset=', '--unknown=')}: give a data set that is here, by its "
+            "name or a path (`jaxdl prepare NAME` downloads one)"
+        ) from error
+    if data.spec.fingerprint == subject.data.spec.fingerprint:
+        say(f"--unknown={name} is the data of the run itself, so these areas are about 0.5")
+    other = dataclasses.replace(subject, data=data)
     found = other.batch("test", subject.options.examples)
     for entry, like in subject.model.inputs.items():
         if entry not in found or found[entry].shape[1:] != like.shape[1:]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.run.palette import BLUE, COLORS, ORANGE, line_style
-from jaxdl.run.plots import class_label, new_figure
-from jaxdl.tools.analysis_pictures import finish, show_image
+from jaxdl.run.plots import class_label, layer_label, new_figure
+from jaxdl.text.vocabulary import UNKNOWN_TEXT
+from jaxdl.tools.analysis_pictures import finish, several_lines, show_image
 
 SIGNED = "PuOr_r"  # orange for, violet against; the colour-blind can tell them apart
 MOST_BARS = 12
@@ -31,7 +32,7 @@ def maps(
     for row, title in enumerate(titles):
         first, *others = grid[row]
         show_image(first, images[row])
-        first.set_ylabel(class_label(title), fontsize=7)
+        first.set_ylabel(several_lines(title), fontsize=7)
         for axes, (name, values) in zip(others, found.items(), strict=True):
             limit = np.max(np.abs(values[row])) or 1
             axes.imshow(values[row], cmap=SIGNED, vmin=-limit, vmax=limit)
@@ -81,24 +82,27 @@ def words(
 
     Args:
       values: attributions of the tokens, [B, T].
-      words: the tokens of each text that is drawn.
+      words: the tokens of each text that is drawn, without padding.
       titles: title of each.
       path: path of the PNG.
     """
     figure = new_figure(figsize=(2.6 * len(words), 3.6), layout="constrained")
     grid = figure.subplots(1, len(words), squeeze=False)[0]
     for axes, row, text, title in zip(grid, values, words, titles, strict=False):
-        order = np.argsort(-np.abs(row))[:MOST_BARS]
+        order = np.argsort(-np.abs(row[: len(text)]))[:MOST_BARS]
         axes.barh(range(len(order)), row[order], color=np.where(row[order] > 0, ORANGE, BLUE))
         labels = [f"{class_label(text[n])} ({n + 1})" for n in order]
         axes.set_yticks(range(len(order)), labels, fontsize=7)
         axes.invert_yaxis()
         axes.axvline(0, color="black", linewidth=0.6)
-        axes.set_title(class_label(title), fontsize=8)
+        axes.set_title(several_lines(title), fontsize=8)
+        axes.tick_params(axis="x", labelsize=7)
     caption = (
         "Test texts with the predicted class, and the tokens (with their positions) that speak "
         "most for it (orange) or against it (blue), by integrated gradients."
     )
+    if any(UNKNOWN_TEXT in text for text in words):
+        caption += f" {UNKNOWN_TEXT} is a word that the vocabulary does not have."
     finish(figure, caption, path)
 
 
@@ -115,7 +119,7 @@ def sanity(methods: Mapping[str, Sequence[float]], layers: Sequence[str], path: 
     for number, (name, values) in enumerate(methods.items()):
         style = {"marker": "o", "markersize": 3, "label": name, **line_style(number)}
         axes.plot(range(len(values)), values, **style)
-    axes.set_xticks(range(len(layers)), [class_label(n) for n in layers], fontsize=7, rotation=20)
+    axes.set_xticks(range(len(layers)), [layer_label(n) for n in layers], fontsize=7, rotation=20)
     axes.set(xlabel="first random layer", ylabel="rank correlation", ylim=(-0.6, 1.05))
     axes.axhline(0, color="black", linewidth=0.6)
     axes.legend(frameon=False, fontsize=7, ncols=2)

@@ -53,6 +53,17 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def positive(text: str) -> int:
+    """Parses a whole number from 1 on.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Parses a whole number from 0 on.
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from jaxdl.tools.command import CHECKPOINT, Command, add_replacements, count
+from jaxdl.tools.command import CHECKPOINT, Command, add_replacements, count, positive
 
 CALIBRATED = "divide the logits by the temperature that `jaxdl analyze` has fitted"
 SPLITS = ("train", "validation", "test")
@@ -67,10 +67,13 @@ def _analyze(command: ArgumentParser) -> None:
         "parts", nargs="*", metavar="PART", help="parts to do, see docs/analysis.md (default: all)"
     )
     command.add_argument(
-        "--examples", type=count, default=256, help="examples that expensive parts use (256)"
+        "--examples", type=positive, default=256, help="examples that expensive parts use (256)"
     )
     command.add_argument(
-        "--layer", default="", help="layer of Grad-CAM and of the features (default: the last ones)"
+        "--layer",
+        default="",
+        help="layer of Grad-CAM (default: the last one with positions), of `unknown` (the input "
+        "of the last dense layer) and the only one of `features` (up to 12)",
     )
     command.add_argument(
         "--other", type=Path, help="run folder of a model whose features are compared"

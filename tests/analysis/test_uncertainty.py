@@ -91,18 +91,28 @@ def test_energy_and_probability_are_scipys():
     )
 
 
-def test_distances_are_scipys():
+@pytest.mark.parametrize("count", [5, 60])
+def test_distances_are_scipys(count):
+    """With fewer features than examples, and with more."""
     random = np.random.default_rng(0)
-    labels = np.repeat([0, 3], 100)
-    features = random.normal(size=(200, 5)) @ random.normal(size=(5, 5)) + labels[:, None]
+    labels = np.repeat([0, 3], 20)
+    features = random.normal(size=(40, count)) @ random.normal(size=(count, count))
+    features += labels[:, None]
     means = [features[labels == k].mean(axis=0) for k in (0, 3)]
-    centred = np.concatenate([features[:100] - means[0], features[100:] - means[1]])
-    inverse = np.linalg.inv(centred.T @ centred / 200)
+    centred = np.concatenate([features[:20] - means[0], features[20:] - means[1]])
+    inverse = np.linalg.pinv(centred.T @ centred / 40, rcond=1e-9, hermitian=True)
     fitted = out_of_distribution.fit_gaussians(features, labels)
     found = out_of_distribution.mahalanobis(fitted, features[::9])
     for value, row in zip(found, features[::9], strict=True):
         wanted = min(distance.mahalanobis(row, mean, inverse) ** 2 for mean in means)
         assert value == pytest.approx(wanted, rel=1e-6)
+
+
+def test_more_features_than_a_covariance_has_room_for():
+    features = np.random.default_rng(0).normal(size=(6, 1_000_000))  # squared: 8 TB
+    fitted = out_of_distribution.fit_gaussians(features, np.arange(6) % 2)
+    assert fitted.whitening.shape == (1_000_000, 6)
+    assert np.all(np.isfinite(out_of_distribution.mahalanobis(fitted, features)))
 
 
 def test_features_that_never_vary_do_not_count():

@@ -1,4 +1,4 @@
-"""Layers of the subject of `jaxdl analyze`."""
+"""Layers of the model that `jaxdl analyze` measures."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.task import Predict
-from jaxdl.tools.analysis_subject import Options, Subject
+from jaxdl.tools.model_layers import ModelLayers
 
 
 class Turned(nn.Module):
@@ -37,8 +37,12 @@ def test_a_layer_of_three_features_is_not_one_of_three_examples():
     batch = {"x": np.ones((3, 4), np.float32), "index": np.arange(3)}
     for size in (2, 4):  # in two parts, and in one
         model.batch_size = size
-        found = Subject(model, None, "", Options()).features(batch)
-        assert {name: x.shape for name, x in found.items()} == {
-            "Dense_0": (3, 3),
-            "Dense_1": (3, 2),
+        found = ModelLayers(model)
+        outputs = found.features(batch, list(found.shapes))
+        assert {name: x.shape for name, x in outputs.items()} == {
+            "Dense_0": (3, 1, 3),
+            "Dense_1": (3, 1, 2),
         }
+        name, x = found.hidden(batch)
+        assert name == "input of Dense_1"
+        np.testing.assert_array_equal(x, outputs["Dense_0"][:, 0])

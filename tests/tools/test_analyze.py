@@ -1,6 +1,8 @@
 """`jaxdl analyze`: files of each part, what does not fit, and folders of strangers."""
 
+import errno
 import json
+import os
 import shutil
 
 import jax
@@ -10,12 +12,23 @@ from PIL import Image
 
 import jaxdl
 from experiments import mnist_lenet
-from jaxdl import cli
+from jaxdl import cli, files
 from jaxdl.__main__ import run as command
-from jaxdl.analysis import calibration, corruptions, layers
+from jaxdl.analysis import calibration, corruptions, landscape, layers
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
-from jaxdl.tools import analyze_landscape, analyze_robustness, explained
+from jaxdl.tasks.supervised import eval_variables
+from jaxdl.text.vocabulary import PAD
+from jaxdl.tools import (
+    analysis_pictures,
+    analyze_attribution,
+    analyze_features,
+    analyze_landscape,
+    analyze_robustness,
+    analyze_uncertainty,
+    attribution_pictures,
+    explained,
+)
 from jaxdl.tools.analysis_subject import Options
 from jaxdl.tools.analyze import PARTS, analyze, open_subject
 from tests.export.models import train
@@ -84,6 +97,7 @@ BAD = {
     "not a number": {"temperature": "1"},
     "not finite": {"temperature": float("nan")},
     "out of range": {"temperature": 1e9},
+    "no object": [],
     "another checkpoint": {"temperature": 1.5, "state_sha256": "0" * 64},
 }
 
@@ -93,8 +107,9 @@ def test_a_temperature_of_a_stranger_is_refused(lenet, capsys, kind):
     (lenet / "analysis").mkdir()
     (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]), encoding="utf-8")
     line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
-    assert ("another checkpoint" if kind == "another checkpoint" else "no temperature from") in line
-    assert "jaxdl analyze" in line
+    texts = {"another checkpoint": "is of another checkpoint", "no object": "is no JSON object"}
+    assert texts.get(kind, "no temperature from") in line
+    assert "by jaxdl analyze" in line
 
 
 def test_no_temperature_and_no_logits(lenet, tmp_path, capsys):
@@ -117,6 +132,48 @@ def test_quick_parts_of_images(lenet):
         Image.open(path).load()
 
 
+def test_one_layer_of_the_features_beside_all_others(lenet):
+    every = analyzed(lenet, "features")["features"]
+    one = analyzed(lenet, "features", options=Options(examples=32, layer="Dense_0"))["features"]
+    assert one["layers"] == {"Dense_0": every["layers"]["Dense_0"]}
+    assert one["cka"]["columns"] == every["cka"]["columns"]
+    row = every["cka"]["columns"].index("Dense_0")
+    np.testing.assert_allclose(one["cka"]["values"], [every["cka"]["values"][row]], rtol=1e-5)
+
+
+def test_layers_beyond_the_memory_are_refused(lenet, monkeypatch):
+    monkeypatch.setattr(analyze_features, "MOST_BYTES", 1e4)
+    with pytest.raises(UserError, match="give fewer --examples or one --layer"):
+        analyzed(lenet, "features")
+    monkeypatch.setattr(analyze_uncertainty, "MOST_ENTRIES", 100)
+    with pytest.raises(UserError, match="are beyond the memory: name another"):
+        analyzed(lenet, "unknown")
+
+
+CLASSIFIERS = {  # width of the input of the last dense layer
+    "imdb_rnn": (["--length=12", "--widths=1"], 16),
+    "mnist_cnn": (["--image_size=8"], 128),
+    "cifar_vit": (["--image_size=8"], 12),
+    "cifar_resnet": ([], 20),
+}
+
+
+@pytest.mark.parametrize("experiment", CLASSIFIERS)
+def test_the_last_features_are_one_vector_for_each_example(tmp_path, experiment):
+    flags, width = CLASSIFIERS[experiment]
+    train(experiment, tmp_path / "run", *flags)
+    subject = open_subject(run_folder.open_run(tmp_path / "run"), FEW)
+    batch = subject.batch("test", 3)
+    _, x = subject.layers.hidden(batch)
+    assert x.shape == (3, width)
+    shape = width, subject.model.spec.num_classes
+    leaves = jax.tree.leaves(eval_variables(subject.state))
+    (kernel,) = [np.asarray(leaf) for leaf in leaves if leaf.shape == shape]
+    outputs = np.asarray(subject.model.outputs(batch))
+    moved = outputs - x @ kernel  # the bias
+    np.testing.assert_allclose(moved, np.tile(moved[:1], (3, 1)), atol=1e-3)
+
+
 def test_robustness_and_curvature(lenet, monkeypatch):
     monkeypatch.setattr(analyze_robustness, "STEPS", 2)
     monkeypatch.setattr(analyze_robustness, "QUERIES", 2)
@@ -126,7 +183,15 @@ def test_robustness_and_curvature(lenet, monkeypatch):
     monkeypatch.setattr(corruptions, "HENDRYCKS", ("contrast",))
     monkeypatch.setattr(analyze_landscape, "STEPS", 4)
     monkeypatch.setattr(analyze_landscape, "POINTS", 3)
+    names: list[str] = []  # of the images that are drawn
+    draw = analysis_pictures.labelled_images
+    monkeypatch.setattr(
+        analysis_pictures,
+        "labelled_images",
+        lambda images, labels, *rest: (names.extend(labels), draw(images, labels, *rest)),
+    )
     found = analyzed(lenet, "attacks", "corruptions", "curvature")
+    assert names == ["none", "contrast", "shift"]
     for name, curve in found["attacks"]["attacks"].items():
         accuracy = [found["attacks"]["clean_accuracy"], *curve["accuracy"]]
         assert accuracy[-1] < accuracy[0], name
@@ -204,6 +269,20 @@ def test_tables_numbers_and_texts_are_explained(tmp_path, monkeypatch, experimen
     assert (tmp_path / "run" / "analysis" / "attribution-maps.png").exists()
 
 
+def test_padding_is_no_token_of_a_picture(tmp_path, monkeypatch):
+    train("imdb_rnn", tmp_path / "run", "--length=64", "--widths=1")
+    subject = open_subject(run_folder.open_run(tmp_path / "run"), FEW)
+    model = explained.explained(subject, 4)
+    drawn = []
+    monkeypatch.setattr(attribution_pictures, "words", lambda _, words, *rest: drawn.extend(words))
+    maps = {"integrated gradients": np.ones(model.inputs.shape)}
+    analyze_attribution._draw(model, maps, tmp_path / "words.png")
+    lengths = np.sum(model.batch["tokens"] != PAD, axis=1)[: len(drawn)]
+    assert min(lengths) < model.inputs.shape[1]
+    assert [len(text) for text in drawn] == list(lengths)
+    assert "-" not in {word for text in drawn for word in text}
+
+
 def test_intervals_of_numbers(tmp_path):
     train("diabetes_regression", tmp_path / "run", "--num_steps=20")
     found = analyzed(tmp_path / "run", "conformal")["conformal"]
@@ -218,14 +297,17 @@ def test_parts_that_do_not_fit_are_told_or_refused(tmp_path, capsys, monkeypatch
     capsys.readouterr()
     command(["analyze", str(tmp_path / "run")])
     out, err = capsys.readouterr()
-    left = "calibration is left out: it is for logits or labels, and the outputs are numbers"
+    left = (
+        "calibration is left out: it is for models of classes or labels, and this one is of numbers"
+    )
     assert left in err.splitlines()
-    assert "attacks is left out: it is for logits, and the outputs are numbers" in err.splitlines()
+    assert "attacks is left out: it is for models of classes, and this one is of numbers" in err
+    assert not any(line.startswith("attacks: ") for line in err.splitlines())
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["conformal", "conformal"]
     names = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
     assert names == {"conformal.json", "conformal-intervals.png"}
     line = refused(capsys, "analyze", tmp_path / "run", "attacks")
-    assert line == "error: attacks: it is for logits, and the outputs are numbers"
+    assert line == "error: attacks: it is for models of classes, and this one is of numbers"
 
 
 def test_an_agent_has_no_part(tmp_path, capsys):
@@ -233,7 +315,7 @@ def test_an_agent_has_no_part(tmp_path, capsys):
     line = refused(capsys, "analyze", tmp_path / "run")
     assert "no part fits this task" in line
     line = refused(capsys, "analyze", tmp_path / "run", "features")
-    assert "the data have no 'observation', which the model reads" in line
+    assert "the model reads 'observation', which a data set does not have" in line
     assert not (tmp_path / "run" / "analysis").exists()
 
 
@@ -243,9 +325,11 @@ def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
     line = refused(capsys, "analyze", lenet, "attribution", "--layer=Conv_9")
     assert "--layer=Conv_9: of the layers with positions there are ConvPool_0" in line
     line = refused(capsys, "analyze", lenet, "unknown", "--layer=Conv_9")
-    assert "no layer 'Conv_9'" in line
+    assert "--layer=Conv_9: name one of ConvPool_0" in line
     line = refused(capsys, "analyze", lenet, "errors", "--examples=0")
-    assert "--examples=0: give at least 1" in line
+    assert "--examples: 0 is not a whole number from 1 on" in line
+    line = refused(capsys, "analyze", lenet, "errors", "--examples=-5")
+    assert "--examples: -5 is not a whole number from 1 on" in line
     assert not (lenet / "analysis").exists()
 
 
@@ -263,9 +347,66 @@ def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["errors", "calibration"])
-def test_a_file_in_place_of_the_folder(lenet, capsys, part):
+def test_a_file_in_place_of_the_folder(lenet, capsys, part, monkeypatch):
+    monkeypatch.setitem(PARTS, part, PARTS[part]._replace(function=None))  # is not called
     (lenet / "analysis").write_text("", encoding="utf-8")
-    assert "cannot be written" in refused(capsys, "analyze", lenet, part)
+    line = refused(capsys, "analyze", lenet, part)
+    assert "cannot be written" in line
+    assert line.endswith("it is a file, delete or rename it")
+
+
+def test_a_full_disk_after_the_first_part(lenet, capsys, monkeypatch):
+    write = files.write_text
+
+    def full(path, text):
+        if path.name == "features.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_text", full)
+    capsys.readouterr()
+    status = cli.guard(lambda: command(["analyze", str(lenet), "errors", "features"]))
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert err.splitlines()[-1].endswith("free space on the disk, and repeat the command")
+    assert {line.split()[0] for line in out.splitlines()[1:]} == {"errors"}
+
+
+def test_files_of_a_killed_command_are_deleted_when_they_are_old(lenet):
+    (lenet / "analysis").mkdir()
+    old, new = (lenet / "analysis" / f".errors.png.{name}.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    analyzed(lenet, "errors")
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_foreign_data_set_that_is_not_here_or_is_the_same(lenet, capsys):
+    line = refused(capsys, "analyze", lenet, "unknown", "--unknown=/nonexist")
+    assert line.startswith("error: unknown: --unknown=/nonexist does not exist: give a data set")
+    assert "--dataset" not in line
+    analyzed(lenet, "unknown", options=Options(examples=32, unknown="embedded"))
+    assert "--unknown=embedded is the data of the run itself" in capsys.readouterr().err
+
+
+def test_values_that_there_are_not_have_a_reason(lenet, capsys, monkeypatch):
+    def none(*args):
+        raise UserError("all are right")
+
+    monkeypatch.setattr(calibration, "fit_temperature", none)
+    noise = landscape.GradientNoise(-1.0, 2.0, float("nan"))
+    monkeypatch.setattr(landscape, "gradient_noise", lambda *args: noise)
+    monkeypatch.setattr(analyze_landscape, "STEPS", 4)
+    monkeypatch.setattr(analyze_landscape, "POINTS", 3)
+    found = analyzed(lenet, "calibration", "curvature")
+    out, err = capsys.readouterr()
+    assert found["curvature"]["gradient_noise"]["scale"] is None
+    assert "calibration: all are right" in err
+    assert "no gradient noise scale: the gradient is too small" in err
+    ends = [line.split()[1:] for line in out.splitlines() if line.endswith(" none")]
+    assert ends == [["temperature", "none"], ["gradient", "noise", "scale", "none"]]
 
 
 def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
