@@ -6,11 +6,10 @@ Shapes: B examples, F features, H heads, T positions.
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from jaxdl.errors import UserError, shortened
-from jaxdl.nn.interception import replaced
+from jaxdl.nn.interception import dense_inputs, replaced
 from jaxdl.task import Outputs, Predict, State
 
 
@@ -89,17 +88,9 @@ def last_input(predict: Predict, state: State, inputs: Any) -> tuple[str, jax.Ar
     Raises:
       UserError: the model has no such layer.
     """
-    last: tuple[str, ...] = ()
-
-    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        nonlocal last
-        if context.method_name == "__call__" and isinstance(context.module, nn.Dense):
-            last = context.module.path
-            context.module.sow("inputs", "x", args[0])
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(intercept):
+    with dense_inputs() as paths:
         _, found = predict.apply(state, inputs, mutable=["inputs"])
+    last = paths[-1] if paths else ()
     for name in ("inputs", *last, "x"):  # inside `nn.vmap` nothing is recorded
         found = found.get(name, {})
     if not found or found[-1].ndim != 2:

@@ -1,4 +1,4 @@
-"""Calls of a Flax model with a change inside: a layer's output replaced, or dropout switched on.
+"""Calls of a Flax model with a change inside: outputs replaced, inputs recorded, dropout active.
 
 Each function gives a context, in which a model is applied. Nothing of the model is changed.
 """
@@ -43,6 +43,25 @@ def replaced(path: str, change: Callable[[Any], Any]) -> Iterator[None]:
         yield
     if not calls:
         raise UserError(f"the model has no layer {path!r}: name one that it calls")
+
+
+@contextmanager
+def dense_inputs() -> Iterator[list[tuple[str, ...]]]:
+    """Context in which dense layers add their inputs as `x` to the collection `inputs`.
+
+    It gives their paths in the order of the calls.
+    """
+    paths: list[tuple[str, ...]] = []
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if context.method_name == "__call__" and isinstance(module, nn.Dense):
+            paths.append(module.path)
+            module.sow("inputs", "x", args[0])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield paths
 
 
 @contextmanager
