@@ -196,7 +196,8 @@ def _other_data(subject: Subject) -> dict[str, np.ndarray]:
     try:
         data = run.experiment.load(config)
     except UserError as error:  # its way out is that of --dataset of a training
-        fault = str(error).rpartition(": ")[0] or str(error)
+        fault = str(error).rpartition(": ")[0]
+        fault = fault if " " in fault else str(error)  # it was the flag alone
         raise UserError(
             f"{fault.replace('--dataset=', '--unknown=')}: give a data set that is here, by its "
             "name or a path (`jaxdl prepare NAME` downloads one)"

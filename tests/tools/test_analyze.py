@@ -384,6 +384,8 @@ def test_files_of_a_killed_command_are_deleted_when_they_are_old(lenet):
 
 
 def test_a_foreign_data_set_that_is_not_here_or_is_the_same(lenet, capsys):
+    line = refused(capsys, "analyze", lenet, "unknown", "--unknown=magic")
+    assert line.startswith("error: unknown: --unknown=magic: no such data set (")
     line = refused(capsys, "analyze", lenet, "unknown", "--unknown=/nonexist")
     assert line.startswith("error: unknown: --unknown=/nonexist does not exist: give a data set")
     assert "--dataset" not in line
