@@ -172,7 +172,7 @@ def _cond(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:
 
 
 def _scan(parameters: dict[str, Any], operands: list[Any]) -> list[Any]:
-    if "ft_in" in parameters:  # from jax 0.12 on
+    if "ft_in" in parameters:  # from jax 0.12 on, as in `train.operations`, which stands alone
         num_consts, num_carry = map(len, parameters["ft_in"].unpack()[:2])
     else:
         num_consts, num_carry = parameters["num_consts"], parameters["num_carry"]

@@ -89,7 +89,7 @@ class Trials:
         experiment, arguments = words[2], words[3:]
         module = self._module(experiment, arguments)
         if module is None:
-            os.execve(words[0], [words[0], "-P", *words[1:]], self._environment)
+            os.execve(sys.executable, [sys.executable, "-P", *words[1:]], self._environment)
         status, goes_on = _run(module, arguments)
         if not goes_on:
             cli.leave(status)

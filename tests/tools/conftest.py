@@ -23,6 +23,19 @@ def iris(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def trained_lenet(tmp_path_factory):
+    """A LeNet-5 that is right on most digits, but not on all."""
+    folder = tmp_path_factory.mktemp("runs") / "lenet"
+    train("mnist_lenet", folder, "--dataset=embedded", "--image_size=12", "--num_steps=60")
+    return folder
+
+
+@pytest.fixture
+def lenet(trained_lenet, tmp_path):
+    return shutil.copytree(trained_lenet, tmp_path / "lenet")
+
+
 @pytest.fixture(scope="module")
 def pictures():
     """An untrained classifier of grey images, and its data."""

@@ -1,9 +1,6 @@
-"""`jaxdl analyze`: files of each part, what does not fit, and folders of strangers."""
+"""`jaxdl analyze`: figures of each part, against those of the library and of NumPy."""
 
-import errno
 import json
-import os
-import shutil
 
 import jax
 import numpy as np
@@ -12,56 +9,16 @@ from PIL import Image
 
 import jaxdl
 from experiments import mnist_lenet
-from jaxdl import cli, files
 from jaxdl.__main__ import run as command
-from jaxdl.analysis import calibration, corruptions, landscape, layers
+from jaxdl.analysis import calibration, corruptions
 from jaxdl.errors import UserError
 from jaxdl.run import run_folder
 from jaxdl.tasks.supervised import eval_variables
-from jaxdl.text.vocabulary import PAD
-from jaxdl.tools import (
-    analysis_pictures,
-    analyze_attribution,
-    analyze_features,
-    analyze_landscape,
-    analyze_robustness,
-    analyze_uncertainty,
-    attribution_pictures,
-    explained,
-)
+from jaxdl.tools import analysis_pictures, analyze_landscape, analyze_robustness
 from jaxdl.tools.analysis_subject import Options
-from jaxdl.tools.analyze import PARTS, analyze, open_subject
+from jaxdl.tools.analyze import open_subject
 from tests.export.models import train
-
-FEW = Options(examples=32)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A LeNet-5 that is right on most digits, but not on all."""
-    folder = tmp_path_factory.mktemp("runs") / "lenet"
-    train("mnist_lenet", folder, "--dataset=embedded", "--image_size=12", "--num_steps=60")
-    return folder
-
-
-@pytest.fixture
-def lenet(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "lenet")
-
-
-def analyzed(folder, *parts, options=FEW):
-    analyze(run_folder.open_run(folder), parts, options)
-    return {
-        part: json.loads((folder / "analysis" / f"{part}.json").read_text("utf-8"))
-        for part in parts
-    }
-
-
-def refused(capsys, *arguments):
-    """The error line of a command that must fail."""
-    capsys.readouterr()
-    assert cli.guard(lambda: command([*map(str, arguments)])) == 2
-    return capsys.readouterr().err.splitlines()[-1]
+from tests.tools.analyzed import FEW, analyzed, refused
 
 
 def test_calibration_of_the_whole_test_split(lenet, capsys):
@@ -93,33 +50,6 @@ def test_predict_and_export_use_the_temperature(lenet, tmp_path, capsys):
     capsys.readouterr()
 
 
-BAD = {
-    "not a number": {"temperature": "1"},
-    "not finite": {"temperature": float("nan")},
-    "out of range": {"temperature": 1e9},
-    "no object": [],
-    "another checkpoint": {"temperature": 1.5, "state_sha256": "0" * 64},
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_temperature_of_a_stranger_is_refused(lenet, capsys, kind):
-    (lenet / "analysis").mkdir()
-    (lenet / "analysis" / "temperature.json").write_text(json.dumps(BAD[kind]), encoding="utf-8")
-    line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
-    texts = {"another checkpoint": "is of another checkpoint", "no object": "is no JSON object"}
-    assert texts.get(kind, "no temperature from") in line
-    assert "by jaxdl analyze" in line
-
-
-def test_no_temperature_and_no_logits(lenet, tmp_path, capsys):
-    line = refused(capsys, "predict", lenet, "x.npy", "--calibrated")
-    assert "has no temperature: fit one by jaxdl analyze" in line
-    train("diabetes_regression", tmp_path / "d")
-    line = refused(capsys, "predict", tmp_path / "d", "x.npy", "--calibrated")
-    assert "--calibrated is for classifiers, and the outputs are numbers" in line
-
-
 def test_quick_parts_of_images(lenet):
     found = analyzed(lenet, "conformal", "unknown", "features", "errors")
     assert 0.8 < found["conformal"]["adaptive"]["coverage"] <= 1
@@ -139,15 +69,6 @@ def test_one_layer_of_the_features_beside_all_others(lenet):
     assert one["cka"]["columns"] == every["cka"]["columns"]
     row = every["cka"]["columns"].index("Dense_0")
     np.testing.assert_allclose(one["cka"]["values"], [every["cka"]["values"][row]], rtol=1e-5)
-
-
-def test_layers_beyond_the_memory_are_refused(lenet, monkeypatch):
-    monkeypatch.setattr(analyze_features, "MOST_BYTES", 1e4)
-    with pytest.raises(UserError, match="give fewer --examples or one --layer"):
-        analyzed(lenet, "features")
-    monkeypatch.setattr(analyze_uncertainty, "MOST_ENTRIES", 100)
-    with pytest.raises(UserError, match="are beyond the memory: name another"):
-        analyzed(lenet, "unknown")
 
 
 CLASSIFIERS = {  # width of the input of the last dense layer
@@ -221,194 +142,11 @@ def test_dropout(tmp_path, lenet, capsys):
     assert line == "error: dropout: the model has no dropout"
 
 
-def test_attribution_of_images_with_its_sanity_check(lenet, monkeypatch):
-    monkeypatch.setattr(explained, "STEPS", 64)
-    options = Options(examples=8, layer="ConvPool_0", sanity_check=True)
-    found = analyzed(lenet, "attribution", options=options)["attribution"]
-    assert found["grad_cam_layer"] == "ConvPool_0"
-    assert found["measures"]["completeness_error"] < 0.05
-    assert found["areas"]["integrated gradients"]["deletion"] < found["areas"]["random"]["deletion"]
-    assert found["sanity_check"]["layers"][-1] == "ConvPool_0"
-    assert abs(found["sanity_check"]["methods"]["gradient"][-1]) < 0.8
-    Image.open(lenet / "analysis" / "attribution-maps.png").load()
-
-
-@pytest.mark.parametrize("flags", [[], ["--class_token"]])
-def test_a_transformer_of_images_that_are_not_square(tmp_path, monkeypatch, flags):
-    run = tmp_path / "run"
-    train("cifar_vit", run, "--image_height=8", "--image_width=12", *flags)
-    monkeypatch.setattr(explained, "METHODS", {})  # Grad-CAM and rollout remain
-    subject = open_subject(run_folder.open_run(run), Options(examples=4))
-    model = explained.explained(subject, 4)
-    state, predict = subject.state, subject.predict
-    (weights,) = layers.attentions(predict, state, model.inputs)
-    flow = np.mean(np.asarray(weights), axis=1) / 2 + np.eye(weights.shape[-1]) / 2
-    patches = flow[:, 0, 1:] if flags else flow.mean(axis=1)
-    wanted = jax.image.resize(patches.reshape(4, 2, 3), (4, 8, 12), "linear")
-    found, _ = model.maps(state)
-    np.testing.assert_allclose(found["rollout"], wanted, rtol=1e-4)
-    assert found["Grad-CAM"].shape == (4, 8, 12)
-
-
-@pytest.mark.parametrize(
-    ("experiment", "flags"),
-    [
-        ("iris_mlp", ["--task=species"]),
-        ("diabetes_regression", []),
-        ("imdb_rnn", ["--dataset=embedded", "--length=12", "--widths=1"]),
-    ],
-)
-def test_tables_numbers_and_texts_are_explained(tmp_path, monkeypatch, experiment, flags):
-    monkeypatch.setattr(explained, "STEPS", 32)
-    monkeypatch.setattr(explained, "MOST_TEXTS", 2)
-    train(experiment, tmp_path / "run", *flags)
-    found = analyzed(tmp_path / "run", "attribution", options=Options(examples=4))["attribution"]
-    assert found["measures"]["completeness_error"] < 0.1
-    assert {"gradient", "occlusion", "integrated gradients", "random"} <= set(found["areas"])
-    assert "for images" in found["measures"]["Grad-CAM"]
-    assert (tmp_path / "run" / "analysis" / "attribution-maps.png").exists()
-
-
-def test_padding_is_no_token_of_a_picture(tmp_path, monkeypatch):
-    train("imdb_rnn", tmp_path / "run", "--length=64", "--widths=1")
-    subject = open_subject(run_folder.open_run(tmp_path / "run"), FEW)
-    model = explained.explained(subject, 4)
-    drawn = []
-    monkeypatch.setattr(attribution_pictures, "words", lambda _, words, *rest: drawn.extend(words))
-    maps = {"integrated gradients": np.ones(model.inputs.shape)}
-    analyze_attribution._draw(model, maps, tmp_path / "words.png")
-    lengths = np.sum(model.batch["tokens"] != PAD, axis=1)[: len(drawn)]
-    assert min(lengths) < model.inputs.shape[1]
-    assert [len(text) for text in drawn] == list(lengths)
-    assert "-" not in {word for text in drawn for word in text}
-
-
 def test_intervals_of_numbers(tmp_path):
     train("diabetes_regression", tmp_path / "run", "--num_steps=20")
     found = analyzed(tmp_path / "run", "conformal")["conformal"]
     assert found["half_width"] > 0
     assert 0.6 < found["coverage"] <= 1
-
-
-def test_parts_that_do_not_fit_are_told_or_refused(tmp_path, capsys, monkeypatch):
-    train("diabetes_regression", tmp_path / "run")
-    for part in set(PARTS) - {"calibration", "errors", "attacks", "conformal"}:
-        monkeypatch.delitem(PARTS, part)
-    capsys.readouterr()
-    command(["analyze", str(tmp_path / "run")])
-    out, err = capsys.readouterr()
-    left = (
-        "calibration is left out: it is for models of classes or labels, and this one is of numbers"
-    )
-    assert left in err.splitlines()
-    assert "attacks is left out: it is for models of classes, and this one is of numbers" in err
-    assert not any(line.startswith("attacks: ") for line in err.splitlines())
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["conformal", "conformal"]
-    names = {path.name for path in (tmp_path / "run" / "analysis").iterdir()}
-    assert names == {"conformal.json", "conformal-intervals.png"}
-    line = refused(capsys, "analyze", tmp_path / "run", "attacks")
-    assert line == "error: attacks: it is for models of classes, and this one is of numbers"
-
-
-def test_an_agent_has_no_part(tmp_path, capsys):
-    train("cartpole_ppo", tmp_path / "run")
-    line = refused(capsys, "analyze", tmp_path / "run")
-    assert "no part fits this task" in line
-    line = refused(capsys, "analyze", tmp_path / "run", "features")
-    assert "the model reads 'observation', which a data set does not have" in line
-    assert not (tmp_path / "run" / "analysis").exists()
-
-
-def test_mistakes_are_one_line_and_write_nothing(lenet, capsys):
-    line = refused(capsys, "analyze", lenet, "calibration", "magic")
-    assert line.startswith("error: no part 'magic': give one or more of calibration, conformal")
-    line = refused(capsys, "analyze", lenet, "attribution", "--layer=Conv_9")
-    assert "--layer=Conv_9: of the layers with positions there are ConvPool_0" in line
-    line = refused(capsys, "analyze", lenet, "unknown", "--layer=Conv_9")
-    assert "--layer=Conv_9: name one of ConvPool_0" in line
-    line = refused(capsys, "analyze", lenet, "errors", "--examples=0")
-    assert "--examples: 0 is not a whole number from 1 on" in line
-    line = refused(capsys, "analyze", lenet, "errors", "--examples=-5")
-    assert "--examples: -5 is not a whole number from 1 on" in line
-    assert not (lenet / "analysis").exists()
-
-
-def test_nothing_is_written_through_a_link(lenet, tmp_path, capsys):
-    (tmp_path / "elsewhere").mkdir()
-    (lenet / "analysis").symlink_to(tmp_path / "elsewhere")
-    line = refused(capsys, "analyze", lenet, "errors")
-    assert "is a symbolic link" in line
-    (lenet / "analysis").unlink()
-    (lenet / "analysis").mkdir()
-    (lenet / "analysis" / "errors.json").symlink_to(tmp_path / "elsewhere" / "file")
-    line = refused(capsys, "analyze", lenet, "errors")
-    assert "is a symbolic link" in line
-    assert not any((tmp_path / "elsewhere").iterdir())
-
-
-@pytest.mark.parametrize("part", ["errors", "calibration"])
-def test_a_file_in_place_of_the_folder(lenet, capsys, part, monkeypatch):
-    monkeypatch.setitem(PARTS, part, PARTS[part]._replace(function=None))  # is not called
-    (lenet / "analysis").write_text("", encoding="utf-8")
-    line = refused(capsys, "analyze", lenet, part)
-    assert "cannot be written" in line
-    assert line.endswith("it is a file, delete or rename it")
-
-
-def test_a_full_disk_after_the_first_part(lenet, capsys, monkeypatch):
-    write = files.write_text
-
-    def full(path, text):
-        if path.name == "features.json":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, text)
-
-    monkeypatch.setattr(files, "write_text", full)
-    capsys.readouterr()
-    status = cli.guard(lambda: command(["analyze", str(lenet), "errors", "features"]))
-    out, err = capsys.readouterr()
-    assert status == 2
-    assert err.splitlines()[-1].endswith("free space on the disk, and repeat the command")
-    assert {line.split()[0] for line in out.splitlines()[1:]} == {"errors"}
-
-
-def test_files_of_a_killed_command_are_deleted_when_they_are_old(lenet):
-    (lenet / "analysis").mkdir()
-    old, new = (lenet / "analysis" / f".errors.png.{name}.part" for name in ("old", "new"))
-    for path in (old, new):
-        path.write_bytes(b"")
-    os.utime(old, (0, 0))
-    analyzed(lenet, "errors")
-    assert not old.exists()
-    assert new.exists()
-
-
-def test_a_foreign_data_set_that_is_not_here_or_is_the_same(lenet, capsys):
-    line = refused(capsys, "analyze", lenet, "unknown", "--unknown=magic")
-    assert line.startswith("error: unknown: --unknown=magic: no such data set (")
-    line = refused(capsys, "analyze", lenet, "unknown", "--unknown=/nonexist")
-    assert line.startswith("error: unknown: --unknown=/nonexist does not exist: give a data set")
-    assert "--dataset" not in line
-    analyzed(lenet, "unknown", options=Options(examples=32, unknown="embedded"))
-    assert "--unknown=embedded is the data of the run itself" in capsys.readouterr().err
-
-
-def test_values_that_there_are_not_have_a_reason(lenet, capsys, monkeypatch):
-    def none(*args):
-        raise UserError("all are right")
-
-    monkeypatch.setattr(calibration, "fit_temperature", none)
-    noise = landscape.GradientNoise(-1.0, 2.0, float("nan"))
-    monkeypatch.setattr(landscape, "gradient_noise", lambda *args: noise)
-    monkeypatch.setattr(analyze_landscape, "STEPS", 4)
-    monkeypatch.setattr(analyze_landscape, "POINTS", 3)
-    found = analyzed(lenet, "calibration", "curvature")
-    out, err = capsys.readouterr()
-    assert found["curvature"]["gradient_noise"]["scale"] is None
-    assert "calibration: all are right" in err
-    assert "no gradient noise scale: the gradient is too small" in err
-    ends = [line.split()[1:] for line in out.splitlines() if line.endswith(" none")]
-    assert ends == [["temperature", "none"], ["gradient", "noise", "scale", "none"]]
 
 
 def test_a_foreign_data_set_and_another_run(lenet, tmp_path):
