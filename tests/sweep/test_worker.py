@@ -17,6 +17,7 @@ from jaxdl.errors import TrainingError
 from jaxdl.sweep import driver, process, worker
 from jaxdl.sweep import ledger as ledgers
 from jaxdl.sweep.ledger import Ledger
+from tests import forks
 
 # The exit status of each fate, and whether its process goes on.
 ENDS = {
@@ -209,6 +210,22 @@ def test_a_process_that_ends_between_trials_costs_none(tmp_path):
             assert log is not None  # the lock went with the trial
     running.close()
     assert len({about["pid"] for about in found}) == 2
+
+
+def test_a_trial_of_its_own_process_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    """Its flags are wrong, so the worker gives way to a process of the trial's own."""
+    for name in ("absl", "numpy", "jax"):
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    path = os.pathsep.join(filter(None, (forks.ROOT, os.environ.get("PYTHONPATH"))))
+    monkeypatch.setenv("PYTHONPATH", path)
+    with (tmp_path / "log").open("wb") as log:
+        running = process.WorkerProcess(log)
+        running.start({"command": "python -m experiments.iris_mlp --magic=1"}, log)
+        assert running.wait() == 2
+    running.close()
+    assert "magic" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_programs_are_cleared_once_there_are_many(monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -143,6 +144,15 @@ def test_a_run_that_lost_its_first_weights_is_not_repeated_from_others(run, tmp_
     assert 0 not in side("B", folder).ask("about")["steps"]
     with pytest.raises(UserError, match="began with the weights of --init_from"):
         side("B", folder).ask("begin", step=0)
+
+
+def test_arrays_that_one_side_lacks_are_counted_and_named(run, tmp_path):
+    b = other(tmp_path / "b", optimizer="adam", ema_decay=0.9)
+    text = compared(side("A", run), side("B", b), is_same=False)
+    assert text.startswith("config: optimizer momentum (A) and adam (B)")
+    found = re.search(r"initial state: (\d+) of (\d+) arrays differ\n", text)
+    assert int(found[1]) < int(found[2])
+    assert ": only in B\n" in text
 
 
 def test_no_code_of_the_current_folder_is_executed(run, tmp_path, monkeypatch, capfd):
