@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data import hostile
+from tests.data import hostile, hostile_cases, hostile_descriptions
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = ("decoding ", "downloading ")
@@ -63,7 +63,7 @@ def test_a_module_beside_the_data_is_not_imported(tmp_path):
     folder = tmp_path / "data" / "pictures" / "1.0.0"
     folder.mkdir(parents=True)
     (folder / "features.json").write_text(
-        json.dumps(hostile.nested(hostile.EVIL)), encoding="utf-8"
+        json.dumps(hostile_descriptions.nested(hostile_cases.EVIL)), encoding="utf-8"
     )
     plain = {"name": "pictures", "version": "1.0.0", "fileFormat": "array_record", "splits": []}
     (folder / "dataset_info.json").write_text(json.dumps(plain), encoding="utf-8")
