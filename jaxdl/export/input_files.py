@@ -17,6 +17,7 @@ from jaxdl import files, memory
 from jaxdl.data.folder import ENDINGS
 from jaxdl.errors import UserError, first_line, shortened
 from jaxdl.export import input_tables
+from jaxdl.export.input_items import encode
 from jaxdl.export.inputs import (
     ARRAY,
     IMAGE,
@@ -27,7 +28,6 @@ from jaxdl.export.inputs import (
     Inputs,
     check_arrays,
     describe,
-    encode,
 )
 
 STDIN = "-"  # name of the standard input among files

@@ -13,7 +13,8 @@ import numpy as np
 from jaxdl.data.columns import parse_columns
 from jaxdl.data.table_columns import DELIMITERS, MISSING
 from jaxdl.errors import UserError, first_line, shortened
-from jaxdl.export.inputs import Inputs, columns_of
+from jaxdl.export.input_items import columns_of
+from jaxdl.export.inputs import Inputs
 
 
 class Window(NamedTuple):

@@ -19,15 +19,8 @@ from jaxdl.data.table_columns import DELIMITERS
 from jaxdl.errors import UserError
 from jaxdl.export import temperature
 from jaxdl.export.answers import answer
-from jaxdl.export.inputs import (
-    PROMPT,
-    Inputs,
-    check_arrays,
-    encode,
-    inputs_of,
-    stack,
-    to_batch,
-)
+from jaxdl.export.input_items import encode, to_batch
+from jaxdl.export.inputs import PROMPT, Inputs, check_arrays, inputs_of, stack
 from jaxdl.run.restore import restore
 from jaxdl.run.run_folder import BEST, Run, open_run
 from jaxdl.run.run_list import read_run

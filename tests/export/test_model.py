@@ -16,7 +16,7 @@ from experiments import cartpole_dqn, diabetes_regression, iris_mlp, mnist_vae
 from jaxdl.__main__ import run as command
 from jaxdl.data import images
 from jaxdl.errors import UserError
-from jaxdl.export import inputs
+from jaxdl.export import input_items, inputs
 from jaxdl.export.answers import Classes, answer
 from jaxdl.models.mlp import MLP
 from jaxdl.tasks import vision
@@ -64,7 +64,7 @@ def test_answers_to_files_have_the_accuracy_of_evaluate(pictures):
     # The same bytes as in training, so the same answers as for the data set's arrays.
     data = images.load(str(folder), image_size=SIZE)
     shape = (SIZE, SIZE, 3)
-    decoded = np.stack([inputs.read_image(path, shape) for path in paths])
+    decoded = np.stack([input_items.read_image(path, shape) for path in paths])
     np.testing.assert_array_equal(decoded, data.test["image"])
     np.testing.assert_array_equal(model.predict(data.test).probabilities, found.probabilities)
     np.testing.assert_array_equal(
@@ -210,7 +210,7 @@ def test_rows_are_read_by_the_names_of_their_columns():
             UserError, match="is not a number: give one of at most 1e30, or nothing"
         ):
             model.predict(dict.fromkeys(columns, value))
-    missing = inputs.encode_row(dict.fromkeys(columns, "") | {columns[0]: "2"}, model.accepts)
+    missing = input_items.encode_row(dict.fromkeys(columns, "") | {columns[0]: "2"}, model.accepts)
     np.testing.assert_array_equal(missing, [2, np.nan, np.nan, np.nan])
 
 
@@ -223,7 +223,7 @@ def test_categories_are_indices_of_the_description():
     entries = {"x": jax.ShapeDtypeStruct((2,), np.float32)}
     takes = inputs.Inputs(inputs.ROW, entries, spec)
     for colour, index in (("blue", 0), (" red ", 1), ("", np.nan), (None, np.nan)):
-        row = inputs.encode_row({"size": "3e1", "colour": colour}, takes)
+        row = input_items.encode_row({"size": "3e1", "colour": colour}, takes)
         np.testing.assert_array_equal(row, np.float32([index, 30]))
 
 
