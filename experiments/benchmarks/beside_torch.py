@@ -149,7 +149,7 @@ def compare(
         "hardware": ours["hardware"],
         "cores": ours["cores"],
         "versions": {"jaxdl": ours["versions"], case.beside: theirs["versions"]},
-        **{name: ours[name] for name in ("flops", "tf32") if name in ours},
+        **{name: ours[name] for name in ("flops", "tf32", "native") if name in ours},
         "memory_bytes": {
             side.name: side.report["memory_bytes"] for side in both if "memory_bytes" in side.report
         },

@@ -35,6 +35,7 @@ from jaxdl.data import batches, images
 from jaxdl.data.batches import Dataset
 from jaxdl.data.describe import describe
 from jaxdl.distributed import sharding
+from jaxdl.nn import onednn
 from jaxdl.run import environment
 from jaxdl.train.step_spec import device_operands, step_spec
 from jaxdl.train.train_step import Epoch, compile_step
@@ -120,6 +121,8 @@ def side(spec: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], float]]:
         "tf32": tf32(),
         "flops": program.flops.total(),  # per step
     }
+    if program.native and isinstance(onednn.current(), onednn.Engine):
+        report["native"] = onednn.describe()
     memory_stats = device[0].memory_stats()  # None on a CPU
     if memory_stats:
         report["memory_bytes"] = memory_stats["peak_bytes_in_use"]

@@ -125,7 +125,7 @@ def committed(commit: str) -> dict[str, Any]:
 
 
 def save(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
-    """Adds an entry to the file of its hardware; replaces an older entry of the same case.
+    """Adds an entry to the file of its hardware; replaces an older one of its case and library.
 
     A check that was neither passed nor failed this time keeps its older state.
 
@@ -140,19 +140,23 @@ def save(folder: Path, entry: dict[str, Any], kind: str = "cases") -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", entry["hardware"].lower()).strip("-")
     path = folder / f"{slug}.json"
     content = files.read_json(path) if path.exists() else {}
-    entries = {e["case"]: e for e in content.get(kind, [])}
+    entries = {_key(e): e for e in content.get(kind, [])}
     if kind == "checks":
-        older = entries.get(entry["case"], {})
+        older = entries.get(_key(entry), {})
         before, now = older.get("states", {}), entry["states"].items()
         decided = {n: state for n, state in now if state in (DONE, FAILED) or n not in before}
         # Each state keeps the commit at which it was observed.
         commits = older.get("commits", dict.fromkeys(before, older.get("commit")))
         commits |= dict.fromkeys(decided, entry.get("commit"))
         entry = entry | {"states": before | decided, "commits": commits}
-    entries[entry["case"]] = entry
+    entries[_key(entry)] = entry
     text = json.dumps(content | {kind: list(entries.values())}, indent=1)
     files.write_text(path, f"{text}\n")
     return path
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["case"], entry.get("native", "")
 
 
 def save_cost(
@@ -244,6 +248,7 @@ def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str, str]:
     work = f"a step of {case.batch}" if case.steps else epoch
     versions = entry["versions"]["jaxdl"] | entry["versions"][beside]
     packages = [f"{name} {versions[name]}" for name in ("jax", beside)]
+    packages += [entry["native"].split(",")[0]] if "native" in entry else []
     dtype = "TensorFloat-32" if entry.get("tf32") and case.dtype == "float32" else case.dtype
     return (
         f"`{entry['model']}`, {work}, {dtype}",

@@ -122,15 +122,12 @@ def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) 
     is_float32, is_product = dtype == jnp.float32, window.kernel == (1, 1)
     if min(min(pads) for pads in window.padding) < 0:
         return False
-    if name == "to_kernel":  # a sum over pixels: the parts of a short one are hardly worth adding
+    if name == "to_kernel":  # with strides, a sum over few pixels is best as one product
         is_small = inputs * outputs * window.kernel[0] * window.kernel[1] <= 2**18
-        return is_small or B * rows * columns >= 2048
+        return is_small or B * rows * columns >= 2048 or window.strides == (1, 1)
     if is_product:  # in float32 level with XLA's products, which go with other operations
         return not is_float32 and (name == "forward" or window.strides == (1, 1))
-    if name == "forward":
-        fits = all(k <= n for k, n in zip(window.kernel, window.image, strict=True))
-        return fits or not is_float32
-    return inputs > 4 or not is_float32
+    return name == "forward" or inputs > 4 or not is_float32
 
 
 def current() -> Engine | native.NativeError | None:

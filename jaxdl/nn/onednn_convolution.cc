@@ -3,8 +3,10 @@
 // jaxdl/nn/onednn.py builds and loads this file and calls it; jaxdl/nn/convolution.py explains the
 // maps. All operands have a leading axis of N members, each a convolution of its own.
 //
-// A convolution is cut into parts, some images each. The parts depend on the shapes alone, and sums
-// over parts are made in their order. So the bits of a result do not depend on the number of threads.
+// A convolution is cut into parts: some images each, or some channels each where the kernel is larger
+// than the images, as every part reads the kernel or the images whole. The parts depend on the shapes
+// alone, and sums over parts are made in their order. So the bits of a result do not depend on the
+// number of threads.
 
 #include <cstring>
 
@@ -19,11 +21,13 @@ constexpr int kForward = 0, kToImages = 1, kToKernel = 2;
 // so many operations, for the cost of starting it. The gradient by the kernel adds up one kernel
 // for each part.
 constexpr int64_t kPixels = 256, kPixelsOfSum = 512, kOperations = 4'000'000;
-constexpr int64_t kParts = 64, kPartsOfSum = 16;
+constexpr int64_t kParts = 64, kPartsOfSum = 8;
 constexpr int64_t kSums = 64 << 20;  // bytes of the kernels that are added up
 constexpr int64_t kChunk = 1 << 15;  // entries of a kernel that are added up at a time
+constexpr int64_t kChannels = 64;    // of a part of some channels
+constexpr int64_t kNumbers = 17;     // that Python gives of a geometry
 
-// The numbers that a primitive depends on, in the order in which Python gives them.
+// The numbers that a primitive depends on, the first of them in the order in which Python gives them.
 struct Geometry {
   int64_t map, bfloat16;
   int64_t B, H, W, I;  // images
@@ -31,14 +35,24 @@ struct Geometry {
   int64_t P, Q;        // size of the result
   int64_t down, right;
   int64_t top, bottom, left, after;  // padding; `after`: on the right
+  int64_t of_I, of_O;                // channels of the kernel in memory, of which these are a part
 
   std::vector<int64_t> key() const {
-    return {map, bfloat16, B, H, W, I, k, l, O, P, Q, down, right, top, bottom, left, after};
+    return {map,  bfloat16, B,     H,   W,      I,    k,     l,    O,   P,
+            Q,    down,     right, top, bottom, left, after, of_I, of_O};
   }
   size_t bytes() const { return bfloat16 ? 2 : 4; }
   size_t image() const { return H * W * I * bytes(); }   // bytes of an image
   size_t result() const { return P * Q * O * bytes(); }  // and of its result
   size_t kernel() const { return k * l * I * O * bytes(); }
+
+  // The channels that parts of some channels divide: of the result, or of the gradient by images.
+  int64_t channels() const { return map == kToImages ? I : O; }
+  int64_t pixels() const { return B * (map == kToImages ? H * W : P * Q); }  // with those channels
+
+  bool by_channels() const {
+    return channels() >= 2 * kChannels && k * l * I * O > B * (H * W * I + P * Q * O);
+  }
 
   int64_t parts() const {
     int64_t pixels = B * P * Q, entries = k * l * I * O, sum = map == kToKernel;
@@ -63,7 +77,11 @@ struct Convolution {
     images = {{g.B, g.I, g.H, g.W}, type, Tag::nhwc};
     result = {{g.B, g.O, g.P, g.Q}, type, Tag::nhwc};
     Dims kernel_shape{g.O, g.I, g.k, g.l};
-    kernel = {kernel_shape, type, Tag::hwio};
+    if (g.I == g.of_I && g.O == g.of_O) {
+      kernel = {kernel_shape, type, Tag::hwio};
+    } else {
+      kernel = {kernel_shape, type, Dims{1, g.of_O, g.l * g.of_I * g.of_O, g.of_I * g.of_O}};
+    }
     dnnl::memory::desc any(kernel_shape, type, Tag::any);
     Dims strides{g.down, g.right}, before{g.top, g.left}, after{g.bottom, g.after};
     auto direct = dnnl::algorithm::convolution_direct;
@@ -101,7 +119,7 @@ struct Convolution {
 
 using Convolutions = Cache<Geometry, Convolution>;
 
-thread_local Buffer packing, sums;
+thread_local Buffer packing, sums, some;  // `some`: channels of images or of results
 
 void reorder(const Convolution& c, const dnnl::memory& from, const dnnl::memory& to) {
   execute(c.reorder, c.reorder_scratch, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
@@ -143,6 +161,44 @@ struct Parts {
   }
 };
 
+// A member cut into parts of `kChannels` channels; the last has the remaining ones as well.
+struct ChannelParts {
+  Geometry whole, regular, last;
+  int64_t count;
+  std::shared_ptr<const Convolution> of_regular, of_last;
+
+  explicit ChannelParts(const Geometry& g)
+      : whole(g), regular(g), last(g), count(g.channels() / kChannels) {
+    bool images = g.map == kToImages;
+    (images ? regular.I : regular.O) = kChannels;
+    (images ? last.I : last.O) -= (count - 1) * kChannels;
+    of_regular = Convolutions::instance().find(regular);
+    of_last = Convolutions::instance().find(last);
+  }
+
+  void compute(int64_t n, char* x, char* w, char* y) const {
+    bool images = whole.map == kToImages, by_kernel = whole.map == kToKernel;
+    const Geometry& g = n + 1 < count ? regular : last;
+    const Convolution& c = n + 1 < count ? *of_regular : *of_last;
+    size_t first = n * kChannels * g.bytes();
+    w += images ? first * whole.O : first;
+    char* kernel = c.packs ? packing.get(c.packed.get_size()) : w;
+    if (c.packs && !by_kernel) reorder(c, as(c.kernel, w), as(c.packed, kernel));
+    size_t row = whole.channels() * g.bytes(), part = g.channels() * g.bytes();
+    char* all = (images ? x : y) + first;
+    char* own = some.get(g.pixels() * part);
+    if (by_kernel) {
+      for (int64_t p = 0; p < g.pixels(); ++p) std::memcpy(own + p * part, all + p * row, part);
+    }
+    ::compute(g, c, images ? own : x, kernel, images ? y : own);
+    if (!by_kernel) {
+      for (int64_t p = 0; p < g.pixels(); ++p) std::memcpy(all + p * row, own + p * part, part);
+    } else if (c.packs) {
+      reorder(c, as(c.packed, kernel), as(c.kernel, w));
+    }
+  }
+};
+
 // One member, by forward or to_images.
 void map_images(ffi::ThreadPool& pool, const Parts& parts, const char* x, const char* w, const char* y) {
   const Convolution& c = *parts.of_small;
@@ -180,6 +236,15 @@ void map_kernel(ffi::ThreadPool& pool, const Parts& parts, const char* x, const 
 
 void map(ffi::ThreadPool& pool, const Geometry& g, int64_t members, const char* x, const char* w,
          const char* y) {
+  if (g.by_channels()) {
+    ChannelParts parts(g);
+    return parallel(pool, members * parts.count, [&](int64_t n) {
+      int64_t m = n / parts.count;
+      auto at = [&](const char* data, size_t bytes) { return const_cast<char*>(data) + m * bytes; };
+      parts.compute(n % parts.count, at(x, g.B * g.image()), at(w, g.kernel()),
+                    at(y, g.B * g.result()));
+    });
+  }
   Parts parts(g);
   auto member = [&](int64_t n) {
     auto* one = g.map == kToKernel ? map_kernel : map_images;
@@ -209,7 +274,7 @@ ffi::Error run(ffi::ThreadPool pool, ffi::AnyBuffer a, ffi::AnyBuffer b,
     return ffi::Error::InvalidArgument("convolution: shapes that do not fit each other");
   }
   Geometry g{kind, type == ffi::DataType::BF16, x[1], x[2], x[3], x[4], w[1], w[2], w[4], y[2], y[3],
-             strides[0], strides[1], pads[0], pads[1], pads[2], pads[3]};
+             strides[0], strides[1], pads[0], pads[1], pads[2], pads[3], w[3], w[4]};
   auto* in_a = static_cast<const char*>(a.untyped_data());
   auto* in_b = static_cast<const char*>(b.untyped_data());
   auto* out = static_cast<const char*>(result->untyped_data());
@@ -239,10 +304,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxdlConvolution, run,
 extern "C" void jaxdl_implementation(const int64_t* numbers, char* text, int64_t size) {
   std::string name;
   try {
-    Geometry g;
-    std::memcpy(&g, numbers, sizeof(g));
-    Parts parts(g);
-    name = parts.of_small->implementation;
+    Geometry g{};
+    std::memcpy(&g, numbers, kNumbers * sizeof(int64_t));
+    g.of_I = g.I;
+    g.of_O = g.O;
+    name = g.by_channels() ? ChannelParts(g).of_last->implementation
+                           : Parts(g).of_small->implementation;
   } catch (const std::exception& thrown) {
     name = std::string("error: ") + thrown.what();
   }

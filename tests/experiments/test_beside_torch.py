@@ -73,6 +73,8 @@ def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
     kept = {e["case"]: e["turns"] for e in json.loads(path.read_text(encoding="utf-8"))["cases"]}
     assert list(kept.values()) == [3, 2, 3, 3]
 
+    # A figure with oneDNN is a row of its own.
+    performance.save(path.parent, first | {"native": "oneDNN 3.2.1, instruction set 0x27"})
     page = tmp_path / "PAGE.md"
     page.write_text(
         f"before\n{performance.PART.begin}\nold\n{performance.PART.end}\nafter\n", encoding="utf-8"
@@ -84,6 +86,7 @@ def test_figures_are_kept_and_become_rows(fakes, tmp_path, capsys):
     assert text.endswith("after\n")
     assert "old" not in text
     assert text.count("| 2 cores, Z80 (x); jax 0.1, torch 2.0 |") == 3
+    assert text.count("| 2 cores, Z80 (x); jax 0.1, torch 2.0, oneDNN 3.2.1 |") == 1
     assert "`lenet5`, an epoch of 60,000 images in batches of 128, float32 | 500 ms |" in text
 
 

@@ -9,7 +9,7 @@ from jaxdl.models.resnet import ResNet
 from jaxdl.models.transformer_lm import LanguageModel
 from jaxdl.models.vgg import VGG
 from jaxdl.models.vit import ViT
-from jaxdl.nn.norm import NORMS, BatchNorm
+from jaxdl.nn.norm import NORMS, BatchNorm, Over, normalize
 
 X = np.random.RandomState(0).normal(2, 3, (5, 4, 4, 12)).astype(np.float32)
 
@@ -101,6 +101,38 @@ def test_second_derivatives_are_those_of_the_definition(name):
 
         ours = jax.jit(jax.hessian(lambda x: jnp.sum(applied(name, x, train=True)[0] * by)))(x)
         np.testing.assert_allclose(ours, jax.hessian(plain)(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 3)])
+def test_derivatives_of_all_operands_and_results(axes):
+    """In both modes, and the product of the Hessian of a sum of all results with a direction."""
+    with jax.enable_x64(True):
+        random = np.random.RandomState(5)
+        shape = (3, 4, 2, 5)
+        kept = tuple(1 if n in axes else size for n, size in enumerate(shape))
+        scale_shape = (1, 1, *shape[2:])
+        where, v = (
+            tuple(random.normal(size=s) for s in (shape, scale_shape, scale_shape))
+            for _ in range(2)
+        )
+        weights = [random.normal(size=s) for s in (shape, kept, kept)]
+
+        def plain(x, scale, bias):
+            mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+            return (x - mean) / jnp.sqrt(var + 0.1) * scale + bias, mean, var
+
+        def found_of(f):
+            total = lambda *p: sum(  # noqa: E731
+                jnp.sum(w * jnp.sin(a)) for w, a in zip(weights, f(*p), strict=True)
+            )
+            gradient = jax.grad(total, (0, 1, 2))
+            return jax.jvp(f, where, v), gradient(*where), jax.jvp(gradient, where, v)
+
+        ours = found_of(lambda *p: normalize(*p, Over(axes, 0.1)))
+        for one, wanted in zip(
+            jax.tree.leaves(ours), jax.tree.leaves(found_of(plain)), strict=True
+        ):
+            np.testing.assert_allclose(one, wanted, rtol=1e-6, atol=1e-9)
 
 
 def running(batches, **options):

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 TOLERANCE = {"float32": 3e-6, "bfloat16": 1e-2}
 SAME = ((1, 1), (1, 1))
 # (N, B, I, O), window. In the first four an image counts for a part of its own, or there are
-# parts of different sizes.
+# parts of different sizes. Those of channels are cut by them, as their kernel is the largest array.
 CASES = {
     "parts": ((1, 7, 16, 32), Window((1, 1), SAME, (16, 16), (3, 3))),
     "strides": ((1, 5, 32, 64), Window((2, 2), SAME, (32, 32), (3, 3))),
@@ -33,6 +33,8 @@ CASES = {
     "small": ((4, 3, 2, 5), Window((1, 2), ((0, 1), (1, 0)), (4, 5), (3, 2))),
     "colours": ((1, 4, 3, 16), Window((1, 1), SAME, (12, 12), (3, 3))),
     "pixels": ((2, 4, 32, 16), Window((2, 2), ((0, 0), (0, 0)), (8, 8), (1, 1))),
+    "channels": ((2, 3, 130, 192), Window((1, 1), SAME, (2, 2), (3, 3))),
+    "channels with strides": ((1, 2, 128, 150), Window((2, 2), SAME, (5, 4), (3, 3))),
     "cropped rows": ((1, 4, 16, 16), Window((3, 2), ((0, 0), (0, 0)), (9, 8), (2, 2))),
 }
 
@@ -123,6 +125,7 @@ def digest():
     sha = hashlib.sha256()
     for dtype in ("float32", "bfloat16"):
         x, w = normal(0, 13, 16, 16, 32, dtype=dtype), normal(1, 3, 3, 32, 32, dtype=dtype)
+        by_channels = normal(3, 2, 2, 2, 128, dtype=dtype), normal(4, 3, 3, 128, 256, dtype=dtype)
         lstm = Recurrent("lstm", 16, bidirectional=True, dtype=dtype)
         rows, lengths = normal(2, 53, 7, 8, dtype=dtype), jnp.arange(53) % 8
         variables = lstm.init(jax.random.key(0), rows, lengths, train=False)
@@ -131,8 +134,11 @@ def digest():
             y, _ = lstm.apply(variables, rows, lengths, train=False)
             return jnp.sum(jnp.sin(y.astype(jnp.float32)))
 
-        gradients = jax.jit(jax.grad(loss, (0, 1)))(x, 0.1 * w)
-        gradients = *gradients, *jax.tree.leaves(jax.jit(jax.grad(sequences))(variables))
+        gradients = [
+            *jax.jit(jax.grad(loss, (0, 1)))(x, 0.1 * w),
+            *jax.jit(jax.grad(layer, (0, 1)))(*by_channels),
+            *jax.tree.leaves(jax.jit(jax.grad(sequences))(variables)),
+        ]
         for gradient in gradients:
             sha.update(np.asarray(gradient.astype(jnp.float32)).tobytes())
     return sha.hexdigest()
@@ -201,7 +207,7 @@ def test_errors_are_errors(engine):
 
 
 def layer(x, w):
-    return jnp.sum(jnp.sin(convolution.convolve(x, w, (1, 1), SAME)))
+    return jnp.sum(jnp.sin(convolution.convolve(x, w, (1, 1), SAME).astype(jnp.float32)))
 
 
 def gradients():
@@ -252,7 +258,9 @@ def test_what_it_is_slower_or_unable_for_takes_the_other_forms(engine):
     assert chosen("forward", (8, 32, 32), window._replace(padding=((1, -1), (0, 0)))) is None
     assert chosen("forward", (0, 32, 32), window) is None
     assert chosen("forward", (8, 32, 32), window, jnp.float16) is None
-    assert chosen("to_kernel", (8, 512, 512), window._replace(image=(2, 2))) is None
+    few = window._replace(image=(2, 2))
+    assert chosen("to_kernel", (8, 512, 512), few) is engine
+    assert chosen("to_kernel", (8, 512, 512), few._replace(strides=(2, 2))) is None
 
 
 def test_without_it_the_other_forms_are_used(monkeypatch):
