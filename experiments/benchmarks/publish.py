@@ -134,10 +134,10 @@ def table(results: Path) -> str:
             command = f"`{content['experiment']}{' ' if first['flags'] else ''}{first['flags']}`"
             data = f"{first['data']['name']}{', ' if first['note'] else ''}{first['note']}"
             minutes = statistics.mean(run["summary"]["seconds"] for run in runs) / 60
-            versions = f"jax {first['packages']['jax']}"
             cells = [
                 *(command, data, _figures(runs), str(len(runs))),
-                *(f"{first['hardware']}, {versions}", f"{minutes:.1f}" if minutes > 1 else "< 1"),
+                f"{first['hardware']}, {_versions(first)}",
+                f"{minutes:.1f}" if minutes > 1 else "< 1",
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -206,9 +206,15 @@ def changed_flags(config: configs.RunConfig) -> str:
 
 def _row_and_seed(run: dict[str, Any]) -> tuple[str, str, str, str, str, int]:
     """Returns the key of the table row of a run, followed by its seed."""
-    jax = run["packages"]["jax"]
     data = run["data"]["fingerprint"]
-    return run["flags"], data, run["note"], run["hardware"], jax, run["seed"]
+    return run["flags"], data, run["note"], run["hardware"], _versions(run), run["seed"]
+
+
+def _versions(run: dict[str, Any]) -> str:
+    """Names the versions of jax and, if it computed a part of the run, of oneDNN."""
+    facts = (run.get("environment", {}).get(name, "") for name in environment.NATIVE)
+    library = {fact.split(",")[0] for fact in facts if fact.startswith("oneDNN")}
+    return ", ".join([f"jax {run['packages']['jax']}", *sorted(library)])
 
 
 def _figures(runs: list[dict[str, Any]]) -> str:

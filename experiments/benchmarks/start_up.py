@@ -2,8 +2,9 @@
 
     python -m experiments.benchmarks.start_up
 
-Times whole processes from their start: `--help`; one step of VGG-16 on digits with an empty cache
-of compiled programs; and the same step with the cache that this run filled.
+Times whole processes from their start: `import jaxdl`; `--help` of a command and of an experiment;
+one step of LeNet-5 and of VGG-16 on digits with an empty cache of compiled programs; and the same
+steps with the cache that these runs filled.
 """
 
 import dataclasses
@@ -21,8 +22,12 @@ from jaxdl.config import RunConfig, flag
 from jaxdl.errors import UserError
 
 COMMAND = "python -m experiments.benchmarks.start_up"
-EXPERIMENT = [sys.executable, "-m", "experiments.cifar_vgg"]
-STEP = [*EXPERIMENT, "--dataset=embedded", "--num_steps=1"]
+MODELS = {"LeNet-5": "experiments.mnist_lenet", "VGG-16": "experiments.cifar_vgg"}
+SHORT = {  # processes without a step
+    "`import jaxdl`": ["-c", "import jaxdl"],
+    "`python -m jaxdl --help`": ["-m", "jaxdl", "--help"],
+    "`python -m experiments.cifar_vgg --help`": ["-m", "experiments.cifar_vgg", "--help"],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +38,11 @@ class Config(RunConfig):
     results: str = flag(performance.KEPT, "folder of the files of figures", runtime=True)
 
 
-def first_step(cache: Path, run: Path) -> float:
+def first_step(experiment: str, cache: Path, run: Path) -> float:
     """Returns the seconds from the start of a process until it reports its first step.
 
     Args:
+      experiment: the module to run.
       cache: the folder of the cache of compiled programs.
       run: the run folder.
 
@@ -45,7 +51,8 @@ def first_step(cache: Path, run: Path) -> float:
     """
     began = time.monotonic()
     environ = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    command = [*STEP, f"--workdir={run}"]
+    flags = ["--dataset=embedded", "--num_steps=1", f"--workdir={run}"]
+    command = [sys.executable, "-m", experiment, *flags]
     with subprocess.Popen(
         command,
         env=environ,
@@ -64,10 +71,10 @@ def first_step(cache: Path, run: Path) -> float:
     return seconds
 
 
-def help_page() -> float:
-    """Returns the seconds that `--help` takes."""
+def process(words: list[str]) -> float:
+    """Returns the seconds that a process of Python takes."""
     began = time.monotonic()
-    subprocess.run([*EXPERIMENT, "--help"], capture_output=True, check=False)
+    subprocess.run([sys.executable, *words], capture_output=True, check=False)
     return time.monotonic() - began
 
 
@@ -77,12 +84,12 @@ def run(config: Config) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {}
     for _ in range(config.turns):
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            turn = {
-                "`--help`": help_page(),
-                "first step of VGG-16, never compiled": first_step(folder, folder / "cold"),
-                "first step of VGG-16, compiled before": first_step(folder, folder / "warm"),
-            }
+            turn = {case: process(words) for case, words in SHORT.items()}
+            for model, experiment in MODELS.items():
+                for state in ("never compiled", "compiled before"):
+                    run_folder = Path(name, model, state)
+                    case = f"first step of {model}, {state}"
+                    turn[case] = first_step(experiment, Path(name), run_folder)
         for case, value in turn.items():
             seconds.setdefault(case, []).append(value)
     return {

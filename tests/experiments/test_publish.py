@@ -69,6 +69,19 @@ def test_runs_become_a_row(runs, tmp_path, capsys):
     assert page.read_text(encoding="utf-8") == text
 
 
+def test_a_row_names_the_library_of_its_convolutions(runs, tmp_path):
+    values = files.read_json(runs[0] / "environment.json")
+    values["convolutions"] = "oneDNN 3.2.1, instruction set 0x27"
+    (runs[0] / "environment.json").write_text(json.dumps(values), encoding="utf-8")
+    page = page_of(tmp_path)
+    flags = [f"--results={tmp_path / 'kept'}", f"--page={page}", f"--readme={page}"]
+    publish.run([*map(str, runs), *flags])
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if "iris_mlp" in line]
+    jax = values["packages"]["jax"]
+    assert [f"jax {jax} |" in row for row in rows] == [True, False]
+    assert [f"jax {jax}, oneDNN 3.2.1 |" in row for row in rows] == [False, True]
+
+
 def test_what_cannot_be_published(runs, tmp_path, monkeypatch):
     (runs[0] / "summary.json").unlink()
     with pytest.raises(UserError, match="has no summary"):
