@@ -31,7 +31,7 @@ if QUICK not in FLAGS:  # those of the environment come last, and count
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
-MOST_MEMORY = 4 << 30  # bytes, after which a process forgets its programs
+MOST_MEMORY = 3 << 30  # bytes, after which a process forgets its programs
 LOOK_UP = socket.getaddrinfo
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -44,6 +44,12 @@ def pytest_configure(config):
     # Under `nohup` or a shell's `&` these are ignored, and processes that tests start inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers():
+    """Two processes a core, as many tests wait for others, and as many as memory is there for."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(2 * len(os.sched_getaffinity(0)), memory // (MOST_MEMORY + (2 << 30))))
 
 
 def forget_programs():
@@ -65,7 +71,11 @@ def _shared_spec(build, config, data, mesh):
 def _shared_programs(tmp_path_factory):
     """Shares compiled programs between tests, in memory and in a cache of this test session."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("xla")
+        folder = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:  # the session's, which has one for each process
+            folder = folder.parent
+        folder = folder / "xla"
+        folder.mkdir(mode=0o700, exist_ok=True)
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         compilation_cache.enable(str(folder))
         onednn.enable(str(folder))
