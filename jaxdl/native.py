@@ -37,12 +37,14 @@ class Source(NamedTuple):
       headers: folders of headers.
       libraries: shared libraries that it is linked to.
       versions: versions of the headers and libraries, which enter its hash.
+      functions: names that the library must have.
     """
 
     paths: Sequence[Path]
     headers: Sequence[Path]
     libraries: Sequence[Path]
     versions: Sequence[str]
+    functions: Sequence[str] = ()
 
 
 def load(source: Source, cache: VerifiedCache) -> ctypes.CDLL:
@@ -53,18 +55,24 @@ def load(source: Source, cache: VerifiedCache) -> ctypes.CDLL:
       cache: the cache that keeps it.
 
     Raises:
-      NativeError: there is no compiler, it fails, or the system refuses the library.
+      NativeError: there is no compiler, or it fails, or its library cannot be used.
     """
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NativeError("there is no C++ compiler: install g++")
     try:
         key = f"{source.paths[0].stem}-{_digest(source, compiler)}"
-        binary = cache.get(key)
-        if binary is None:
-            binary = _build(source, compiler)
+        kept = cache.get(key)
+        binary = _build(source, compiler) if kept is None else kept
+        handle = _load(source.paths[0].stem, binary)
+        for name in source.functions:
+            if not hasattr(handle, name):
+                raise NativeError(
+                    f"{compiler} built a library without {name}: use another compiler"
+                )
+        if kept is None:  # one that can be loaded
             cache.put(key, binary)
-        return _load(source.paths[0].stem, binary)
+        return handle
     except OSError as error:
         name = error.filename or source.paths[0].name
         raise NativeError(f"{name}: {error.strerror or error}") from error
@@ -104,6 +112,8 @@ def _build(source: Source, compiler: str) -> bytes:
             lines = [line for line in result.stderr.splitlines() if "error:" in line]
             reason = (lines or result.stderr.splitlines() or ["no message"])[0].strip()
             raise NativeError(f"{compiler} failed: {reason[:200]}")
+        if not built.exists():
+            raise NativeError(f"{compiler} wrote no library: use another compiler")
         return built.read_bytes()
 
 

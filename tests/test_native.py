@@ -92,6 +92,24 @@ print(load(source, VerifiedCache(Path(sys.argv[2]))).answer())
 """
 
 
+def test_a_library_that_lacks_a_function_is_refused_and_not_kept(tmp_path, cache):
+    wanted = source(tmp_path, 7)._replace(functions=("answer", "question"))
+    with pytest.raises(NativeError, match="built a library without question"):
+        load(wanted, cache)
+    assert names(tmp_path) == []
+
+
+def test_a_compiler_that_writes_nothing_or_no_library_leaves_nothing(tmp_path, cache, monkeypatch):
+    compiler = tmp_path / "g++"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for script, match in (("", "wrote no library"), ('echo x > "${@: -1}"', "answer.cc: ")):
+        compiler.write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
+        compiler.chmod(0o755)
+        with pytest.raises(NativeError, match=match):
+            load(source(tmp_path, 8), cache)
+        assert names(tmp_path) == []
+
+
 def test_processes_may_build_at_the_same_time(tmp_path, cache):
     (path,) = source(tmp_path, 6).paths
     command = [sys.executable, "-c", BUILDER, str(path), str(tmp_path / "cache")]

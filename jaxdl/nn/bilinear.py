@@ -48,7 +48,11 @@ def primitive(
     """
     bilinear = Primitive(name)
     lowering.register(bilinear, default, on_cpu, here or on_cpu)
-    bilinear.def_abstract_eval(result)
+
+    @bilinear.def_abstract_eval
+    def abstract_eval(a: ShapedArray, b: ShapedArray, **parameters: Any) -> ShapedArray:
+        lowering.check_axes((a, b))
+        return result(a, b, **parameters)
 
     @functools.cache
     def compiled(**parameters: Any) -> Map:
@@ -76,7 +80,10 @@ def primitive(
         ]
         y = bilinear.bind(*merged, **parameters)
         axis = axes[2].index(label)
-        return y.reshape(*y.shape[:axis], size, -1, *y.shape[axis + 1 :]), axis
+        of = batched.index(True)
+        before = [n for d, n in enumerate(operands[of].shape) if d != dims[of]]
+        sizes = size, before[axes[of].index(label)]
+        return y.reshape(*y.shape[:axis], *sizes, *y.shape[axis + 1 :]), axis
 
     batching.primitive_batchers[bilinear] = batch
     return bilinear
@@ -85,4 +92,4 @@ def primitive(
 def _merge(a: jax.Array, batch: int, axis: int) -> jax.Array:
     """Merges the axis `batch` into `axis`, which is counted without it."""
     a = jnp.moveaxis(a, batch, axis)
-    return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
+    return a.reshape(*a.shape[:axis], a.shape[axis] * a.shape[axis + 1], *a.shape[axis + 2 :])

@@ -47,3 +47,12 @@ class Window(NamedTuple):
             for image, size, low, k in zip(self.image, spread, before, self.kernel, strict=True)
         )
         return Window((1, 1), pads, spread, self.kernel)  # type: ignore[arg-type]
+
+    def has_idle_pixels(self) -> bool:
+        """Checks whether a row or a column of the kernel meets only padding."""
+        sides = zip(self.kernel, self.image, self.out(), self.strides, self.padding, strict=True)
+        return any(
+            not any(0 <= p * stride + n - before < image for p in range(out))
+            for kernel, image, out, stride, (before, _) in sides
+            for n in range(kernel)
+        )

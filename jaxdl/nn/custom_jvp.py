@@ -23,6 +23,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxdl.nn import lowering
+
 Flat = Sequence[jax.Array]
 
 
@@ -107,6 +109,7 @@ def jvp(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[.
 
 
 def _abstract_eval(*operands: ShapedArray, map: Map) -> list[ShapedArray]:
+    lowering.check_axes(operands)
     batches = operands[-1].shape[: len(map.batched)]
     return [ShapedArray((*batches, *a.shape), a.dtype) for a in map.shapes]
 

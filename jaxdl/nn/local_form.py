@@ -37,6 +37,7 @@ def primitive(name: str, default: Form, here: Form) -> Primitive:
 
     @made.def_abstract_eval
     def abstract(*operands: ShapedArray, **parameters: Any) -> list[ShapedArray]:
+        lowering.check_axes(operands)
         results = jax.eval_shape(functools.partial(default, **parameters), *operands)
         return [ShapedArray(a.shape, a.dtype) for a in results]
 

@@ -4,12 +4,14 @@ A handler such as oneDNN's is known to this process alone, and only on a CPU. So
 default form, in JAX's own primitives, and may have a form for CPUs and one for here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jax._src import sharding_impls  # there is no public interface
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+
+from jaxdl.errors import UserError
 
 Form = Callable[..., Any]
 # The default form of each primitive, for programs that know only JAX's own primitives.
@@ -36,6 +38,27 @@ def register(primitive: Primitive, default: Form, on_cpu: Form, here: Form) -> N
     mlir.register_lowering(primitive, lower, platform="cpu")
     mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=several))
     DEFAULTS[primitive] = default
+
+
+def check_axes(operands: Iterable[Any]) -> None:
+    """Checks that JAX does not track along which devices the operands of a primitive differ.
+
+    `jax.shard_map` does unless told not to, and then adds a sum over devices to the gradients of
+    JAX's own primitives alone.
+
+    Args:
+      operands: their abstract values.
+
+    Raises:
+      UserError: it does.
+    """
+    for operand in operands:
+        axes = getattr(getattr(operand, "manual_axis_type", None), "varying", None)
+        if axes:
+            raise UserError(
+                f"jaxdl's layers cannot be in a jax.shard_map over {', '.join(sorted(axes))} that "
+                "checks axes: give it check_vma=False, and sum gradients by jax.lax.psum"
+            )
 
 
 def _stays_here(context: Any) -> bool:

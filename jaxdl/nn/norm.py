@@ -91,7 +91,8 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises x [B, ..., C], then applies a learnt scale and bias to each channel."""
-        grouped = x.astype(jnp.float32).reshape(*x.shape[:-1], self.groups, -1)
+        sizes = self.groups, x.shape[-1] // self.groups
+        grouped = x.astype(jnp.float32).reshape(*x.shape[:-1], *sizes)
         scale, bias = (
             _expand(a.reshape(grouped.shape[-2:]), grouped)
             for a in _scale_and_bias(self, x.shape[-1])
@@ -220,7 +221,8 @@ def _standardize(x: jax.Array, over: Over) -> tuple[jax.Array, jax.Array, jax.Ar
     rough_mean = lax.stop_gradient(over.mean(x))
     near = x - rough_mean
     correction = over.mean(near)
-    var = over.mean(jnp.square(near)) - jnp.square(correction)
+    # Of equal values far from 0 the difference is rounding, which may be negative.
+    var = jnp.maximum(over.mean(jnp.square(near)) - jnp.square(correction), 0)
     inverse = lax.rsqrt(var + over.epsilon)
     return (near - correction) * inverse, rough_mean + correction, var, inverse
 

@@ -12,6 +12,7 @@ may count as well. The number of threads does not.
 """
 
 import ctypes
+import os
 import threading
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +123,8 @@ def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) 
     is_float32, is_product = dtype == jnp.float32, window.kernel == (1, 1)
     if min(min(pads) for pads in window.padding) < 0:
         return False
+    if name == "to_kernel" and window.has_idle_pixels():
+        return False  # in bfloat16 oneDNN 3.2 reads and adds up memory outside of the arrays
     if name == "to_kernel":  # with strides, a sum over few pixels is best as one product
         is_small = inputs * outputs * window.kernel[0] * window.kernel[1] <= 2**18
         return is_small or B * rows * columns >= 2048 or window.strides == (1, 1)
@@ -160,17 +163,21 @@ def load(directory: str) -> Engine:
         (Path(jax.ffi.include_dir()), header.parents[2]),
         (library,),
         [f"{name} {metadata.version(name)}" for name in ("jaxlib", LIBRARY, HEADERS)],
+        ["jaxdl_version", "jaxdl_implementation", *FUNCTIONS.values()],
     )
     try:
         cache = compilation_cache.open_cache(directory)
         ctypes.CDLL(str(library))  # the handler finds it by its name
     except OSError as error:
-        raise native.NativeError(str(error)) from error
+        where = error.filename or directory
+        raise native.NativeError(f"{where}: {error.strerror or error}") from error
     handle = native.load(source, cache)
     numbers = (ctypes.c_int64 * 4)()
     handle.jaxdl_version(numbers)
     if numbers[3] & AVX512 != AVX512:
-        raise native.NativeError("this processor lacks AVX-512")
+        limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+        hidden = f", or ONEDNN_MAX_CPU_ISA={limit} hides it" if limit else ""
+        raise native.NativeError(f"this processor lacks AVX-512{hidden}")
     for name, function in FUNCTIONS.items():
         capsule = jax.ffi.pycapsule(getattr(handle, function))
         jax.ffi.register_ffi_target(name, capsule, platform="cpu")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from jax import lax
 
+from jaxdl.errors import UserError
 from jaxdl.nn import conv_kernels, convolution
 from jaxdl.nn.conv import Conv, square_conv
 
@@ -170,3 +171,28 @@ def test_types_are_those_of_flax(dtype):
         variables = jax.eval_shape(theirs.init, jax.random.key(0), x)
         found, wanted = (jax.eval_shape(each.apply, variables, x) for each in (ours, theirs))
         assert found.dtype == wanted.dtype
+
+
+def test_no_members_and_no_examples():
+    x, w = jnp.ones((0, 2, 6, 6, 16)), jnp.ones((0, 3, 3, 16, 32))
+    layer = partial(convolution.convolve, strides=(1, 1), padding=((1, 1), (1, 1)))
+    assert jax.vmap(layer)(x, w).shape == (0, 2, 6, 6, 32)
+    assert jax.vmap(layer, (0, None))(x, jnp.ones((3, 3, 16, 32))).shape == (0, 2, 6, 6, 32)
+    assert jax.vmap(layer, (None, 0))(x.reshape(-1, 6, 6, 16), w).shape == (0, 0, 6, 6, 32)
+
+
+def test_a_shard_map_that_checks_axes_is_refused():
+    """JAX would leave out the sum over devices of a gradient by a replicated kernel."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+    layer = partial(convolution.convolve, strides=(1, 1), padding=((1, 1), (1, 1)))
+    arguments = jnp.ones((2, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
+    for check in (True, False):
+        mapped = jax.shard_map(
+            layer, mesh=mesh, in_specs=(split, whole), out_specs=split, check_vma=check
+        )
+        if check:
+            with pytest.raises(UserError, match="over data that checks axes: give it check_vma"):
+                jax.jit(mapped)(*arguments)
+        else:
+            assert jax.jit(mapped)(*arguments).shape == (2, 4, 4, 5)

@@ -172,6 +172,20 @@ def test_one_value_a_channel_has_no_variance_and_is_finite():
     np.testing.assert_array_equal(stats["var"], 0)
 
 
+def test_equal_values_far_from_0_have_no_negative_variance():
+    x = np.full((7, 3, 3, 2), 33333333.0, np.float32)
+    found, state = applied("batch", jnp.asarray(x), train=True)
+    (stats,) = state["batch_stats"].values()
+    assert np.isfinite(found).all()
+    assert (np.asarray(stats["var"]) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["group", "layer"])
+def test_no_examples(name):
+    found, _ = applied(name, jnp.zeros((0, 3, 3, 8)), train=True)
+    assert found.shape == (0, 3, 3, 8)
+
+
 def test_examples_of_all_devices_are_one_batch():
     x = FAR[:8].reshape(4, 2, *FAR.shape[1:])
     layer = BatchNorm(axis_name="data")
