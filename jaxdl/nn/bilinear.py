@@ -60,33 +60,38 @@ def primitive(
 
     bilinear.def_impl(lambda a, b, **parameters: compiled(**parameters)(a, b))
 
-    def batch(
-        operands: tuple[jax.Array, jax.Array], dims: tuple[Any, Any], **parameters: Any
-    ) -> tuple[jax.Array, int]:
-        """Batching rule: merges the batch axis into an existing axis, so the rank stays.
-
-        If both operands are batched, it becomes part of the member axis. If one is, it becomes part
-        of an axis that this operand alone shares with the result, such as that of the images.
-        """
-        batched = [d is not None for d in dims]
-        label = axes[2][0]
-        if not all(batched):
-            own, other = axes[batched.index(True)], axes[batched.index(False)]
-            label = next(c for c in own if c in axes[2] and c not in other)
-        size = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
-        merged = [
-            a if d is None else _merge(a, d, names.index(label))
-            for a, d, names in zip(operands, dims, axes[:2], strict=True)
-        ]
-        y = bilinear.bind(*merged, **parameters)
-        axis = axes[2].index(label)
-        of = batched.index(True)
-        before = [n for d, n in enumerate(operands[of].shape) if d != dims[of]]
-        sizes = size, before[axes[of].index(label)]
-        return y.reshape(*y.shape[:axis], *sizes, *y.shape[axis + 1 :]), axis
-
-    batching.primitive_batchers[bilinear] = batch
+    batching.primitive_batchers[bilinear] = functools.partial(_batch, bilinear, axes)
     return bilinear
+
+
+def _batch(
+    bilinear: Primitive,
+    axes: tuple[str, str, str],
+    operands: tuple[jax.Array, jax.Array],
+    dims: tuple[Any, Any],
+    **parameters: Any,
+) -> tuple[jax.Array, int]:
+    """Batching rule: merges the batch axis into an existing axis, so the rank stays.
+
+    If both operands are batched, it becomes part of the member axis. If one is, it becomes part
+    of an axis that this operand alone shares with the result, such as that of the images.
+    """
+    batched = [d is not None for d in dims]
+    label = axes[2][0]
+    if not all(batched):
+        own, other = axes[batched.index(True)], axes[batched.index(False)]
+        label = next(c for c in own if c in axes[2] and c not in other)
+    size = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
+    merged = [
+        a if d is None else _merge(a, d, names.index(label))
+        for a, d, names in zip(operands, dims, axes[:2], strict=True)
+    ]
+    y = bilinear.bind(*merged, **parameters)
+    axis = axes[2].index(label)
+    of = batched.index(True)
+    before = [n for d, n in enumerate(operands[of].shape) if d != dims[of]]
+    sizes = size, before[axes[of].index(label)]
+    return y.reshape(*y.shape[:axis], *sizes, *y.shape[axis + 1 :]), axis
 
 
 def _merge(a: jax.Array, batch: int, axis: int) -> jax.Array:

@@ -92,11 +92,11 @@ def sweep(experiment: str, flags: list[str], fixed: list[str], options: Options)
             raise TrainingError(text) from error
 
 
-def _check(folder: Path, options: Options) -> None:
-    """Checks, before anything is written, that the sweep can run in its folder.
+def _check_options(options: Options) -> None:
+    """Checks that the options go with the engine.
 
     Raises:
-      UserError: it cannot.
+      UserError: they do not.
     """
     if options.engine in ("local", "population") and (options.cpus or options.gpus):
         raise UserError(
@@ -105,6 +105,15 @@ def _check(folder: Path, options: Options) -> None:
         )
     if options.engine != "population" and options.mapping != "auto":
         raise UserError(f"--map={options.mapping} is for --engine=population: leave it out")
+
+
+def _check(folder: Path, options: Options) -> None:
+    """Checks, before anything is written, that the sweep can run in its folder.
+
+    Raises:
+      UserError: it cannot.
+    """
+    _check_options(options)
     if options.engine == "slurm":
         slurm.check()
     if options.engine == "ray":
@@ -163,6 +172,7 @@ def commands(experiment: str, flags: list[str], fixed: list[str], options: Optio
     """Shell commands of the trials of the first round; arguments as for `sweep`."""
     trials = plan(experiment, flags, fixed, options.draws)
     folder = sweep_folder(experiment, flags, fixed, options)
+    _check_options(options)
     study = study_of(folder, experiment, flags, trials, options)
     search.check(study)
     study.book.lines = {name: study.line(name) for name in study.names}  # without copies

@@ -89,6 +89,7 @@ def trials(config: type[RunConfig], flags: list[str], fixed: list[str], draws: i
         raise UserError(f"--{twice} is given twice: write --{twice}=A,B to try both")
     if draws:
         seeds = {name: axis for name, axis in axes.items() if name == SEED}
+        _check_number(draws * len(_product(seeds)), "draw fewer")
         drawn = _draw({n: a for n, a in axes.items() if n != SEED}, draws)
         combinations = [values | seed for values in drawn for seed in _product(seeds)]
     else:
@@ -168,11 +169,13 @@ def _product(axes: dict[str, Axis]) -> list[dict[str, str]]:
                 f"--{name} is a range to draw from: give --random=N, or list its values as A,B,C"
             )
         lists.append(axis)
-    if math.prod(map(len, lists)) > MOST:
-        raise UserError(
-            f"these are {math.prod(map(len, lists))} trials, more than {MOST}: give fewer values"
-        )
+    _check_number(math.prod(map(len, lists)), "give fewer values")
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def _check_number(trials: int, remedy: str) -> None:
+    if trials > MOST:
+        raise UserError(f"these are {trials} trials, more than {MOST}: {remedy}")
 
 
 def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
@@ -182,7 +185,7 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
             f"--random={draws}: no flag has values to draw from: write --name=A,B or "
             "--name=LOW..HIGH:log (seeds are not drawn)"
         )
-    combinations: list[dict[str, str]] = []
+    combinations: dict[tuple[str, ...], dict[str, str]] = {}
     for number in range(100 * draws):
         values = {}
         for name, axis in axes.items():
@@ -190,10 +193,9 @@ def _draw(axes: dict[str, Axis], draws: int) -> list[dict[str, str]]:
             generator = random.Random(f"{name} {number}")
             drawn = axis.draw(generator) if isinstance(axis, Range) else generator.choice(axis)
             values[name] = drawn
-        if values not in combinations:
-            combinations.append(values)
+        combinations.setdefault(tuple(values.values()), values)
         if len(combinations) == draws:
-            return combinations
+            return list(combinations.values())
     raise UserError(
         f"there are only {len(combinations)} combinations to draw {draws} from: leave --random "
         "out, and --search=optuna, to run them all"

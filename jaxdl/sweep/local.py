@@ -83,7 +83,7 @@ def run(ledger: Ledger, names: list[str], jobs: int, retries: int) -> None:
       retries: restarts of a trial that was killed.
     """
     all_devices = devices()
-    count = jobs or len(all_devices) or 1
+    count = min(jobs or len(all_devices) or 1, max(1, len(names)))
     paths = [ledger.folder / ledgers.LOGS / f".place-{number}" for number in range(count)]
     slots = [
         Slot(path, environment(all_devices, number, count)) for number, path in enumerate(paths)

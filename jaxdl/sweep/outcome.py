@@ -30,12 +30,19 @@ def result(line: dict[str, Any]) -> dict[str, Any] | None:
     folder = folder_of(line)
     if not (folder / "summary.json").exists():
         return _paused(line, folder) if line.get("pause_at") else None
-    remedy = f"delete {folder}, and the trial runs again"
+    remedy = "delete this file, and the trial writes it again from its checkpoint"
     try:
         summary = logger.read_summary(folder)
+    except UserError as error:
+        raise UserError(
+            f"{folder}/summary.json cannot be read, or is not what the run wrote: {remedy}"
+        ) from error
+    try:
         config, _ = workdir.read_config(folder, workdir.config_in_checkpoints(folder), ())
     except UserError as error:
-        raise UserError(f"{str(error).partition(':')[0]}: {remedy}") from error
+        raise UserError(
+            f"{folder} has no config that can be read: delete it, and the trial runs again"
+        ) from error
     _check_config(line, config)
     name = f"validation/{summary.get('best_metric')}"
     numbers = {

@@ -201,8 +201,8 @@ def metric_of(summaries: Sequence[Mapping[str, Any]], wanted: str) -> str:
         if name in names:
             return name
     available = ", ".join(name for name in names if "/" in name)
-    missing = f"--metric={wanted}" if wanted else "a metric of the test split"
+    missing = f"--metric={wanted}" if wanted else "metric of the test split"
     raise UserError(
-        f"not all of these runs have a finite {missing}: all have "
-        f"{shortened(available, 600) or 'no metric in common'}"
+        f"not all of these runs have a finite {missing}: "
+        + (f"all have {shortened(available, 600)}" if available else "none is common to all")
     )

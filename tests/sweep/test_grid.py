@@ -132,6 +132,11 @@ def test_draws_of_lists_are_distinct():
         (["--batch_size=16.2..16.8:log"], 3, "whole numbers"),
         (["--seed=0..100000"], 0, "more than 10000"),
         (["--seed=0..999", "--batch_size=1..99"], 0, "99000 trials"),
+        (
+            ["--seed=0..99", "--learning_rate=0.1..0.2"],
+            2000,
+            "200000 trials, more than 10000: draw",
+        ),
         (["--seed=1,1"], 0, "twice"),
         (["--seed=0..3,2"], 0, "twice"),
         (["--seed=1,2", "--seed=3"], 0, "given twice"),

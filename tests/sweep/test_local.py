@@ -148,8 +148,11 @@ def test_a_trials_folder_with_something_else_is_named(done, tmp_path):
     shutil.copytree(done, copy)
     folder = copy / "trials" / "learning_rate=0.1,seed=0"
     (folder / "summary.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"delete .*, and the trial runs again"):
+    with pytest.raises(UserError, match=r"delete this file, and the trial writes it again"):
         sweep(copy, "--sleep=0")
+    (folder / "summary.json").unlink()
+    sweep(copy, "--sleep=0", "--jobs=99999999999999999999")  # at most one for each trial
+    assert set(states(copy)) == {"done"}
     shutil.rmtree(folder)
     shutil.copytree(copy / "trials" / "learning_rate=0.2,seed=0", folder)
     with pytest.raises(UserError, match="holds the run of another config"):
@@ -264,6 +267,9 @@ def test_a_dry_run_prints_what_would_run(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
     command(["sweep", *SIX, "--dry_run"])
     assert capsys.readouterr().out.splitlines() == lines
+    for flag in ("--map=vmap", "--cpus=2"):  # refused as they would be
+        with pytest.raises(UserError, match=r"leave (it|them) out"):
+            command(["sweep", *SIX, flag, "--dry_run"])
 
 
 @pytest.mark.parametrize(
