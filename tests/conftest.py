@@ -32,6 +32,7 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None, da
 hypothesis.settings.load_profile("same")
 
 MOST_MEMORY = 3 << 30  # bytes, after which a process forgets its programs
+MORE_MEMORY = 2 << 30  # bytes that a module of tests may take before it does
 LOOK_UP = socket.getaddrinfo
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -49,7 +50,7 @@ def pytest_configure(config):
 def pytest_xdist_auto_num_workers():
     """Two processes a core, as many tests wait for others, and as many as memory is there for."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(2 * len(os.sched_getaffinity(0)), memory // (MOST_MEMORY + (2 << 30))))
+    return max(1, min(2 * len(os.sched_getaffinity(0)), memory // (MOST_MEMORY + MORE_MEMORY)))
 
 
 def forget_programs():

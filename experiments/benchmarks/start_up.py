@@ -72,9 +72,15 @@ def first_step(experiment: str, cache: Path, run: Path) -> float:
 
 
 def process(words: list[str]) -> float:
-    """Returns the seconds that a process of Python takes."""
+    """Returns the seconds that a process of Python takes.
+
+    Raises:
+      UserError: the process failed.
+    """
     began = time.monotonic()
-    subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    if done.returncode:
+        raise UserError(f"python {' '.join(words)} failed: run it, and mend what it says")
     return time.monotonic() - began
 
 

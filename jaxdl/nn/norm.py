@@ -188,13 +188,14 @@ def normalize(
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, with a short derivative.
 
     Args:
-      x: float32.
-      scale: of a shape that broadcasts to that of `x`.
+      x: float32 [B, ..., C], or with channels in groups [B, ..., G, C / G].
+      scale: as many axes, of size 1 where all entries share a scale, such as [1, ..., C].
       bias: likewise.
       over: axes of the statistics, and epsilon.
 
     Returns:
-      The normalised array, and its means and biased variances, of size 1 along the axes.
+      The normalised array, of the shape of `x`, and its means and biased variances, which have size
+      1 along the axes of the statistics.
     """
     standard, mean, var, _ = _standardize(x, over)
     return standard * scale + bias, mean, var

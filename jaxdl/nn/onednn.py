@@ -103,7 +103,9 @@ def engine_for(name: str, a: Any, b: Any, result: Any, window: Window) -> Engine
     sizes = x.shape[1], *w.shape[3:]
     is_empty = 0 in (*a.shape, *b.shape, *result.shape)
     lacks = a.dtype == jnp.bfloat16 and not loaded.has_bfloat16
-    if is_empty or lacks or not prefers(name, a.dtype, sizes, window):
+    # In bfloat16 oneDNN 3.2 adds up memory from outside of the arrays there.
+    is_wrong = name == "to_kernel" and window.has_idle_pixels()
+    if is_empty or lacks or is_wrong or not prefers(name, a.dtype, sizes, window):
         return None
     return loaded if implementation(loaded, name, a.dtype, sizes, window) else None
 
@@ -123,8 +125,6 @@ def prefers(name: str, dtype: Any, sizes: tuple[int, int, int], window: Window) 
     is_float32, is_product = dtype == jnp.float32, window.kernel == (1, 1)
     if min(min(pads) for pads in window.padding) < 0:
         return False
-    if name == "to_kernel" and window.has_idle_pixels():
-        return False  # in bfloat16 oneDNN 3.2 reads and adds up memory outside of the arrays
     if name == "to_kernel":  # with strides, a sum over few pixels is best as one product
         is_small = inputs * outputs * window.kernel[0] * window.kernel[1] <= 2**18
         return is_small or B * rows * columns >= 2048 or window.strides == (1, 1)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from jax import lax
 
-from jaxdl.errors import UserError
 from jaxdl.nn import conv_kernels, convolution
 from jaxdl.nn.conv import Conv, square_conv
 
@@ -179,20 +178,3 @@ def test_no_members_and_no_examples():
     assert jax.vmap(layer)(x, w).shape == (0, 2, 6, 6, 32)
     assert jax.vmap(layer, (0, None))(x, jnp.ones((3, 3, 16, 32))).shape == (0, 2, 6, 6, 32)
     assert jax.vmap(layer, (None, 0))(x.reshape(-1, 6, 6, 16), w).shape == (0, 0, 6, 6, 32)
-
-
-def test_a_shard_map_that_checks_axes_is_refused():
-    """JAX would leave out the sum over devices of a gradient by a replicated kernel."""
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    split, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
-    layer = partial(convolution.convolve, strides=(1, 1), padding=((1, 1), (1, 1)))
-    arguments = jnp.ones((2, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
-    for check in (True, False):
-        mapped = jax.shard_map(
-            layer, mesh=mesh, in_specs=(split, whole), out_specs=split, check_vma=check
-        )
-        if check:
-            with pytest.raises(UserError, match="over data that checks axes: give it check_vma"):
-                jax.jit(mapped)(*arguments)
-        else:
-            assert jax.jit(mapped)(*arguments).shape == (2, 4, 4, 5)
