@@ -1,4 +1,4 @@
-"""Where oneDNN is used, and the forms without it; skipped where its wheel or a compiler lacks."""
+"""Choice of oneDNN or other forms; most are skipped where its wheel or a compiler lacks."""
 
 import os
 import subprocess
